@@ -1,0 +1,30 @@
+// Package build knows which build of nfguard this is.
+package build
+
+import "runtime/debug"
+
+// version is set by the linker: -X github.com/nfguard/nfguard/internal/build.version=….
+var version string
+
+// Version returns the release, or "devel" for a build that nobody named.
+func Version() string {
+	if version != "" {
+		return version
+	}
+	return "devel"
+}
+
+// Revision returns the commit that the binary was built from, or "" if
+// the go tool did not record one.
+func Revision() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return ""
+}

@@ -1,0 +1,67 @@
+package guard
+
+import "time"
+
+// EventKind says what an event is about; the journal keeps it in
+// NFGUARD_EVENT, each kind with a MESSAGE_ID of its own.
+type EventKind string
+
+// The kinds of events. Once released a kind is never renamed.
+const (
+	EventDrift      EventKind = "drift"      // a guarded sysctl had another value
+	EventModule     EventKind = "module"     // br_netfilter was missing, or went away
+	EventDropin     EventKind = "dropin"     // a drop-in of ours was missing or changed
+	EventBridge     EventKind = "bridge"     // a bridge came or went
+	EventContention EventKind = "contention" // a key is reversed again and again
+	EventConfig     EventKind = "config"     // the configuration was reloaded, or refused
+	EventSource     EventKind = "source"     // a source of news was lost, or is back
+	EventStart      EventKind = "start"      // the daemon reached its first full look
+	EventStop       EventKind = "stop"       // the daemon was told to stop
+)
+
+// Outcome says what came of an event; the journal keeps it in
+// NFGUARD_OUTCOME.
+type Outcome string
+
+// The outcomes. Once released an outcome is never renamed.
+const (
+	OutcomeCorrected Outcome = "corrected" // put right by us
+	OutcomeObserved  Outcome = "observed"  // seen, and nothing was to be done about it
+	OutcomeFailed    Outcome = "failed"    // we tried, or were kept from trying
+	OutcomeReverted  Outcome = "reverted"  // put right by us and wrong again on the next look
+	OutcomeHeld      Outcome = "held"      // one of many in a fight, which goes on
+)
+
+// Writer is the process that changed a sysctl, as far as the kernel could
+// still tell when it was asked. A PID of zero means that nobody knows.
+type Writer struct {
+	PID    int
+	Comm   string
+	Exe    string
+	Unit   string // systemd unit, "" outside of one
+	Cgroup string
+}
+
+// Event is one entry of the audit record.
+type Event struct {
+	Kind    EventKind
+	Outcome Outcome
+	Time    time.Time // when it was found
+	Subject string    // a sysctl key, a module, a path, a bridge
+	Message string    // one sentence for people
+
+	Want string // what the policy asks for
+	Have string // what was found
+	Now  string // what is there after the pass
+
+	// Duration is how long the foreign state stood, from the moment that
+	// news of it woke us. Negative: unknown.
+	Duration time.Duration
+
+	Source     string // what woke us: a source's name, "resync", "audit", …
+	Writer     Writer
+	Pass       uint64 // which pass found it, counted from 1
+	Suppressed int    // how many like it this record stands for, besides itself
+	Err        error  // why it failed
+	Next       string // what to do about it, a sentence for people; "" when nothing
+}

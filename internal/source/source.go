@@ -1,0 +1,41 @@
+// Package source defines what wakes the guard: a [Source] subscribes to one
+// kind of news and says by a [Hint] that a look is due. A hint carries
+// evidence for the record, never a decision, and nothing here knows what is
+// guarded; each source is a package of its own below this one.
+package source
+
+import (
+	"context"
+	"time"
+)
+
+// Hint is a reason to look.
+type Hint struct {
+	Source string    // name of the source: "link", "uevent", …
+	Reason string    // for people: "bridge cnio0 appeared"
+	Time   time.Time // when the news arrived
+	Writer Writer    // who caused it, where the kernel told
+	Path   string    // the file that it is about, where there is one
+}
+
+// Writer is the process behind a hint. A PID of zero means unknown.
+type Writer struct {
+	PID    int
+	Comm   string
+	Exe    string
+	Cgroup string // cgroup v2 path, or systemd's own hierarchy's in v1
+}
+
+// Source is one subscription to news.
+type Source interface {
+	// Name is the source's name in records and in status, a constant.
+	Name() string
+
+	// Run subscribes, then calls hint once with the reason "subscribed", so
+	// that what changed before the subscription is looked at, then calls it
+	// for each piece of news. It blocks until ctx is cancelled and then
+	// returns nil; any other return is an error and means that news may be
+	// lost from here on. It can be called again. hint never blocks and may
+	// be called from any goroutine.
+	Run(ctx context.Context, hint func(Hint)) error
+}

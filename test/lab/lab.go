@@ -1,0 +1,86 @@
+// Package lab gives tests real parts: throw-away network namespaces and the
+// programs of the host, with skips that cannot stay unnoticed. A test that
+// needs a layer asks for it by [Need]; without it the test is skipped, unless
+// NFGUARD_TEST_REQUIRE names the layer, and then it fails.
+package lab
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Layer is a part of the machine that a test may need.
+type Layer string
+
+// The layers that tests ask for.
+const (
+	Root  Layer = "root"  // an effective uid of 0 in the initial user namespace
+	Netns Layer = "netns" // network namespaces can be made, and br_netfilter is there
+	VM    Layer = "vm"    // qemu and the image of test/vm
+)
+
+// Need skips the test unless the machine has every one of layers, or fails
+// it where NFGUARD_TEST_REQUIRE (names separated by commas) demands them.
+func Need(t testing.TB, layers ...Layer) {
+	t.Helper()
+	for _, l := range layers {
+		if err := have(l); err != nil {
+			absent(t, l, err)
+		}
+	}
+}
+
+// Tool returns the path of a program, and treats its absence as the absence
+// of layer.
+func Tool(t testing.TB, layer Layer, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		for _, dir := range []string{"/usr/sbin/", "/sbin/", "/lib/systemd/"} {
+			if path, err = exec.LookPath(dir + name); err == nil {
+				return path
+			}
+		}
+		absent(t, layer, fmt.Errorf("%s is not installed: run make deps", name))
+	}
+	return path
+}
+
+func absent(t testing.TB, l Layer, err error) {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv("NFGUARD_TEST_REQUIRE"), ","), string(l)) {
+		t.Fatalf("NFGUARD_TEST_REQUIRE asks for the layer %s: %v", l, err)
+	}
+	t.Skipf("layer %s: %v", l, err)
+}
+
+func have(l Layer) error {
+	switch l {
+	case Root:
+		if uid := os.Geteuid(); uid != 0 {
+			return fmt.Errorf("uid is %d, not 0", uid)
+		}
+		return nil
+	case Netns:
+		if _, err := os.Stat("/proc/sys/net/bridge"); err != nil {
+			return fmt.Errorf("br_netfilter is not there: %w", err)
+		}
+		errc := make(chan error)
+		go func() {
+			runtime.LockOSThread() // never unlocked: the thread dies with its namespace
+			errc <- unix.Unshare(unix.CLONE_NEWNET)
+		}()
+		return <-errc
+	case VM:
+		_, err := exec.LookPath("qemu-system-x86_64")
+		return err
+	}
+	return fmt.Errorf("no such layer")
+}

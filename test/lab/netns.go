@@ -1,0 +1,88 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Namespace is a network namespace that lasts as long as its test. Nothing
+// of it is visible in the file system, so nothing can be left behind.
+type Namespace struct {
+	fd   *os.File
+	work chan func()
+}
+
+// NewNamespace makes a network namespace with its loopback down and the
+// kernel's defaults everywhere, after [Need] of root and netns.
+func NewNamespace(t testing.TB) *Namespace {
+	t.Helper()
+	Need(t, Root, Netns)
+	ns := &Namespace{work: make(chan func())}
+	errc := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread dies with its namespace
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			ns.fd, err = os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
+		}
+		errc <- err
+		for f := range ns.work {
+			f()
+		}
+	}()
+	if err := <-errc; err != nil {
+		t.Fatalf("make a network namespace: %v", err)
+	}
+	t.Cleanup(func() {
+		close(ns.work)
+		ns.fd.Close()
+	})
+	return ns
+}
+
+// Do runs f on a thread inside the namespace and waits for it. Sockets that
+// f opens and /proc/sys/net files that it opens belong to the namespace and
+// can be used from any goroutine afterwards; goroutines that f starts do
+// not run inside: use [Namespace.Go]. f must not call t.Fatal.
+func (ns *Namespace) Do(f func()) {
+	done := make(chan struct{})
+	ns.work <- func() { defer close(done); f() }
+	<-done
+}
+
+// Go runs f on a thread of its own inside the namespace and returns at once.
+func (ns *Namespace) Go(f func()) {
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread dies with f
+		if err := unix.Setns(int(ns.fd.Fd()), unix.CLONE_NEWNET); err != nil {
+			panic(fmt.Sprintf("enter the test's namespace: %v", err))
+		}
+		f()
+	}()
+}
+
+// Path names the namespace for nsenter(1)'s --net and for setns(2).
+func (ns *Namespace) Path() string {
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.fd.Fd())
+}
+
+// Command is exec.Command inside the namespace.
+func (ns *Namespace) Command(name string, args ...string) *exec.Cmd {
+	return exec.Command("nsenter", append([]string{"--net=" + ns.Path(), "--", name}, args...)...)
+}
+
+// Run runs a program inside the namespace and fails the test with its
+// output if it does not exit 0.
+func (ns *Namespace) Run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := ns.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
