@@ -1,0 +1,164 @@
+package guard
+
+import "fmt"
+
+// Verdict is the judgement on one guarded thing.
+type Verdict string
+
+// The verdicts.
+const (
+	Right     Verdict = "right"   // as wanted
+	Wrong     Verdict = "wrong"   // not as wanted, and there is an action for it or for what it waits for
+	Blocked   Verdict = "blocked" // not as wanted, and the host does not let us
+	Excused   Verdict = "excused" // not as wanted, and left so on purpose
+	Uncertain Verdict = "unknown" // could not look
+)
+
+// Item is the judgement on one guarded thing, with what is to be done.
+type Item struct {
+	Kind    EventKind // EventModule, EventDrift or EventDropin
+	Subject string    // module, key or path
+	Verdict Verdict
+	Want    string
+	Have    string
+	Reason  string  // why it is not Right, for people
+	Next    string  // what a person can do; "" when nothing is needed
+	Action  *Action // nil when there is nothing that we can do
+	Err     error   // why it is Uncertain
+}
+
+// Op is what an action does.
+type Op uint8
+
+// The operations.
+const (
+	LoadModule Op = iota + 1
+	SetSysctl
+	WriteFile
+)
+
+func (o Op) String() string {
+	switch o {
+	case LoadModule:
+		return "load"
+	case SetSysctl:
+		return "set"
+	case WriteFile:
+		return "write"
+	}
+	return "?"
+}
+
+// Action is one change to the host, as data.
+type Action struct {
+	Op      Op
+	Subject string // module, key or path
+	Value   string // value or content; "" for LoadModule
+	Force   bool   // LoadModule only: against modprobe.d's word
+}
+
+// PlanFor judges o by p. The items come in a fixed order: the module, the
+// sysctls in the policy's order, the drop-ins.
+func PlanFor(p *Policy, o *Observation) []Item {
+	items := make([]Item, 0, 3+len(p.Sysctls))
+	if !p.FilesOnly {
+		items = append(items, planModule(p, o))
+		for i, s := range p.Sysctls {
+			items = append(items, planSysctl(p, o, s, o.Values[i]))
+		}
+	}
+	for _, d := range o.Dropins {
+		items = append(items, planDropin(p, o, d))
+	}
+	return items
+}
+
+func planModule(p *Policy, o *Observation) Item {
+	it := Item{Kind: EventModule, Subject: p.Module, Want: "loaded"}
+	switch o.Module.State {
+	case Present:
+		it.Verdict, it.Have = Right, "loaded"
+	case Absent:
+		it.Have = "not loaded"
+		if b := o.Module.Obstacle; b != nil {
+			it.Verdict, it.Reason, it.Next = Blocked, b.Reason, b.Next
+			break
+		}
+		it.Verdict = Wrong
+		it.Reason = "without it no bridged packet is handed to iptables"
+		it.Action = &Action{Op: LoadModule, Subject: p.Module, Force: p.Override}
+	case Unknown:
+		it.Verdict, it.Err = Uncertain, o.Module.Err
+		it.Reason = fmt.Sprintf("could not look: %v", o.Module.Err)
+	}
+	return it
+}
+
+func planSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
+	it := Item{Kind: EventDrift, Subject: string(s.Key), Want: s.Value, Have: v.Have}
+	switch {
+	case v.State == Unknown:
+		it.Verdict, it.Err = Uncertain, v.Err
+		it.Reason = fmt.Sprintf("could not look: %v", v.Err)
+	case v.State == Absent && s.Key.BridgeNF() && o.Module.State != Present:
+		it.Verdict, it.Have = Wrong, "absent"
+		it.Reason = "it comes with " + p.Module + ", which is not loaded"
+	case v.State == Absent:
+		it.Verdict, it.Have = Blocked, "absent"
+		it.Reason = "this kernel has no such key"
+		it.Next = "check the spelling, or set it to \"ignore\" under [sysctl]"
+	case SameValue(v.Have, s.Value):
+		it.Verdict = Right
+		if why := p.Excused(s, o); why != "" {
+			it.Verdict, it.Reason = Excused, "IPv6 is switched off in this kernel: it drops every bridged IPv6 frame now"
+			it.Next = "if IPv6 frames have to cross a bridge, set it to 0 yourself and to \"ignore\" under [sysctl]"
+		}
+	case p.Excused(s, o) != "":
+		it.Verdict, it.Reason = Excused, p.Excused(s, o)
+	default:
+		it.Verdict = Wrong
+		it.Reason = consequence(s)
+		it.Action = &Action{Op: SetSysctl, Subject: string(s.Key), Value: s.Value}
+	}
+	return it
+}
+
+// consequence says what a wrong value of a bridge key breaks.
+func consequence(s Setting) string {
+	if s.Value != "1" {
+		return "not the value that is guarded"
+	}
+	switch s.Key {
+	case IPTables:
+		return "a pod that calls a Service with an endpoint on its own node gets the reply from the wrong address"
+	case IP6Tables:
+		return "the same as for iptables, for Services over IPv6"
+	case ARPTables:
+		return "arptables does not see bridged ARP"
+	}
+	return "not the value that is guarded"
+}
+
+func planDropin(p *Policy, o *Observation, d Dropin) Item {
+	want := p.ModulesLoadText()
+	if d.Path == p.SysctlD {
+		want = p.SysctlText(o)
+	}
+	it := Item{Kind: EventDropin, Subject: d.Path, Want: "as written by nfguard"}
+	switch {
+	case d.State == Unknown:
+		it.Verdict, it.Err = Uncertain, d.Err
+		it.Reason = fmt.Sprintf("could not look: %v", d.Err)
+		return it
+	case d.State == Present && d.Have == want:
+		it.Verdict, it.Have = Right, it.Want
+		return it
+	case d.State == Absent:
+		it.Have, it.Reason = "absent", "the setting would not be there after a reboot until nfguard has started"
+	default:
+		it.Have, it.Reason = "changed", "it is not what nfguard wrote"
+	}
+	it.Verdict = Wrong
+	it.Action = &Action{Op: WriteFile, Subject: d.Path, Value: want}
+	return it
+}

@@ -1,0 +1,79 @@
+// Package guard decides: from the state that is wanted ([Policy]) and the
+// state that was seen ([Observation]) it makes the list of what is right,
+// what is wrong and what to do about it ([PlanFor]). It is data and pure
+// functions; it opens nothing, runs nothing and knows no clock.
+package guard
+
+import "strings"
+
+// Mode says what happens to a drift.
+type Mode string
+
+// The modes.
+const (
+	Enforce Mode = "enforce" // put right and recorded
+	Observe Mode = "observe" // recorded, nothing is changed
+)
+
+// Policy is the desired state of a host.
+type Policy struct {
+	Mode Mode
+
+	// Module is the name that modprobe is asked for. Whether it is loaded is
+	// judged by br_netfilter's own sysctls, whatever the name.
+	Module string
+
+	// Override loads the module although modprobe.d forbids it.
+	Override bool
+
+	// Sysctls are the guarded keys. A key that is to be ignored is not here.
+	Sysctls []Setting
+
+	// FilesOnly says that the host is a tree and not a running kernel: only
+	// the drop-ins are judged and kept.
+	FilesOnly bool
+
+	// ModulesLoad and SysctlD are the paths of the drop-ins that carry the
+	// state over a reboot. Empty: the drop-in is not kept.
+	ModulesLoad string
+	SysctlD     string
+}
+
+// Setting is one guarded sysctl with the value that it has to have.
+type Setting struct {
+	Key   Key
+	Value string
+}
+
+const header = "# Written by nfguard, see nfguard(8). A change made here is put back:\n" +
+	"# what is kept is decided in /etc/nfguard/nfguard.toml.\n"
+
+// ModulesLoadText is the content of the modules-load.d drop-in.
+func (p *Policy) ModulesLoadText() string {
+	return header + p.Module + "\n"
+}
+
+// SysctlText is the content of the sysctl.d drop-in. Keys that [Policy.Excused]
+// names are left out: the file must not do at boot what we do not do live.
+func (p *Policy) SysctlText(o *Observation) string {
+	var b strings.Builder
+	b.WriteString(header)
+	for _, s := range p.Sysctls {
+		if p.Excused(s, o) == "" {
+			b.WriteString(string(s.Key) + " = " + s.Value + "\n")
+		}
+	}
+	return b.String()
+}
+
+// Excused says why s is not to be set on the host of o, or "" when it is.
+//
+// With IPv6 switched off at boot, br_netfilter drops every bridged IPv6 frame
+// as soon as ip6tables is asked for (br_nf_pre_routing, NF_DROP after
+// "Module ipv6 is disabled, so call_ip6tables is not supported").
+func (p *Policy) Excused(s Setting, o *Observation) string {
+	if o.IPv6Off && s.Key == IP6Tables && s.Value != "0" {
+		return "IPv6 is switched off in this kernel, and with 1 it would drop every bridged IPv6 frame"
+	}
+	return ""
+}

@@ -1,0 +1,114 @@
+// Package host is the only one that reads or changes the machine: sysctls in
+// procfs, the kernel module, the drop-ins. It looks and does; what is right
+// is decided elsewhere.
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// Options say which machine a [Linux] is. The zero value is this one.
+type Options struct {
+	// Root is a tree to use instead of "/" for files; "" means "/".
+	Root string
+
+	// Proc and Sys are the mount points of procfs and sysfs; "" means /proc
+	// and /sys.
+	Proc, Sys string
+
+	// Modprobe is the program that loads modules. "" means modprobe, looked
+	// for in PATH and then in /usr/sbin and /sbin.
+	Modprobe string
+
+	// LoadTimeout bounds one run of modprobe; 0 means 10 s.
+	LoadTimeout time.Duration
+
+	// Bridges lists the bridge devices; nil means that there are none.
+	Bridges func(context.Context) ([]guard.Bridge, error)
+}
+
+// Linux is a machine. [Linux.Values] belongs to one goroutine together with
+// SetSysctl; Survey and the other operations of Do may run beside it.
+type Linux struct {
+	o       Options
+	files   map[guard.Key]*keyFile
+	loading *loading
+}
+
+// New returns the machine that o describes. Call Close to let go of its
+// descriptors.
+func New(o Options) *Linux {
+	if o.Proc == "" {
+		o.Proc = "/proc"
+	}
+	if o.Sys == "" {
+		o.Sys = "/sys"
+	}
+	if o.LoadTimeout == 0 {
+		o.LoadTimeout = 10 * time.Second
+	}
+	return &Linux{o: o, files: make(map[guard.Key]*keyFile)}
+}
+
+// Close closes the descriptors of the sysctls.
+func (l *Linux) Close() {
+	for _, f := range l.files {
+		f.close()
+	}
+}
+
+// Survey looks at everything but the values of the sysctls. It reads files
+// and asks the kernel for its bridges, so it can take as long as a disk takes.
+func (l *Linux) Survey(ctx context.Context, p *guard.Policy) guard.Observation {
+	var o guard.Observation
+	if !p.FilesOnly {
+		o.Module = l.module(p)
+		o.IPv6Off = l.ipv6Off()
+		if l.o.Bridges != nil {
+			o.Bridges, o.Bridging = l.o.Bridges(ctx)
+		}
+	}
+	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
+		if path != "" {
+			o.Dropins = append(o.Dropins, l.dropin(path))
+		}
+	}
+	return o
+}
+
+// Do carries out one action. That it returns nil does not say that the
+// machine is as wanted: look again.
+func (l *Linux) Do(ctx context.Context, a guard.Action) error {
+	switch a.Op {
+	case guard.LoadModule:
+		return l.load(ctx, a.Subject, a.Force)
+	case guard.SetSysctl:
+		return l.set(guard.Key(a.Subject), a.Value)
+	case guard.WriteFile:
+		return l.write(a.Subject, a.Value)
+	}
+	return fmt.Errorf("%v %s: no such operation", a.Op, a.Subject)
+}
+
+// ipv6Off reports whether the kernel was booted with ipv6.disable=1, or has
+// no IPv6: then there is no net/ipv6 in procfs although br_netfilter, which
+// needs the ipv6 module, is there (inet6_init returns before it registers
+// anything when disable_ipv6_mod is set).
+func (l *Linux) ipv6Off() bool {
+	if text, err := os.ReadFile(filepath.Join(l.o.Sys, "module/ipv6/parameters/disable")); err == nil {
+		return len(text) > 0 && text[0] == '1'
+	}
+	if _, err := os.Stat(filepath.Join(l.o.Proc, "sys/net/bridge")); err != nil {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(l.o.Proc, "sys/net/ipv6"))
+	return errors.Is(err, fs.ErrNotExist)
+}

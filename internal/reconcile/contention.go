@@ -1,0 +1,152 @@
+package reconcile
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// Contention says when a series of reversals is a fight, and what then.
+type Contention struct {
+	Limit  int           // this many reversals of one thing
+	Window time.Duration // in this time
+	Yield  bool          // stop correcting until Window has been quiet
+}
+
+// The pace of corrections of one sysctl: reacting cannot win against a writer
+// in a tight loop, it can only burn a core. A burst of 200 is far beyond what
+// programs do that set a key at start; 100 a second costs about half a
+// percent of one core.
+const (
+	burst   = 200
+	perSec  = 100
+	between = time.Second / perSec
+)
+
+// pace is a token bucket. The zero value is full.
+type pace struct {
+	spent int // tokens missing from a full bucket
+	at    time.Time
+}
+
+// take takes a token and returns zero, or returns when there will be one.
+func (p *pace) take(now time.Time) time.Time {
+	if back := int(now.Sub(p.at) / between); back >= p.spent {
+		p.spent, p.at = 0, now
+	} else if back > 0 {
+		p.spent -= back
+		p.at = p.at.Add(time.Duration(back) * between)
+	}
+	if p.spent >= burst {
+		return p.at.Add(between)
+	}
+	p.spent++
+	return time.Time{}
+}
+
+// recordEvery is how often a fight that goes on is recorded.
+const recordEvery = time.Minute
+
+// fight follows the reversals of one thing.
+type fight struct {
+	times    []time.Time // of the last reversals, at most Limit of them
+	on       bool
+	began    time.Time
+	last     time.Time
+	recorded time.Time
+	count    int // reversals since the last record
+	total    int
+	writer   guard.Writer
+	subject  string
+	kind     guard.EventKind
+}
+
+// reversal records e, which was put right, or counts it where it is part of
+// a fight.
+func (r *Reconciler) reversal(f *fight, e guard.Event) {
+	f.last, f.subject, f.kind = e.Time, e.Subject, e.Kind
+	if e.Writer.PID != 0 {
+		f.writer = e.Writer
+	}
+	if f.on {
+		f.count++
+		f.total++
+		return
+	}
+	for len(f.times) > 0 && (len(f.times) >= r.limits.Limit || e.Time.Sub(f.times[0]) > r.limits.Window) {
+		f.times = f.times[1:]
+	}
+	f.times = append(f.times, e.Time)
+	if len(f.times) < r.limits.Limit {
+		r.o.Recorder.Record(e)
+		return
+	}
+	f.on, f.began, f.recorded = true, e.Time, e.Time
+	f.count, f.total = 0, 1
+	policy := "it is corrected on, at a bounded pace"
+	if r.limits.Yield {
+		policy = "it is left alone until nobody has written to it for " + short(r.limits.Window)
+	}
+	e.Kind, e.Outcome, e.Suppressed = guard.EventContention, guard.OutcomeHeld, 1
+	e.Message = fmt.Sprintf("%s was changed %d times within %s%s; %s, and recorded once a minute",
+		e.Subject, r.limits.Limit, short(e.Time.Sub(f.times[0])), by(f.writer), policy)
+	e.Next = "stop the other side, or set the key to \"ignore\" under [sysctl]"
+	r.o.Recorder.Record(e)
+	f.times = f.times[:0]
+}
+
+// Tick records the fights that go on or ended, and returns when it wants to
+// be called again: zero when there is no fight.
+func (r *Reconciler) Tick(now time.Time) (again time.Time) {
+	for i := range r.keys {
+		again = earlier(again, r.tick(&r.keys[i].fight, now))
+	}
+	for _, f := range r.things {
+		again = earlier(again, r.tick(f, now))
+	}
+	return again
+}
+
+func (r *Reconciler) tick(f *fight, now time.Time) time.Time {
+	if !f.on {
+		return time.Time{}
+	}
+	e := guard.Event{
+		Kind: guard.EventContention, Outcome: guard.OutcomeHeld, Time: now, Subject: f.subject,
+		Duration: now.Sub(f.began), Source: "timer", Pass: r.passes, Suppressed: f.count, Writer: f.writer,
+	}
+	if now.Sub(f.last) >= r.limits.Window {
+		f.on = false
+		e.Outcome, e.Duration = guard.OutcomeObserved, f.last.Sub(f.began)
+		e.Message = fmt.Sprintf("nobody has changed %s for %s; it was changed %d more times in the %s before%s",
+			f.subject, short(r.limits.Window), f.total-1, short(e.Duration), by(f.writer))
+		r.o.Recorder.Record(e)
+		f.count, f.total, f.writer = 0, 0, guard.Writer{}
+		return time.Time{}
+	}
+	end := f.last.Add(r.limits.Window)
+	if due := f.recorded.Add(recordEvery); now.Before(due) {
+		return earlier(end, due)
+	}
+	e.Message = fmt.Sprintf("%s was changed %d more times in the last %s%s", f.subject, f.count, short(now.Sub(f.recorded)), by(f.writer))
+	r.o.Recorder.Record(e)
+	f.count, f.recorded = 0, now
+	return earlier(end, now.Add(recordEvery))
+}
+
+// Fights returns the subjects that somebody fights about.
+func (r *Reconciler) Fights() []string {
+	var on []string
+	for i := range r.keys {
+		if r.keys[i].fight.on {
+			on = append(on, string(r.keys[i].Key))
+		}
+	}
+	for subject, f := range r.things {
+		if f.on {
+			on = append(on, subject)
+		}
+	}
+	return on
+}

@@ -1,0 +1,255 @@
+package reconcile
+
+import (
+	"context"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// key is what is known of one guarded sysctl.
+type key struct {
+	guard.Setting
+	there   bool      // it was there at the last look
+	since   time.Time // when it was first seen wrong; zero: it is right
+	noted   string    // the value that is on record as left alone
+	retry   time.Time // not written to before, after a failure
+	backoff time.Duration
+	stuck   int // writes in a row that succeeded and changed nothing
+	fight   fight
+	pace    pace
+}
+
+// correction is one reversal that waits to be recorded.
+type correction struct {
+	key     int
+	have    string
+	outcome guard.Outcome
+	err     error
+	since   time.Time
+	at      time.Time
+	former  time.Time // the look before this one
+}
+
+// Look is what a look at the sysctls tells the loop.
+type Look struct {
+	Lost bool      // a sysctl went away: the module was unloaded
+	Next time.Time // when a correction that was put off is due; zero: none was
+}
+
+// maxRounds bounds the looks of one call: a writer in a tight loop must not
+// hold the loop.
+const maxRounds = 4
+
+// maxStuck is how many writes in a row may succeed without effect, and
+// without news of somebody else's write, before the kernel is believed not to
+// keep the value. A writer whom we cannot see can overtake a few in a row.
+const maxStuck = 20
+
+// Live looks at the sysctls and puts right what is wrong, then asks who did
+// it, then records it. As news of a write can come before the write is
+// stored, the last look is always after the last news.
+func (r *Reconciler) Live(ctx context.Context, t Trigger) Look {
+	var look Look
+	former := r.last
+	for range maxRounds {
+		r.correct(ctx, t, former, &look)
+		if r.o.News == nil {
+			break
+		}
+		news := r.o.News()
+		if len(news) == 0 {
+			break
+		}
+		r.seen = append(r.seen, news...)
+		r.heed(news)
+	}
+	r.recordCorrections(t)
+	return look
+}
+
+// correct makes one look and the writes that it asks for.
+func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, look *Look) {
+	if r.o.Host.Values(&r.policy, r.values) > 0 {
+		look.Lost = true
+	}
+	now := time.Now()
+	r.last = now
+	first := len(r.pending)
+	for i := range r.keys {
+		k, v := &r.keys[i], r.values[i]
+		if v.State != guard.Present {
+			look.Lost = look.Lost || k.there && v.State == guard.Absent
+			k.there, k.since = false, time.Time{}
+			continue
+		}
+		k.there = true
+		if guard.SameValue(v.Have, k.Value) {
+			k.since, k.noted, k.stuck = time.Time{}, "", 0
+			continue
+		}
+		if r.policy.Excused(k.Setting, &guard.Observation{IPv6Off: r.ipv6Off}) != "" {
+			continue
+		}
+		if k.since.IsZero() {
+			k.since = now
+			if !t.Time.IsZero() && t.Time.Before(now) {
+				k.since = t.Time
+			}
+		}
+		c := correction{key: i, have: v.Have, since: k.since, at: now, former: former}
+		if r.policy.Mode == guard.Observe {
+			if k.noted != v.Have {
+				k.noted, c.outcome = v.Have, guard.OutcomeObserved
+				r.pending = append(r.pending, c)
+			}
+			continue
+		}
+		if wait := k.blocked(now, r.limits); !wait.IsZero() {
+			look.Next = earlier(look.Next, wait)
+			continue
+		}
+		c.err = r.o.Host.Do(ctx, guard.Action{Op: guard.SetSysctl, Subject: string(k.Key), Value: k.Value})
+		c.at = time.Now()
+		c.outcome = guard.OutcomeCorrected
+		if c.err != nil {
+			c.outcome = guard.OutcomeFailed
+		}
+		r.pending = append(r.pending, c)
+	}
+	if len(r.pending) > first && r.policy.Mode != guard.Observe {
+		r.confirm(r.pending[first:], look)
+	}
+}
+
+// blocked returns when k may be written to again, or zero when it may now,
+// and takes a token then.
+func (k *key) blocked(now time.Time, c Contention) time.Time {
+	if now.Before(k.retry) {
+		return k.retry
+	}
+	if k.fight.on && c.Yield {
+		return k.fight.last.Add(c.Window)
+	}
+	return k.pace.take(now)
+}
+
+// confirm looks whether the writes took effect. One that a foreign write has
+// overtaken already is corrected again by the next round; one that the kernel
+// accepts and does not keep is a failure, or it would be repeated for ever.
+func (r *Reconciler) confirm(done []correction, look *Look) {
+	r.o.Host.Values(&r.policy, r.values)
+	for i := range done {
+		c := &done[i]
+		k, v := &r.keys[c.key], r.values[c.key]
+		right := v.State == guard.Present && guard.SameValue(v.Have, k.Value)
+		if right {
+			k.since, k.backoff, k.stuck = time.Time{}, 0, 0
+			continue
+		}
+		if c.err == nil {
+			if v.State != guard.Present {
+				c.outcome, c.err = guard.OutcomeFailed, errVanished
+				look.Lost = true
+				continue
+			}
+			c.outcome = guard.OutcomeReverted
+			if k.stuck++; k.stuck < maxStuck {
+				look.Next = earlier(look.Next, c.at)
+				continue
+			}
+			c.outcome, c.err = guard.OutcomeFailed, errNotKept
+		}
+		k.backoff = min(max(2*k.backoff, time.Second), time.Minute)
+		k.retry = c.at.Add(k.backoff)
+		look.Next = earlier(look.Next, k.retry)
+	}
+}
+
+// heed notes what news of foreign writes means for their keys: a value that
+// did not stay was overtaken, and a fight that we yielded goes on.
+func (r *Reconciler) heed(news []Evidence) {
+	now := time.Now()
+	for i := range r.keys {
+		k := &r.keys[i]
+		for _, e := range news {
+			if e.Key != k.Key && e.Key != "" {
+				continue
+			}
+			k.stuck = 0
+			if k.fight.on && r.limits.Yield {
+				k.fight.last = now
+			}
+		}
+	}
+}
+
+// recordCorrections turns the corrections into events, now that they are
+// done, and forgets the evidence.
+func (r *Reconciler) recordCorrections(t Trigger) {
+	for i := range r.pending {
+		r.recordCorrection(&r.pending[i], t)
+	}
+	r.pending, r.seen = r.pending[:0], r.seen[:0]
+}
+
+func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
+	k := &r.keys[c.key]
+	e := guard.Event{
+		Kind: guard.EventDrift, Outcome: c.outcome, Time: c.at, Subject: string(k.Key),
+		Want: k.Value, Have: c.have, Now: k.Value,
+		Duration: -1, Source: t.Source, Pass: r.passes, Err: c.err,
+	}
+	told := false
+	for _, s := range r.seen {
+		if s.Key == k.Key || s.Key == "" {
+			told, e.Writer = true, s.Writer
+		}
+	}
+	switch {
+	case told:
+		e.Source, e.Duration = "sysctl", c.at.Sub(c.since)
+	case t.Source == "sysctl": // woken by a write of which there was no news: found by looking
+		e.Source = "resync"
+	}
+	var bound time.Duration // how long it can have stood at most; 0: unknown
+	if !told && !c.former.IsZero() {
+		bound = c.at.Sub(c.former)
+	}
+	r.totals.Drifts++
+	switch c.outcome {
+	case guard.OutcomeCorrected, guard.OutcomeReverted:
+		r.totals.Corrected++
+		r.change("set", e, nil)
+		e.Message = driftMessage(&e, bound)
+		r.reversal(&k.fight, e)
+	case guard.OutcomeFailed:
+		r.totals.Failed++
+		r.change("set", e, c.err)
+		e.Now, e.Next = c.have, next(c.err)
+		e.Message = driftMessage(&e, bound)
+		r.complain(e)
+	case guard.OutcomeObserved, guard.OutcomeHeld:
+		e.Now = c.have
+		e.Message = driftMessage(&e, bound)
+		r.o.Recorder.Record(e)
+	}
+}
+
+func (r *Reconciler) change(op string, e guard.Event, err error) {
+	if len(r.changes) >= 64 { // a report is for people; the counters count
+		return
+	}
+	c := Change{Op: op, Subject: e.Subject, From: e.Have, To: e.Want}
+	if err != nil {
+		c.Error = err.Error()
+	}
+	r.changes = append(r.changes, c)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}

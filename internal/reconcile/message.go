@@ -1,0 +1,145 @@
+package reconcile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+var (
+	errNotKept  = errors.New("it did not stay: the kernel does not keep it, or somebody whom nfguard can't see changes it back at once")
+	errVanished = errors.New("it went away right after it was set")
+)
+
+// driftMessage is the sentence of a drift. bound is how long the foreign
+// value can have stood at most, where only that is known; 0: not even that.
+func driftMessage(e *guard.Event, bound time.Duration) string {
+	var b strings.Builder
+	switch e.Outcome {
+	case guard.OutcomeObserved, guard.OutcomeHeld:
+		fmt.Fprintf(&b, "%s is %s, wanted %s%s; left so in mode observe", e.Subject, quoted(e.Have), e.Want, by(e.Writer))
+		return b.String()
+	case guard.OutcomeFailed:
+		fmt.Fprintf(&b, "%s is %s, wanted %s%s; could not set it: %v", e.Subject, quoted(e.Have), e.Want, by(e.Writer), e.Err)
+		return b.String()
+	case guard.OutcomeCorrected, guard.OutcomeReverted:
+	}
+	fmt.Fprintf(&b, "%s was %s, set back to %s", e.Subject, quoted(e.Have), e.Want)
+	switch {
+	case e.Duration >= 0:
+		fmt.Fprintf(&b, " after %s%s", short(e.Duration), by(e.Writer))
+	case bound > 0:
+		fmt.Fprintf(&b, ", after at most %s (nobody was seen writing it)", short(bound))
+	}
+	if e.Outcome == guard.OutcomeReverted {
+		b.WriteString(", and changed again at once")
+	}
+	return b.String()
+}
+
+// correctedMessage is the sentence for a module or a drop-in that was put
+// right. gone are the bridges that went since the pass before.
+func correctedMessage(e *guard.Event, gone []string) string {
+	switch e.Kind { //nolint:exhaustive // only these two are put right here
+	case guard.EventModule:
+		msg := fmt.Sprintf("%s was not loaded, loaded in %s", e.Subject, short(e.Duration))
+		if len(gone) > 0 {
+			msg += fmt.Sprintf("; with it went %s and all ports, and they do not come back by themselves: have the CNI plugin make them again",
+				strings.Join(gone, ", "))
+		}
+		return msg
+	default:
+		return fmt.Sprintf("%s was %s, written again", e.Subject, e.Have)
+	}
+}
+
+func stuckMessage(e *guard.Event) string {
+	return fmt.Sprintf("%s is %s, wanted %s: %v", e.Subject, orUnknown(e.Now), e.Want, e.Err)
+}
+
+// by names the writer, or nothing.
+func by(w guard.Writer) string {
+	if w.PID == 0 {
+		return ""
+	}
+	name := w.Comm
+	if name == "" {
+		name = "process"
+	}
+	s := fmt.Sprintf(" (written by %s[%d]", name, w.PID)
+	if w.Unit != "" {
+		s += ", " + w.Unit
+	}
+	return s + ")"
+}
+
+// next is the next step for an error, or "".
+func next(err error) string {
+	var known interface{ Next() string }
+	if errors.As(err, &known) {
+		return known.Next()
+	}
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return "it is mounted read-only: give nfguard's unit write access to it, or run nfguard on the host and not in a container"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "the disk is full: make room; nothing was lost, the old file is in place"
+	case errors.Is(err, fs.ErrPermission):
+		return "run it as root; under systemd see the unit's capabilities, elsewhere a security module"
+	case errors.Is(err, errNotKept):
+		return "see with sysctl whether the kernel takes the value; to leave it alone set it to \"ignore\" under [sysctl]"
+	}
+	return ""
+}
+
+// readiness says in a few words how the guarded things stand.
+func readiness(items []guard.Item) string {
+	keys, right := 0, 0
+	module := "the module is not loaded"
+	for _, it := range items {
+		switch it.Kind { //nolint:exhaustive // the kinds of items
+		case guard.EventModule:
+			if it.Verdict == guard.Right {
+				module = it.Subject + " loaded"
+			}
+		case guard.EventDrift:
+			keys++
+			if it.Verdict == guard.Right || it.Verdict == guard.Excused {
+				right++
+			}
+		}
+	}
+	return fmt.Sprintf("%s, %d of %d keys as wanted", module, right, keys)
+}
+
+// short prints a duration with three digits at the most.
+func short(d time.Duration) string {
+	switch {
+	case d >= 10*time.Second:
+		return d.Round(time.Second).String()
+	case d >= time.Second:
+		return d.Round(10 * time.Millisecond).String()
+	case d >= time.Millisecond:
+		return d.Round(10 * time.Microsecond).String()
+	}
+	return d.Round(time.Microsecond).String()
+}
+
+func quoted(value string) string {
+	if value == "" || strings.ContainsAny(value, " \t") {
+		return fmt.Sprintf("%q", value)
+	}
+	return value
+}
+
+func orUnknown(have string) string {
+	if have == "" {
+		return "unknown"
+	}
+	return have
+}

@@ -1,0 +1,224 @@
+package reconcile
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// maxActs bounds the rounds of one pass: loading the module makes keys appear
+// with the kernel's own values, and a second round settles them. What is not
+// settled by a third is somebody else's doing.
+const maxActs = 3
+
+// attempt is what became of an action in a pass.
+type attempt struct {
+	err  error
+	took time.Duration
+}
+
+// Pass looks at everything, puts right what it can, looks again, and records
+// what it did and what it could not. It returns early, with Aborted set, when
+// ctx is cancelled.
+func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
+	r.passes++
+	r.changes = nil
+	tried := make(map[string]attempt)
+	var first []guard.Item
+	var before []guard.Bridge
+	for round := 0; ; round++ {
+		var o guard.Observation
+		if err := r.beside(ctx, func(ctx context.Context) { o = r.o.Host.Survey(ctx, &r.policy) }); err != nil {
+			return Report{Pass: r.passes, Time: time.Now(), Aborted: err}
+		}
+		r.ipv6Off = o.IPv6Off
+		r.Live(ctx, t)
+		o.Values = slices.Clone(r.values)
+		rep := report(&r.policy, &o)
+		if round == 0 {
+			first, before = rep.Items, r.bridges
+		}
+		if round < maxActs && r.act(ctx, rep.Items, tried) {
+			continue
+		}
+		r.settle(t, first, rep.Items, tried, before, &o)
+		rep.Pass, rep.Changes = r.passes, r.changes
+		return rep
+	}
+}
+
+// beside runs work through Options.Beside. A work that was given up on must
+// not be waited for, and what it writes must not be read.
+func (r *Reconciler) beside(ctx context.Context, work func(context.Context)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return r.o.Beside(ctx, work)
+}
+
+// act carries out what the items ask for and was not tried in this pass yet,
+// and reports whether there was anything. The sysctls are Live's.
+func (r *Reconciler) act(ctx context.Context, items []guard.Item, tried map[string]attempt) bool {
+	if r.policy.Mode == guard.Observe {
+		return false
+	}
+	acted := false
+	for _, it := range items {
+		if it.Action == nil || it.Action.Op == guard.SetSysctl {
+			continue
+		}
+		if _, again := tried[it.Subject]; again {
+			continue
+		}
+		acted = true
+		start := time.Now()
+		var done error
+		err := r.beside(ctx, func(ctx context.Context) { done = r.o.Host.Do(ctx, *it.Action) })
+		if err == nil {
+			err = done
+		}
+		tried[it.Subject] = attempt{err, time.Since(start)}
+	}
+	return acted
+}
+
+// settle records what the pass did to the module and the drop-ins, what it
+// could not do, and which bridges came and went.
+func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[string]attempt, before []guard.Bridge, o *guard.Observation) {
+	var gone, came []string
+	if o.Bridging == nil {
+		if r.surveyed {
+			gone, came = compare(before, o.Bridges)
+		}
+		r.bridges, r.surveyed = o.Bridges, true
+	}
+	for i, it := range items {
+		was := first[i]
+		a, acted := tried[it.Subject]
+		e := guard.Event{
+			Kind: it.Kind, Time: time.Now(), Subject: it.Subject, Want: it.Want, Have: was.Have, Now: it.Have,
+			Duration: -1, Source: t.Source, Pass: r.passes, Next: it.Next,
+		}
+		switch {
+		case acted && it.Verdict == guard.Right:
+			e.Outcome, e.Duration = guard.OutcomeCorrected, a.took
+			e.Message = correctedMessage(&e, gone)
+			r.change(was.Action.Op.String(), e, nil)
+			r.settled(it.Subject)
+			r.reversal(r.thing(it.Subject), e)
+		case acted && a.err == nil:
+			e.Outcome, e.Err = guard.OutcomeReverted, errNotKept
+			r.change("", e, e.Err)
+			e.Message = stuckMessage(&e)
+			r.complain(e)
+		case acted:
+			e.Outcome, e.Err = guard.OutcomeFailed, a.err
+			if n := next(a.err); n != "" {
+				e.Next = n
+			}
+			r.change("", e, e.Err)
+			e.Message = stuckMessage(&e)
+			r.complain(e)
+		case it.Verdict == guard.Right || it.Verdict == guard.Excused:
+			r.righted(e)
+		case it.Kind == guard.EventDrift && it.Action != nil:
+			// Live has recorded it.
+		case it.Kind == guard.EventDrift && it.Verdict == guard.Wrong:
+			// The module's own record covers it.
+		default:
+			e.Outcome, e.Err = guard.OutcomeFailed, it.Err
+			if r.policy.Mode == guard.Observe {
+				e.Outcome = guard.OutcomeObserved
+			}
+			e.Message = it.Subject + " is " + orUnknown(it.Have) + ", wanted " + it.Want + ": " + it.Reason
+			r.complain(e)
+		}
+	}
+	r.recordBridges(t, gone, came, items)
+}
+
+func (r *Reconciler) thing(subject string) *fight {
+	f := r.things[subject]
+	if f == nil {
+		f = new(fight)
+		r.things[subject] = f
+	}
+	return f
+}
+
+// complaint is what stands recorded about a subject. It is not repeated until
+// it changes, and its end is recorded too.
+type complaint struct {
+	message string
+	since   time.Time
+}
+
+func (r *Reconciler) complain(e guard.Event) {
+	if r.standing[e.Subject].message == e.Message {
+		return
+	}
+	since := e.Time
+	if c, ok := r.standing[e.Subject]; ok {
+		since = c.since
+	}
+	r.standing[e.Subject] = complaint{e.Message, since}
+	r.o.Recorder.Record(e)
+}
+
+func (r *Reconciler) settled(subject string) { delete(r.standing, subject) }
+
+// righted records the end of a complaint that somebody else settled.
+func (r *Reconciler) righted(e guard.Event) {
+	c, ok := r.standing[e.Subject]
+	if !ok {
+		return
+	}
+	r.settled(e.Subject)
+	e.Outcome, e.Duration, e.Next = guard.OutcomeObserved, e.Time.Sub(c.since), ""
+	e.Message = e.Subject + " is as wanted again (" + e.Now + "), after " + short(e.Duration)
+	r.o.Recorder.Record(e)
+}
+
+// Complaints returns what stands recorded as not put right, by subject.
+func (r *Reconciler) Complaints() map[string]string {
+	out := make(map[string]string, len(r.standing))
+	for subject, c := range r.standing {
+		out[subject] = c.message
+	}
+	return out
+}
+
+// compare tells which bridges are in one list and not in the other. One that
+// was made anew under its name has another index, and is in both.
+func compare(before, after []guard.Bridge) (gone, came []string) {
+	has := func(list []guard.Bridge, b guard.Bridge) bool {
+		return slices.ContainsFunc(list, func(x guard.Bridge) bool { return x.Index == b.Index })
+	}
+	for _, b := range before {
+		if !has(after, b) {
+			gone = append(gone, b.Name)
+		}
+	}
+	for _, b := range after {
+		if !has(before, b) {
+			came = append(came, b.Name)
+		}
+	}
+	return gone, came
+}
+
+func (r *Reconciler) recordBridges(t Trigger, gone, came []string, items []guard.Item) {
+	e := guard.Event{Kind: guard.EventBridge, Outcome: guard.OutcomeObserved, Time: time.Now(), Duration: -1, Source: t.Source, Pass: r.passes}
+	for _, name := range gone {
+		e.Subject, e.Have, e.Now = name, "there", "gone"
+		e.Message = "bridge " + name + " went"
+		r.o.Recorder.Record(e)
+	}
+	for _, name := range came {
+		e.Subject, e.Have, e.Now = name, "absent", "there"
+		e.Message = "bridge " + name + " appeared; " + readiness(items)
+		r.o.Recorder.Record(e)
+	}
+}

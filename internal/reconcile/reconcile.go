@@ -1,0 +1,184 @@
+// Package reconcile carries out one pass: look, plan, act, look again,
+// record. The daemon and the commands make the same pass; there is no second
+// way to the machine.
+//
+// A [Reconciler] belongs to one goroutine, which owns all of its state. What
+// can take long (reading files, asking for bridges, modprobe, a disk) is
+// handed to [Options.Beside]; the sysctls are looked at and put right without
+// waiting for any of it.
+package reconcile
+
+import (
+	"context"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// Host is the machine that is kept right.
+type Host interface {
+	// Values reads the policy's sysctls into out, one for each, without ever
+	// blocking, and returns how many were unregistered since the last call.
+	Values(p *guard.Policy, out []guard.Value) (lost int)
+
+	// Survey looks at everything else. It may take long, and runs beside
+	// Values and SetSysctl.
+	Survey(ctx context.Context, p *guard.Policy) guard.Observation
+
+	// Do carries out one action. SetSysctl never blocks; the others may.
+	Do(ctx context.Context, a guard.Action) error
+}
+
+// Recorder keeps events. Record never blocks.
+type Recorder interface {
+	Record(e guard.Event)
+}
+
+// Trigger says why a pass is made.
+type Trigger struct {
+	Source string    // "start", "resync", "audit", a source's name
+	Time   time.Time // when it woke us
+}
+
+// Evidence is a write to a sysctl of which the kernel told.
+type Evidence struct {
+	Key    guard.Key // "": some key
+	Writer guard.Writer
+}
+
+// Options are the parts of a Reconciler. Host and Recorder are needed.
+type Options struct {
+	Host     Host
+	Recorder Recorder
+
+	// Beside runs work and returns when it has ended, or with an error as
+	// soon as it gives up waiting for it; it may call Live meanwhile. Nil
+	// means to run it and wait.
+	Beside func(ctx context.Context, work func(context.Context)) error
+
+	// News returns the writes that the kernel has told of since the last
+	// call. Nil means that it never tells.
+	News func() []Evidence
+}
+
+// Reconciler makes passes.
+type Reconciler struct {
+	o      Options
+	policy guard.Policy
+	limits Contention
+
+	keys    []key
+	values  []guard.Value
+	pending []correction
+	seen    []Evidence
+
+	last     time.Time // when the sysctls were looked at last
+	ipv6Off  bool
+	passes   uint64
+	standing map[string]complaint
+	things   map[string]*fight // of module and drop-ins, by subject
+	bridges  []guard.Bridge
+	surveyed bool
+	changes  []Change
+	totals   Totals
+}
+
+// Totals count what was done since the start.
+type Totals struct {
+	Drifts    uint64 `json:"drifts"`    // found
+	Corrected uint64 `json:"corrected"` // put right
+	Failed    uint64 `json:"failed"`    // attempts that failed
+}
+
+// New returns a Reconciler for p.
+func New(p guard.Policy, c Contention, o Options) *Reconciler {
+	if o.Beside == nil {
+		o.Beside = func(ctx context.Context, work func(context.Context)) error { work(ctx); return nil }
+	}
+	r := &Reconciler{o: o, standing: make(map[string]complaint), things: make(map[string]*fight)}
+	r.SetPolicy(p, c)
+	return r
+}
+
+// SetPolicy replaces the policy from the next look on. What is known of a
+// key that stays is kept.
+func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
+	old := r.keys
+	r.policy, r.limits = p, c
+	r.keys = make([]key, len(p.Sysctls))
+	r.values = make([]guard.Value, len(p.Sysctls))
+	for i, s := range p.Sysctls {
+		r.keys[i] = key{Setting: s}
+		for _, k := range old {
+			if k.Key == s.Key {
+				r.keys[i].fight, r.keys[i].pace, r.keys[i].there = k.fight, k.pace, k.there
+			}
+		}
+	}
+}
+
+// Policy returns the policy in force.
+func (r *Reconciler) Policy() guard.Policy { return r.policy }
+
+// Totals returns what was done so far.
+func (r *Reconciler) Totals() Totals { return r.totals }
+
+// Change is one thing that a pass did, or tried.
+type Change struct {
+	Op      string `json:"op"`
+	Subject string `json:"subject"`
+	From    string `json:"from"`
+	To      string `json:"to"`
+	Error   string `json:"error,omitempty"`
+}
+
+// Report is what a pass found and did.
+type Report struct {
+	Pass     uint64
+	Time     time.Time
+	Items    []guard.Item // as they are after the pass
+	Changes  []Change
+	Bridges  []guard.Bridge
+	Bridging error // why the bridges are not known
+	IPv6Off  bool
+	Aborted  error // why the pass was not finished; the rest is empty then
+}
+
+// Verdict sums up: Wrong if anything is known not to be as wanted, Uncertain
+// if nothing is but something could not be looked at, Right otherwise.
+func (r *Report) Verdict() guard.Verdict {
+	verdict := guard.Right
+	if r.Aborted != nil {
+		verdict = guard.Uncertain
+	}
+	for _, it := range r.Items {
+		switch it.Verdict {
+		case guard.Wrong, guard.Blocked:
+			return guard.Wrong
+		case guard.Uncertain:
+			verdict = guard.Uncertain
+		case guard.Right, guard.Excused:
+		}
+	}
+	return verdict
+}
+
+// Audit looks once and judges, and changes nothing.
+func Audit(ctx context.Context, h Host, p *guard.Policy) Report {
+	o := h.Survey(ctx, p)
+	o.Values = make([]guard.Value, len(p.Sysctls))
+	if !p.FilesOnly {
+		h.Values(p, o.Values)
+	}
+	return report(p, &o)
+}
+
+func report(p *guard.Policy, o *guard.Observation) Report {
+	return Report{
+		Time:     time.Now(),
+		Items:    guard.PlanFor(p, o),
+		Bridges:  o.Bridges,
+		Bridging: o.Bridging,
+		IPv6Off:  o.IPv6Off,
+	}
+}

@@ -1,0 +1,192 @@
+package source
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// keep is how many different hints of one source an inbox remembers: they are
+// evidence for a record, and nobody reads a longer list.
+const keep = 16
+
+// Inbox is where hints wait for the one goroutine that looks. Putting one in
+// never blocks. It also knows the health of each source that is supervised.
+type Inbox struct {
+	wake func()
+
+	mu     sync.Mutex
+	hints  []Hint
+	health []Health
+	kicks  map[string]chan struct{}
+}
+
+// Health is the state of one source.
+type Health struct {
+	Name     string    `json:"name"`
+	Up       bool      `json:"up"`
+	How      string    `json:"how,omitempty"`      // what the source said when it came up
+	Error    string    `json:"error,omitempty"`    // why it is down
+	Since    time.Time `json:"since"`              // when it came up or went down
+	LastNews time.Time `json:"last_news,omitzero"` // when it last hinted; zero: never
+	Hints    uint64    `json:"hints"`              // how often it hinted
+	Restarts uint64    `json:"restarts"`           // how often it was started again
+}
+
+// NewInbox returns an empty inbox that calls wake after each hint and each
+// change of a source's health. wake may be called from any goroutine and must
+// not block.
+func NewInbox(wake func()) *Inbox {
+	return &Inbox{wake: wake, kicks: make(map[string]chan struct{})}
+}
+
+// Put adds a hint, unless the same one waits already.
+func (in *Inbox) Put(h Hint) {
+	if h.Time.IsZero() {
+		h.Time = time.Now()
+	}
+	in.mu.Lock()
+	if in.news(h) {
+		in.hints = append(in.hints, h)
+	}
+	if s := in.find(h.Source); s != nil {
+		s.LastNews = h.Time
+		s.Hints++
+		if !s.Up {
+			s.Up, s.How, s.Error, s.Since = true, h.Reason, "", h.Time
+		}
+	}
+	in.mu.Unlock()
+	in.wake()
+}
+
+// news reports whether h is worth keeping beside what waits already. One
+// source that floods does not push out another's.
+func (in *Inbox) news(h Hint) bool {
+	n := 0
+	for _, w := range in.hints {
+		if w.Source != h.Source {
+			continue
+		}
+		if w.Reason == h.Reason && w.Path == h.Path {
+			return false
+		}
+		n++
+	}
+	return n < keep
+}
+
+// Take returns what was put in since the last call and empties the inbox. It
+// is to be called right before a look, never after one: a hint that comes
+// during the look is for the next.
+func (in *Inbox) Take() []Hint {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.hints) == 0 {
+		return nil
+	}
+	hints := in.hints
+	in.hints = nil
+	return hints
+}
+
+// Health returns the state of every supervised source, in the order in which
+// they were started.
+func (in *Inbox) Health() []Health {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return append([]Health(nil), in.health...)
+}
+
+// Kick has each source that is down try again at once.
+func (in *Inbox) Kick() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for i := range in.health {
+		if !in.health[i].Up {
+			select {
+			case in.kicks[in.health[i].Name] <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+func (in *Inbox) find(name string) *Health {
+	for i := range in.health {
+		if in.health[i].Name == name {
+			return &in.health[i]
+		}
+	}
+	return nil
+}
+
+// The back-off of a source that fails.
+const (
+	firstRetry = time.Second
+	lastRetry  = time.Minute
+)
+
+// Supervise runs s until ctx is cancelled, puts its hints into in, and starts
+// it again when it fails: after 1 s, and after twice that each time it fails
+// at once, up to a minute, or when [Inbox.Kick] says so.
+func Supervise(ctx context.Context, s Source, in *Inbox) {
+	kick := in.register(s.Name())
+	wait := firstRetry
+	for {
+		err := s.Run(ctx, in.Put)
+		if ctx.Err() != nil {
+			return
+		}
+		if lasted := in.down(s.Name(), err); lasted >= lastRetry {
+			wait = firstRetry
+		}
+		in.wake()
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+			wait = min(2*wait, lastRetry)
+		case <-kick:
+			timer.Stop()
+			wait = firstRetry
+		}
+		in.restarted(s.Name())
+	}
+}
+
+func (in *Inbox) register(name string) <-chan struct{} {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.find(name) == nil {
+		in.health = append(in.health, Health{Name: name, Error: "starting", Since: time.Now()})
+		in.kicks[name] = make(chan struct{}, 1)
+	}
+	return in.kicks[name]
+}
+
+// down notes that a source ended, and returns how long it had been up.
+func (in *Inbox) down(name string, err error) (lasted time.Duration) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	s := in.find(name)
+	now := time.Now()
+	if s.Up {
+		lasted = now.Sub(s.Since)
+		s.Since = now
+	}
+	s.Up = false
+	s.Error = "ended without an error"
+	if err != nil {
+		s.Error = err.Error()
+	}
+	return lasted
+}
+
+func (in *Inbox) restarted(name string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.find(name).Restarts++
+}
