@@ -14,37 +14,6 @@ type Contention struct {
 	Yield  bool          // stop correcting until Window has been quiet
 }
 
-// The pace of corrections of one sysctl: reacting cannot win against a writer
-// in a tight loop, it can only burn a core. A burst of 200 is far beyond what
-// programs do that set a key at start; 100 a second costs about half a
-// percent of one core.
-const (
-	burst   = 200
-	perSec  = 100
-	between = time.Second / perSec
-)
-
-// pace is a token bucket. The zero value is full.
-type pace struct {
-	spent int // tokens missing from a full bucket
-	at    time.Time
-}
-
-// take takes a token and returns zero, or returns when there will be one.
-func (p *pace) take(now time.Time) time.Time {
-	if back := int(now.Sub(p.at) / between); back >= p.spent {
-		p.spent, p.at = 0, now
-	} else if back > 0 {
-		p.spent -= back
-		p.at = p.at.Add(time.Duration(back) * between)
-	}
-	if p.spent >= burst {
-		return p.at.Add(between)
-	}
-	p.spent++
-	return time.Time{}
-}
-
 // recordEvery is how often a fight that goes on is recorded.
 const recordEvery = time.Minute
 
@@ -84,7 +53,7 @@ func (r *Reconciler) reversal(f *fight, e guard.Event) {
 	}
 	f.on, f.began, f.recorded = true, e.Time, e.Time
 	f.count, f.total = 0, 1
-	policy := "it is corrected on, at a bounded pace"
+	policy := "nfguard goes on correcting it, at a bounded pace"
 	if r.limits.Yield {
 		policy = "it is left alone until nobody has written to it for " + short(r.limits.Window)
 	}

@@ -17,7 +17,6 @@ type key struct {
 	backoff time.Duration
 	stuck   int // writes in a row that succeeded and changed nothing
 	fight   fight
-	pace    pace
 }
 
 // correction is one reversal that waits to be recorded.
@@ -122,8 +121,7 @@ func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, l
 	}
 }
 
-// blocked returns when k may be written to again, or zero when it may now,
-// and takes a token then.
+// blocked returns when k may be written to again, or zero when it may now.
 func (k *key) blocked(now time.Time, c Contention) time.Time {
 	if now.Before(k.retry) {
 		return k.retry
@@ -131,7 +129,7 @@ func (k *key) blocked(now time.Time, c Contention) time.Time {
 	if k.fight.on && c.Yield {
 		return k.fight.last.Add(c.Window)
 	}
-	return k.pace.take(now)
+	return time.Time{}
 }
 
 // confirm looks whether the writes took effect. One that a foreign write has
@@ -155,7 +153,7 @@ func (r *Reconciler) confirm(done []correction, look *Look) {
 			}
 			c.outcome = guard.OutcomeReverted
 			if k.stuck++; k.stuck < maxStuck {
-				look.Next = earlier(look.Next, c.at)
+				look.Next = earlier(look.Next, c.at.Add(10*time.Millisecond))
 				continue
 			}
 			c.outcome, c.err = guard.OutcomeFailed, errNotKept
@@ -222,6 +220,7 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 		r.totals.Corrected++
 		r.change("set", e, nil)
 		e.Message = driftMessage(&e, bound)
+		r.settled(e.Subject)
 		r.reversal(&k.fight, e)
 	case guard.OutcomeFailed:
 		r.totals.Failed++

@@ -97,8 +97,8 @@ func next(err error) string {
 	return ""
 }
 
-// readiness says in a few words how the guarded things stand.
-func readiness(items []guard.Item) string {
+// Readiness says in a few words how the guarded things stand.
+func Readiness(items []guard.Item) string {
 	keys, right := 0, 0
 	module := "the module is not loaded"
 	for _, it := range items {

@@ -25,6 +25,7 @@ type attempt struct {
 func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 	r.passes++
 	r.changes = nil
+	r.o.Host.Refresh()
 	tried := make(map[string]attempt)
 	var first []guard.Item
 	var before []guard.Bridge
@@ -218,7 +219,7 @@ func (r *Reconciler) recordBridges(t Trigger, gone, came []string, items []guard
 	}
 	for _, name := range came {
 		e.Subject, e.Have, e.Now = name, "absent", "there"
-		e.Message = "bridge " + name + " appeared; " + readiness(items)
+		e.Message = "bridge " + name + " appeared; " + Readiness(items)
 		r.o.Recorder.Record(e)
 	}
 }

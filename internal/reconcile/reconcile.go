@@ -21,6 +21,10 @@ type Host interface {
 	// blocking, and returns how many were unregistered since the last call.
 	Values(p *guard.Policy, out []guard.Value) (lost int)
 
+	// Refresh opens anew what was opened and is no more what its name says.
+	// It returns how many there were.
+	Refresh() int
+
 	// Survey looks at everything else. It may take long, and runs beside
 	// Values and SetSysctl.
 	Survey(ctx context.Context, p *guard.Policy) guard.Observation
@@ -111,7 +115,7 @@ func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 		r.keys[i] = key{Setting: s}
 		for _, k := range old {
 			if k.Key == s.Key {
-				r.keys[i].fight, r.keys[i].pace, r.keys[i].there = k.fight, k.pace, k.there
+				r.keys[i].fight, r.keys[i].there = k.fight, k.there
 			}
 		}
 	}

@@ -33,6 +33,9 @@ type Health struct {
 	Restarts uint64    `json:"restarts"`           // how often it was started again
 }
 
+// Starting is the Error of a source that has not subscribed yet.
+const Starting = "starting"
+
 // NewInbox returns an empty inbox that calls wake after each hint and each
 // change of a source's health. wake may be called from any goroutine and must
 // not block.
@@ -136,6 +139,7 @@ func Supervise(ctx context.Context, s Source, in *Inbox) {
 	for {
 		err := s.Run(ctx, in.Put)
 		if ctx.Err() != nil {
+			in.stopped(s.Name())
 			return
 		}
 		if lasted := in.down(s.Name(), err); lasted >= lastRetry {
@@ -146,6 +150,7 @@ func Supervise(ctx context.Context, s Source, in *Inbox) {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
+			in.stopped(s.Name())
 			return
 		case <-timer.C:
 			wait = min(2*wait, lastRetry)
@@ -161,7 +166,7 @@ func (in *Inbox) register(name string) <-chan struct{} {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.find(name) == nil {
-		in.health = append(in.health, Health{Name: name, Error: "starting", Since: time.Now()})
+		in.health = append(in.health, Health{Name: name, Error: Starting, Since: time.Now()})
 		in.kicks[name] = make(chan struct{}, 1)
 	}
 	return in.kicks[name]
@@ -189,4 +194,12 @@ func (in *Inbox) restarted(name string) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.find(name).Restarts++
+}
+
+// stopped notes that a source ended because it was told to.
+func (in *Inbox) stopped(name string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	s := in.find(name)
+	s.Up, s.Error, s.Since = false, Starting, time.Now()
 }

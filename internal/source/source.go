@@ -26,12 +26,16 @@ type Writer struct {
 	Cgroup string // cgroup v2 path, or systemd's own hierarchy's in v1
 }
 
+// Subscribed begins the reason of the hint that a source gives when it has
+// subscribed; how it did so may follow.
+const Subscribed = "subscribed"
+
 // Source is one subscription to news.
 type Source interface {
 	// Name is the source's name in records and in status, a constant.
 	Name() string
 
-	// Run subscribes, then calls hint once with the reason "subscribed", so
+	// Run subscribes, then calls hint once with the reason [Subscribed], so
 	// that what changed before the subscription is looked at, then calls it
 	// for each piece of news. It blocks until ctx is cancelled and then
 	// returns nil; any other return is an error and means that news may be

@@ -1,0 +1,403 @@
+// Package daemon is the loop: it waits for a reason to look, has the pass
+// made, and tells systemd and the status file how things stand. It decides
+// when to look, never what is right.
+//
+// The loop has one goroutine on a thread of its own. It waits in one system
+// call for a write to a guarded sysctl and for everything else, so that the
+// answer to a foreign write is a wake-up, a read and a write, with nothing
+// queued in between.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/source"
+)
+
+// Settings are what the configuration asks for.
+type Settings struct {
+	Policy     guard.Policy
+	Contention reconcile.Contention
+	Resync     time.Duration // between looks at the sysctls when nothing happens
+	Audit      time.Duration // between passes when nothing happens
+
+	// Notes are sentences about the configuration that are logged when it
+	// comes into force: a key that this version does not use.
+	Notes []string
+}
+
+// Options are the parts of a daemon.
+type Options struct {
+	// Load reads the configuration. An error at start ends Run; at a reload
+	// the old settings stay.
+	Load func() (Settings, error)
+
+	// Sources makes the sources of news for settings.
+	Sources func(Settings, source.Lender) []source.Source
+
+	Host     reconcile.Host
+	Recorder reconcile.Recorder
+	Log      *slog.Logger
+
+	// Publish is given the status whenever it changed, at most once a second.
+	// It must not block. Nil: nobody wants it.
+	Publish func(Status)
+
+	// Notify tells the service manager; it must not block. Nil: there is none.
+	Notify func(state string)
+
+	// Watchdog is how often the service manager wants to hear from the loop;
+	// 0: never.
+	Watchdog time.Duration
+}
+
+// Daemon keeps a host right until it is told to stop.
+type Daemon struct {
+	o       Options
+	sleep   sleeper
+	lending *lending
+	inbox   *source.Inbox
+
+	settings Settings
+	rec      *reconcile.Reconciler
+	stop     func() // ends the sources and waits for them
+	reloads  chan struct{}
+
+	pace      pace      // of wake-ups by news of writes
+	deaf      time.Time // news of writes wakes nobody before
+	nextLook  time.Time
+	nextPass  time.Time // the audit, or a retry
+	backoff   time.Duration
+	lastHint  time.Time // when a pass was last made for a hint
+	due       *reconcile.Trigger
+	reload    time.Time // when to read the configuration again; zero: not
+	nextAlive time.Time
+	said      map[string]bool // sources of which it was said that they are lost
+	status    board
+}
+
+// New returns a daemon; Run starts it.
+func New(o Options) (*Daemon, error) {
+	b, err := newBell()
+	if err != nil {
+		return nil, err
+	}
+	return assemble(o, b), nil
+}
+
+func assemble(o Options, s sleeper) *Daemon {
+	if o.Notify == nil {
+		o.Notify = func(string) {}
+	}
+	if o.Publish == nil {
+		o.Publish = func(Status) {}
+	}
+	return &Daemon{
+		o: o, sleep: s, lending: &lending{ring: s.ring}, inbox: source.NewInbox(s.ring),
+		said: make(map[string]bool), reloads: make(chan struct{}, 1),
+	}
+}
+
+// Reload has the configuration read again. It returns at once and may be
+// called from any goroutine.
+func (d *Daemon) Reload() {
+	select {
+	case d.reloads <- struct{}{}:
+	default:
+	}
+	d.sleep.ring()
+}
+
+// Run keeps the host right until ctx is cancelled, and returns nil then. It
+// fails only if the configuration cannot be read.
+func (d *Daemon) Run(ctx context.Context) error {
+	settings, err := d.o.Load()
+	if err != nil {
+		return err
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer context.AfterFunc(ctx, d.sleep.ring)()
+
+	d.settings = settings
+	d.note(settings)
+	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
+		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, News: d.news,
+	})
+	d.status.started = time.Now()
+	d.startSources()
+	defer func() { d.stop() }()
+
+	d.inbox.Take()
+	report := d.pass(ctx, reconcile.Trigger{Source: "start"})
+	if report.Aborted == nil {
+		d.begin(report)
+	}
+	for ctx.Err() == nil {
+		d.turn(ctx)
+	}
+	d.end()
+	return nil
+}
+
+// turn waits for a reason to look, and looks.
+func (d *Daemon) turn(ctx context.Context) {
+	readable := d.await(d.housekeep(time.Now()))
+	if ctx.Err() != nil {
+		return
+	}
+	d.look(ctx, readable)
+	d.consider(d.inbox.Take())
+	now := time.Now()
+	if !d.reload.IsZero() && !now.Before(d.reload) {
+		d.reconfigure(now)
+	}
+	switch {
+	case d.due != nil && now.Sub(d.lastHint) >= settle:
+		t := *d.due
+		d.lastHint = now
+		d.pass(ctx, t)
+	case !now.Before(d.nextPass):
+		d.pass(ctx, reconcile.Trigger{Source: "audit", Time: now})
+	}
+}
+
+// The waits before something is looked at again that changes in bursts. The
+// first hint is served at once.
+const (
+	settle       = 200 * time.Millisecond // between two passes for hints
+	settleConfig = 500 * time.Millisecond // after the last change of a configuration file
+)
+
+// await sleeps until news, a ring, or the time next.
+func (d *Daemon) await(next time.Time) (readable bool) {
+	now := time.Now()
+	fd := -1
+	if now.Before(d.deaf) {
+		next = earliest(next, d.deaf)
+	} else if w := d.lending.lent(); w != nil {
+		fd = w.FD()
+	}
+	readable = d.sleep.wait(fd, max(next.Sub(now), 0))
+	if readable {
+		d.deaf = d.pace.take(time.Now())
+	}
+	return readable
+}
+
+// look has the sysctls looked at, and put right.
+func (d *Daemon) look(ctx context.Context, readable bool) {
+	t := reconcile.Trigger{Source: "resync", Time: time.Now()}
+	if readable {
+		t.Source = "sysctl"
+	}
+	before := d.rec.Totals()
+	look := d.rec.Live(ctx, t)
+	d.nextLook = t.Time.Add(d.settings.Resync)
+	if !look.Next.IsZero() {
+		d.nextLook = earliest(d.nextLook, look.Next)
+	}
+	if look.Lost {
+		d.lending.giveBack(source.ErrStale)
+		d.want(reconcile.Trigger{Source: t.Source, Time: t.Time})
+		d.lastHint = time.Time{} // at once
+	}
+	if d.rec.Totals() != before {
+		d.status.changed = true
+	}
+}
+
+// news takes what the kernel told of writes since the last call.
+func (d *Daemon) news() []reconcile.Evidence {
+	w := d.lending.lent()
+	if w == nil {
+		return nil
+	}
+	var seen []reconcile.Evidence
+	err := w.Read(func(h source.Hint) {
+		seen = append(seen, d.evidence(h))
+	})
+	if err != nil {
+		d.lending.giveBack(err)
+	}
+	return seen
+}
+
+func (d *Daemon) evidence(h source.Hint) reconcile.Evidence {
+	e := reconcile.Evidence{Writer: guard.Writer{
+		PID: h.Writer.PID, Comm: h.Writer.Comm, Exe: h.Writer.Exe, Cgroup: h.Writer.Cgroup, Unit: h.Writer.Unit(),
+	}}
+	for _, s := range d.settings.Policy.Sysctls {
+		if h.Path != "" && h.Path == SysctlPath(s.Key) {
+			e.Key = s.Key
+		}
+	}
+	return e
+}
+
+// SysctlPath is the file of k, as the sources name it.
+func SysctlPath(k guard.Key) string { return "/proc/sys/" + k.Path() }
+
+// want asks for a pass. The first trigger of several is kept: it came first.
+func (d *Daemon) want(t reconcile.Trigger) {
+	if d.due == nil {
+		d.due = &t
+	}
+}
+
+// consider turns hints into what is to be done.
+func (d *Daemon) consider(hints []source.Hint) {
+	for _, h := range hints {
+		d.o.Log.Debug("hint", "source", h.Source, "reason", h.Reason, "path", h.Path)
+		d.want(reconcile.Trigger{Source: h.Source, Time: h.Time})
+		if h.Source == "file" && h.Reason != source.Subscribed &&
+			h.Path != d.settings.Policy.ModulesLoad && h.Path != d.settings.Policy.SysctlD {
+			d.reload = time.Now().Add(settleConfig)
+		}
+	}
+	select {
+	case <-d.reloads:
+		d.reload = time.Now()
+	default:
+	}
+}
+
+// pass has everything looked at.
+func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report {
+	d.due = nil
+	if w := d.lending.lent(); w != nil {
+		if err := w.Check(); err != nil {
+			d.lending.giveBack(err)
+		}
+	}
+	report := d.rec.Pass(ctx, t)
+	now := time.Now()
+	if report.Aborted != nil {
+		if ctx.Err() == nil {
+			d.o.Log.Error("pass aborted", "error", report.Aborted)
+		}
+		d.nextPass = now.Add(time.Second)
+		return report
+	}
+	if report.Verdict() == guard.Right {
+		d.backoff = 0
+		d.nextPass = now.Add(d.settings.Audit)
+	} else {
+		d.backoff = min(max(2*d.backoff, time.Second), d.settings.Audit)
+		d.nextPass = now.Add(d.backoff)
+	}
+	d.nextLook = now // what the pass put off, and what came during its end
+	d.inbox.Kick()   // a source may have waited for what the pass mended
+	d.status.took(report)
+	d.o.Log.Debug("pass", "source", t.Source, "verdict", string(report.Verdict()))
+	return report
+}
+
+// errHung ends the wait for work that hangs in the kernel when we are to stop.
+var errHung = errors.New("stopped while a look or an action was hanging")
+
+// beside runs work in a goroutine of its own, and keeps the sysctls right
+// while it lasts. When ctx is cancelled, work gets two seconds to end; what
+// hangs in the kernel longer ends with the process.
+func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
+	done := make(chan struct{})
+	go func() {
+		defer d.sleep.ring()
+		defer close(done)
+		work(ctx)
+	}()
+	var deadline time.Time
+	for {
+		now := time.Now()
+		select {
+		case <-done:
+			return nil
+		default:
+		}
+		if ctx.Err() != nil && deadline.IsZero() {
+			deadline = now.Add(2 * time.Second)
+		}
+		next := earliest(now.Add(d.settings.Resync), d.alive(now))
+		if !deadline.IsZero() {
+			if now.After(deadline) {
+				return errHung
+			}
+			next = earliest(next, deadline.Add(time.Millisecond))
+		}
+		readable := d.await(next)
+		t := reconcile.Trigger{Source: "resync", Time: time.Now()}
+		if readable {
+			t.Source = "sysctl"
+		}
+		d.rec.Live(ctx, t)
+	}
+}
+
+// startSources starts the sources for the settings in force and waits a
+// moment until each has subscribed or failed, so that the look that follows
+// misses nothing.
+func (d *Daemon) startSources() {
+	ctx, cancel := context.WithCancel(context.Background())
+	sources := d.o.Sources(d.settings, d.lending)
+	var running sync.WaitGroup
+	for _, s := range sources {
+		running.Go(func() { source.Supervise(ctx, s, d.inbox) })
+	}
+	d.stop = func() {
+		cancel()
+		running.Wait()
+	}
+	deadline := time.Now().Add(2 * time.Second)
+	for time.Now().Before(deadline) {
+		settled := 0
+		for _, h := range d.inbox.Health() {
+			if h.Up || h.Error != source.Starting {
+				settled++
+			}
+		}
+		if settled >= len(sources) {
+			return
+		}
+		d.sleep.wait(-1, time.Until(deadline))
+	}
+}
+
+// reconfigure reads the configuration and, when it is good, swaps it in.
+func (d *Daemon) reconfigure(now time.Time) {
+	d.reload = time.Time{}
+	e := guard.Event{Kind: guard.EventConfig, Outcome: guard.OutcomeObserved, Time: now, Subject: "configuration", Duration: -1, Source: "reload"}
+	d.o.Notify("RELOADING=1\n" + monotonic())
+	settings, err := d.o.Load()
+	if err != nil {
+		e.Outcome, e.Err = guard.OutcomeFailed, err
+		e.Message = fmt.Sprintf("the configuration was not reloaded, the old one stays in force: %v", err)
+		e.Next = "mend it, check it with nfguard config check, and reload again"
+		d.status.badConfig(err)
+	} else {
+		e.Message = "the configuration was reloaded"
+		d.stop()
+		d.settings = settings
+		d.note(settings)
+		d.rec.SetPolicy(settings.Policy, settings.Contention)
+		d.startSources()
+		d.want(reconcile.Trigger{Source: "reload", Time: now})
+		d.lastHint = time.Time{}
+		d.status.badConfig(nil)
+	}
+	d.o.Recorder.Record(e)
+	d.o.Notify("READY=1")
+}
+
+func (d *Daemon) note(s Settings) {
+	for _, n := range s.Notes {
+		d.o.Log.Warn("configuration", "note", n)
+	}
+}

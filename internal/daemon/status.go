@@ -1,0 +1,237 @@
+package daemon
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/build"
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/source"
+)
+
+// Status is what a running daemon has seen and done, as `nfguard status`
+// shows it.
+type Status struct {
+	Schema  int       `json:"schema"` // 1
+	Version string    `json:"version"`
+	PID     int       `json:"pid"`
+	Started time.Time `json:"started"`
+	Written time.Time `json:"written"`
+
+	State    string `json:"state"`    // "healthy" or "degraded"
+	Sentence string `json:"sentence"` // the same for people
+
+	Mode        string            `json:"mode"`
+	Verdict     guard.Verdict     `json:"verdict"`   // of the last pass
+	Pass        uint64            `json:"pass"`      // its number
+	LastPass    time.Time         `json:"last_pass"` // when it ended
+	Totals      reconcile.Totals  `json:"totals"`
+	Complaints  map[string]string `json:"complaints"` // what could not be put right, by subject
+	Fights      []string          `json:"fights"`     // subjects that somebody changes again and again
+	ConfigError string            `json:"config_error,omitempty"`
+	Sources     []source.Health   `json:"sources"`
+	Bridges     []guard.Bridge    `json:"bridges"`
+}
+
+// board is what the loop keeps for the next Status.
+type board struct {
+	started   time.Time
+	changed   bool
+	published time.Time
+	sentence  string // the last that the service manager was told
+	report    reconcile.Report
+	badConf   error
+}
+
+func (b *board) took(r reconcile.Report) { b.report, b.changed = r, true }
+
+func (b *board) badConfig(err error) { b.badConf, b.changed = err, true }
+
+// publishEvery bounds how often the status is written: it is for people, and
+// a fight must not become a series of files.
+const publishEvery = time.Second
+
+// housekeep does what is due by the clock, and returns when to wake next.
+func (d *Daemon) housekeep(now time.Time) (next time.Time) {
+	next = earliest(d.nextLook, d.nextPass)
+	next = earliest(next, d.alive(now))
+	if t := d.rec.Tick(now); !t.IsZero() {
+		next = earliest(next, t)
+	}
+	if d.due != nil {
+		next = earliest(next, d.lastHint.Add(settle))
+	}
+	if !d.reload.IsZero() {
+		next = earliest(next, d.reload)
+	}
+	if t := d.checkSources(now); !t.IsZero() {
+		next = earliest(next, t)
+	}
+	if d.status.changed {
+		if due := d.status.published.Add(publishEvery); now.Before(due) {
+			next = earliest(next, due)
+		} else {
+			d.publish(now)
+		}
+	}
+	return next
+}
+
+// alive tells the service manager that the loop turns, and returns when to
+// tell it again.
+func (d *Daemon) alive(now time.Time) time.Time {
+	if d.o.Watchdog <= 0 {
+		return now.Add(time.Hour)
+	}
+	if !now.Before(d.nextAlive) {
+		d.o.Notify("WATCHDOG=1")
+		d.nextAlive = now.Add(d.o.Watchdog / 2)
+	}
+	return d.nextAlive
+}
+
+func (d *Daemon) publish(now time.Time) {
+	s := d.snapshot(now)
+	d.status.changed, d.status.published = false, now
+	if s.Sentence != d.status.sentence {
+		d.status.sentence = s.Sentence
+		d.o.Notify("STATUS=" + s.Sentence)
+	}
+	d.o.Publish(s)
+}
+
+func (d *Daemon) snapshot(now time.Time) Status {
+	s := Status{
+		Schema: 1, Version: build.Version(), PID: os.Getpid(), Started: d.status.started, Written: now,
+		State: "healthy", Mode: string(d.settings.Policy.Mode),
+		Verdict: d.status.report.Verdict(), Pass: d.status.report.Pass, LastPass: d.status.report.Time,
+		Totals: d.rec.Totals(), Complaints: d.rec.Complaints(), Fights: d.rec.Fights(),
+		Sources: d.inbox.Health(), Bridges: d.status.report.Bridges,
+	}
+	if d.status.badConf != nil {
+		s.ConfigError = d.status.badConf.Error()
+	}
+	var bad []string
+	for _, it := range d.status.report.Items {
+		if it.Verdict == guard.Wrong || it.Verdict == guard.Blocked || it.Verdict == guard.Uncertain {
+			bad = append(bad, it.Subject)
+		}
+	}
+	s.Sentence = reconcile.Readiness(d.status.report.Items)
+	if n := s.Totals.Corrected; n > 0 {
+		s.Sentence += fmt.Sprintf("; %d corrected so far", n)
+	}
+	if len(bad) > 0 {
+		s.Sentence += "; not as wanted: " + strings.Join(bad, ", ")
+	}
+	if len(s.Fights) > 0 {
+		s.Sentence += "; fought over: " + strings.Join(s.Fights, ", ")
+	}
+	var lost []string
+	for _, h := range s.Sources {
+		if !h.Up {
+			lost = append(lost, h.Name)
+		}
+	}
+	if len(lost) > 0 {
+		s.Sentence += "; no news from " + strings.Join(lost, ", ")
+	}
+	if s.ConfigError != "" {
+		s.Sentence += "; the configuration file is wrong and not in force"
+	}
+	if len(bad)+len(s.Fights)+len(lost) > 0 || s.ConfigError != "" {
+		s.State = "degraded"
+	}
+	return s
+}
+
+// patience is how long a source may be away before that is recorded: one
+// that is back at once was not missed.
+const patience = 2 * time.Second
+
+// checkSources records the sources that stay away and those that are back.
+func (d *Daemon) checkSources(now time.Time) (again time.Time) {
+	for _, h := range d.inbox.Health() {
+		e := guard.Event{Kind: guard.EventSource, Time: now, Subject: h.Name, Duration: -1, Source: "timer"}
+		switch {
+		case !h.Up && !d.said[h.Name]:
+			if due := h.Since.Add(patience); now.Before(due) {
+				again = earlier(again, due)
+				continue
+			}
+			d.said[h.Name] = true
+			e.Outcome, e.Have, e.Now = guard.OutcomeFailed, "up", "down"
+			e.Message = fmt.Sprintf("no news from the source %s: %s; the resync finds what it would have told, later", h.Name, h.Error)
+		case h.Up && d.said[h.Name]:
+			delete(d.said, h.Name)
+			e.Outcome, e.Have, e.Now = guard.OutcomeObserved, "down", "up"
+			e.Message = fmt.Sprintf("news from the source %s again (%s)", h.Name, h.How)
+		default:
+			continue
+		}
+		d.o.Recorder.Record(e)
+		d.status.changed = true
+	}
+	return again
+}
+
+// begin records that the guard is on duty, and says so to whoever waits.
+func (d *Daemon) begin(r reconcile.Report) {
+	s := d.snapshot(time.Now())
+	var how []string
+	for _, h := range s.Sources {
+		if h.Up {
+			how = append(how, h.Name)
+		}
+	}
+	d.o.Recorder.Record(guard.Event{
+		Kind: guard.EventStart, Outcome: guard.OutcomeObserved, Time: time.Now(), Subject: "nfguard", Source: "start",
+		Duration: time.Since(d.status.started), Pass: r.Pass, Now: string(r.Verdict()),
+		Message: fmt.Sprintf("on guard (%s, mode %s): %s; news from %s", build.Version(), s.Mode, s.Sentence, strings.Join(how, ", ")),
+	})
+	d.publish(time.Now())
+	d.o.Notify("READY=1")
+}
+
+// end takes leave. The host stays as it is.
+func (d *Daemon) end() {
+	d.o.Notify("STOPPING=1")
+	totals := d.rec.Totals()
+	d.o.Recorder.Record(guard.Event{
+		Kind: guard.EventStop, Outcome: guard.OutcomeObserved, Time: time.Now(), Subject: "nfguard", Source: "signal",
+		Duration: time.Since(d.status.started),
+		Message:  fmt.Sprintf("off guard, the host stays as it is; %d corrected, %d attempts failed", totals.Corrected, totals.Failed),
+	})
+}
+
+// monotonic is what systemd wants to hear with RELOADING=1.
+func monotonic() string {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("MONOTONIC_USEC=%d", ts.Nano()/1000)
+}
+
+// earliest is the first of two times that are both set.
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// earlier is the first of two times of which a may not be set.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() {
+		return b
+	}
+	return earliest(a, b)
+}
+
+var _ source.Lender = (*lending)(nil)
