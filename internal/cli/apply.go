@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/journal"
+	"github.com/nfguard/nfguard/internal/reconcile"
+)
+
+func (a *app) apply(form format, dry bool) error {
+	s, c, err := a.settings()
+	if err != nil {
+		return err
+	}
+	m := a.machine()
+	defer m.Close()
+	if dry {
+		r := reconcile.Audit(a.ctx, m, &s.Policy)
+		for _, it := range r.Items {
+			if it.Action != nil {
+				r.Changes = append(r.Changes, reconcile.Change{Op: it.Action.Op.String(), Subject: it.Subject, From: it.Have, To: it.Want})
+			}
+		}
+		return a.applied(form, &r, &s.Policy, "would ")
+	}
+	s.Policy.Mode = guard.Enforce // it is asked for by name
+	var r reconcile.Report
+	a.recording(c.Journal.Sync, func(rec reconcile.Recorder) {
+		pass := reconcile.New(s.Policy, s.Contention, reconcile.Options{Host: m, Recorder: rec})
+		r = pass.Pass(a.ctx, reconcile.Trigger{Source: "apply"})
+	})
+	if r.Aborted != nil {
+		return r.Aborted
+	}
+	return a.applied(form, &r, &s.Policy, "")
+}
+
+// recording runs work with a recorder to the journal, where there is one and
+// where it is this host's.
+func (a *app) recording(durable bool, work func(reconcile.Recorder)) {
+	records := journal.Open(journal.Options{Sync: durable, Fallback: io.Discard, Plain: a.root != ""})
+	ctx, cancel := context.WithCancel(context.Background())
+	var writing sync.WaitGroup
+	writing.Go(func() { _ = records.Run(ctx) }) // what apply did is on stdout, too
+	work(records)
+	cancel()
+	writing.Wait()
+}
+
+func (a *app) applied(form format, r *reconcile.Report, p *guard.Policy, would string) error {
+	a.code = exitCode(r)
+	d := audit(r, p)
+	changed := false
+	for _, c := range r.Changes {
+		changed = changed || c.Error == ""
+	}
+	d.Changed, d.Changes = &changed, r.Changes
+	return a.print(form, d, func(w io.Writer, d *document) {
+		style := newStyle(w)
+		for _, c := range d.Changes {
+			line := fmt.Sprintf("%s%s %s: %s → %s", would, c.Op, c.Subject, c.From, c.To)
+			if c.Error != "" {
+				line = style.bad("could not put right ") + c.Subject + ": " + c.Error
+			}
+			fmt.Fprintln(w, line)
+		}
+		if len(d.Changes) == 0 && a.code == exitYes {
+			fmt.Fprintln(w, "nothing to do: "+d.Summary)
+			return
+		}
+		d.write(w, style)
+	})
+}

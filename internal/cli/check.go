@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/reconcile"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	var form format
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Look once, and say what is not as wanted and what to do",
+		Long: `Looks once and changes nothing.
+
+Exit codes: 0 all as wanted, 1 something is not, 2 something could not be told.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, _, err := a.settings()
+			if err != nil {
+				return err
+			}
+			m := a.machine()
+			defer m.Close()
+			r := reconcile.Audit(a.ctx, m, &s.Policy)
+			a.code = exitCode(&r)
+			return a.print(form, audit(&r, &s.Policy), func(w io.Writer, d *document) { d.write(w, newStyle(a.Out)) })
+		},
+	}
+	outputFlag(cmd, &form)
+	return cmd
+}
+
+func (a *app) applyCommand() *cobra.Command {
+	var form format
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "apply",
+		Short: "Put right once what is not as wanted",
+		Long: `Makes the same pass as the daemon, once. What is right is not written to.
+With --root it writes the drop-ins into a tree, and touches no kernel.
+
+Exit codes: 0 as wanted now, 1 not, 2 could not tell.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.apply(form, dry) },
+	}
+	outputFlag(cmd, &form)
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what would be done, and do nothing")
+	return cmd
+}
+
+func (a *app) print(form format, d *document, human func(io.Writer, *document)) error {
+	if form == jsonForm {
+		return writeJSON(a.Out, d)
+	}
+	human(a.Out, d)
+	return nil
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+func exitCode(r *reconcile.Report) int {
+	switch r.Verdict() { //nolint:exhaustive // a report is one of three
+	case guard.Right:
+		return exitYes
+	case guard.Uncertain:
+		return exitTrouble
+	default:
+		return exitNo
+	}
+}
+
+// document is the result of check and apply: complete, and stable as JSON.
+type document struct {
+	Schema  int           `json:"schema"` // 1
+	Host    string        `json:"host"`
+	Kernel  string        `json:"kernel"`
+	Time    time.Time     `json:"time"`
+	Mode    guard.Mode    `json:"mode"`
+	Verdict guard.Verdict `json:"verdict"`
+	Summary string        `json:"summary"`
+	Items   []row         `json:"items"`
+
+	Bridges      []bridgeRow `json:"bridges"`
+	BridgesError string      `json:"bridges_error,omitempty"`
+
+	// Of apply only.
+	Changed *bool              `json:"changed,omitempty"`
+	Changes []reconcile.Change `json:"changes,omitempty"`
+}
+
+// row is the judgement on one guarded thing.
+type row struct {
+	Kind    string        `json:"kind"` // "module", "sysctl" or "dropin"
+	Subject string        `json:"subject"`
+	Verdict guard.Verdict `json:"verdict"`
+	Want    string        `json:"want"`
+	Have    string        `json:"have"`
+	Reason  string        `json:"reason,omitempty"`
+	Next    string        `json:"next,omitempty"`
+	Action  string        `json:"action,omitempty"` // what apply does: "load", "set", "write"
+}
+
+// bridgeRow is a bridge with what is in effect for it: the sysctl or its own
+// flag.
+type bridgeRow struct {
+	guard.Bridge
+	IPTables  bool `json:"effective_iptables"`
+	IP6Tables bool `json:"effective_ip6tables"`
+	ARPTables bool `json:"effective_arptables"`
+}
+
+func audit(r *reconcile.Report, p *guard.Policy) *document {
+	d := &document{
+		Schema: 1, Time: r.Time.UTC(), Mode: p.Mode, Verdict: r.Verdict(), Summary: reconcile.Readiness(r.Items),
+		Items: []row{}, Bridges: []bridgeRow{},
+	}
+	if p.FilesOnly {
+		d.Summary = "the drop-ins of a tree"
+	}
+	d.Host, _ = os.Hostname()
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		d.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	on := make(map[string]bool)
+	for _, it := range r.Items {
+		on[it.Subject] = it.Have == "1"
+		d.Items = append(d.Items, rowOf(it))
+	}
+	for _, b := range r.Bridges {
+		d.Bridges = append(d.Bridges, bridgeRow{
+			Bridge:    b,
+			IPTables:  b.CallIPTables || on[string(guard.IPTables)],
+			IP6Tables: b.CallIP6Tables || on[string(guard.IP6Tables)],
+			ARPTables: b.CallARPTables || on[string(guard.ARPTables)],
+		})
+	}
+	if r.Bridging != nil {
+		d.BridgesError = r.Bridging.Error()
+	}
+	return d
+}
+
+func rowOf(it guard.Item) row {
+	r := row{Subject: it.Subject, Verdict: it.Verdict, Want: it.Want, Have: it.Have, Reason: it.Reason, Next: it.Next}
+	switch it.Kind { //nolint:exhaustive // the kinds that are guarded
+	case guard.EventModule:
+		r.Kind = "module"
+	case guard.EventDrift:
+		r.Kind = "sysctl"
+	case guard.EventDropin:
+		r.Kind = "dropin"
+	}
+	if it.Action != nil {
+		r.Action = it.Action.Op.String()
+		if r.Next == "" {
+			r.Next = "nfguard apply puts it right once, systemctl start nfguard keeps it right"
+		}
+	}
+	if it.Verdict == guard.Uncertain && r.Next == "" {
+		r.Next = fmt.Sprintf("run it as root, on the host; uid is %d", os.Geteuid())
+	}
+	return r
+}

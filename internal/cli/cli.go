@@ -1,0 +1,151 @@
+// Package cli is the commands: their flags, their output, their exit codes.
+// It is the only place where the parts are put together, and it decides
+// nothing about the host.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nfguard/nfguard/internal/build"
+	"github.com/nfguard/nfguard/internal/config"
+)
+
+// The exit codes, as diff(1) has them.
+const (
+	exitYes     = 0 // as wanted
+	exitNo      = 1 // not as wanted
+	exitTrouble = 2 // could not tell; also wrong usage
+)
+
+// Streams are where a command writes: the result to Out, the talk to Err.
+type Streams struct {
+	Out, Err io.Writer
+}
+
+// app is what the commands share.
+type app struct {
+	Streams
+	ctx        context.Context
+	reload     <-chan os.Signal
+	configPath string
+	root       string
+	code       int
+}
+
+// Main runs the command line args and returns the exit code. ctx is cancelled
+// to stop; each signal on reload has the daemon read its configuration again.
+func Main(ctx context.Context, args []string, s Streams, reload <-chan os.Signal) int {
+	a := &app{Streams: s, ctx: ctx, reload: reload}
+	cmd := a.command()
+	cmd.SetArgs(args)
+	cmd.SetOut(s.Out)
+	cmd.SetErr(s.Err)
+	if err := cmd.Execute(); err != nil {
+		a.complain(err)
+		return exitTrouble
+	}
+	return a.code
+}
+
+func (a *app) command() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "nfguard",
+		Short: "Keeps br_netfilter and the bridge sysctls set, and records who changes them",
+		Long: `nfguard keeps the kernel module br_netfilter loaded and net.bridge.bridge-nf-call-*
+set on a Kubernetes worker, so that pods reach Services whose endpoint is on
+their own node, and writes each drift to the journal.
+
+Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &hintError{err, "see " + cmd.CommandPath() + " --help"}
+	})
+	f := cmd.PersistentFlags()
+	f.StringVar(&a.configPath, "config", "/etc/nfguard/nfguard.toml", "the configuration `file`; conf.d/*.toml beside it is read too")
+	f.StringVar(&a.root, "root", "", "work on the tree below `dir` (an image being built) and not on this host")
+	cmd.AddCommand(a.runCommand(), a.checkCommand(), a.applyCommand(), a.statusCommand(), a.configCommand(), a.versionCommand())
+	return cmd
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			line := "nfguard " + build.Version()
+			if r := build.Revision(); r != "" {
+				line += " (" + r + ")"
+			}
+			_, err := fmt.Fprintln(a.Out, line)
+			return err
+		},
+	}
+}
+
+// hintError is an error with a next step.
+type hintError struct {
+	err  error
+	hint string
+}
+
+func (e *hintError) Error() string { return e.err.Error() }
+func (e *hintError) Unwrap() error { return e.err }
+func (e *hintError) Next() string  { return e.hint }
+
+// complain prints an error and the next step, a line each.
+func (a *app) complain(err error) {
+	var problems config.Errors
+	if errors.As(err, &problems) {
+		for _, p := range problems {
+			fmt.Fprintf(a.Err, "nfguard: error: %s\n", p.Error())
+			if p.Hint != "" {
+				fmt.Fprintf(a.Err, "nfguard: hint: %s\n", p.Hint)
+			}
+		}
+		return
+	}
+	fmt.Fprintf(a.Err, "nfguard: error: %v\n", err)
+	var known interface{ Next() string }
+	if errors.As(err, &known) {
+		fmt.Fprintf(a.Err, "nfguard: hint: %s\n", known.Next())
+	}
+}
+
+// format is the value of -o.
+type format string
+
+const (
+	text     format = "text"
+	jsonForm format = "json"
+)
+
+func (f *format) String() string { return string(*f) }
+func (f *format) Type() string   { return "format" }
+
+func (f *format) Set(s string) error {
+	switch format(s) {
+	case text, jsonForm:
+		*f = format(s)
+		return nil
+	}
+	return fmt.Errorf("it can be text or json")
+}
+
+func outputFlag(cmd *cobra.Command, f *format) {
+	*f = text
+	cmd.Flags().VarP(f, "output", "o", "`format` of the result: text or json")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+}

@@ -1,0 +1,208 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/daemon"
+	"github.com/nfguard/nfguard/internal/journal"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Keep the host right until stopped; the daemon",
+		Long: `Keeps the host right until SIGTERM or SIGINT, and then leaves it as it is.
+SIGHUP reads the configuration again; one that is wrong changes nothing.
+
+Exit codes: 0 stopped as told, 2 could not start.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.run(verbose) },
+	}
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log each look")
+	return cmd
+}
+
+func (a *app) run(verbose bool) error {
+	if a.root != "" {
+		return &hintError{errors.New("a tree has no kernel to guard"), "use nfguard apply --root " + a.root}
+	}
+	if uid := os.Geteuid(); uid != 0 {
+		return &hintError{fmt.Errorf("it needs root to change sysctls, and runs as uid %d", uid), "start it by systemctl start nfguard, or with sudo"}
+	}
+	_, c, err := a.settings()
+	if err != nil {
+		return err
+	}
+	dir, err := runtimeDir()
+	if err != nil {
+		return err
+	}
+	unlock, err := lock(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	records := journal.Open(journal.Options{Sync: c.Journal.Sync, Fallback: a.Err})
+	var writing sync.WaitGroup
+	writes, stopWriting := context.WithCancel(context.Background())
+	writing.Go(func() {
+		if err := records.Run(writes); err != nil {
+			fmt.Fprintf(a.Err, "nfguard: error: %v\n", err)
+		}
+	})
+	defer writing.Wait()
+	defer stopWriting()
+
+	machine := a.machine()
+	defer machine.Close()
+	n := startNotifier()
+	defer n.stop()
+	watchdog, err := sd.SdWatchdogEnabled(false)
+	if err != nil {
+		return fmt.Errorf("read WATCHDOG_USEC: %w", err)
+	}
+	d, err := daemon.New(daemon.Options{
+		Load: func() (daemon.Settings, error) {
+			s, c, err := a.settings()
+			if err == nil {
+				records.SetSync(c.Journal.Sync)
+			}
+			return s, err
+		},
+		Sources:  a.sources,
+		Host:     machine,
+		Recorder: records,
+		Log:      slog.New(records.Handler(level)),
+		Publish:  publisher(dir),
+		Notify:   n.notify,
+		Watchdog: watchdog,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(a.ctx)
+	defer cancel()
+	go func() {
+		for {
+			select {
+			case <-a.reload:
+				d.Reload()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return d.Run(ctx)
+}
+
+// runtimeDir is where the daemon leaves its status: systemd's RuntimeDirectory
+// or /run/nfguard.
+func runtimeDir() (string, error) {
+	dir := os.Getenv("RUNTIME_DIRECTORY")
+	if dir == "" {
+		dir = "/run/nfguard"
+	}
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// lock makes sure that one daemon works on a runtime directory. The lock goes
+// with the process, however that ends.
+func lock(dir string) (unlock func(), err error) {
+	path := filepath.Join(dir, "lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, &hintError{fmt.Errorf("another nfguard%s holds %s", holder(path), path), "see nfguard status"}
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+func holder(path string) string {
+	pid, err := os.ReadFile(path)
+	if err != nil || len(pid) == 0 {
+		return ""
+	}
+	return "[" + strings.TrimSpace(string(pid)) + "]"
+}
+
+// running reports whether a daemon holds the lock.
+func running(dir string) bool {
+	f, err := os.Open(filepath.Join(dir, "lock"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
+// publisher writes the status file. It is in memory: it is not synced, and
+// that it can't be written is no reason to stop guarding.
+func publisher(dir string) func(daemon.Status) {
+	path := filepath.Join(dir, "status.json")
+	return func(s daemon.Status) {
+		text, err := json.MarshalIndent(s, "", "  ")
+		if err == nil {
+			_ = renameio.WriteFile(path, append(text, '\n'), 0o644, renameio.WithTempDir(dir))
+		}
+	}
+}
+
+// notifier tells systemd, in a goroutine of its own: a manager that does not
+// read must not hold the loop.
+type notifier struct {
+	states chan string
+	done   chan struct{}
+}
+
+func startNotifier() *notifier {
+	n := &notifier{states: make(chan string, 16), done: make(chan struct{})}
+	go func() {
+		defer close(n.done)
+		for s := range n.states {
+			_, _ = sd.SdNotify(false, s) // without NOTIFY_SOCKET nobody listens
+		}
+	}()
+	return n
+}
+
+func (n *notifier) notify(state string) {
+	select {
+	case n.states <- state:
+	default:
+	}
+}
+
+func (n *notifier) stop() {
+	close(n.states)
+	<-n.done
+}

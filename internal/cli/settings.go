@@ -1,0 +1,138 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/config"
+	"github.com/nfguard/nfguard/internal/daemon"
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/host"
+	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/source"
+	"github.com/nfguard/nfguard/internal/source/file"
+	"github.com/nfguard/nfguard/internal/source/link"
+	"github.com/nfguard/nfguard/internal/source/sysctl"
+	"github.com/nfguard/nfguard/internal/source/uevent"
+)
+
+// resync is how often the sysctls are read when nothing tells of a write:
+// with the time to wake up, a write that nobody tells of (through another
+// mount of procfs) is put right within one second.
+const resync = 900 * time.Millisecond
+
+// settings reads the configuration and translates it.
+func (a *app) settings() (daemon.Settings, config.Config, error) {
+	c, _, err := config.Load(a.root, a.configPath)
+	if err != nil {
+		return daemon.Settings{}, c, err
+	}
+	s, err := settingsOf(c)
+	s.Policy.FilesOnly = a.root != ""
+	return s, c, err
+}
+
+func settingsOf(c config.Config) (daemon.Settings, error) {
+	if c.Scope == config.ScopeBridges {
+		return daemon.Settings{}, &hintError{
+			errors.New(`scope = "bridges" is not in this version yet`),
+			`leave scope at "host"; to keep the sysctls as they are until then, set mode = "observe"`,
+		}
+	}
+	s := daemon.Settings{
+		Policy: guard.Policy{
+			Mode:     guard.Enforce,
+			Module:   c.Module.Name,
+			Override: c.Module.OverrideBlacklist,
+		},
+		Contention: reconcile.Contention{
+			Limit: c.Contention.Limit, Window: c.Contention.Window, Yield: c.Contention.Policy == config.PolicyYield,
+		},
+		Resync: c.Timing.Resync,
+		Audit:  c.Timing.Audit,
+		Notes:  notes(c),
+	}
+	if c.Mode == config.ModeObserve {
+		s.Policy.Mode = guard.Observe
+	}
+	if s.Resync == 0 {
+		s.Resync = resync
+	}
+	for _, k := range c.Sysctl {
+		if !k.Ignore {
+			s.Policy.Sysctls = append(s.Policy.Sysctls, guard.Setting{Key: k.Key, Value: k.Value})
+		}
+	}
+	if c.Persist.Enabled {
+		s.Policy.ModulesLoad, s.Policy.SysctlD = c.Persist.ModulesLoad, c.Persist.Sysctl
+	}
+	return s, nil
+}
+
+// notes says which parts of a configuration do nothing in this version.
+func notes(c config.Config) []string {
+	var notes []string
+	d := config.Default()
+	if c.Mode == config.ModeLock {
+		notes = append(notes, `mode = "lock" is not in this version yet: it enforces`)
+	}
+	for _, part := range []struct {
+		name      string
+		have, def any
+	}{
+		{"[bridges]", c.Bridges, d.Bridges},
+		{"[kube_proxy]", c.KubeProxy, d.KubeProxy},
+		{"[lock]", c.Lock, d.Lock},
+		{"[metrics]", c.Metrics, d.Metrics},
+	} {
+		if !reflect.DeepEqual(part.have, part.def) {
+			notes = append(notes, part.name+" has no effect in this version yet")
+		}
+	}
+	return notes
+}
+
+// machine is the host that the commands work on.
+func (a *app) machine() *host.Linux {
+	return host.New(host.Options{Root: a.root, Bridges: bridges})
+}
+
+func bridges(ctx context.Context) ([]guard.Bridge, error) {
+	list, err := rtnl.Bridges(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list bridges: %w", err)
+	}
+	out := make([]guard.Bridge, len(list))
+	for i, b := range list {
+		out[i] = guard.Bridge{
+			Name: b.Name, Index: b.Index, Up: b.Up, Ports: len(b.Ports),
+			CallIPTables: b.NFCallIPTables, CallIP6Tables: b.NFCallIP6Tables, CallARPTables: b.NFCallARPTables,
+		}
+	}
+	return out, nil
+}
+
+// sources are where the daemon gets its news from.
+func (a *app) sources(s daemon.Settings, loop source.Lender) []source.Source {
+	paths := make([]string, len(s.Policy.Sysctls))
+	for i, k := range s.Policy.Sysctls {
+		paths[i] = daemon.SysctlPath(k.Key)
+	}
+	files := []string{a.configPath}
+	for _, path := range []string{s.Policy.ModulesLoad, s.Policy.SysctlD} {
+		if path != "" {
+			files = append(files, path)
+		}
+	}
+	return []source.Source{
+		sysctl.New(paths, loop),
+		link.New(),
+		uevent.New(s.Policy.Module),
+		file.New(files, []string{filepath.Join(filepath.Dir(a.configPath), "conf.d")}),
+	}
+}

@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nfguard/nfguard/internal/daemon"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var form format
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say what the running daemon has seen and done",
+		Long: `Reads what the daemon published; it asks the daemon nothing.
+
+Exit codes: 0 healthy, 1 degraded, 2 not running.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.status(form, watch) },
+	}
+	outputFlag(cmd, &form)
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print it again whenever it changed, until interrupted")
+	return cmd
+}
+
+func (a *app) status(form format, watch bool) error {
+	last := time.Time{}
+	for {
+		s, err := readStatus()
+		if err != nil {
+			return err
+		}
+		if !s.Written.Equal(last) {
+			last = s.Written
+			if form == jsonForm {
+				err = writeJSON(a.Out, s)
+			} else {
+				writeStatus(a.Out, s)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		a.code = exitYes
+		if s.State != "healthy" {
+			a.code = exitNo
+		}
+		if !watch {
+			return nil
+		}
+		select {
+		case <-a.ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func readStatus() (daemon.Status, error) {
+	var s daemon.Status
+	dir := os.Getenv("RUNTIME_DIRECTORY")
+	if dir == "" {
+		dir = "/run/nfguard"
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "status.json"))
+	if !running(dir) || errors.Is(err, fs.ErrNotExist) {
+		return s, &hintError{errors.New("nfguard is not running"), "systemctl start nfguard; nfguard check looks without a daemon"}
+	}
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(text, &s); err != nil {
+		return s, &hintError{fmt.Errorf("read %s: %w", filepath.Join(dir, "status.json"), err), "is the daemon of another version? restart it"}
+	}
+	return s, nil
+}
+
+func writeStatus(w io.Writer, s daemon.Status) {
+	st := newStyle(w)
+	state := st.good(s.State)
+	if s.State != "healthy" {
+		state = st.bad(s.State)
+	}
+	fmt.Fprintf(w, "%s: %s\n", state, s.Sentence)
+	fmt.Fprintf(w, "nfguard %s, pid %d, mode %s, since %s; pass %d at %s\n", s.Version, s.PID, s.Mode,
+		s.Started.Local().Format(time.DateTime), s.Pass, s.LastPass.Local().Format(time.TimeOnly))
+	fmt.Fprintf(w, "%d drifts found, %d corrections, %d failed attempts\n", s.Totals.Drifts, s.Totals.Corrected, s.Totals.Failed)
+	if s.ConfigError != "" {
+		fmt.Fprintf(w, "%s\n%s\n", st.bad("the configuration on disk is wrong; the one before is in force:"), s.ConfigError)
+	}
+	subjects := make([]string, 0, len(s.Complaints))
+	for subject := range s.Complaints {
+		subjects = append(subjects, subject)
+	}
+	slices.Sort(subjects)
+	for _, subject := range subjects {
+		fmt.Fprintf(w, "%s  %s\n", st.bad("!"), s.Complaints[subject])
+	}
+	fmt.Fprintln(w, "\nSOURCES OF NEWS")
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, h := range s.Sources {
+		state, what := "up", h.How
+		if !h.Up {
+			state, what = "down", h.Error
+		}
+		news := "no news yet"
+		if !h.LastNews.IsZero() {
+			news = "last news " + h.LastNews.Local().Format(time.DateTime)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", h.Name, state, news, what)
+	}
+	t.Flush()
+}

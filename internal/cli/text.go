@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// style colours words where a person reads them on a terminal.
+type style struct{ on bool }
+
+func newStyle(w io.Writer) style {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return style{}
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return style{err == nil}
+}
+
+func (s style) paint(code, word string) string {
+	if !s.on {
+		return word
+	}
+	return "\x1b[" + code + "m" + word + "\x1b[0m"
+}
+
+func (s style) good(word string) string { return s.paint("32", word) }
+func (s style) bad(word string) string  { return s.paint("31;1", word) }
+func (s style) warn(word string) string { return s.paint("33", word) }
+
+// word is the judgement as it stands in a table, all of one width.
+func (s style) word(v guard.Verdict) string {
+	switch v {
+	case guard.Right:
+		return s.good("ok     ")
+	case guard.Excused:
+		return s.warn("left   ")
+	case guard.Wrong:
+		return s.bad("drift  ")
+	case guard.Blocked:
+		return s.bad("blocked")
+	case guard.Uncertain:
+		return s.warn("unknown")
+	}
+	return string(v)
+}
+
+// write prints the document for people: what is live, what carries it over a
+// reboot, and the bridges. Below each line that is not right stand the reason
+// and the next step.
+func (d *document) write(w io.Writer, s style) {
+	fmt.Fprintf(w, "%s (Linux %s): %s\n", d.Host, d.Kernel, d.Summary)
+	d.section(w, s, "LIVE", func(r row) bool { return r.Kind != "dropin" })
+	d.section(w, s, "NEXT BOOT", func(r row) bool { return r.Kind == "dropin" })
+	switch {
+	case d.BridgesError != "":
+		fmt.Fprintf(w, "\nBRIDGES\n%s  %s\n", s.word(guard.Uncertain), d.BridgesError)
+	case len(d.Bridges) > 0:
+		fmt.Fprintln(w, "\nBRIDGES")
+		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(t, "name\tstate\tports\tto iptables\tto ip6tables\tto arptables")
+		for _, b := range d.Bridges {
+			state := "down"
+			if b.Up {
+				state = "up"
+			}
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\n", b.Name, state, b.Ports,
+				through(b.IPTables, b.CallIPTables), through(b.IP6Tables, b.CallIP6Tables), through(b.ARPTables, b.CallARPTables))
+		}
+		t.Flush()
+	}
+}
+
+// through says whether bridged packets are handed over, and by what.
+func through(effective, flag bool) string {
+	switch {
+	case flag:
+		return "yes (bridge)"
+	case effective:
+		return "yes (sysctl)"
+	}
+	return "no"
+}
+
+func (d *document) section(w io.Writer, s style, title string, in func(row) bool) {
+	width := 0
+	for _, r := range d.Items {
+		if in(r) {
+			width = max(width, len(r.Subject))
+		}
+	}
+	if width == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%s\n", title)
+	for _, r := range d.Items {
+		if !in(r) {
+			continue
+		}
+		line := fmt.Sprintf("%s  %-*s  %s", s.word(r.Verdict), width, r.Subject, r.Have)
+		if r.Verdict != guard.Right && r.Want != r.Have {
+			line += ", wanted " + r.Want
+		}
+		fmt.Fprintln(w, strings.TrimRight(line, " "))
+		for _, note := range []string{r.Reason, r.Next} {
+			if note != "" {
+				fmt.Fprintf(w, "         %s\n", note)
+			}
+		}
+	}
+}

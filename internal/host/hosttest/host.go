@@ -1,0 +1,243 @@
+// Package hosttest is a host in memory that behaves: its module brings the
+// sysctls with the kernel's own values and takes them away, any number but
+// zero is stored as 1, files can be read-only or have no room.
+package hosttest
+
+import (
+	"context"
+	"io/fs"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// Host is a machine in memory. All its methods are safe together.
+type Host struct {
+	mu      sync.Mutex
+	loaded  bool
+	lost    int
+	values  map[guard.Key]string
+	files   map[string]string
+	bridges []guard.Bridge
+	writes  []guard.Action
+
+	// What is wrong with the machine. Set before use.
+	Obstacle  *guard.Obstacle            // keeps the module out, and is known beforehand
+	LoadErr   error                      // what loading returns
+	NoEffect  bool                       // loading succeeds and brings nothing
+	Hang      chan struct{}              // loading returns only when it is closed, whatever its context says
+	SetErr    error                      // what setting a sysctl returns
+	ReadErr   error                      // what reading a sysctl or a file gives
+	WriteErr  error                      // what writing a file returns
+	IPv6Off   bool                       // booted with ipv6.disable=1
+	Bridging  error                      // what listing bridges gives
+	AfterSet  func(h *Host, k guard.Key) // called after a sysctl was set, without the lock
+	AfterLook func(h *Host)              // called after the values were read, without the lock
+	Stubborn  map[guard.Key]string       // keys that keep this value whatever is written
+}
+
+// New returns a host with the module loaded and the kernel's own values, or
+// without both, and without files.
+func New(loaded bool) *Host {
+	h := &Host{values: map[guard.Key]string{"net.ipv4.ip_forward": "0"}, files: make(map[string]string)}
+	if loaded {
+		h.Load()
+	}
+	return h
+}
+
+// Load is somebody else's modprobe.
+func (h *Host) Load() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.load()
+}
+
+func (h *Host) load() {
+	if h.loaded {
+		return
+	}
+	h.loaded = true
+	for _, k := range []guard.Key{guard.IPTables, guard.IP6Tables, guard.ARPTables} {
+		h.values[k] = "1"
+	}
+}
+
+// Unload is somebody else's rmmod.
+func (h *Host) Unload() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.loaded = false
+	for k := range h.values {
+		if k.BridgeNF() {
+			delete(h.values, k)
+			h.lost++
+		}
+	}
+}
+
+// Write is somebody else's sysctl -w.
+func (h *Host) Write(k guard.Key, value string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.store(k, value)
+}
+
+func (h *Host) store(k guard.Key, value string) {
+	if _, ok := h.values[k]; !ok {
+		return
+	}
+	if n, err := strconv.Atoi(value); k.BridgeNF() && err == nil && n != 0 {
+		value = "1"
+	}
+	if v, ok := h.Stubborn[k]; ok {
+		value = v
+	}
+	h.values[k] = value
+}
+
+// Value returns what a sysctl is, or "" where there is none.
+func (h *Host) Value(k guard.Key) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.values[k]
+}
+
+// File returns the content of a file, or "" where there is none.
+func (h *Host) File(path string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.files[path]
+}
+
+// SetFile is somebody else's editor; an empty text removes the file.
+func (h *Host) SetFile(path, text string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.files[path] = text
+	if text == "" {
+		delete(h.files, path)
+	}
+}
+
+// SetBridges says which bridges there are.
+func (h *Host) SetBridges(b ...guard.Bridge) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.bridges = b
+}
+
+// Writes returns the actions that were carried out since the last call.
+func (h *Host) Writes() []guard.Action {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w := h.writes
+	h.writes = nil
+	return w
+}
+
+// State is all that there is, to compare two moments.
+func (h *Host) State() (values map[guard.Key]string, files map[string]string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.values), maps.Clone(h.files)
+}
+
+// Values implements reconcile.Host.
+func (h *Host) Values(p *guard.Policy, out []guard.Value) (lost int) {
+	h.mu.Lock()
+	for i, s := range p.Sysctls {
+		v, ok := h.values[s.Key]
+		switch {
+		case h.ReadErr != nil:
+			out[i] = guard.Value{Err: h.ReadErr}
+		case ok:
+			out[i] = guard.Value{State: guard.Present, Have: v}
+		default:
+			out[i] = guard.Value{State: guard.Absent}
+		}
+	}
+	lost, h.lost = h.lost, 0
+	h.mu.Unlock()
+	if h.AfterLook != nil {
+		h.AfterLook(h)
+	}
+	return lost
+}
+
+// Refresh implements reconcile.Host: nothing is ever stale here.
+func (h *Host) Refresh() int { return 0 }
+
+// Survey implements reconcile.Host.
+func (h *Host) Survey(_ context.Context, p *guard.Policy) guard.Observation {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := guard.Observation{IPv6Off: h.IPv6Off, Bridges: slices.Clone(h.bridges), Bridging: h.Bridging}
+	switch {
+	case h.ReadErr != nil:
+		o.Module = guard.Module{Err: h.ReadErr}
+	case h.loaded:
+		o.Module.State = guard.Present
+	default:
+		o.Module = guard.Module{State: guard.Absent, Obstacle: h.Obstacle}
+	}
+	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
+		if path == "" {
+			continue
+		}
+		d := guard.Dropin{Path: path, State: guard.Absent}
+		if text, ok := h.files[path]; ok {
+			d.State, d.Have = guard.Present, text
+		}
+		if h.ReadErr != nil {
+			d = guard.Dropin{Path: path, Err: h.ReadErr}
+		}
+		o.Dropins = append(o.Dropins, d)
+	}
+	return o
+}
+
+// Do implements reconcile.Host.
+func (h *Host) Do(_ context.Context, a guard.Action) error {
+	if a.Op == guard.LoadModule && h.Hang != nil {
+		<-h.Hang
+	}
+	h.mu.Lock()
+	h.writes = append(h.writes, a)
+	err := h.do(a)
+	h.mu.Unlock()
+	if a.Op == guard.SetSysctl && h.AfterSet != nil {
+		h.AfterSet(h, guard.Key(a.Subject))
+	}
+	return err
+}
+
+func (h *Host) do(a guard.Action) error {
+	switch a.Op {
+	case guard.LoadModule:
+		if h.LoadErr != nil {
+			return h.LoadErr
+		}
+		if !h.NoEffect {
+			h.load()
+		}
+	case guard.SetSysctl:
+		if h.SetErr != nil {
+			return h.SetErr
+		}
+		if _, ok := h.values[guard.Key(a.Subject)]; !ok {
+			return &fs.PathError{Op: "write", Path: guard.Key(a.Subject).Path(), Err: syscall.ENOENT}
+		}
+		h.store(guard.Key(a.Subject), a.Value)
+	case guard.WriteFile:
+		if h.WriteErr != nil {
+			return h.WriteErr
+		}
+		h.files[a.Subject] = a.Value
+	}
+	return nil
+}
