@@ -11,7 +11,7 @@ import (
 // a newline, the name on a line of its own, the length as 64 bits little
 // endian, and the value.
 func native(fs []Field) []byte {
-	var b []byte
+	b := make([]byte, 0, 1<<10) // a drift record has about 900 bytes
 	for _, f := range fs {
 		b = append(b, f.Name...)
 		if strings.Contains(f.Value, "\n") {

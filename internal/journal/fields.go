@@ -113,7 +113,7 @@ func priority(e guard.Event) sd.Priority {
 // Fields returns the journal entry for e: MESSAGE first, then always in the
 // same order, without the fields that e says nothing about.
 func Fields(e guard.Event) []Field {
-	fs := make(fields, 0, 24)
+	fs := make(fields, 0, 25) // all that there are
 	fs.add(FieldMessage, e.Message)
 	fs.add(FieldMessageID, messageID(e.Kind))
 	fs.common(priority(e), e.Time)

@@ -38,7 +38,12 @@ func (s *socket) send(ctx context.Context, record []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		stale := s.conn != nil
 		err := s.try(record)
+		if stale && err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			s.close() // the peer of an old connection may be gone and a new one there
+			err = s.try(record)
+		}
 		s.trouble.say(err)
 		switch {
 		case err == nil || errors.Is(err, errNoFile):
@@ -90,8 +95,20 @@ func (s *socket) tryFile(record []byte) error {
 		return fmt.Errorf("%w: %v", errNoFile, err)
 	}
 	defer f.Close()
-	_, _, err = s.conn.WriteMsgUnix(nil, unix.UnixRights(int(f.Fd())), nil)
-	return err
+	raw, err := s.conn.SyscallConn() // WriteMsgUnix refuses connected datagram sockets
+	if err != nil {
+		return err
+	}
+	rights := unix.UnixRights(int(f.Fd()))
+	var sent error
+	err = raw.Write(func(fd uintptr) bool {
+		sent = unix.Sendmsg(int(fd), nil, rights, nil, 0)
+		return !errors.Is(sent, unix.EAGAIN)
+	})
+	if err != nil {
+		return err
+	}
+	return os.NewSyscallError("sendmsg", sent)
 }
 
 func memoryFile(content []byte) (*os.File, error) {
