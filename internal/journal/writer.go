@@ -32,9 +32,8 @@ import (
 )
 
 const (
-	// queueLen is how many records wait for a journald that is away: a
-	// restart's worth, at some hundred bytes each. A fight is one record a
-	// minute, so this is hours of trouble.
+	// queueLen is how many records wait for a journald that is away, at
+	// 1 KiB each. A fight is one record a minute, so this is hours of trouble.
 	queueLen = 256
 
 	// drainTime is how long Run goes on after its context ended. With one
@@ -52,7 +51,7 @@ type Options struct {
 }
 
 // Writer takes records without ever making the caller wait, and hands them
-// to the journal in their order. All its methods are safe together.
+// to the journal in their order. Its methods may be called from any goroutine.
 type Writer struct {
 	queue chan entry
 	lost  atomic.Int64 // refused by a full queue, or never taken by the journal, and not yet told
