@@ -10,7 +10,7 @@ VULN     := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 export CGO_ENABLED ?= 0
 
 # command:package of what the tests run; `make deps` installs what is missing.
-TOOLS := ip:iproute2 iptables:iptables nft:nftables sysctl:procps modprobe:kmod nsenter:util-linux gcc:gcc
+TOOLS := ip:iproute2 journalctl:systemd iptables:iptables nft:nftables sysctl:procps modprobe:kmod nsenter:util-linux gcc:gcc
 
 .PHONY: all build test race lint fuzz netns bench demo packages vm clean deps cover
 

@@ -136,7 +136,6 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.startSources()
 	defer func() { d.stop() }()
 
-	d.inbox.Take()
 	report := d.pass(ctx, reconcile.Trigger{Source: "start"})
 	if report.Aborted == nil {
 		d.begin(report)
@@ -272,6 +271,7 @@ func (d *Daemon) consider(hints []source.Hint) {
 
 // pass has everything looked at.
 func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report {
+	d.consider(d.inbox.Take()) // right before the look
 	d.due = nil
 	if w := d.lending.lent(); w != nil {
 		if err := w.Check(); err != nil {

@@ -47,9 +47,13 @@ const maxStuck = 20
 
 // Live looks at the sysctls and puts right what is wrong, then asks who did
 // it, then records it. As news of a write can come before the write is
-// stored, the last look is always after the last news.
+// stored, the last look is always after the last news. It does nothing before
+// the first survey: what a host excuses is not known yet.
 func (r *Reconciler) Live(ctx context.Context, t Trigger) Look {
 	var look Look
+	if !r.known { // a key may be excused: see guard.Policy.Excused
+		return look
+	}
 	former := r.last
 	for range maxRounds {
 		r.correct(ctx, t, former, &look)

@@ -33,6 +33,8 @@ func driftMessage(e *guard.Event, bound time.Duration) string {
 	switch {
 	case e.Duration >= 0:
 		fmt.Fprintf(&b, " after %s%s", short(e.Duration), by(e.Writer))
+	case e.Source == "start":
+		b.WriteString(", as found at start")
 	case bound > 0:
 		fmt.Fprintf(&b, ", after at most %s (nobody was seen writing it)", short(bound))
 	}
@@ -124,6 +126,8 @@ func short(d time.Duration) string {
 		return d.Round(time.Second).String()
 	case d >= time.Second:
 		return d.Round(10 * time.Millisecond).String()
+	case d >= 100*time.Millisecond:
+		return d.Round(time.Millisecond).String()
 	case d >= time.Millisecond:
 		return d.Round(10 * time.Microsecond).String()
 	}

@@ -34,7 +34,7 @@ func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 		if err := r.beside(ctx, func(ctx context.Context) { o = r.o.Host.Survey(ctx, &r.policy) }); err != nil {
 			return Report{Pass: r.passes, Time: time.Now(), Aborted: err}
 		}
-		r.ipv6Off = o.IPv6Off
+		r.known, r.ipv6Off = true, o.IPv6Off
 		r.Live(ctx, t)
 		o.Values = slices.Clone(r.values)
 		rep := report(&r.policy, &o)

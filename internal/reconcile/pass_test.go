@@ -85,7 +85,7 @@ func TestPass(t *testing.T) {
 			name: "loaded, one key at 0", loaded: true, verdict: guard.Right, writes: 3,
 			host: func(h *hosttest.Host) { h.Write(guard.IPTables, "0") },
 			records: []string{
-				"drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1",
+				"drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1, as found at start",
 				"dropin corrected: /etc/modules-load.d/nfguard.conf was absent, written again",
 				"dropin corrected: /etc/sysctl.d/99-zz-nfguard.conf was absent, written again",
 			},
@@ -138,7 +138,7 @@ func TestPass(t *testing.T) {
 				h.WriteErr = &fs.PathError{Op: "write", Path: "/etc/x", Err: syscall.ENOSPC}
 			},
 			records: []string{
-				"drift corrected: net.bridge.bridge-nf-call-arptables was 0, set back to 1",
+				"drift corrected: net.bridge.bridge-nf-call-arptables was 0, set back to 1, as found at start",
 				"dropin failed: /etc/modules-load.d/nfguard.conf is absent, wanted as written by nfguard: write /etc/x: no space left on device",
 				"dropin failed: /etc/sysctl.d/99-zz-nfguard.conf is absent, wanted as written by nfguard: write /etc/x: no space left on device",
 			},
@@ -271,6 +271,9 @@ func TestOvertaken(t *testing.T) {
 		}
 		return nil
 	}})
+	p.ModulesLoad, p.SysctlD = "", ""
+	r.SetPolicy(p, limits)
+	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
 	h.Write(guard.IPTables, "0")
 	r.Live(t.Context(), reconcile.Trigger{Source: "sysctl"})
 	if got := h.Value(guard.IPTables); got != "1" {
@@ -294,6 +297,7 @@ func TestNotKept(t *testing.T) {
 	p.ModulesLoad, p.SysctlD = "", ""
 	h.Stubborn = map[guard.Key]string{"net.ipv4.ip_forward": "1"}
 	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec})
+	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
 	var look reconcile.Look
 	n := 0
 	for ; n < 1000 && (look.Next.IsZero() || time.Until(look.Next) < 500*time.Millisecond); n++ {
@@ -339,6 +343,9 @@ func TestModuleUnloadedAndBridgesGone(t *testing.T) {
 }
 
 func short(d time.Duration) string {
+	if d >= 100*time.Millisecond {
+		return d.Round(time.Millisecond).String()
+	}
 	if d >= time.Millisecond {
 		return d.Round(10 * time.Microsecond).String()
 	}

@@ -77,6 +77,7 @@ type Reconciler struct {
 	seen    []Evidence
 
 	last     time.Time // when the sysctls were looked at last
+	known    bool      // the host was surveyed
 	ipv6Off  bool
 	passes   uint64
 	standing map[string]complaint
