@@ -1,0 +1,111 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// A node is one key of a TOML document: its value and where that stands.
+type node struct {
+	path  toml.Key
+	value any    // string, int64, float64, bool, time.Time, []any, or a table
+	line  int    // counted from 1; 0 when unknown
+	start int    // offset of the value in the text, or of the header of a table
+	nodes []node // the keys of a table, in the order of the text
+}
+
+// key returns the path as TOML spells it: sysctl."net.ipv4.ip_forward".
+func (n node) key() string { return n.path.String() }
+
+// name returns the last part of the path, without quotes.
+func (n node) name() string { return n.path[len(n.path)-1] }
+
+func (n node) isTable() bool {
+	_, ok := n.value.(map[string]any)
+	return ok
+}
+
+// parse returns the top-level keys of a TOML document in the order of the
+// text, or the first mistake in its syntax.
+func parse(text string) ([]node, *Problem) {
+	var top map[string]toml.Primitive
+	meta, err := toml.Decode(text, &top)
+	if err != nil {
+		return nil, syntax(err)
+	}
+	return nodes(meta, text, node{}, top), nil
+}
+
+// nodes returns the keys of a table in the order of the text.
+func nodes(meta toml.MetaData, text string, parent node, table map[string]toml.Primitive) []node {
+	found := make([]node, 0, len(table))
+	for name, prim := range table {
+		n := node{path: append(slices.Clip(parent.path), name), line: parent.line, start: parent.start}
+		n.locate(meta, text, prim)
+		if n.isTable() {
+			var sub map[string]toml.Primitive
+			if err := meta.PrimitiveDecode(prim, &sub); err != nil {
+				panic(err) // a table always decodes into such a map
+			}
+			n.nodes = nodes(meta, text, n, sub)
+			if n.line == parent.line && len(n.nodes) > 0 { // no header of its own: a.b = 1
+				n.line, n.start = n.nodes[0].line, n.nodes[0].start
+			}
+		}
+		found = append(found, n)
+	}
+	slices.SortFunc(found, func(a, b node) int {
+		return cmp.Or(cmp.Compare(a.start, b.start), strings.Compare(a.name(), b.name()))
+	})
+	return found
+}
+
+// locate fills in the value and its place, where that is known.
+//
+// The toml package (v1.6.0) tells the place of a value only in an error about
+// it, so node refuses to be decoded and takes the place from the refusal.
+func (n *node) locate(meta toml.MetaData, text string, prim toml.Primitive) {
+	var at toml.ParseError
+	if errors.As(meta.PrimitiveDecode(prim, n), &at) && at.Position.Line > 0 {
+		// Not its Line, which is the last one of a value of several lines.
+		n.start = at.Position.Start
+		n.line = 1 + strings.Count(text[:n.start], "\n")
+	}
+}
+
+var errLocate = errors.New("decoded for its place only")
+
+// UnmarshalTOML keeps the value and returns an error.
+func (n *node) UnmarshalTOML(value any) error {
+	n.value = value
+	return errLocate
+}
+
+var (
+	bareText = regexp.MustCompile(`^expected value but found "([^"]+)" instead$`)
+	setTwice = regexp.MustCompile(`^Key '(.+)' has already been defined$`)
+)
+
+// syntax makes a problem of what the toml package says of a document that it
+// cannot read.
+func syntax(err error) *Problem {
+	p := wrong(err.Error(), `a line is key = value, a text stands in "quotes", a [table] on a line of its own`)
+	if perr := (toml.ParseError{}); errors.As(err, &perr) {
+		p.Line = max(1, perr.Position.Line) // 0 where a text without a newline ends too early
+		p.Msg = strings.TrimSuffix(perr.Message, ".")
+		p.Key = perr.LastKey
+	}
+	if m := bareText.FindStringSubmatch(p.Msg); m != nil {
+		p.Hint = fmt.Sprintf("put a text in quotes: %q", m[1])
+	}
+	if m := setTwice.FindStringSubmatch(p.Msg); m != nil {
+		p.Key, p.Msg, p.Hint = m[1], "is set twice", "keep one of the two"
+	}
+	return p
+}
