@@ -37,7 +37,7 @@ func parse(text string) ([]node, *Problem) {
 	var top map[string]toml.Primitive
 	meta, err := toml.Decode(text, &top)
 	if err != nil {
-		return nil, syntax(err)
+		return nil, syntax(err, text)
 	}
 	return nodes(meta, text, node{}, top), nil
 }
@@ -73,11 +73,13 @@ func nodes(meta toml.MetaData, text string, parent node, table map[string]toml.P
 func (n *node) locate(meta toml.MetaData, text string, prim toml.Primitive) {
 	var at toml.ParseError
 	if errors.As(meta.PrimitiveDecode(prim, n), &at) && at.Position.Line > 0 {
-		// Not its Line, which is the last one of a value of several lines.
-		n.start = at.Position.Start
-		n.line = 1 + strings.Count(text[:n.start], "\n")
+		n.start, n.line = at.Position.Start, lineAt(text, at.Position)
 	}
 }
+
+// lineAt counts the lines up to p. The Line of p itself is the one on which
+// the parser stood: the last of a value of several lines, or past the end.
+func lineAt(text string, p toml.Position) int { return 1 + strings.Count(text[:p.Start], "\n") }
 
 var errLocate = errors.New("decoded for its place only")
 
@@ -94,10 +96,10 @@ var (
 
 // syntax makes a problem of what the toml package says of a document that it
 // cannot read.
-func syntax(err error) *Problem {
+func syntax(err error, text string) *Problem {
 	p := wrong(err.Error(), `a line is key = value, a text stands in "quotes", a [table] on a line of its own`)
 	if perr := (toml.ParseError{}); errors.As(err, &perr) {
-		p.Line = max(1, perr.Position.Line) // 0 where a text without a newline ends too early
+		p.Line = lineAt(text, perr.Position)
 		p.Msg = strings.TrimSuffix(perr.Message, ".")
 		p.Key = perr.LastKey
 	}

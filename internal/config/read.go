@@ -11,13 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// What is read of one file is bounded: a real one has a few KiB, more than
-// this is another file by mistake. And the toml package (v1.6.0) takes time
-// by the square of the depth of a key, a minute for a line of 40 KiB of "a.".
-const (
-	maxSize = 64 << 10
-	maxLine = 1 << 10
-)
+// maxSize bounds what is read of one file. A real one has a few KiB; more than
+// this is another file by mistake.
+const maxSize = 64 << 10
 
 // worldWritable is the permission to write for everyone.
 const worldWritable fs.FileMode = 0o002
@@ -51,8 +47,10 @@ func read(name string) (string, *Problem) {
 		return "", unreadable(name, err)
 	case len(data) > maxSize:
 		return "", wrong("is larger than 64 KiB", "is it the right file? nfguard.toml has a few KiB")
+	case !utf8.Valid(data):
+		return "", notUTF8(string(data))
 	}
-	return string(data), scan(string(data))
+	return string(data), nil
 }
 
 // unreadable says why the system would not let us read a file or directory.
@@ -77,22 +75,14 @@ func openToAll(name string) *Problem {
 	return wrong("is writable by everyone, who could steer nfguard with it", "chmod o-w "+name)
 }
 
-// scan returns the first line that is no text to be parsed, or nil.
-func scan(text string) *Problem {
-	n := 0
+// notUTF8 tells the first line of text that is no UTF-8.
+func notUTF8(text string) *Problem {
+	p := wrong("is not UTF-8 text", "is it the right file? save it as UTF-8")
 	for line := range strings.Lines(text) {
-		n++
-		p := (*Problem)(nil)
-		switch {
-		case !utf8.ValidString(line):
-			p = wrong("is not UTF-8 text", "is it the right file? save it as UTF-8")
-		case len(line) > maxLine:
-			p = wrong("the line is longer than 1 KiB", "is it the right file? a list may go over several lines")
-		default:
-			continue
+		p.Line++
+		if !utf8.ValidString(line) {
+			break
 		}
-		p.Line = n
-		return p
 	}
-	return nil
+	return p
 }

@@ -1,0 +1,62 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// tree writes files, named by their paths below the root that it returns.
+func tree(t testing.TB, files map[string]string) (root string) {
+	t.Helper()
+	root = t.TempDir()
+	for name, text := range files {
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+const mainFile = "/etc/nfguard/nfguard.toml"
+
+// load loads files that are named by their paths and returns origins and
+// error without the root they are under.
+func load(t testing.TB, files map[string]string) (Config, Origins, string) {
+	t.Helper()
+	root := tree(t, files)
+	c, origins, err := Load(root, mainFile)
+	for key, o := range origins {
+		origins[key] = Origin{strings.TrimPrefix(o.File, root), o.Line}
+	}
+	return c, origins, message(err, root)
+}
+
+// message returns the text of an Errors without root, "" for nil.
+func message(err error, root string) string {
+	if err == nil {
+		return ""
+	}
+	if errs := (Errors)(nil); !errors.As(err, &errs) {
+		return "not an Errors: " + err.Error()
+	}
+	return strings.ReplaceAll(err.Error(), root, "")
+}
+
+// lines joins the lines of a wanted message.
+func lines(l ...string) string { return strings.Join(l, "\n") }
+
+func diff(t testing.TB, what string, want, got any) {
+	t.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("%s (-want +got):\n%s", what, d)
+	}
+}

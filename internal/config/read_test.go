@@ -1,0 +1,175 @@
+package config
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestCheckBadFiles(t *testing.T) {
+	const notText = `/f:1: is not UTF-8 text (hint: is it the right file? save it as UTF-8)`
+	tests := map[string]struct {
+		make func(t *testing.T, name string) error
+		want string
+	}{
+		"missing": {
+			make: func(*testing.T, string) error { return nil },
+			want: `/f: cannot be read: no such file or directory (hint: is the name right? without any file the defaults hold: nfguard config show)`,
+		},
+		"empty": {
+			make: func(_ *testing.T, name string) error { return os.WriteFile(name, nil, 0o644) },
+		},
+		"a directory": {
+			make: func(_ *testing.T, name string) error { return os.Mkdir(name, 0o755) },
+			want: `/f: is a directory, not a file (hint: put the settings into a file and name that)`,
+		},
+		"a fifo that nobody writes to": {
+			make: func(_ *testing.T, name string) error { return unix.Mkfifo(name, 0o644) },
+			want: `/f: is not a regular file (hint: put the settings into a regular file)`,
+		},
+		"a link to itself": {
+			make: func(_ *testing.T, name string) error { return os.Symlink(name, name) },
+			want: `/f: cannot be read: too many levels of symbolic links (hint: see what it is: ls -ld /f)`,
+		},
+		"writable by everyone": {
+			make: func(_ *testing.T, name string) error {
+				return writeMode(name, "mode = 1\n", 0o646)
+			},
+			want: `/f: is writable by everyone, who could steer nfguard with it (hint: chmod o-w /f)`,
+		},
+		"64 KiB": {
+			make: func(_ *testing.T, name string) error {
+				return os.WriteFile(name, bytes.Repeat([]byte("\n"), maxSize), 0o644)
+			},
+		},
+		"more than 64 KiB": {
+			make: func(_ *testing.T, name string) error {
+				return os.WriteFile(name, bytes.Repeat([]byte("\n"), maxSize+1), 0o644)
+			},
+			want: `/f: is larger than 64 KiB (hint: is it the right file? nfguard.toml has a few KiB)`,
+		},
+		"1 MiB of noise": {
+			make: func(_ *testing.T, name string) error { return os.WriteFile(name, noise(1<<20), 0o644) },
+			want: `/f: is larger than 64 KiB (hint: is it the right file? nfguard.toml has a few KiB)`,
+		},
+		"a little noise": {
+			make: func(_ *testing.T, name string) error { return os.WriteFile(name, noise(1<<10), 0o644) },
+			want: notText,
+		},
+		"invalid UTF-8 in a comment": {
+			make: func(_ *testing.T, name string) error {
+				return os.WriteFile(name, []byte("\n# caf\xe9\nmode = 1\n"), 0o644)
+			},
+			want: strings.Replace(notText, ":1:", ":2:", 1),
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			if err := tt.make(t, root+"/f"); err != nil {
+				t.Fatal(err)
+			}
+			diff(t, "error", tt.want, message(Check(root+"/f"), root))
+		})
+	}
+}
+
+func TestCheckUnreadableFile(t *testing.T) {
+	root := tree(t, map[string]string{"f": ""})
+	if err := os.Chmod(root+"/f", 0); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string)
+	go func() {
+		// Root may read everything: become somebody else for file access. The
+		// thread is never unlocked and so ends with this goroutine.
+		runtime.LockOSThread()
+		_ = unix.Setfsuid(65534)
+		got <- message(Check(root+"/f"), root)
+	}()
+	diff(t, "error",
+		`/f: cannot be read: permission denied (hint: run nfguard as root, or give the file to its user)`, <-got)
+}
+
+func TestLoadBadPlaces(t *testing.T) {
+	tests := map[string]struct {
+		spoil func(dir string) error
+		want  string
+	}{
+		"the directory is missing": {
+			spoil: os.RemoveAll,
+		},
+		"the directory is writable by everyone": {
+			spoil: func(dir string) error { return os.Chmod(dir, 0o777) },
+			want:  `/etc/nfguard: is writable by everyone, who could steer nfguard with it (hint: chmod o-w /etc/nfguard)`,
+		},
+		"conf.d is writable by everyone": {
+			spoil: func(dir string) error { return os.Chmod(dir+"/conf.d", 0o777) },
+			want:  `/etc/nfguard/conf.d: is writable by everyone, who could steer nfguard with it (hint: chmod o-w /etc/nfguard/conf.d)`,
+		},
+		"conf.d is writable by everyone, like /tmp": {
+			spoil: func(dir string) error { return os.Chmod(dir+"/conf.d", 0o777|os.ModeSticky) },
+			want:  `/etc/nfguard/conf.d: is writable by everyone, who could steer nfguard with it (hint: chmod o-w /etc/nfguard/conf.d)`,
+		},
+		"conf.d is a file": {
+			spoil: func(dir string) error {
+				return writeMode(dir+"/conf.d", "", 0o644)
+			},
+			want: `/etc/nfguard/conf.d: cannot be read: not a directory (hint: see what it is: ls -ld /etc/nfguard/conf.d)`,
+		},
+		"the file is a link that leads nowhere": {
+			spoil: func(dir string) error { return os.Symlink("nowhere", dir+"/nfguard.toml") },
+			want:  `/etc/nfguard/nfguard.toml: cannot be read: no such file or directory (hint: is the name right? without any file the defaults hold: nfguard config show)`,
+		},
+		"a drop-in is a directory, another writable by everyone": {
+			spoil: func(dir string) error {
+				if err := os.Mkdir(dir+"/conf.d/a.toml", 0o755); err != nil {
+					return err
+				}
+				return writeMode(dir+"/conf.d/b.toml", "", 0o666)
+			},
+			want: lines(
+				`/etc/nfguard/conf.d/a.toml: is a directory, not a file (hint: put the settings into a file and name that)`,
+				`/etc/nfguard/conf.d/b.toml: is writable by everyone, who could steer nfguard with it (hint: chmod o-w /etc/nfguard/conf.d/b.toml)`,
+			),
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			root := tree(t, map[string]string{"/etc/nfguard/conf.d/README": ""})
+			if err := tt.spoil(filepath.Join(root, "/etc/nfguard")); err != nil {
+				t.Fatal(err)
+			}
+			_, _, err := Load(root, mainFile)
+			diff(t, "error", tt.want, message(err, root))
+		})
+	}
+}
+
+// writeMode writes a file with a mode that no umask narrows, in place of what
+// was there.
+func writeMode(name, text string, mode os.FileMode) error {
+	if err := os.RemoveAll(name); err != nil {
+		return err
+	}
+	if err := os.WriteFile(name, []byte(text), mode); err != nil {
+		return err
+	}
+	return os.Chmod(name, mode)
+}
+
+// noise returns the same n random bytes each time.
+func noise(n int) []byte {
+	r := rand.New(rand.NewPCG(1, 2))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	return b
+}
