@@ -78,8 +78,11 @@ func (n *node) locate(meta toml.MetaData, text string, prim toml.Primitive) {
 }
 
 // lineAt counts the lines up to p. The Line of p itself is the one on which
-// the parser stood: the last of a value of several lines, or past the end.
-func lineAt(text string, p toml.Position) int { return 1 + strings.Count(text[:p.Start], "\n") }
+// the parser stood: the last of a value of several lines, or past the end. Its
+// Start is -1 for a control character at the very beginning.
+func lineAt(text string, p toml.Position) int {
+	return 1 + strings.Count(text[:max(0, p.Start)], "\n")
+}
 
 var errLocate = errors.New("decoded for its place only")
 

@@ -127,6 +127,11 @@ func (l *loader) read(name string) {
 		l.problem(p)
 		return
 	}
+	l.document(text)
+}
+
+// document takes the text of the current file.
+func (l *loader) document(text string) {
 	top, p := parse(text)
 	if p != nil {
 		l.problem(p)

@@ -183,6 +183,10 @@ net.bridge.bridge-nf-call-iptables = 1
 			text: `mode =`,
 			want: `:1: mode: unexpected EOF; expected value (hint: a line is key = value, a text stands in "quotes", a [table] on a line of its own)`,
 		},
+		"a control character at the beginning": {
+			text: "\x7f",
+			want: `:1: TOML files cannot contain control characters: '0x7f' (hint: a line is key = value, a text stands in "quotes", a [table] on a line of its own)`,
+		},
 		"duplicate key": {
 			text: "[timing]\naudit = \"1m\"\naudit = \"2m\"\n",
 			want: `:3: timing.audit: is set twice (hint: keep one of the two)`,
