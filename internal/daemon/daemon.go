@@ -179,10 +179,15 @@ const (
 // await sleeps until news, a ring, or the time next.
 func (d *Daemon) await(next time.Time) (readable bool) {
 	now := time.Now()
-	fd := -1
 	if now.Before(d.deaf) {
-		next = earliest(next, d.deaf)
-	} else if w := d.lending.lent(); w != nil {
+		d.sleep.wait(-1, max(earliest(next, d.deaf).Sub(now), 0))
+		now = time.Now()
+		if now.Before(d.deaf) || !now.Before(next) {
+			return false
+		}
+	}
+	fd := -1
+	if w := d.lending.lent(); w != nil {
 		fd = w.FD()
 	}
 	readable = d.sleep.wait(fd, max(next.Sub(now), 0))

@@ -19,7 +19,8 @@ type pace struct {
 	at    time.Time
 }
 
-// take takes a token and returns zero, or returns when there will be one.
+// take takes a token, and returns zero while there are more, or else when
+// there will be one again.
 func (p *pace) take(now time.Time) time.Time {
 	if back := int(now.Sub(p.at) / between); back >= p.spent {
 		p.spent, p.at = 0, now
@@ -27,9 +28,9 @@ func (p *pace) take(now time.Time) time.Time {
 		p.spent -= back
 		p.at = p.at.Add(time.Duration(back) * between)
 	}
-	if p.spent >= burst {
+	p.spent = min(p.spent+1, burst)
+	if p.spent == burst {
 		return p.at.Add(between)
 	}
-	p.spent++
 	return time.Time{}
 }

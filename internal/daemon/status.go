@@ -152,7 +152,7 @@ func (d *Daemon) snapshot(now time.Time) Status {
 
 // patience is how long a source may be away before that is recorded: one
 // that is back at once was not missed.
-const patience = 2 * time.Second
+const patience = 3 * time.Second
 
 // checkSources records the sources that stay away and those that are back.
 func (d *Daemon) checkSources(now time.Time) (again time.Time) {

@@ -1,0 +1,556 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/host/hosttest"
+	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/source"
+)
+
+// nap is a sleeper on channels, so that time is synctest's.
+type nap struct {
+	bell chan struct{} // one slot
+	hot  chan struct{} // one slot; the descriptor is readable
+}
+
+func newNap() *nap { return &nap{make(chan struct{}, 1), make(chan struct{}, 1)} }
+
+func (n *nap) ring() {
+	select {
+	case n.bell <- struct{}{}:
+	default:
+	}
+}
+
+func (n *nap) wait(fd int, d time.Duration) bool {
+	hot := n.hot
+	if fd < 0 {
+		hot = nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-n.bell:
+	case <-timer.C:
+	case <-hot:
+		return true
+	}
+	return false
+}
+
+// watch is a descriptor that tells of writes.
+type watch struct {
+	nap   *nap
+	mu    sync.Mutex
+	hints []source.Hint
+	stale bool
+	reads int
+}
+
+func (w *watch) FD() int { return 7 }
+
+func (w *watch) Read(hint func(source.Hint)) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reads++
+	for _, h := range w.hints {
+		hint(h)
+	}
+	w.hints = nil
+	return nil
+}
+
+func (w *watch) Check() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stale {
+		w.stale = false
+		return source.ErrStale
+	}
+	return nil
+}
+
+// tell is the kernel: somebody has written.
+func (w *watch) tell(k guard.Key) {
+	w.mu.Lock()
+	w.hints = append(w.hints, source.Hint{
+		Source: "sysctl", Path: SysctlPath(k),
+		Writer: source.Writer{PID: 812, Comm: "tuned", Cgroup: "/system.slice/tuned.service"},
+	})
+	w.mu.Unlock()
+	select {
+	case w.nap.hot <- struct{}{}:
+	default:
+	}
+}
+
+// lender is the source that lends the watch.
+type lender struct {
+	w    *watch
+	loop source.Lender
+	lent int
+}
+
+func (*lender) Name() string { return "sysctl" }
+
+func (l *lender) Run(ctx context.Context, hint func(source.Hint)) error {
+	for {
+		l.lent++
+		hint(source.Hint{Source: "sysctl", Reason: source.Subscribed})
+		if err := l.loop.Lend(ctx, l.w); !errors.Is(err, source.ErrStale) {
+			return err
+		}
+	}
+}
+
+// pipe is a source that hints what it is given, or fails.
+type pipe struct {
+	name string
+	in   chan source.Hint
+	fail chan error
+}
+
+func (p *pipe) Name() string { return p.name }
+
+func (p *pipe) Run(ctx context.Context, hint func(source.Hint)) error {
+	hint(source.Hint{Source: p.name, Reason: source.Subscribed})
+	for {
+		select {
+		case h := <-p.in:
+			hint(h)
+		case err := <-p.fail:
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// rig is a daemon on a host in memory.
+type rig struct {
+	*Daemon
+	t      *testing.T
+	host   *hosttest.Host
+	nap    *nap
+	watch  *watch
+	lender *lender
+	link   *pipe
+	file   *pipe
+	start  time.Time
+
+	mu       sync.Mutex
+	settings Settings
+	loadErr  error
+	log      []string // records and notifications, each after the time since the start
+	status   Status
+	quiet    bool
+
+	cancel context.CancelFunc
+	done   chan error
+}
+
+func (r *rig) Record(e guard.Event) {
+	r.say(fmt.Sprintf("%s %s: %s", e.Kind, e.Outcome, e.Message))
+}
+
+func (r *rig) say(what string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.quiet {
+		r.log = append(r.log, fmt.Sprintf("%v %s", time.Since(r.start), what))
+	}
+}
+
+// said returns what was recorded and notified since the last call.
+func (r *rig) said() []string {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	log := r.log
+	r.log = nil
+	return log
+}
+
+// newRig starts a daemon inside a synctest bubble.
+func newRig(t *testing.T, h *hosttest.Host, change func(*Options, *Settings)) *rig {
+	t.Helper()
+	n := newNap()
+	r := &rig{
+		t: t, host: h, nap: n, watch: &watch{nap: n}, start: time.Now(), done: make(chan error, 1),
+		link: &pipe{"link", make(chan source.Hint), make(chan error)},
+		file: &pipe{"file", make(chan source.Hint), make(chan error)},
+	}
+	r.settings = Settings{
+		Policy: guard.Policy{
+			Mode: guard.Enforce, Module: "br_netfilter",
+			Sysctls: []guard.Setting{{Key: guard.IPTables, Value: "1"}, {Key: "net.ipv4.ip_forward", Value: "0"}},
+		},
+		Contention: reconcile.Contention{Limit: 10, Window: time.Minute},
+		Resync:     900 * time.Millisecond, Audit: time.Minute,
+	}
+	o := Options{
+		Load: func() (Settings, error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return r.settings, r.loadErr
+		},
+		Sources: func(_ Settings, l source.Lender) []source.Source {
+			r.lender = &lender{w: r.watch, loop: l}
+			return []source.Source{r.lender, r.link, r.file}
+		},
+		Host: h, Recorder: r, Log: slog.New(slog.DiscardHandler),
+		Publish: func(s Status) { r.mu.Lock(); r.status = s; r.mu.Unlock() },
+		Notify: func(s string) {
+			if !strings.HasPrefix(s, "STATUS=") {
+				r.say(strings.TrimSpace(strings.Split(s, "\n")[0]))
+			}
+		},
+	}
+	if change != nil {
+		change(&o, &r.settings)
+	}
+	r.Daemon = assemble(o, n)
+	ctx, cancel := context.WithCancel(t.Context())
+	r.cancel = cancel
+	go func() { r.done <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-r.done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return r
+}
+
+const onGuard = "start observed: on guard (devel, mode enforce): br_netfilter loaded, 2 of 2 keys as wanted"
+
+func TestReadyAfterTheFirstPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hosttest.New(true)
+		h.Write(guard.IPTables, "0")
+		var atReady string
+		r := newRig(t, h, func(o *Options, _ *Settings) {
+			notify := o.Notify
+			o.Notify = func(s string) {
+				if s == "READY=1" {
+					atReady = h.Value(guard.IPTables)
+				}
+				notify(s)
+			}
+		})
+		want := []string{
+			"0s drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1, as found at start",
+			"0s " + onGuard + "; 1 corrected so far; news from sysctl, link, file",
+			"0s READY=1",
+		}
+		got := r.said()
+		for i := range got { // the sources start in any order
+			if strings.Contains(got[i], onGuard) {
+				got[i] = want[1]
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" || atReady != "1" {
+			t.Errorf("at start (-want +got):\n%s\nthe key was %s at READY", diff, atReady)
+		}
+		r.cancel()
+		time.Sleep(time.Second)
+		want = []string{"0s STOPPING=1", "0s stop observed: off guard, the host stays as it is; 1 corrected, 0 attempts failed"}
+		if diff := cmp.Diff(want, r.said()); diff != "" {
+			t.Errorf("at the end (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestForeignWriteIsAnsweredAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), nil)
+		time.Sleep(10 * time.Second)
+		r.said()
+		r.host.Write(guard.IPTables, "0")
+		r.watch.tell(guard.IPTables)
+		want := []string{"10s drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1 after 0s (written by tuned[812], tuned.service)"}
+		if diff := cmp.Diff(want, r.said()); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+		time.Sleep(2 * time.Second)
+		if s := r.snapshotNow(); s.State != "healthy" || s.Totals.Corrected != 1 || s.Sentence != "br_netfilter loaded, 2 of 2 keys as wanted; 1 corrected so far" {
+			t.Errorf("status: %+v", s)
+		}
+	})
+}
+
+func (r *rig) snapshotNow() Status {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status
+}
+
+// A write that nobody tells of is found by the resync, within its period.
+func TestUnseenWriteIsFoundByTheResync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), nil)
+		time.Sleep(10 * time.Second)
+		r.said()
+		r.host.Write(guard.IPTables, "0")
+		time.Sleep(900 * time.Millisecond)
+		got := r.said()
+		if len(got) != 1 || !strings.Contains(got[0], "set back to 1, after at most 900ms (nobody was seen writing it)") {
+			t.Errorf("records: %q", got)
+		}
+	})
+}
+
+// modprobe hangs in the kernel: other keys are kept all the same, the
+// watchdog hears from us, and we can be stopped.
+func TestHungModprobe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hosttest.New(false)
+		h.Hang = make(chan struct{})
+		r := newRig(t, h, func(o *Options, _ *Settings) { o.Watchdog = 30 * time.Second })
+		time.Sleep(5 * time.Second)
+		h.Write("net.ipv4.ip_forward", "1")
+		r.watch.tell("net.ipv4.ip_forward")
+		time.Sleep(15 * time.Second)
+		want := []string{
+			"0s WATCHDOG=1",
+			"5s drift corrected: net.ipv4.ip_forward was 1, set back to 0 after 0s (written by tuned[812], tuned.service)",
+			"15s WATCHDOG=1",
+		}
+		if diff := cmp.Diff(want, r.said()); diff != "" {
+			t.Errorf("while modprobe hangs (-want +got):\n%s", diff)
+		}
+		stop := time.Now()
+		r.cancel()
+		if err := <-r.done; err != nil || time.Since(stop) > 3*time.Second {
+			t.Errorf("stopped after %v: %v", time.Since(stop), err)
+		}
+		r.done <- nil
+		close(h.Hang)
+	})
+}
+
+// Everything gone: the module is loaded again at once, and the watch that
+// sat on its files is renewed.
+func TestModuleGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), nil)
+		time.Sleep(10 * time.Second)
+		r.said()
+		r.host.Unload()
+		r.link.in <- source.Hint{Source: "link", Reason: "module unloaded"}
+		got := r.said()
+		if len(got) != 1 || !strings.HasPrefix(got[0], "10s module corrected: br_netfilter was not loaded, loaded in ") {
+			t.Errorf("records: %q", got)
+		}
+		if r.lender.lent != 2 {
+			t.Errorf("the watch was opened %d times, want 2", r.lender.lent)
+		}
+	})
+}
+
+func TestStaleWatchIsRenewedAtTheAudit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), nil)
+		time.Sleep(10 * time.Second)
+		r.watch.mu.Lock()
+		r.watch.stale = true
+		r.watch.mu.Unlock()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if r.lender.lent != 2 {
+			t.Errorf("the watch was opened %d times, want 2", r.lender.lent)
+		}
+	})
+}
+
+func TestFailedPassIsRetriedByBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hosttest.New(false)
+		h.LoadErr = errors.New("load br_netfilter: exit status 1")
+		start := time.Now()
+		newRig(t, h, nil)
+		var tries []string
+		for len(tries) < 9 {
+			time.Sleep(time.Millisecond)
+			for range h.Writes() {
+				tries = append(tries, time.Since(start).Round(time.Second).String())
+			}
+		}
+		want := []string{"0s", "1s", "3s", "7s", "15s", "31s", "1m3s", "2m3s", "3m3s"}
+		if diff := cmp.Diff(want, tries); diff != "" {
+			t.Errorf("tries (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// The first hint is served at once, the burst that follows as one.
+func TestBurstOfHints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), nil)
+		time.Sleep(10 * time.Second)
+		before := r.snapshotNow().Pass
+		for i := range 100 {
+			r.link.in <- source.Hint{Source: "link", Reason: fmt.Sprintf("bridge br%d appeared", i)}
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(2 * time.Second)
+		if passes := r.snapshotNow().Pass - before; passes != 2 {
+			t.Errorf("%d passes for 100 hints within 0.1 s, want 2", passes)
+		}
+	})
+}
+
+func TestReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), nil)
+		time.Sleep(10 * time.Second)
+		r.said()
+		r.mu.Lock()
+		r.loadErr = errors.New("nfguard.toml:3: mod: no such key")
+		r.mu.Unlock()
+		r.Reload()
+		time.Sleep(time.Second)
+		want := []string{
+			"10s RELOADING=1",
+			"10s config failed: the configuration was not reloaded, the old one stays in force: nfguard.toml:3: mod: no such key",
+			"10s READY=1",
+		}
+		if diff := cmp.Diff(want, r.said()); diff != "" {
+			t.Errorf("a bad file (-want +got):\n%s", diff)
+		}
+		if s := r.snapshotNow(); s.State != "degraded" || s.ConfigError == "" {
+			t.Errorf("status: %+v", s)
+		}
+		r.host.Write(guard.IPTables, "0") // the old one is in force
+		r.watch.tell(guard.IPTables)
+		if got := r.said(); len(got) != 1 {
+			t.Errorf("records: %q", got)
+		}
+
+		// An editor saves, twice; the file is good, and asks for ip_forward.
+		r.mu.Lock()
+		r.loadErr = nil
+		r.settings.Policy.Sysctls = []guard.Setting{{Key: "net.ipv4.ip_forward", Value: "1"}}
+		r.mu.Unlock()
+		r.file.in <- source.Hint{Source: "file", Reason: "created", Path: "/etc/nfguard/nfguard.toml"}
+		time.Sleep(100 * time.Millisecond)
+		r.file.in <- source.Hint{Source: "file", Reason: "written", Path: "/etc/nfguard/nfguard.toml"}
+		time.Sleep(2 * time.Second)
+		want = []string{
+			"11.6s RELOADING=1",
+			"11.6s config observed: the configuration was reloaded",
+			"11.6s READY=1",
+			"11.6s drift corrected: net.ipv4.ip_forward was 0, set back to 1, after at most 1ms (nobody was seen writing it)",
+		}
+		got := r.said()
+		if len(got) == 4 {
+			got[3] = strings.Replace(got[3], "after at most 0s", "after at most 1ms", 1)
+		}
+		if diff := cmp.Diff(want[:3], got[:min(3, len(got))]); diff != "" || len(got) != 4 || !strings.HasPrefix(got[3], "11.6s drift corrected: net.ipv4.ip_forward was 0, set back to 1") {
+			t.Errorf("a good file (-want +got):\n%s\n%q", diff, got)
+		}
+		if s := r.snapshotNow(); s.State != "healthy" {
+			t.Errorf("status: %+v", s)
+		}
+	})
+}
+
+func TestBadConfigurationAtStart(t *testing.T) {
+	bad := errors.New("nfguard.toml:3: mod: no such key")
+	d := assemble(Options{Load: func() (Settings, error) { return Settings{}, bad }}, newNap())
+	if err := d.Run(t.Context()); !errors.Is(err, bad) {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestLostSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), nil)
+		time.Sleep(10 * time.Second)
+		r.said()
+		r.link.fail <- errors.New("no buffer space available") // back within 1 s, and 2: not worth a record
+		time.Sleep(9 * time.Second)
+		if got := r.said(); got != nil {
+			t.Errorf("a short loss is recorded: %q", got)
+		}
+		for range 3 { // away for 2, 4 and 8 s
+			r.link.fail <- errors.New("no buffer space available")
+			time.Sleep(10 * time.Second)
+		}
+		want := []string{
+			"32s source failed: no news from the source link: no buffer space available; the resync finds what it would have told, later",
+			"33s source observed: news from the source link again (subscribed)",
+			"42s source failed: no news from the source link: no buffer space available; the resync finds what it would have told, later",
+			"47s source observed: news from the source link again (subscribed)",
+		}
+		if diff := cmp.Diff(want, r.said()); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A writer in a tight loop gets a bounded number of answers, and costs a
+// bounded number of looks and records.
+func TestTightLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), nil)
+		time.Sleep(10 * time.Second)
+		r.said()
+		r.watch.mu.Lock()
+		r.watch.reads = 0
+		r.watch.mu.Unlock()
+		const d = 60 * time.Second
+		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			r.host.Write(guard.IPTables, "0")
+			r.watch.tell(guard.IPTables)
+		}
+		time.Sleep(100 * time.Millisecond)
+		r.watch.mu.Lock()
+		reads := r.watch.reads
+		r.watch.mu.Unlock()
+		// Each answer reads twice: the news, and that there is no more.
+		if limit := 2 * (burst + 61*perSec + 100); reads > limit {
+			t.Errorf("%d reads in a minute, want at most %d", reads, limit)
+		}
+		if got := r.said(); len(got) > 12 {
+			t.Errorf("%d records for a minute of fighting: %q", len(got), got)
+		}
+		if v := r.host.Value(guard.IPTables); v != "1" {
+			t.Errorf("after the storm the key is %s", v)
+		}
+	})
+}
+
+func TestPace(t *testing.T) {
+	var p pace
+	now := time.Unix(0, 0)
+	for i := range burst - 1 {
+		if wait := p.take(now); !wait.IsZero() {
+			t.Fatalf("turn %d has to wait until %v", i, wait)
+		}
+	}
+	if wait := p.take(now); wait != now.Add(between) {
+		t.Errorf("after the burst: wait until %v", wait)
+	}
+	now = now.Add(between)
+	if wait := p.take(now); wait != now.Add(between) {
+		t.Errorf("one turn later: wait until %v", wait)
+	}
+	now = now.Add(time.Hour)
+	if wait := p.take(now); !wait.IsZero() {
+		t.Errorf("an hour later: wait until %v", wait)
+	}
+}
