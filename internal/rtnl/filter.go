@@ -1,0 +1,72 @@
+package rtnl
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pass and Drop are what a filter returns for a datagram: all of it, or
+// nothing.
+const (
+	Pass = 0xffffffff
+	Drop = 0
+)
+
+// Extensions of classic BPF that find a netlink attribute, which
+// golang.org/x/sys/unix does not name: include/uapi/linux/filter.h.
+const (
+	findAttr   = 0xfffff000 + 12 // SKF_AD_OFF + SKF_AD_NLATTR: A = offset of attribute X at or after A, or 0
+	findNested = 0xfffff000 + 16 // SKF_AD_OFF + SKF_AD_NLATTR_NEST: the same, inside the attribute at A
+)
+
+// Stmt is an instruction of classic BPF that does not jump: BPF_STMT of
+// linux/filter.h.
+func Stmt(code uint16, k uint32) unix.SockFilter {
+	return unix.SockFilter{Code: code, K: k}
+}
+
+// Equal is an instruction of classic BPF that skips yes instructions if A is
+// k and no instructions if it is not: BPF_JUMP of linux/filter.h with BPF_JEQ.
+func Equal(k uint32, yes, no uint8) unix.SockFilter {
+	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jt: yes, Jf: no}
+}
+
+// bridgesOnly passes the messages of RTNLGRP_LINK about devices of the kind
+// "bridge". Those of family AF_BRIDGE are about ports, and their RTM_DELLINK
+// is not the end of a device.
+func bridgesOnly() []unix.SockFilter {
+	const (
+		load     = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+		loadByte = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
+		loadAtX  = unix.BPF_LD | unix.BPF_W | unix.BPF_IND
+		setA     = unix.BPF_LD | unix.BPF_IMM
+		setX     = unix.BPF_LDX | unix.BPF_IMM
+		copyToX  = unix.BPF_MISC | unix.BPF_TAX
+		ret      = unix.BPF_RET | unix.BPF_K
+
+		family = unix.SizeofNlMsghdr // ifi_family is the first byte after the header
+		attrs  = unix.SizeofNlMsghdr + unix.SizeofIfInfomsg
+	)
+	// The kind is a string with its zero, padded with zeros to four bytes
+	// (__nla_reserve in lib/nlattr.c): two words to compare.
+	kind := []byte("bridge\x00\x00")
+	return []unix.SockFilter{
+		Stmt(loadByte, family),
+		Equal(unix.AF_UNSPEC, 0, 13),
+		Stmt(setA, attrs),
+		Stmt(setX, unix.IFLA_LINKINFO),
+		Stmt(load, findAttr),
+		Equal(0, 9, 0),
+		Stmt(setX, unix.IFLA_INFO_KIND),
+		Stmt(load, findNested),
+		Equal(0, 6, 0),
+		Stmt(copyToX, 0),
+		Stmt(loadAtX, unix.SizeofRtAttr),
+		Equal(binary.BigEndian.Uint32(kind[:4]), 0, 3),
+		Stmt(loadAtX, unix.SizeofRtAttr+4),
+		Equal(binary.BigEndian.Uint32(kind[4:]), 0, 1),
+		Stmt(ret, Pass),
+		Stmt(ret, Drop),
+	}
+}

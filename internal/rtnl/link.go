@@ -1,0 +1,90 @@
+package rtnl
+
+import (
+	"encoding/binary"
+	"iter"
+
+	"golang.org/x/sys/unix"
+)
+
+// link is what nfguard reads of a message about a device.
+type link struct {
+	index, master int
+	flags, change uint32
+	name, kind    string
+
+	// the flags nf_call_*, of a bridge only
+	iptables, ip6tables, arptables bool
+}
+
+// parseLink reads a struct ifinfomsg and the attributes after it. What is not
+// there, or malformed, stays zero. The library's own parser knows neither the
+// nf_call flags nor a last attribute without padding, at which it panics.
+func parseLink(b []byte) link {
+	if len(b) < unix.SizeofIfInfomsg {
+		return link{}
+	}
+	l := link{
+		index:  int(binary.NativeEndian.Uint32(b[4:])),
+		flags:  binary.NativeEndian.Uint32(b[8:]),
+		change: binary.NativeEndian.Uint32(b[12:]),
+	}
+	for t, v := range attrs(b[unix.SizeofIfInfomsg:]) {
+		switch t {
+		case unix.IFLA_IFNAME:
+			l.name = unix.ByteSliceToString(v)
+		case unix.IFLA_MASTER:
+			if len(v) == 4 {
+				l.master = int(binary.NativeEndian.Uint32(v))
+			}
+		case unix.IFLA_LINKINFO:
+			l.parseInfo(v)
+		}
+	}
+	return l
+}
+
+func (l *link) parseInfo(b []byte) {
+	var data []byte
+	for t, v := range attrs(b) {
+		switch t {
+		case unix.IFLA_INFO_KIND:
+			l.kind = unix.ByteSliceToString(v)
+		case unix.IFLA_INFO_DATA:
+			data = v
+		}
+	}
+	if l.kind != "bridge" { // the numbers mean something else for each kind
+		return
+	}
+	for t, v := range attrs(data) {
+		on := len(v) == 1 && v[0] != 0
+		switch t {
+		case unix.IFLA_BR_NF_CALL_IPTABLES:
+			l.iptables = on
+		case unix.IFLA_BR_NF_CALL_IP6TABLES:
+			l.ip6tables = on
+		case unix.IFLA_BR_NF_CALL_ARPTABLES:
+			l.arptables = on
+		}
+	}
+}
+
+// attrs yields the type and the value of each netlink attribute in b, up to
+// the first malformed one.
+func attrs(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= unix.SizeofRtAttr {
+			n := int(binary.NativeEndian.Uint16(b))
+			if n < unix.SizeofRtAttr || n > len(b) {
+				return
+			}
+			t := binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+			if !yield(t, b[unix.SizeofRtAttr:n]) {
+				return
+			}
+			aligned := (n + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1)
+			b = b[min(aligned, len(b)):]
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package rtnl
+
+import (
+	"context"
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// Change is what happened to a bridge.
+type Change string
+
+// The changes that the kernel tells of.
+const (
+	Appeared Change = "appeared" // created
+	Changed  Change = "changed"  // its name, state, flags or addresses; often nothing that shows
+	Went     Change = "went"     // deleted
+)
+
+// News is one message about a bridge device. A renamed one has changed, and
+// has its new name.
+type News struct {
+	Bridge string
+	Change Change
+}
+
+// Subscription is the news of the bridges of one network namespace. It is for
+// one goroutine.
+type Subscription struct {
+	group *Group
+	buf   [16 << 10]byte // a message is about 2 kB
+}
+
+// SubscribeBridges joins RTNLGRP_LINK in the calling thread's network
+// namespace, with the buffer of [Join]. Other devices than bridges, and their
+// coming and going as ports, are refused in the kernel.
+func SubscribeBridges(buffer int) (*Subscription, error) {
+	g, err := Join(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, bridgesOnly(), buffer)
+	if err != nil {
+		return nil, err
+	}
+	return &Subscription{group: g}, nil
+}
+
+// Next waits for news. Its errors, and what they leave usable, are those of
+// [Group.Receive].
+func (s *Subscription) Next(ctx context.Context) (News, error) {
+	for {
+		n, err := s.group.Receive(ctx, s.buf[:])
+		if err != nil {
+			return News{}, err
+		}
+		if news, ok := parseNews(s.buf[:n]); ok {
+			return news, nil
+		}
+	}
+}
+
+// Close ends the subscription.
+func (s *Subscription) Close() error { return s.group.Close() }
+
+// parseNews reads a datagram of RTNLGRP_LINK: one message, as the kernel
+// multicasts them.
+func parseNews(b []byte) (News, bool) {
+	if len(b) < unix.SizeofNlMsghdr {
+		return News{}, false
+	}
+	l := parseLink(b[unix.SizeofNlMsghdr:])
+	switch binary.NativeEndian.Uint16(b[4:]) { // nlmsg_type
+	case unix.RTM_DELLINK:
+		return News{l.name, Went}, true
+	case unix.RTM_NEWLINK:
+		// ~0 says that all is new: rtnl_configure_link and register_netdevice.
+		if l.change == 0xffffffff {
+			return News{l.name, Appeared}, true
+		}
+		return News{l.name, Changed}, true
+	}
+	return News{}, false
+}

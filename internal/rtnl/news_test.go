@@ -1,0 +1,58 @@
+package rtnl
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+func TestSubscription(t *testing.T) {
+	ns := lab.NewNamespace(t)
+	var s *Subscription
+	var err error
+	ns.Do(func() { s, err = SubscribeBridges(4 << 20) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+
+	ns.Run(t, "ip", "link", "add", "veth0", "type", "veth", "peer", "name", "veth1")
+	ns.Run(t, "ip", "link", "add", "bridge", "type", "bridge") // a name is not a kind
+	ns.Run(t, "ip", "link", "set", "veth0", "name", "bridges")
+	ns.Run(t, "ip", "link", "set", "bridge", "name", "cni0")
+	ns.Run(t, "ip", "link", "del", "bridges")
+	ns.Run(t, "ip", "link", "del", "cni0")
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	want := []News{{"bridge", Appeared}, {"cni0", Changed}, {"cni0", Went}}
+	var got []News
+	for range want {
+		news, err := s.Next(ctx)
+		if err != nil {
+			t.Fatalf("after %v: %v", got, err)
+		}
+		got = append(got, news)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("news (-want +got):\n%s", diff)
+	}
+
+	cancel()
+	if _, err := s.Next(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestJoinRefusesABadFilter(t *testing.T) {
+	_, err := Join(0, 1, bridgesOnly()[:3], 0) // no end
+	want := "join group 1 of netlink protocol 0: attach filter: invalid argument"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
