@@ -1,0 +1,64 @@
+// Package link tells of bridge devices that are created, changed and deleted
+// in the network namespace in which it is run. It does not look at them, and
+// other devices, ports of bridges among them, never wake it: a thousand veths
+// cost it nothing.
+package link
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/source"
+)
+
+const name = "link"
+
+// receiveBuffer holds about a thousand messages of 4 kB: a burst of bridges
+// that the kernel's default, with room for fifty, would lose.
+const receiveBuffer = 4 << 20
+
+// Source is the source "link".
+type Source struct {
+	buffer int
+}
+
+var _ source.Source = (*Source)(nil)
+
+// New returns the source of bridge news.
+func New() *Source { return &Source{buffer: receiveBuffer} }
+
+// Name is "link".
+func (*Source) Name() string { return name }
+
+// Run hints "bridge NAME appeared", "… changed" and "… went", and "news lost"
+// where they came faster than they were read; it goes on after that. It
+// subscribes in the network namespace of the calling thread.
+func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
+	sub, err := rtnl.SubscribeBridges(s.buffer)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+
+	say := func(reason string) {
+		hint(source.Hint{Source: name, Reason: reason, Time: time.Now()})
+	}
+	say("subscribed")
+	for {
+		news, err := sub.Next(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.ENOBUFS):
+			say("news lost")
+		case err != nil:
+			return err
+		default:
+			say("bridge " + news.Bridge + " " + string(news.Change))
+		}
+	}
+}
