@@ -1,0 +1,301 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/source"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 20 * time.Second
+
+// start runs the source of patterns until the test ends, and returns its
+// hints after "subscribed". The caller receives them, or the source waits.
+func start(t *testing.T, patterns ...string) <-chan source.Hint {
+	t.Helper()
+	s, err := New(patterns...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	hints, done := make(chan source.Hint), make(chan error)
+	go func() {
+		done <- s.Run(ctx, func(h source.Hint) {
+			select {
+			case hints <- h:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("cancelled: Run returned %v", err)
+			}
+		case <-time.After(patience):
+			t.Error("cancelled: Run goes on")
+		}
+	})
+	if h := next(t, hints); h.Source != "file" || h.Reason != "subscribed" || h.Time.IsZero() {
+		t.Fatalf("first hint: %+v", h)
+	}
+	return hints
+}
+
+func next(t *testing.T, hints <-chan source.Hint) source.Hint {
+	t.Helper()
+	select {
+	case h := <-hints:
+		return h
+	case <-time.After(patience):
+		t.Fatal("no hint")
+		return source.Hint{}
+	}
+}
+
+// TestHints does what administrators and packages do, one after the other,
+// on the tree of nfguard's files.
+func TestHints(t *testing.T) {
+	root := t.TempDir()
+	etc := filepath.Join(root, "etc")
+	write := func(path, text string) error { return os.WriteFile(filepath.Join(etc, path), []byte(text), 0o600) }
+	mkdir := func(path string) error { return os.MkdirAll(filepath.Join(etc, path), 0o700) }
+	rename := func(from, to string) error { return os.Rename(filepath.Join(etc, from), filepath.Join(etc, to)) }
+	remove := func(path string) error { return os.RemoveAll(filepath.Join(etc, path)) }
+	if err := mkdir("modules-load.d"); err != nil {
+		t.Fatal(err)
+	}
+	hints := start(t,
+		filepath.Join(etc, "nfguard/nfguard.toml"),
+		filepath.Join(etc, "nfguard/conf.d/*.toml"),
+		filepath.Join(etc, "modules-load.d/nfguard.conf"),
+		filepath.Join(etc, "end"),
+	)
+
+	for _, tt := range []struct {
+		name string
+		do   func() error
+		want []string // without repetitions
+	}{
+		{"drop-in created", func() error { return write("modules-load.d/nfguard.conf", "br_netfilter\n") }, []string{
+			"modules-load.d/nfguard.conf appeared",
+			"modules-load.d/nfguard.conf changed",
+		}},
+		{"drop-in of another", func() error { return write("modules-load.d/k8s.conf", "overlay\n") }, nil},
+		{"drop-in deleted", func() error { return remove("modules-load.d/nfguard.conf") }, []string{
+			"modules-load.d/nfguard.conf went",
+		}},
+		{"first directory created later", func() error { return mkdir("nfguard") }, []string{
+			"nfguard appeared",
+		}},
+		{"configuration written", func() error { return write("nfguard/nfguard.toml", "mode = 'observe'\n") }, []string{
+			"nfguard/nfguard.toml appeared",
+			"nfguard/nfguard.toml changed",
+		}},
+		{"attributes only", func() error { return os.Chmod(filepath.Join(etc, "nfguard/nfguard.toml"), 0o644) }, nil},
+		{"second directory created later", func() error { return mkdir("nfguard/conf.d") }, []string{
+			"nfguard/conf.d appeared",
+		}},
+		{"fragment written", func() error { return write("nfguard/conf.d/10-a.toml", "") }, []string{
+			"nfguard/conf.d/10-a.toml appeared",
+		}},
+		{"an editor's other files", func() error { return write("nfguard/conf.d/.10-a.toml.swp", "vim") }, nil},
+		{"an editor saves by renaming", func() error {
+			if err := write("nfguard/4913", "mode = 'lock'\n"); err != nil {
+				return err
+			}
+			return rename("nfguard/4913", "nfguard/nfguard.toml")
+		}, []string{
+			"nfguard/nfguard.toml appeared",
+		}},
+		{"fragment disabled by its name", func() error { return rename("nfguard/conf.d/10-a.toml", "nfguard/conf.d/10-a.toml.off") }, []string{
+			"nfguard/conf.d/10-a.toml went",
+		}},
+		{"directory renamed away", func() error { return rename("nfguard", "nfguard.old") }, []string{
+			"nfguard went",
+		}},
+		{"files where it went", func() error { return write("nfguard.old/conf.d/20-b.toml", "x") }, nil},
+		{"directory renamed back, full", func() error { return rename("nfguard.old", "nfguard") }, []string{
+			"nfguard appeared",
+		}},
+		{"fragment changed there", func() error { return write("nfguard/conf.d/20-b.toml", "y") }, []string{
+			"nfguard/conf.d/20-b.toml changed",
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := tt.do(); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, until(t, hints, etc, write)); diff != "" {
+				t.Errorf("hints (-want +got):\n%s", diff)
+			}
+		})
+	}
+
+	// Outside of what is watched, the library loses track of it first.
+	gone := filepath.Join(t.TempDir(), "gone")
+	t.Run("moved out, deleted and made again, two levels at once", func(t *testing.T) {
+		for i := range 300 {
+			if i%2 == 0 {
+				if err := os.Rename(filepath.Join(etc, "nfguard"), gone); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := errors.Join(os.RemoveAll(gone), remove("nfguard")); err != nil {
+				t.Fatal(err)
+			}
+			if err := mkdir("nfguard/conf.d"); err != nil {
+				t.Fatal(err)
+			}
+			until(t, hints, etc, write)
+			if err := write("nfguard/conf.d/30-c.toml", "x"); err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"nfguard/conf.d/30-c.toml appeared", "nfguard/conf.d/30-c.toml changed"}
+			if diff := cmp.Diff(want, until(t, hints, etc, write)); diff != "" {
+				t.Fatalf("hints (-want +got):\n%s", diff)
+			}
+		}
+	})
+}
+
+// until writes the file "end" and collects the reasons before the hint of
+// it, without repetitions and without etc, which must be the hint's path.
+func until(t *testing.T, hints <-chan source.Hint, etc string, write func(path, text string) error) []string {
+	t.Helper()
+	if err := os.Remove(filepath.Join(etc, "end")); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	if err := write("end", ""); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for {
+		h := next(t, hints)
+		path, change, _ := strings.Cut(h.Reason, " ")
+		rel, err := filepath.Rel(etc, path)
+		if err != nil || h.Path != path {
+			t.Errorf("path of %+v: %v", h, err)
+		}
+		reason := rel + " " + change
+		switch {
+		case reason == "end appeared":
+			return got
+		case rel == "end", len(got) > 0 && got[len(got)-1] == reason:
+		default:
+			got = append(got, reason)
+		}
+	}
+}
+
+// TestOverflow fills the kernel's queue (fs.inotify.max_queued_events) while
+// nobody reads, with events that mean nothing. The source says so, and hears
+// what comes after.
+func TestOverflow(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "nfguard.toml")
+	hints := start(t, path)
+	if err := os.WriteFile(path, nil, 0o600); err != nil { // its hint waits for us
+		t.Fatal(err)
+	}
+	other := filepath.Join(dir, "other")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 10_000 { // twice as many events as the queue and the library hold
+		for _, f := range []string{dir, other, path, other} {
+			if err := os.Chmod(f, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for next(t, hints).Reason != "news lost" {
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	for next(t, hints).Reason != path+" went" {
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for pattern, want := range map[string]string{
+		"nfguard.toml":      "watch nfguard.toml: not an absolute path",
+		"/etc/nfguard/[a-z": "watch /etc/nfguard/[a-z: syntax error in pattern",
+	} {
+		if _, err := New(pattern); err == nil || err.Error() != want {
+			t.Errorf("%s: error %v, want %s", pattern, err, want)
+		}
+	}
+}
+
+// TestNoDescriptors provokes EMFILE by the process's own limit: the other one
+// that gives it, of inotify instances, is shared with the host.
+func TestNoDescriptors(t *testing.T) {
+	s, err := New("/etc/nfguard/nfguard.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	err = s.Run(t.Context(), func(source.Hint) {})
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	want := "watch files: couldn't initialize inotify: too many open files: raise fs.inotify.max_user_instances, or the limit of open files"
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+func TestRunLeavesNothing(t *testing.T) {
+	s, err := New(filepath.Join(t.TempDir(), "nfguard.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	once := func() {
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := s.Run(ctx, func(source.Hint) { cancel() }); err != nil {
+			t.Error(err)
+		}
+	}
+	once() // the runtime's poller opens its own descriptors once
+	fds, goroutines := descriptors(t), runtime.NumGoroutine()
+	for range 20 {
+		once()
+	}
+	if after := descriptors(t); after != fds {
+		t.Errorf("%d descriptors before, %d after", fds, after)
+	}
+	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > goroutines; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines before, %d after", goroutines, runtime.NumGoroutine())
+		}
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(fds)
+}
