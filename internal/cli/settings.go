@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/config"
@@ -118,21 +119,29 @@ func bridges(ctx context.Context) ([]guard.Bridge, error) {
 }
 
 // sources are where the daemon gets its news from.
-func (a *app) sources(s daemon.Settings, loop source.Lender) []source.Source {
+func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, error) {
 	paths := make([]string, len(s.Policy.Sysctls))
 	for i, k := range s.Policy.Sysctls {
 		paths[i] = daemon.SysctlPath(k.Key)
 	}
-	files := []string{a.configPath}
+	conf, err := filepath.Abs(a.configPath)
+	if err != nil {
+		return nil, err
+	}
+	files := []string{literal(conf), literal(filepath.Join(filepath.Dir(conf), "conf.d")) + "/*.toml"}
 	for _, path := range []string{s.Policy.ModulesLoad, s.Policy.SysctlD} {
 		if path != "" {
-			files = append(files, path)
+			files = append(files, literal(path))
 		}
 	}
-	return []source.Source{
-		sysctl.New(paths, loop),
-		link.New(),
-		uevent.New(s.Policy.Module),
-		file.New(files, []string{filepath.Join(filepath.Dir(a.configPath), "conf.d")}),
+	news, err := file.New(files...)
+	if err != nil {
+		return nil, err
 	}
+	return []source.Source{sysctl.New(paths, loop), link.New(), uevent.New(s.Policy.Module), news}, nil
+}
+
+// literal is the pattern that matches only path.
+func literal(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }

@@ -41,7 +41,7 @@ type Options struct {
 	Load func() (Settings, error)
 
 	// Sources makes the sources of news for settings.
-	Sources func(Settings, source.Lender) []source.Source
+	Sources func(Settings, source.Lender) ([]source.Source, error)
 
 	Host     reconcile.Host
 	Recorder reconcile.Recorder
@@ -133,7 +133,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, News: d.news,
 	})
 	d.status.started = time.Now()
-	d.startSources()
+	sources, err := d.o.Sources(settings, d.lending)
+	if err != nil {
+		return err
+	}
+	d.startSources(sources)
 	defer func() { d.stop() }()
 
 	report := d.pass(ctx, reconcile.Trigger{Source: "start"})
@@ -346,12 +350,10 @@ func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
 	}
 }
 
-// startSources starts the sources for the settings in force and waits a
-// moment until each has subscribed or failed, so that the look that follows
-// misses nothing.
-func (d *Daemon) startSources() {
+// startSources starts the sources and waits a moment until each has
+// subscribed or failed, so that the look that follows misses nothing.
+func (d *Daemon) startSources(sources []source.Source) {
 	ctx, cancel := context.WithCancel(context.Background())
-	sources := d.o.Sources(d.settings, d.lending)
 	var running sync.WaitGroup
 	for _, s := range sources {
 		running.Go(func() { source.Supervise(ctx, s, d.inbox) })
@@ -381,6 +383,10 @@ func (d *Daemon) reconfigure(now time.Time) {
 	e := guard.Event{Kind: guard.EventConfig, Outcome: guard.OutcomeObserved, Time: now, Subject: "configuration", Duration: -1, Source: "reload"}
 	d.o.Notify("RELOADING=1\n" + monotonic())
 	settings, err := d.o.Load()
+	var sources []source.Source
+	if err == nil {
+		sources, err = d.o.Sources(settings, d.lending)
+	}
 	if err != nil {
 		e.Outcome, e.Err = guard.OutcomeFailed, err
 		e.Message = fmt.Sprintf("the configuration was not reloaded, the old one stays in force: %v", err)
@@ -392,7 +398,7 @@ func (d *Daemon) reconfigure(now time.Time) {
 		d.settings = settings
 		d.note(settings)
 		d.rec.SetPolicy(settings.Policy, settings.Contention)
-		d.startSources()
+		d.startSources(sources)
 		d.want(reconcile.Trigger{Source: "reload", Time: now})
 		d.lastHint = time.Time{}
 		d.status.badConfig(nil)

@@ -206,9 +206,9 @@ func newRig(t *testing.T, h *hosttest.Host, change func(*Options, *Settings)) *r
 			defer r.mu.Unlock()
 			return r.settings, r.loadErr
 		},
-		Sources: func(_ Settings, l source.Lender) []source.Source {
+		Sources: func(_ Settings, l source.Lender) ([]source.Source, error) {
 			r.lender = &lender{w: r.watch, loop: l}
-			return []source.Source{r.lender, r.link, r.file}
+			return []source.Source{r.lender, r.link, r.file}, nil
 		},
 		Host: h, Recorder: r, Log: slog.New(slog.DiscardHandler),
 		Publish: func(s Status) { r.mu.Lock(); r.status = s; r.mu.Unlock() },
