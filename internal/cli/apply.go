@@ -57,16 +57,19 @@ func (a *app) applied(form format, r *reconcile.Report, p *guard.Policy, would s
 	changed := false
 	for _, c := range r.Changes {
 		changed = changed || c.Error == ""
+		for i := range d.Items {
+			if c.Error != "" && d.Items[i].Subject == c.Subject {
+				d.Items[i].Reason, d.Items[i].Next = c.Error, c.Next
+			}
+		}
 	}
 	d.Changed, d.Changes = &changed, r.Changes
 	return a.print(form, d, func(w io.Writer, d *document) {
 		style := newStyle(w)
 		for _, c := range d.Changes {
-			line := fmt.Sprintf("%s%s %s: %s → %s", would, c.Op, c.Subject, c.From, c.To)
-			if c.Error != "" {
-				line = style.bad("could not put right ") + c.Subject + ": " + c.Error
+			if c.Error == "" { // the others are explained below
+				fmt.Fprintf(w, "%s%s %s: %s → %s\n", would, c.Op, c.Subject, c.From, c.To)
 			}
-			fmt.Fprintln(w, line)
 		}
 		if len(d.Changes) == 0 && a.code == exitYes {
 			fmt.Fprintln(w, "nothing to do: "+d.Summary)

@@ -48,6 +48,9 @@ func (a *app) run(verbose bool) error {
 	if err != nil {
 		return err
 	}
+	if a.configPath, err = filepath.Abs(a.configPath); err != nil {
+		return err
+	}
 	dir, err := runtimeDir()
 	if err != nil {
 		return err
@@ -89,13 +92,14 @@ func (a *app) run(verbose bool) error {
 			}
 			return s, err
 		},
-		Sources:  a.sources,
-		Host:     machine,
-		Recorder: records,
-		Log:      slog.New(records.Handler(level)),
-		Publish:  publisher(dir),
-		Notify:   n.notify,
-		Watchdog: watchdog,
+		Configures: a.configures,
+		Sources:    a.sources,
+		Host:       machine,
+		Recorder:   records,
+		Log:        slog.New(records.Handler(level)),
+		Publish:    publisher(dir),
+		Notify:     n.notify,
+		Watchdog:   watchdog,
 	})
 	if err != nil {
 		return err

@@ -124,11 +124,7 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 	for i, k := range s.Policy.Sysctls {
 		paths[i] = daemon.SysctlPath(k.Key)
 	}
-	conf, err := filepath.Abs(a.configPath)
-	if err != nil {
-		return nil, err
-	}
-	files := []string{literal(conf), literal(filepath.Join(filepath.Dir(conf), "conf.d")) + "/*.toml"}
+	files := []string{literal(a.configPath), literal(confD(a.configPath)) + "/*.toml"}
 	for _, path := range []string{s.Policy.ModulesLoad, s.Policy.SysctlD} {
 		if path != "" {
 			files = append(files, literal(path))
@@ -139,6 +135,18 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 		return nil, err
 	}
 	return []source.Source{sysctl.New(paths, loop), link.New(), uevent.New(s.Policy.Module), news}, nil
+}
+
+// confD is the directory of the drop-ins beside a configuration file.
+func confD(path string) string { return filepath.Join(filepath.Dir(path), "conf.d") }
+
+// configures reports whether path is of the configuration, or a directory on
+// the way to it, or unknown.
+func (a *app) configures(path string) bool {
+	if path == "" || path == a.configPath || filepath.Dir(path) == confD(a.configPath) {
+		return true
+	}
+	return strings.HasPrefix(confD(a.configPath)+"/", path+"/")
 }
 
 // literal is the pattern that matches only path.

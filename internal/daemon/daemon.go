@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"runtime"
 	"sync"
 	"time"
@@ -39,6 +40,10 @@ type Options struct {
 	// Load reads the configuration. An error at start ends Run; at a reload
 	// the old settings stay.
 	Load func() (Settings, error)
+
+	// Configures reports whether a change of the file or directory at path
+	// can be one of the configuration. Nil: no file is.
+	Configures func(path string) bool
 
 	// Sources makes the sources of news for settings.
 	Sources func(Settings, source.Lender) ([]source.Source, error)
@@ -79,6 +84,7 @@ type Daemon struct {
 	lastHint  time.Time // when a pass was last made for a hint
 	due       *reconcile.Trigger
 	reload    time.Time // when to read the configuration again; zero: not
+	asked     bool      // and that somebody asked for it
 	nextAlive time.Time
 	said      map[string]bool // sources of which it was said that they are lost
 	status    board
@@ -96,6 +102,9 @@ func New(o Options) (*Daemon, error) {
 func assemble(o Options, s sleeper) *Daemon {
 	if o.Notify == nil {
 		o.Notify = func(string) {}
+	}
+	if o.Configures == nil {
+		o.Configures = func(string) bool { return false }
 	}
 	if o.Publish == nil {
 		o.Publish = func(Status) {}
@@ -266,14 +275,13 @@ func (d *Daemon) consider(hints []source.Hint) {
 	for _, h := range hints {
 		d.o.Log.Debug("hint", "source", h.Source, "reason", h.Reason, "path", h.Path)
 		d.want(reconcile.Trigger{Source: h.Source, Time: h.Time})
-		if h.Source == "file" && h.Reason != source.Subscribed &&
-			h.Path != d.settings.Policy.ModulesLoad && h.Path != d.settings.Policy.SysctlD {
+		if h.Source == "file" && h.Reason != source.Subscribed && d.o.Configures(h.Path) {
 			d.reload = time.Now().Add(settleConfig)
 		}
 	}
 	select {
 	case <-d.reloads:
-		d.reload = time.Now()
+		d.reload, d.asked = time.Now(), true
 	default:
 	}
 }
@@ -379,30 +387,39 @@ func (d *Daemon) startSources(sources []source.Source) {
 
 // reconfigure reads the configuration and, when it is good, swaps it in.
 func (d *Daemon) reconfigure(now time.Time) {
-	d.reload = time.Time{}
-	e := guard.Event{Kind: guard.EventConfig, Outcome: guard.OutcomeObserved, Time: now, Subject: "configuration", Duration: -1, Source: "reload"}
-	d.o.Notify("RELOADING=1\n" + monotonic())
+	asked := d.asked
+	d.reload, d.asked = time.Time{}, false
 	settings, err := d.o.Load()
 	var sources []source.Source
 	if err == nil {
 		sources, err = d.o.Sources(settings, d.lending)
 	}
-	if err != nil {
+	same := err == nil && reflect.DeepEqual(settings, d.settings)
+	if same && !asked && d.status.badConf == nil {
+		return // a file was touched
+	}
+	e := guard.Event{Kind: guard.EventConfig, Outcome: guard.OutcomeObserved, Time: now, Subject: "configuration", Duration: -1, Source: "reload"}
+	d.o.Notify("RELOADING=1\n" + monotonic())
+	switch {
+	case err != nil:
 		e.Outcome, e.Err = guard.OutcomeFailed, err
 		e.Message = fmt.Sprintf("the configuration was not reloaded, the old one stays in force: %v", err)
 		e.Next = "mend it, check it with nfguard config check, and reload again"
-		d.status.badConfig(err)
-	} else {
+	case same:
+		e.Message = "the configuration was read again: nothing has changed"
+	default:
 		e.Message = "the configuration was reloaded"
 		d.stop()
 		d.settings = settings
 		d.note(settings)
 		d.rec.SetPolicy(settings.Policy, settings.Contention)
 		d.startSources(sources)
+	}
+	if err == nil {
 		d.want(reconcile.Trigger{Source: "reload", Time: now})
 		d.lastHint = time.Time{}
-		d.status.badConfig(nil)
 	}
+	d.status.badConfig(err)
 	d.o.Recorder.Record(e)
 	d.o.Notify("READY=1")
 }

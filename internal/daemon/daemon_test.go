@@ -210,7 +210,8 @@ func newRig(t *testing.T, h *hosttest.Host, change func(*Options, *Settings)) *r
 			r.lender = &lender{w: r.watch, loop: l}
 			return []source.Source{r.lender, r.link, r.file}, nil
 		},
-		Host: h, Recorder: r, Log: slog.New(slog.DiscardHandler),
+		Configures: func(path string) bool { return path == "/etc/nfguard/nfguard.toml" },
+		Host:       h, Recorder: r, Log: slog.New(slog.DiscardHandler),
 		Publish: func(s Status) { r.mu.Lock(); r.status = s; r.mu.Unlock() },
 		Notify: func(s string) {
 			if !strings.HasPrefix(s, "STATUS=") {

@@ -201,6 +201,7 @@ func (d *Daemon) begin(r reconcile.Report) {
 // end takes leave. The host stays as it is.
 func (d *Daemon) end() {
 	d.o.Notify("STOPPING=1")
+	d.rec.Leave(time.Now())
 	totals := d.rec.Totals()
 	d.o.Recorder.Record(guard.Event{
 		Kind: guard.EventStop, Outcome: guard.OutcomeObserved, Time: time.Now(), Subject: "nfguard", Source: "signal",

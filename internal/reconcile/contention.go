@@ -53,12 +53,12 @@ func (r *Reconciler) reversal(f *fight, e guard.Event) {
 	}
 	f.on, f.began, f.recorded = true, e.Time, e.Time
 	f.count, f.total = 0, 1
-	policy := "nfguard goes on correcting it, at a bounded pace"
+	policy := "nfguard goes on correcting it, at a bounded pace, and records it once a minute"
 	if r.limits.Yield {
-		policy = "it is left alone until nobody has written to it for " + short(r.limits.Window)
+		policy = "nfguard leaves it alone until nobody has written to it for " + short(r.limits.Window)
 	}
 	e.Kind, e.Outcome, e.Suppressed = guard.EventContention, guard.OutcomeHeld, 1
-	e.Message = fmt.Sprintf("%s was changed %d times within %s%s; %s, and recorded once a minute",
+	e.Message = fmt.Sprintf("%s was changed %d times within %s%s; %s",
 		e.Subject, r.limits.Limit, short(e.Time.Sub(f.times[0])), by(f.writer), policy)
 	e.Next = "stop the other side, or set the key to \"ignore\" under [sysctl]"
 	r.o.Recorder.Record(e)
@@ -98,10 +98,28 @@ func (r *Reconciler) tick(f *fight, now time.Time) time.Time {
 	if due := f.recorded.Add(recordEvery); now.Before(due) {
 		return earlier(end, due)
 	}
-	e.Message = fmt.Sprintf("%s was changed %d more times in the last %s%s", f.subject, f.count, short(now.Sub(f.recorded)), by(f.writer))
+	e.Message = fmt.Sprintf("%s was changed %d more times since the last record%s", f.subject, f.count, by(f.writer))
 	r.o.Recorder.Record(e)
 	f.count, f.recorded = 0, now
 	return earlier(end, now.Add(recordEvery))
+}
+
+// Leave records what the fights that go on have come to, for nobody will
+// record their end.
+func (r *Reconciler) Leave(now time.Time) {
+	for i := range r.keys {
+		r.leave(&r.keys[i].fight, now)
+	}
+	for _, f := range r.things {
+		r.leave(f, now)
+	}
+}
+
+func (r *Reconciler) leave(f *fight, now time.Time) {
+	if f.on && f.count > 0 {
+		f.recorded = now.Add(-recordEvery)
+		r.tick(f, now)
+	}
 }
 
 // Fights returns the subjects that somebody fights about.

@@ -71,10 +71,10 @@ func TestFightIsHeld(t *testing.T) {
 		lines, corrected, stood := fightFor(t, limits, 100*time.Millisecond, 150*time.Second, 2*time.Minute)
 		want := []string{
 			"9 drift records",
-			"contention held 1: net.bridge.bridge-nf-call-iptables was changed 10 times within 900ms (written by tuned[812]); nfguard goes on correcting it, at a bounded pace, and recorded once a minute",
-			"contention held 599: net.bridge.bridge-nf-call-iptables was changed 599 more times in the last 1m0s (written by tuned[812])",
-			"contention held 600: net.bridge.bridge-nf-call-iptables was changed 600 more times in the last 1m0s (written by tuned[812])",
-			"contention held 291: net.bridge.bridge-nf-call-iptables was changed 291 more times in the last 1m0s (written by tuned[812])",
+			"contention held 1: net.bridge.bridge-nf-call-iptables was changed 10 times within 900ms (written by tuned[812]); nfguard goes on correcting it, at a bounded pace, and records it once a minute",
+			"contention held 599: net.bridge.bridge-nf-call-iptables was changed 599 more times since the last record (written by tuned[812])",
+			"contention held 600: net.bridge.bridge-nf-call-iptables was changed 600 more times since the last record (written by tuned[812])",
+			"contention held 291: net.bridge.bridge-nf-call-iptables was changed 291 more times since the last record (written by tuned[812])",
 			"contention observed 0: nobody has changed net.bridge.bridge-nf-call-iptables for 1m0s; it was changed 1490 more times in the 2m29s before (written by tuned[812])",
 		}
 		if diff := cmp.Diff(want, lines); diff != "" {

@@ -228,8 +228,8 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 		r.reversal(&k.fight, e)
 	case guard.OutcomeFailed:
 		r.totals.Failed++
-		r.change("set", e, c.err)
 		e.Now, e.Next = c.have, next(c.err)
+		r.change("set", e, c.err)
 		e.Message = driftMessage(&e, bound)
 		r.complain(e)
 	case guard.OutcomeObserved, guard.OutcomeHeld:
@@ -245,7 +245,7 @@ func (r *Reconciler) change(op string, e guard.Event, err error) {
 	}
 	c := Change{Op: op, Subject: e.Subject, From: e.Have, To: e.Want}
 	if err != nil {
-		c.Error = err.Error()
+		c.Error, c.Next = err.Error(), e.Next
 	}
 	r.changes = append(r.changes, c)
 }

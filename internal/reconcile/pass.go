@@ -96,7 +96,10 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 		r.bridges, r.surveyed = o.Bridges, true
 	}
 	for i, it := range items {
-		was := first[i]
+		was, op := first[i], ""
+		if was.Action != nil {
+			op = was.Action.Op.String()
+		}
 		a, acted := tried[it.Subject]
 		e := guard.Event{
 			Kind: it.Kind, Time: time.Now(), Subject: it.Subject, Want: it.Want, Have: was.Have, Now: it.Have,
@@ -106,12 +109,13 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 		case acted && it.Verdict == guard.Right:
 			e.Outcome, e.Duration = guard.OutcomeCorrected, a.took
 			e.Message = correctedMessage(&e, gone)
-			r.change(was.Action.Op.String(), e, nil)
+			r.change(op, e, nil)
 			r.settled(it.Subject)
 			r.reversal(r.thing(it.Subject), e)
 		case acted && a.err == nil:
 			e.Outcome, e.Err = guard.OutcomeReverted, errNotKept
-			r.change("", e, e.Err)
+			e.Next = next(e.Err)
+			r.change(op, e, e.Err)
 			e.Message = stuckMessage(&e)
 			r.complain(e)
 		case acted:
@@ -119,7 +123,7 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 			if n := next(a.err); n != "" {
 				e.Next = n
 			}
-			r.change("", e, e.Err)
+			r.change(op, e, e.Err)
 			e.Message = stuckMessage(&e)
 			r.complain(e)
 		case it.Verdict == guard.Right || it.Verdict == guard.Excused:

@@ -135,6 +135,7 @@ type Change struct {
 	From    string `json:"from"`
 	To      string `json:"to"`
 	Error   string `json:"error,omitempty"`
+	Next    string `json:"next,omitempty"` // what a person can do about Error
 }
 
 // Report is what a pass found and did.

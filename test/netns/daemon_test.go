@@ -1,0 +1,268 @@
+// Package netns_test runs the real nfguard against the real kernel, in
+// throw-away network namespaces.
+package netns_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+// binary is nfguard, built once with the race detector off, as it is shipped.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "nfguard-netns-")
+	if err != nil {
+		panic(err)
+	}
+	binary = filepath.Join(dir, "nfguard")
+	build := exec.Command("go", "build", "-o", binary, "github.com/nfguard/nfguard/cmd/nfguard")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build nfguard: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// node is a network namespace with a bridge, where nfguard runs or not.
+type node struct {
+	*lab.Namespace
+	t   *testing.T
+	dir string
+
+	cmd     *exec.Cmd
+	ready   chan struct{}
+	mu      sync.Mutex
+	records []map[string]string
+	talk    []string // what is not a record
+	states  []string // what the service manager was told
+	ended   chan error
+}
+
+// newNode makes a node on which every key is 0.
+func newNode(t *testing.T, config string) *node {
+	t.Helper()
+	n := &node{Namespace: lab.NewNamespace(t), t: t, dir: t.TempDir()}
+	n.Run(t, "ip", "link", "add", "cnio0", "type", "bridge")
+	n.Run(t, "ip", "link", "set", "cnio0", "up")
+	n.set("0", "0", "0")
+	if !strings.Contains(config, "[persist]") {
+		config += fmt.Sprintf("\n[persist]\nmodules_load = %q\nsysctl = %q\n", n.file("modules.conf"), n.file("99-zz-nfguard.conf"))
+	}
+	n.write("nfguard.toml", config)
+	return n
+}
+
+func (n *node) file(name string) string { return filepath.Join(n.dir, name) }
+
+func (n *node) write(name, text string) {
+	n.t.Helper()
+	if err := os.WriteFile(n.file(name), []byte(text), 0o644); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+var keys = []string{"iptables", "ip6tables", "arptables"}
+
+func keyFile(key string) string { return "/proc/sys/net/bridge/bridge-nf-call-" + key }
+
+func (n *node) set(values ...string) {
+	n.t.Helper()
+	n.Do(func() {
+		for i, v := range values {
+			if err := os.WriteFile(keyFile(keys[i]), []byte(v+"\n"), 0); err != nil {
+				n.t.Error(err)
+			}
+		}
+	})
+}
+
+// values returns the three keys, as "1 1 1".
+func (n *node) values() string {
+	var out []string
+	n.Do(func() {
+		for _, k := range keys {
+			v, err := os.ReadFile(keyFile(k))
+			if err != nil {
+				n.t.Error(err)
+			}
+			out = append(out, strings.TrimSpace(string(v)))
+		}
+	})
+	return strings.Join(out, " ")
+}
+
+// nfguard is a command on the node.
+func (n *node) nfguard(args ...string) *exec.Cmd {
+	cmd := n.Command(binary, append(args, "--config", n.file("nfguard.toml"))...)
+	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+n.file("run"), "NO_COLOR=1")
+	return cmd
+}
+
+// start runs the daemon. wait for n.ready.
+func (n *node) start(env ...string) {
+	n.t.Helper()
+	n.ready, n.ended = make(chan struct{}), make(chan error, 1)
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: n.file("notify"), Net: "unixgram"})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	go n.listen(socket)
+	n.cmd = n.nfguard("run")
+	n.cmd.Env = append(append(n.cmd.Env, "NOTIFY_SOCKET="+n.file("notify")), env...)
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	errs, err := n.cmd.StderrPipe()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	// On the namespace's own thread, which lasts as long as the test: when the
+	// thread that started a process dies, the process gets its Pdeathsig.
+	n.Do(func() { err = n.cmd.Start() })
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	read := make(chan struct{})
+	go func() { defer close(read); n.read(bufio.NewScanner(errs)) }()
+	go func() {
+		<-read
+		n.ended <- n.cmd.Wait()
+		socket.Close()
+	}()
+	n.t.Cleanup(func() {
+		if n.t.Failed() {
+			n.mu.Lock()
+			n.t.Logf("nfguard said: %q", n.talk)
+			n.mu.Unlock()
+		}
+		n.stop()
+	})
+}
+
+func (n *node) listen(c *net.UnixConn) {
+	buf := make([]byte, 4096)
+	for {
+		size, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		n.mu.Lock()
+		n.states = append(n.states, string(buf[:size]))
+		n.mu.Unlock()
+		if strings.HasPrefix(string(buf[:size]), "READY=1") {
+			select {
+			case <-n.ready:
+			default:
+				close(n.ready)
+			}
+		}
+	}
+}
+
+func (n *node) read(sc *bufio.Scanner) {
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		var r map[string]string
+		n.mu.Lock()
+		if json.Unmarshal(sc.Bytes(), &r) == nil {
+			n.records = append(n.records, r)
+		} else {
+			n.talk = append(n.talk, sc.Text())
+		}
+		n.mu.Unlock()
+	}
+}
+
+func (n *node) awaitReady() {
+	n.t.Helper()
+	select {
+	case <-n.ready:
+	case err := <-n.ended:
+		n.ended <- err
+		n.t.Fatalf("nfguard ended before it was ready: %v", err)
+	case <-time.After(20 * time.Second):
+		n.t.Fatal("nfguard is not ready after 20 s")
+	}
+}
+
+// stop ends the daemon by SIGTERM, and fails the test if that does not work.
+// Stopping twice is once.
+func (n *node) stop() {
+	n.t.Helper()
+	if n.cmd == nil {
+		return
+	}
+	_ = n.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+	select {
+	case err := <-n.ended:
+		n.ended <- err
+		if err != nil {
+			n.t.Errorf("nfguard: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		n.t.Error("nfguard did not end within 10 s of SIGTERM")
+		_ = n.cmd.Process.Kill()
+	}
+	n.cmd = nil
+}
+
+// recorded waits for a record for which match holds.
+func (n *node) recorded(what string, match func(map[string]string) bool) map[string]string {
+	n.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		n.mu.Lock()
+		for _, r := range n.records {
+			if match(r) {
+				n.mu.Unlock()
+				return r
+			}
+		}
+		n.mu.Unlock()
+		if time.Now().After(deadline) {
+			n.t.Fatalf("no record: %s", what)
+		}
+	}
+}
+
+// becomes waits until the keys are as wanted, and returns how long that took.
+func (n *node) becomes(want string, limit time.Duration) time.Duration {
+	n.t.Helper()
+	start := time.Now()
+	for n.values() != want {
+		if time.Since(start) > limit {
+			n.t.Fatalf("the keys are %s after %v, want %s", n.values(), limit, want)
+		}
+	}
+	return time.Since(start)
+}
+
+// tally returns how many corrections the records stand for.
+func (n *node) tally() (records, counted int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.records {
+		switch r["NFGUARD_EVENT"] {
+		case "drift":
+			records++
+		case "contention":
+			c, _ := strconv.Atoi(r["NFGUARD_SUPPRESSED"])
+			counted += c
+		}
+	}
+	return records, counted
+}
