@@ -141,7 +141,7 @@ func (f *format) Set(s string) error {
 		*f = format(s)
 		return nil
 	}
-	return fmt.Errorf("it can be text or json")
+	return errors.New("it can be text or json")
 }
 
 func outputFlag(cmd *cobra.Command, f *format) {

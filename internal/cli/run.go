@@ -141,7 +141,8 @@ func lock(dir string) (unlock func(), err error) {
 		f.Close()
 		return nil, &hintError{fmt.Errorf("another nfguard%s holds %s", holder(path), path), "see nfguard status"}
 	}
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
 	}
 	if err != nil {

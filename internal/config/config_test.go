@@ -45,7 +45,7 @@ func message(err error, root string) string {
 	if err == nil {
 		return ""
 	}
-	if errs := (Errors)(nil); !errors.As(err, &errs) {
+	if errs := Errors(nil); !errors.As(err, &errs) {
 		return "not an Errors: " + err.Error()
 	}
 	return strings.ReplaceAll(err.Error(), root, "")

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -59,7 +58,7 @@ func unreadable(name string, err error) *Problem {
 	if perr := (*fs.PathError)(nil); errors.As(err, &perr) {
 		reason = perr.Err.Error() // the problem names the path already
 	}
-	hint := fmt.Sprintf("see what it is: ls -ld %s", name)
+	hint := "see what it is: ls -ld " + name
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		hint = "run nfguard as root, or give the file to its user"

@@ -26,7 +26,8 @@ type sleeper interface {
 
 // bell is the sleeper of a real daemon: one ppoll on the descriptor that
 // tells of writes and on an eventfd for everything else. From the write of a
-// stranger to the loop there is no other goroutine, queue or timer.
+// stranger to the loop there is no other goroutine, queue or timer. It lasts
+// as long as the process: work that hangs may ring it after the loop's end.
 type bell struct {
 	fd int
 }
@@ -64,8 +65,6 @@ func (b *bell) wait(fd int, d time.Duration) bool {
 	}
 	return fds[1].Revents != 0
 }
-
-func (b *bell) close() { unix.Close(b.fd) }
 
 // lending keeps the one watch that the loop waits on for a source.
 type lending struct {

@@ -84,8 +84,10 @@ func TestPlanFor(t *testing.T) {
 				o.Values = []guard.Value{{State: guard.Absent}, {State: guard.Absent}, {State: guard.Absent}}
 			},
 			want: []guard.Item{
-				{Kind: guard.EventModule, Subject: "br_netfilter", Verdict: guard.Wrong, Want: "loaded", Have: "not loaded",
-					Reason: "without it no bridged packet is handed to iptables", Action: &guard.Action{Op: guard.LoadModule, Subject: "br_netfilter"}},
+				{
+					Kind: guard.EventModule, Subject: "br_netfilter", Verdict: guard.Wrong, Want: "loaded", Have: "not loaded",
+					Reason: "without it no bridged packet is handed to iptables", Action: &guard.Action{Op: guard.LoadModule, Subject: "br_netfilter"},
+				},
 				{Kind: guard.EventDrift, Subject: string(guard.IPTables), Verdict: guard.Wrong, Want: "1", Have: "absent", Reason: "it comes with br_netfilter, which is not loaded"},
 				{Kind: guard.EventDrift, Subject: string(guard.IP6Tables), Verdict: guard.Wrong, Want: "1", Have: "absent", Reason: "it comes with br_netfilter, which is not loaded"},
 				{Kind: guard.EventDrift, Subject: string(guard.ARPTables), Verdict: guard.Wrong, Want: "0", Have: "absent", Reason: "it comes with br_netfilter, which is not loaded"},
@@ -97,8 +99,10 @@ func TestPlanFor(t *testing.T) {
 			host: func(o *guard.Observation) {
 				o.Module.State, o.Values, o.Dropins = guard.Absent, nil, o.Dropins[:1]
 			},
-			want: []guard.Item{{Kind: guard.EventModule, Subject: "br_netfilter", Verdict: guard.Wrong, Want: "loaded", Have: "not loaded",
-				Reason: "without it no bridged packet is handed to iptables", Action: &guard.Action{Op: guard.LoadModule, Subject: "br_netfilter", Force: true}}},
+			want: []guard.Item{{
+				Kind: guard.EventModule, Subject: "br_netfilter", Verdict: guard.Wrong, Want: "loaded", Have: "not loaded",
+				Reason: "without it no bridged packet is handed to iptables", Action: &guard.Action{Op: guard.LoadModule, Subject: "br_netfilter", Force: true},
+			}},
 		},
 		{
 			name: "an obstacle: no action",
@@ -123,20 +127,26 @@ func TestPlanFor(t *testing.T) {
 		{
 			name: "a foreign value",
 			host: func(o *guard.Observation) { o.Values[0] = present("0") },
-			want: []guard.Item{{Kind: guard.EventDrift, Subject: string(guard.IPTables), Verdict: guard.Wrong, Want: "1", Have: "0", Reason: needed,
-				Action: &guard.Action{Op: guard.SetSysctl, Subject: string(guard.IPTables), Value: "1"}}},
+			want: []guard.Item{{
+				Kind: guard.EventDrift, Subject: string(guard.IPTables), Verdict: guard.Wrong, Want: "1", Have: "0", Reason: needed,
+				Action: &guard.Action{Op: guard.SetSysctl, Subject: string(guard.IPTables), Value: "1"},
+			}},
 		},
 		{
 			name: "arptables wanted 0 and set to 1",
 			host: func(o *guard.Observation) { o.Values[2] = present("1") },
-			want: []guard.Item{{Kind: guard.EventDrift, Subject: string(guard.ARPTables), Verdict: guard.Wrong, Want: "0", Have: "1", Reason: "not the value that is guarded",
-				Action: &guard.Action{Op: guard.SetSysctl, Subject: string(guard.ARPTables), Value: "0"}}},
+			want: []guard.Item{{
+				Kind: guard.EventDrift, Subject: string(guard.ARPTables), Verdict: guard.Wrong, Want: "0", Have: "1", Reason: "not the value that is guarded",
+				Action: &guard.Action{Op: guard.SetSysctl, Subject: string(guard.ARPTables), Value: "0"},
+			}},
 		},
 		{
 			name: "module there, key not: another kernel's key",
 			host: func(o *guard.Observation) { o.Values[1] = guard.Value{State: guard.Absent} },
-			want: []guard.Item{{Kind: guard.EventDrift, Subject: string(guard.IP6Tables), Verdict: guard.Blocked, Want: "1", Have: "absent",
-				Reason: "this kernel has no such key", Next: `check the spelling, or set it to "ignore" under [sysctl]`}},
+			want: []guard.Item{{
+				Kind: guard.EventDrift, Subject: string(guard.IP6Tables), Verdict: guard.Blocked, Want: "1", Have: "absent",
+				Reason: "this kernel has no such key", Next: `check the spelling, or set it to "ignore" under [sysctl]`,
+			}},
 		},
 		{
 			name: "IPv6 off, key at 0: left, and kept out of the drop-in",
@@ -145,15 +155,19 @@ func TestPlanFor(t *testing.T) {
 				o.Values[1] = present("0")
 				o.Dropins[1].Have = policy().SysctlText(o)
 			},
-			want: []guard.Item{{Kind: guard.EventDrift, Subject: string(guard.IP6Tables), Verdict: guard.Excused, Want: "1", Have: "0",
-				Reason: "IPv6 is switched off in this kernel, and with 1 it would drop every bridged IPv6 frame"}},
+			want: []guard.Item{{
+				Kind: guard.EventDrift, Subject: string(guard.IP6Tables), Verdict: guard.Excused, Want: "1", Have: "0",
+				Reason: "IPv6 is switched off in this kernel, and with 1 it would drop every bridged IPv6 frame",
+			}},
 		},
 		{
 			name: "IPv6 off, key at 1: said, not touched",
 			host: func(o *guard.Observation) { o.IPv6Off = true; o.Dropins[1].Have = policy().SysctlText(o) },
-			want: []guard.Item{{Kind: guard.EventDrift, Subject: string(guard.IP6Tables), Verdict: guard.Excused, Want: "1", Have: "1",
+			want: []guard.Item{{
+				Kind: guard.EventDrift, Subject: string(guard.IP6Tables), Verdict: guard.Excused, Want: "1", Have: "1",
 				Reason: "IPv6 is switched off in this kernel: it drops every bridged IPv6 frame now",
-				Next:   `if IPv6 frames have to cross a bridge, set it to 0 yourself and to "ignore" under [sysctl]`}},
+				Next:   `if IPv6 frames have to cross a bridge, set it to 0 yourself and to "ignore" under [sysctl]`,
+			}},
 		},
 		{
 			name: "drop-ins absent and changed",
@@ -162,12 +176,16 @@ func TestPlanFor(t *testing.T) {
 				o.Dropins[1].Have += "net.ipv4.ip_forward = 0\n"
 			},
 			want: []guard.Item{
-				{Kind: guard.EventDropin, Subject: "/m", Verdict: guard.Wrong, Want: "as written by nfguard", Have: "absent",
+				{
+					Kind: guard.EventDropin, Subject: "/m", Verdict: guard.Wrong, Want: "as written by nfguard", Have: "absent",
 					Reason: "the setting would not be there after a reboot until nfguard has started",
-					Action: &guard.Action{Op: guard.WriteFile, Subject: "/m", Value: policy().ModulesLoadText()}},
-				{Kind: guard.EventDropin, Subject: "/s", Verdict: guard.Wrong, Want: "as written by nfguard", Have: "changed",
+					Action: &guard.Action{Op: guard.WriteFile, Subject: "/m", Value: policy().ModulesLoadText()},
+				},
+				{
+					Kind: guard.EventDropin, Subject: "/s", Verdict: guard.Wrong, Want: "as written by nfguard", Have: "changed",
 					Reason: "it is not what nfguard wrote",
-					Action: &guard.Action{Op: guard.WriteFile, Subject: "/s", Value: policy().SysctlText(right())}},
+					Action: &guard.Action{Op: guard.WriteFile, Subject: "/s", Value: policy().SysctlText(right())},
+				},
 			},
 		},
 		{

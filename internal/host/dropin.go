@@ -42,7 +42,7 @@ func (l *Linux) write(path, content string) error {
 	// What a killed run left: nobody else names files like this.
 	if left, err := filepath.Glob(filepath.Join(dir, "."+base+"[0-9]*")); err == nil {
 		for _, name := range left {
-			os.Remove(name)
+			_ = os.Remove(name) // the next write tries again
 		}
 	}
 	err := renameio.WriteFile(full, []byte(content), 0o644,

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -58,7 +59,8 @@ func (l *Linux) obstacle(p *guard.Policy) *guard.Obstacle {
 type loading struct {
 	pid   int
 	since time.Time
-	done  chan error // buffered
+	done  chan struct{}
+	err   error // how it ended; to be read when done is closed
 }
 
 // load runs modprobe, and judges by its effect: exit code and message only
@@ -73,7 +75,7 @@ func (l *Linux) load(ctx context.Context, name string, force bool) error {
 			return &obstacleError{
 				op:     "load " + name,
 				reason: fmt.Sprintf("modprobe[%d] still hangs in the kernel since %s", p.pid, p.since.Format(time.TimeOnly)),
-				next:   "see what it waits for: cat /proc/" + fmt.Sprint(p.pid) + "/stack; a reboot ends it",
+				next:   "see what it waits for: cat /proc/" + strconv.Itoa(p.pid) + "/stack; a reboot ends it",
 			}
 		}
 	}
@@ -96,18 +98,21 @@ func (l *Linux) load(ctx context.Context, name string, force bool) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("load %s: %w", name, err)
 	}
-	p := &loading{pid: cmd.Process.Pid, since: time.Now(), done: make(chan error, 1)}
-	go func() { p.done <- cmd.Wait() }()
+	p := &loading{pid: cmd.Process.Pid, since: time.Now(), done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.err = cmd.Wait()
+	}()
 
 	timeout := time.NewTimer(l.o.LoadTimeout)
 	defer timeout.Stop()
 	select {
-	case err = <-p.done:
-		return l.explain(name, said.String(), err)
+	case <-p.done:
+		return l.explain(name, said.String(), p.err)
 	case <-timeout.C:
 	case <-ctx.Done():
 	}
-	unix.Kill(-p.pid, unix.SIGKILL)
+	_ = unix.Kill(-p.pid, unix.SIGKILL) // it may have ended in this moment
 	select {
 	case <-p.done:
 	case <-time.After(2 * time.Second):

@@ -92,7 +92,7 @@ func (f *keyFile) read() (v guard.Value, lost bool) {
 			return guard.Value{State: guard.Present, Have: f.last}, lost
 		}
 		f.close()
-		if fresh || err != unix.ENOENT {
+		if fresh || !errors.Is(err, unix.ENOENT) {
 			return unread(&fs.PathError{Op: "read", Path: f.path, Err: err}), lost
 		}
 		lost = true
@@ -112,7 +112,7 @@ func unread(err error) guard.Value {
 func (f *keyFile) open() error {
 	f.denied = nil
 	fd, err := retry(func() (int, error) { return unix.Open(f.path, unix.O_RDWR|unix.O_CLOEXEC, 0) })
-	if err == unix.EROFS || err == unix.EACCES || err == unix.EPERM {
+	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
 		f.denied = err
 		fd, err = retry(func() (int, error) { return unix.Open(f.path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	}
@@ -153,7 +153,7 @@ func (l *Linux) set(k guard.Key, value string) error {
 func retry(call func() (int, error)) (int, error) {
 	for {
 		n, err := call()
-		if err != unix.EINTR {
+		if err == nil || !errors.Is(err, unix.EINTR) {
 			return n, err
 		}
 	}

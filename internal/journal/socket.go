@@ -92,7 +92,7 @@ var errNoFile = errors.New("cannot pass a large record in a memory file")
 func (s *socket) tryFile(record []byte) error {
 	f, err := memoryFile(record)
 	if err != nil {
-		return fmt.Errorf("%w: %v", errNoFile, err)
+		return fmt.Errorf("%w: %w", errNoFile, err)
 	}
 	defer f.Close()
 	raw, err := s.conn.SyscallConn() // WriteMsgUnix refuses connected datagram sockets

@@ -23,8 +23,10 @@ func TestCgroup(t *testing.T) {
 	tests := []struct{ name, text, want, unit string }{
 		{"version 2", "0::/system.slice/tuned.service\n", "/system.slice/tuned.service", "tuned.service"},
 		{"hybrid", "12:cpu:/\n1:name=systemd:/system.slice/a.service\n0::/\n", "/system.slice/a.service", "a.service"},
-		{"version 2, a container below a scope", "0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-ab.scope/init\n",
-			"/kubepods.slice/kubepods-pod1.slice/cri-containerd-ab.scope/init", "cri-containerd-ab.scope"},
+		{
+			"version 2, a container below a scope", "0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-ab.scope/init\n",
+			"/kubepods.slice/kubepods-pod1.slice/cri-containerd-ab.scope/init", "cri-containerd-ab.scope",
+		},
 		{"no unit", "0::/\n", "/", ""},
 		{"a colon in the path", "0::/a:b.service\n", "/a:b.service", "a:b.service"},
 		{"noise", "what\n", "", ""},

@@ -67,7 +67,7 @@ func (s *Source) follow(ctx context.Context, receive func(context.Context, []byt
 		n, err := receive(ctx, b[:])
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // told to stop: the error is of that
 		case errors.Is(err, unix.ENOBUFS):
 			say("news lost")
 		case err != nil:
