@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/test/demo/box"
+)
+
+// idle is what the daemon costs where nothing happens.
+type idle struct {
+	rss, pss, anonymous int // KiB
+	threads             int
+	wakeups             float64       // a second
+	cpu                 time.Duration // over the window
+	window              time.Duration
+	err                 error
+}
+
+// churn is what the daemon costs while devices come and go.
+type churn struct {
+	what    string
+	events  int
+	cpu     time.Duration
+	elapsed time.Duration
+	err     error
+}
+
+func (b *bench) idleCost(ctx context.Context) (cost idle) {
+	progress("idle: %v to settle, %v of watching", b.calm, b.idle)
+	cost.err = b.withDaemon(ctx, func(in *box.Box, pid int) error {
+		if err := sleep(ctx, b.calm); err != nil {
+			return err
+		}
+		before, err := wakeups(pid)
+		if err != nil {
+			return err
+		}
+		cpuBefore, err := cpuTime(pid)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := sleep(ctx, b.idle); err != nil {
+			return err
+		}
+		after, err := wakeups(pid)
+		if err != nil {
+			return err
+		}
+		cpuAfter, err := cpuTime(pid)
+		if err != nil {
+			return err
+		}
+		cost.window = time.Since(began)
+		cost.wakeups = float64(after-before) / cost.window.Seconds()
+		cost.cpu = cpuAfter - cpuBefore
+		return cost.memory(pid)
+	})
+	return cost
+}
+
+func (c *idle) memory(pid int) error {
+	path := fmt.Sprintf("/proc/%d/", pid)
+	for _, f := range []struct {
+		path, key string
+		into      *int
+	}{
+		{path + "smaps_rollup", "Rss:", &c.rss},
+		{path + "smaps_rollup", "Pss:", &c.pss},
+		{path + "smaps_rollup", "Anonymous:", &c.anonymous},
+		{path + "status", "Threads:", &c.threads},
+	} {
+		var err error
+		if *f.into, err = field(f.path, f.key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// churns lets devices come and go, one at a time, as pods and networks do.
+func (b *bench) churns(ctx context.Context) []*churn {
+	veth := &churn{what: "veth pairs", events: b.pairs}
+	bridge := &churn{what: "bridges", events: b.bridges}
+	for _, c := range []struct {
+		*churn
+		device func() netlink.Link
+	}{
+		{veth, func() netlink.Link {
+			return &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "churn"}, PeerName: "churn-peer"}
+		}},
+		{bridge, func() netlink.Link {
+			return &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "churn"}}
+		}},
+	} {
+		progress("churn: %d %s", c.events, c.what)
+		c.err = b.withDaemon(ctx, func(in *box.Box, pid int) error {
+			if err := sleep(ctx, b.settle); err != nil {
+				return err
+			}
+			before, err := cpuTime(pid)
+			if err != nil {
+				return err
+			}
+			began := time.Now()
+			for range c.events {
+				err := in.Do(func() error {
+					device := c.device()
+					if err := netlink.LinkAdd(device); err != nil {
+						return fmt.Errorf("add %s: %w", c.what, err)
+					}
+					return netlink.LinkDel(device)
+				})
+				if err != nil {
+					return err
+				}
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+			}
+			c.elapsed = time.Since(began)
+			if err := sleep(ctx, b.settle); err != nil { // the last news is still on its way
+				return err
+			}
+			after, err := cpuTime(pid)
+			c.cpu = after - before
+			return err
+		})
+	}
+	return []*churn{veth, bridge}
+}
+
+// withDaemon runs f beside an nfguard in a box with one bridge.
+func (b *bench) withDaemon(ctx context.Context, f func(in *box.Box, pid int) error) error {
+	in, err := box.New()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := in.Must(ctx, "", "ip", "link", "add", "cnio0", "up", "type", "bridge"); err != nil {
+		return err
+	}
+	d, err := startDaemon(ctx, in, b.nfguard)
+	if err != nil {
+		return err
+	}
+	if err := f(in, d.PID()); err != nil {
+		d.Stop()
+		return err
+	}
+	return d.Stop()
+}
+
+// wakeups counts how often the threads of a process have gone to sleep. The
+// Go runtime keeps its threads, so none of the count is lost with one.
+func wakeups(pid int) (int, error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	total := 0
+	for _, task := range tasks {
+		n, err := field(task, "voluntary_ctxt_switches:")
+		if err != nil {
+			return 0, err
+		}
+		total += n
+	}
+	return total, err
+}
+
+// cpuTime is the processor time of a process in nanoseconds, and that of the
+// programs that it ran in ticks of 10 ms.
+func cpuTime(pid int) (time.Duration, error) {
+	const sched = 2 // CPUCLOCK_SCHED, see clock_getcpuclockid(3); it counts threads that have ended
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|sched), &t); err != nil {
+		return 0, fmt.Errorf("processor time of %d: %w", pid, err)
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// After the name, which ends with the last parenthesis, cutime and cstime
+	// are the 14th and 15th field.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	ticks := 0
+	for _, f := range fields[13:15] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(t.Nano()) + time.Duration(ticks)*10*time.Millisecond, nil
+}
+
+// field reads the number that follows key in a file of /proc.
+func field(path, key string) (int, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, key); ok {
+			return strconv.Atoi(strings.Fields(rest)[0])
+		}
+	}
+	return 0, fmt.Errorf("%s: no %s", path, key)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nfguard/nfguard/test/demo/box"
+)
+
+// The keys that every contender guards; the observer writes to the first.
+const (
+	iptables  = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+	ip6tables = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
+	arptables = "/proc/sys/net/bridge/bridge-nf-call-arptables"
+)
+
+// shellLoop is what people write who need this today.
+const shellLoop = `while sleep 1; do read -r v <` + iptables + `; [ "$v" = 1 ] || echo 1 >` + iptables + `; done`
+
+// tooLong stands in for a value that nobody put right while the observer
+// waited.
+const tooLong = 5 * time.Second
+
+//go:embed observer.c loop.c
+var sources embed.FS
+
+// compile builds one of the C programs, static where the machine can.
+func compile(ctx context.Context, dir, name string) (string, error) {
+	source, err := sources.ReadFile(name + ".c")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, name)
+	for _, link := range []string{"-static", "-dynamic"} {
+		gcc := exec.CommandContext(ctx, "gcc", "-O2", "-Wall", link, "-x", "c", "-o", path, "-")
+		gcc.Stdin = bytes.NewReader(source)
+		var out []byte
+		if out, err = gcc.CombinedOutput(); err == nil {
+			return path, nil
+		}
+		err = fmt.Errorf("compile %s.c: %w\n%s", name, err, out)
+	}
+	return "", fmt.Errorf("%w\nhint: run make deps", err)
+}
+
+// contender is one way to keep a key at its value.
+type contender struct {
+	name string
+	nice int
+	// start begins it in the box and returns what ends it.
+	start func(ctx context.Context, in *box.Box, prefix ...string) (stop func() error, err error)
+}
+
+// latency is how long a foreign value stayed under one contender.
+type latency struct {
+	contender
+	samples []time.Duration // sorted
+	missed  int             // of these, how many nobody put right
+	err     error           // why it could not be measured
+}
+
+func (b *bench) startNfguard(ctx context.Context, in *box.Box, prefix ...string) (func() error, error) {
+	d, err := startDaemon(ctx, in, b.nfguard, prefix...)
+	if err != nil {
+		return nil, err
+	}
+	return d.Stop, nil
+}
+
+// startDaemon starts nfguard with its records in a file of the box, so that
+// nobody is woken to read them.
+func startDaemon(ctx context.Context, in *box.Box, binary string, prefix ...string) (*box.Daemon, error) {
+	var log *os.File
+	err := in.Do(func() (err error) {
+		log, err = os.Create("/run/stderr")
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	d, err := in.StartDaemon(ctx, log, binary, prefix...)
+	if err != nil {
+		said := make([]byte, 2048)
+		n, _ := log.ReadAt(said, 0)
+		return nil, fmt.Errorf("%w\n%s", err, said[:n])
+	}
+	return d, nil
+}
+
+// program is a contender that is a plain program.
+func program(words ...string) func(context.Context, *box.Box, ...string) (func() error, error) {
+	return func(ctx context.Context, in *box.Box, prefix ...string) (func() error, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		words := slices.Concat(prefix, words)
+		var said strings.Builder
+		cmd := in.Command(ctx, words[0], words[1:]...)
+		cmd.Stderr = &said
+		if err := in.Start(cmd); err != nil {
+			cancel()
+			return nil, err
+		}
+		done := make(chan error, 1)
+		go func() { done <- cmd.Wait() }()
+		return func() error {
+			defer cancel()
+			select {
+			case err := <-done: // it was to run until now
+				return fmt.Errorf("%s ended by itself: %v\n%s", words[0], err, said.String())
+			default:
+				cancel()
+				<-done
+				return nil
+			}
+		}, nil
+	}
+}
+
+// latencies measures the contenders one at a time, in turns, so that what else
+// the machine does hits all alike; each turn has a box of its own. The shell
+// loop is too slow for that: many of it run side by side at the end.
+func (b *bench) latencies(ctx context.Context) []*latency {
+	loop := program(b.loop, iptables, ip6tables, arptables)
+	all := []*latency{
+		{contender: contender{"nfguard", 0, b.startNfguard}},
+		{contender: contender{"nfguard", -10, b.startNfguard}},
+		{contender: contender{"C loop", 0, loop}},
+		{contender: contender{"C loop", -10, loop}},
+	}
+	for block := range b.blocks {
+		for i := range all {
+			l := all[(block+i)%len(all)] // nobody is always first
+			if l.err != nil {
+				continue
+			}
+			var samples []time.Duration
+			samples, l.err = b.block(ctx, l.contender, b.writes/b.blocks, spin)
+			l.samples = append(l.samples, samples...)
+			progress("turn %d of %d, %s: %v", block+1, b.blocks, l.title(), l.state(samples))
+		}
+	}
+	shell := &latency{contender: contender{"shell loop, sleep 1", 0, program("sh", "-c", shellLoop)}}
+	shell.samples, shell.err = b.crowd(ctx, shell.contender)
+	progress("%s: %v", shell.title(), shell.state(shell.samples))
+	all = append(all, shell)
+	for _, l := range all {
+		slices.Sort(l.samples)
+		for _, s := range l.samples {
+			if s == tooLong {
+				l.missed++
+			}
+		}
+	}
+	return all
+}
+
+// The observer's pauses and its grain, see observer.c. nfguard paces its
+// repairs to a hundred a second, and 10 ms is no more often than that: what is
+// measured is how fast it reacts. The crowd is to leave the processors to the
+// shells.
+var (
+	spin   = []string{"10000", "15000", "0"}
+	coarse = []string{"0", "1000000", "1000"}
+)
+
+// block takes count samples from a new contender in a new box.
+func (b *bench) block(ctx context.Context, c contender, count int, pace []string) ([]time.Duration, error) {
+	in, err := box.New()
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("not done within two minutes"))
+	defer cancel()
+	var prefix []string
+	if c.nice != 0 {
+		prefix = []string{"nice", "-n", strconv.Itoa(c.nice)}
+	}
+	stop, err := c.start(ctx, in, prefix...)
+	if err != nil {
+		return nil, err
+	}
+	samples, err := b.observe(ctx, in, count, pace)
+	return samples, errors.Join(err, stop())
+}
+
+func (b *bench) observe(ctx context.Context, in *box.Box, count int, pace []string) ([]time.Duration, error) {
+	select {
+	case <-time.After(b.settle):
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	out, err := in.Run(ctx, "", b.observer, slices.Concat([]string{iptables, strconv.Itoa(count)}, pace)...)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("observer: %w\n%s", err, out)
+	}
+	var samples []time.Duration
+	for line := range strings.Lines(out) {
+		ns, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("observer: %w", err)
+		}
+		if ns < 0 {
+			ns = tooLong.Nanoseconds()
+		}
+		samples = append(samples, time.Duration(ns))
+	}
+	return samples, nil
+}
+
+// crowd takes samples from many contenders at once, each in its own box.
+func (b *bench) crowd(ctx context.Context, c contender) ([]time.Duration, error) {
+	var wait sync.WaitGroup
+	samples := make([][]time.Duration, b.boxes)
+	errs := make([]error, b.boxes)
+	for i := range b.boxes {
+		wait.Go(func() { samples[i], errs[i] = b.block(ctx, c, b.rounds, coarse) })
+	}
+	wait.Wait()
+	return slices.Concat(samples...), errors.Join(errs...)
+}
+
+func (l *latency) title() string {
+	if l.nice == 0 {
+		return l.name
+	}
+	return fmt.Sprintf("%s, nice %d", l.name, l.nice)
+}
+
+// state sums a turn up for a person who waits.
+func (l *latency) state(samples []time.Duration) any {
+	if l.err != nil {
+		return l.err
+	}
+	return fmt.Sprintf("p50 %v", quantile(slices.Sorted(slices.Values(samples)), 0.5))
+}
+
+// quantile is the nearest rank: a sample, never a value between two.
+func quantile(sorted []time.Duration, q float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[max(0, int(math.Ceil(q*float64(len(sorted))))-1)]
+}

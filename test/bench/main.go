@@ -1,0 +1,118 @@
+// Bench measures nfguard from the outside: how long a foreign value stays, what
+// the daemon costs when nothing happens, and what it costs when devices come
+// and go. README.md beside it says how, and holds the last figures.
+//
+//	go run ./test/bench -nfguard bin/nfguard
+//
+// It exits 0 if everything was measured, whether the aims were met or not, 1
+// if something could not be measured, 2 if nothing could.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nfguard/nfguard/test/demo/box"
+)
+
+// bench holds what all measurements need.
+type bench struct {
+	nfguard  string // absolute path
+	observer string
+	loop     string
+
+	writes int // samples per contender
+	blocks int // turns in which they are taken
+	boxes  int // shell loops side by side, each with its own box
+	rounds int // samples per shell loop
+
+	settle  time.Duration // after the start of a contender
+	calm    time.Duration // before the idle window
+	idle    time.Duration // the idle window
+	pairs   int           // veth pairs of the churn
+	bridges int           // bridges of the churn
+}
+
+func main() {
+	binary := flag.String("nfguard", "bin/nfguard", "the nfguard to measure")
+	writes := flag.Int("writes", 0, "foreign writes per contender (2000, or 40 with -quick)")
+	out := flag.String("out", "", "also put the figures into this file, between its markers")
+	quick := flag.Bool("quick", false, "a few seconds, to see that the benchmark works; the figures mean little")
+	flag.Parse()
+
+	b := bench{
+		writes: 2000, blocks: 4, boxes: 30, rounds: 4,
+		settle: time.Second, calm: 10 * time.Second, idle: 30 * time.Second,
+		pairs: 500, bridges: 50,
+	}
+	if *quick {
+		b = bench{
+			writes: 40, blocks: 1, boxes: 10, rounds: 1,
+			settle: 300 * time.Millisecond, calm: time.Second, idle: 2 * time.Second,
+			pairs: 20, bridges: 5,
+		}
+	}
+	if *writes != 0 {
+		b.writes = max(*writes, b.blocks)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code, err := b.run(ctx, *binary, *out)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench: "+strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "\nbench: "))
+	}
+	os.Exit(code)
+}
+
+// run measures and reports. An error with code 2 means that there is no report.
+func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
+	if err := box.Ready(); err != nil {
+		return 2, err
+	}
+	var err error
+	if b.nfguard, err = box.Binary(binary); err != nil {
+		return 2, err
+	}
+	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // su leaves them out
+	dir, err := os.MkdirTemp("", "nfguard-bench-")
+	if err != nil {
+		return 2, err
+	}
+	defer os.RemoveAll(dir)
+	if b.observer, err = compile(ctx, dir, "observer"); err != nil {
+		return 2, err
+	}
+	if b.loop, err = compile(ctx, dir, "loop"); err != nil {
+		return 2, err
+	}
+
+	r := report{bench: b, machine: describe(b.nfguard)}
+	r.latencies = b.latencies(ctx)
+	r.idle = b.idleCost(ctx)
+	r.churns = b.churns(ctx)
+	if ctx.Err() != nil {
+		return 2, context.Cause(ctx)
+	}
+	text := r.String()
+	fmt.Print(text)
+	if out != "" {
+		if err := insert(out, text); err != nil {
+			return 1, err
+		}
+	}
+	if r.incomplete() {
+		return 1, nil
+	}
+	return 0, nil
+}
+
+// progress keeps a person company; it is not part of the report.
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"debug/buildinfo"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What nfguard is to reach.
+const (
+	aimRatio  = 1.5                    // its p50 against the C loop's
+	aimP99    = 200 * time.Microsecond // at nice -10, as the unit runs it
+	aimPSS    = 8 << 10                // KiB
+	aimWakeup = 1.0                    // a second, besides the resync's own
+	resync    = 900 * time.Millisecond // how often it reads the keys unasked
+)
+
+// report is one run of the benchmark.
+type report struct {
+	*bench
+	machine   string
+	latencies []*latency
+	idle      idle
+	churns    []*churn
+}
+
+// incomplete tells whether something could not be measured.
+func (r *report) incomplete() bool {
+	failed := r.idle.err != nil
+	for _, l := range r.latencies {
+		failed = failed || l.err != nil
+	}
+	for _, c := range r.churns {
+		failed = failed || c.err != nil
+	}
+	return failed
+}
+
+// String is the report in Markdown.
+func (r *report) String() string {
+	var w strings.Builder
+	fmt.Fprintf(&w, "%s\n", r.machine)
+	r.writeLatencies(&w)
+	r.writeIdle(&w)
+	r.writeChurns(&w)
+	r.writeAims(&w)
+	return w.String()
+}
+
+func (r *report) writeLatencies(w *strings.Builder) {
+	fmt.Fprint(w, "\n| a foreign 0 stays, µs | writes | min | p50 | p99 | p99.9 | max | p50 / C loop |\n|---|--:|--:|--:|--:|--:|--:|--:|\n")
+	for _, l := range r.latencies {
+		if l.err != nil {
+			fmt.Fprintf(w, "| %s | not measured: %s |||||||\n", l.title(), oneLine(l.err))
+			continue
+		}
+		ratio := "1"
+		if x, ok := r.ratio(l); !ok {
+			ratio = "unknown"
+		} else if l.name != "C loop" {
+			ratio = fmt.Sprintf("%.*f", precision(x), x)
+		}
+		fmt.Fprintf(w, "| %s | %d | %s | %s | %s | %s | %s | %s |\n", l.title(), len(l.samples),
+			micros(l.samples[0]), micros(quantile(l.samples, 0.5)), micros(quantile(l.samples, 0.99)),
+			micros(quantile(l.samples, 0.999)), micros(l.samples[len(l.samples)-1]), ratio)
+	}
+	for _, l := range r.latencies {
+		if l.missed > 0 {
+			fmt.Fprintf(w, "\n%s: %d writes were not put right within %v, and count as that.\n", l.title(), l.missed, tooLong)
+		}
+	}
+}
+
+// ratio compares the median of l with that of the C loop at the same nice.
+func (r *report) ratio(l *latency) (float64, bool) {
+	for _, yardstick := range r.latencies {
+		if yardstick.name == "C loop" && yardstick.nice == l.nice && yardstick.err == nil && l.err == nil {
+			return float64(quantile(l.samples, 0.5)) / float64(quantile(yardstick.samples, 0.5)), true
+		}
+	}
+	return 0, false
+}
+
+func (r *report) writeIdle(w *strings.Builder) {
+	fmt.Fprintf(w, "\n| idle, with one bridge | |\n|---|--:|\n")
+	if r.idle.err != nil {
+		fmt.Fprintf(w, "| not measured | %s |\n", oneLine(r.idle.err))
+		return
+	}
+	fmt.Fprintf(w, "| RSS, KiB | %d |\n| PSS, KiB | %d |\n| of it anonymous, KiB | %d |\n| threads | %d |\n",
+		r.idle.rss, r.idle.pss, r.idle.anonymous, r.idle.threads)
+	fmt.Fprintf(w, "| wake-ups a second | %.2f |\n| processor time, µs a second | %s |\n",
+		r.idle.wakeups, micros(time.Duration(float64(r.idle.cpu)/r.idle.window.Seconds())))
+	if info, err := os.Stat(r.nfguard); err == nil {
+		fmt.Fprintf(w, "| the binary, KiB | %d |\n", info.Size()>>10)
+	}
+}
+
+func (r *report) writeChurns(w *strings.Builder) {
+	fmt.Fprint(w, "\n| come and go | how many | took, s | nfguard's processor time, ms | µs each |\n|---|--:|--:|--:|--:|\n")
+	for _, c := range r.churns {
+		if c.err != nil {
+			fmt.Fprintf(w, "| %s | not measured: %s ||||\n", c.what, oneLine(c.err))
+			continue
+		}
+		fmt.Fprintf(w, "| %s | %d | %.1f | %.1f | %s |\n", c.what, c.events, c.elapsed.Seconds(),
+			float64(c.cpu.Microseconds())/1e3, micros(c.cpu/time.Duration(c.events)))
+	}
+}
+
+func (r *report) writeAims(w *strings.Builder) {
+	fmt.Fprint(w, "\n| aim | measured | |\n|---|--:|---|\n")
+	aim := func(what, have string, known, met bool) {
+		verdict := "met"
+		switch {
+		case !known:
+			have, verdict = "", "not measured"
+		case !met:
+			verdict = "**missed**"
+		}
+		fmt.Fprintf(w, "| %s | %s | %s |\n", what, have, verdict)
+	}
+	for _, l := range r.latencies {
+		if l.name != "nfguard" {
+			continue
+		}
+		x, ok := r.ratio(l)
+		aim(fmt.Sprintf("%s: p50 at most %.1f times the C loop's", l.title(), aimRatio), fmt.Sprintf("%.2f", x), ok, x <= aimRatio)
+		if l.nice != 0 {
+			p99 := quantile(l.samples, 0.99)
+			aim(fmt.Sprintf("%s: p99 below %s µs", l.title(), micros(aimP99)), micros(p99)+" µs", l.err == nil, p99 < aimP99)
+		}
+	}
+	measured := r.idle.err == nil
+	aim(fmt.Sprintf("PSS below %d MiB", aimPSS>>10), fmt.Sprintf("%.1f MiB", float64(r.idle.pss)/1024), measured, r.idle.pss < aimPSS)
+	beyond := r.idle.wakeups - 1/resync.Seconds()
+	aim(fmt.Sprintf("at most %.0f wake-up a second besides the resync's %.1f", aimWakeup, 1/resync.Seconds()),
+		fmt.Sprintf("%.2f", beyond), measured, beyond <= aimWakeup)
+}
+
+// precision is how many decimals of a ratio mean anything.
+func precision(x float64) int {
+	if x < 100 {
+		return 2
+	}
+	return 0
+}
+
+func micros(d time.Duration) string {
+	if d >= 100*time.Microsecond {
+		return fmt.Sprint(d.Round(time.Microsecond).Microseconds())
+	}
+	return fmt.Sprintf("%.1f", float64(d)/float64(time.Microsecond))
+}
+
+// oneLine fits an error into a cell.
+func oneLine(err error) string {
+	return strings.ReplaceAll(strings.Join(strings.Fields(err.Error()), " "), "|", "\\|")
+}
+
+// describe says what was measured where, and by which command.
+func describe(nfguard string) string {
+	kernel := "unknown"
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	built := "unknown"
+	if info, err := buildinfo.ReadFile(nfguard); err == nil {
+		built = info.GoVersion
+	}
+	load, _, _ := strings.Cut(firstLine("/proc/loadavg", ""), " ")
+	return fmt.Sprintf("    go run ./test/bench %s\n\n%s: %s, %d processors, Linux %s, HZ %s, load %s at the start; nfguard built by %s.",
+		strings.Join(os.Args[1:], " "), time.Now().UTC().Format(time.DateOnly), processor(), runtime.NumCPU(), kernel, hz(kernel), load, built)
+}
+
+func processor() string {
+	_, model, _ := strings.Cut(firstLine("/proc/cpuinfo", "model name"), ":")
+	if model = strings.TrimSpace(model); model == "" {
+		return runtime.GOARCH
+	}
+	return model
+}
+
+// hz is the kernel's tick, where its configuration can be read.
+func hz(kernel string) string {
+	for _, path := range []string{"/proc/config.gz", "/boot/config-" + kernel} {
+		if _, hz, ok := strings.Cut(firstLine(path, "CONFIG_HZ="), "="); ok {
+			return hz
+		}
+	}
+	return "unknown"
+}
+
+// firstLine returns the first line of a file, compressed or not, that begins
+// with prefix, or "".
+func firstLine(path, prefix string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	if z, err := gzip.NewReader(bytes.NewReader(text)); err == nil {
+		text, _ = io.ReadAll(z) // what can be read is enough
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, prefix) {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
+}
+
+const (
+	begin = "<!-- measured: begin -->\n"
+	end   = "<!-- measured: end -->\n"
+)
+
+// insert puts text between the markers of a file, in place of what is there.
+func insert(path, text string) error {
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	head, rest, ok := bytes.Cut(old, []byte(begin))
+	_, tail, ok2 := bytes.Cut(rest, []byte(end))
+	if !ok || !ok2 {
+		return fmt.Errorf("write the figures: %s has no lines %q and %q", path, strings.TrimSpace(begin), strings.TrimSpace(end))
+	}
+	return os.WriteFile(path, bytes.Join([][]byte{head, []byte(begin), []byte(text), []byte(end), tail}, nil), 0o644)
+}
