@@ -100,6 +100,7 @@ func demo(ctx context.Context, s *story, binary string) (int, error) {
 		return 2, fmt.Errorf("%w\n%s", err, log.String())
 	}
 	defer daemon.Stop()
+	s.quote(log.messages())
 	have, err := c.values()
 	s.works("the keys after READY=1", have, cmp.Or(err, want("1 1 1", have)))
 

@@ -118,6 +118,18 @@ func (r *records) String() string {
 	return string(r.text)
 }
 
+// messages returns what all records so far say to people, a line each.
+func (r *records) messages() string {
+	var all strings.Builder
+	for line := range strings.Lines(r.String()) {
+		var rec record
+		if json.Unmarshal([]byte(line), &rec) == nil && rec["MESSAGE"] != nil {
+			fmt.Fprintln(&all, rec["MESSAGE"])
+		}
+	}
+	return all.String()
+}
+
 // await returns the first record after the offset with a field of this
 // value, or nil if there is none within two seconds.
 func (r *records) await(after int, field, value string) record {

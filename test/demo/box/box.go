@@ -1,9 +1,10 @@
 // Package box makes throw-away machines for the demo and the benchmark. A
-// [Box] is a network namespace and a mount namespace with an empty /run and a
-// /sys that shows the box's own devices; the rest of the file system is the
-// host's. Nothing of a box has a name outside of it, and what runs in it is
-// killed with it, so that nothing is left behind even where nobody could tidy
-// up. It makes no bridges and no rules: that is its users' part.
+// [Box] is a network namespace and a mount namespace with an empty /run, a /sys
+// that shows the box's own devices, and nothing in /etc/sysctl.d,
+// modules-load.d and modprobe.d; the rest of the file system is the host's.
+// Nothing of a box has a name outside of it, and what runs in it is killed with
+// it, so that nothing is left behind even where nobody could tidy up. It makes
+// no bridges and no rules: that is its users' part.
 package box
 
 import (
@@ -64,6 +65,12 @@ func (b *Box) enter() error {
 	} {
 		if err := unix.Mount(m.source, m.target, m.fstype, m.flags, m.data); err != nil {
 			return fmt.Errorf("mount %s: %w", m.target, err)
+		}
+	}
+	for _, dir := range []string{"/etc/sysctl.d", "/etc/modules-load.d", "/etc/modprobe.d"} {
+		err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_RDONLY, "mode=755")
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("mount %s: %w", dir, err)
 		}
 	}
 	var err error
