@@ -118,7 +118,7 @@ func program(words ...string) func(context.Context, *box.Box, ...string) (func()
 			defer cancel()
 			select {
 			case err := <-done: // it was to run until now
-				return fmt.Errorf("%s ended by itself: %v\n%s", words[0], err, said.String())
+				return errors.Join(fmt.Errorf("%s ended by itself: %s", words[0], said.String()), err)
 			default:
 				cancel()
 				<-done

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -156,7 +157,7 @@ func precision(x float64) int {
 
 func micros(d time.Duration) string {
 	if d >= 100*time.Microsecond {
-		return fmt.Sprint(d.Round(time.Microsecond).Microseconds())
+		return strconv.FormatInt(d.Round(time.Microsecond).Microseconds(), 10)
 	}
 	return fmt.Sprintf("%.1f", float64(d)/float64(time.Microsecond))
 }
