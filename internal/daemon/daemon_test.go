@@ -246,7 +246,7 @@ func TestReadyAfterTheFirstPass(t *testing.T) {
 			notify := o.Notify
 			o.Notify = func(s string) {
 				if s == "READY=1" {
-					atReady = h.Value(guard.IPTables)
+					atReady = h.Get(guard.IPTables)
 				}
 				notify(s)
 			}
@@ -529,7 +529,7 @@ func TestTightLoop(t *testing.T) {
 		if got := r.said(); len(got) > 12 {
 			t.Errorf("%d records for a minute of fighting: %q", len(got), got)
 		}
-		if v := r.host.Value(guard.IPTables); v != "1" {
+		if v := r.host.Get(guard.IPTables); v != "1" {
 			t.Errorf("after the storm the key is %s", v)
 		}
 	})

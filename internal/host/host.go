@@ -35,7 +35,7 @@ type Options struct {
 	Bridges func(context.Context) ([]guard.Bridge, error)
 }
 
-// Linux is a machine. [Linux.Values] belongs to one goroutine together with
+// Linux is a machine. [Linux.Value] belongs to one goroutine together with
 // SetSysctl; Survey and the other operations of Do may run beside it.
 type Linux struct {
 	o       Options

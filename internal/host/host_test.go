@@ -59,9 +59,8 @@ func (m *machine) write(path, text string) string {
 const key = "proc/sys/net/bridge/bridge-nf-call-iptables"
 
 func (m *machine) value() guard.Value {
-	out := make([]guard.Value, 1)
-	m.Values(&m.p, out)
-	return out[0]
+	v, _ := m.Value(guard.IPTables)
+	return v
 }
 
 func TestSysctl(t *testing.T) {
@@ -125,10 +124,8 @@ func TestReadOnlyProcfs(t *testing.T) {
 	}
 	l := host.New(host.Options{})
 	defer l.Close()
-	p := guard.Policy{Sysctls: []guard.Setting{{Key: "kernel.pid_max", Value: "1"}}}
-	out := make([]guard.Value, 1)
-	if l.Values(&p, out); out[0].State != guard.Present {
-		t.Fatalf("it can still be read, but: %+v", out[0])
+	if v, _ := l.Value("kernel.pid_max"); v.State != guard.Present {
+		t.Fatalf("it can still be read, but: %+v", v)
 	}
 	err := l.Do(t.Context(), guard.Action{Op: guard.SetSysctl, Subject: "kernel.pid_max", Value: "1"})
 	if want := "set kernel.pid_max: open /proc/sys/kernel/pid_max: read-only file system"; !errors.Is(err, syscall.EROFS) || err.Error() != want {

@@ -27,20 +27,10 @@ type keyFile struct {
 	buf    [maxValue]byte
 }
 
-// Values reads the policy's sysctls into out, which has one element for each,
-// and returns how many of them had been taken away since the last look,
-// whether or not they are back: that is what an unloaded module looks like.
-// It allocates only when a value changed.
-func (l *Linux) Values(p *guard.Policy, out []guard.Value) (lost int) {
-	for i := range p.Sysctls {
-		f := l.file(p.Sysctls[i].Key)
-		var gone bool
-		if out[i], gone = f.read(); gone {
-			lost++
-		}
-	}
-	return lost
-}
+// Value reads one sysctl. It also tells whether that had been taken away since
+// the last look, whether or not it is back: that is what an unloaded module
+// looks like. It allocates only when the value changed.
+func (l *Linux) Value(k guard.Key) (v guard.Value, lost bool) { return l.file(k).read() }
 
 func (l *Linux) file(k guard.Key) *keyFile {
 	f := l.files[k]

@@ -34,7 +34,7 @@ func fightFor(t *testing.T, c reconcile.Contention, step, d, quiet time.Duration
 		news = []reconcile.Evidence{{Key: guard.IPTables, Writer: writer}}
 		r.Tick(time.Now())
 		r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
-		if h.Value(guard.IPTables) == "0" {
+		if h.Get(guard.IPTables) == "0" {
 			stood++
 		}
 		time.Sleep(step)
@@ -47,8 +47,8 @@ func fightFor(t *testing.T, c reconcile.Contention, step, d, quiet time.Duration
 			time.Sleep(time.Until(next))
 		}
 	}
-	if h.Value(guard.IPTables) != "1" {
-		t.Errorf("the key is %s after the fight", h.Value(guard.IPTables))
+	if h.Get(guard.IPTables) != "1" {
+		t.Errorf("the key is %s after the fight", h.Get(guard.IPTables))
 	}
 	drifts, counted := 0, 0
 	for _, e := range rec.events {

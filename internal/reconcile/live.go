@@ -71,16 +71,17 @@ func (r *Reconciler) Live(ctx context.Context, t Trigger) Look {
 	return look
 }
 
-// correct makes one look and the writes that it asks for.
+// correct makes one look and the writes that it asks for, each right after
+// the value that asks for it was read.
 func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, look *Look) {
-	if r.o.Host.Values(&r.policy, r.values) > 0 {
-		look.Lost = true
-	}
 	now := time.Now()
 	r.last = now
 	first := len(r.pending)
 	for i := range r.keys {
-		k, v := &r.keys[i], r.values[i]
+		k := &r.keys[i]
+		v, lost := r.o.Host.Value(k.Key)
+		r.values[i] = v
+		look.Lost = look.Lost || lost
 		if v.State != guard.Present {
 			look.Lost = look.Lost || k.there && v.State == guard.Absent
 			k.there, k.since = false, time.Time{}
@@ -140,10 +141,12 @@ func (k *key) blocked(now time.Time, c Contention) time.Time {
 // overtaken already is corrected again by the next round; one that the kernel
 // accepts and does not keep is a failure, or it would be repeated for ever.
 func (r *Reconciler) confirm(done []correction, look *Look) {
-	r.o.Host.Values(&r.policy, r.values)
 	for i := range done {
 		c := &done[i]
-		k, v := &r.keys[c.key], r.values[c.key]
+		k := &r.keys[c.key]
+		v, lost := r.o.Host.Value(k.Key)
+		r.values[c.key] = v
+		look.Lost = look.Lost || lost
 		right := v.State == guard.Present && guard.SameValue(v.Have, k.Value)
 		if right {
 			k.since, k.backoff, k.stuck = time.Time{}, 0, 0

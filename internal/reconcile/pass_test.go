@@ -222,7 +222,7 @@ func TestForeignWriteIsNamed(t *testing.T) {
 	woken := time.Now().Add(-84 * time.Microsecond)
 	r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: woken})
 
-	if got := h.Value(guard.IPTables); got != "1" {
+	if got := h.Get(guard.IPTables); got != "1" {
 		t.Fatalf("the key is %q", got)
 	}
 	if len(rec.events) != 1 {
@@ -266,7 +266,7 @@ func TestOvertaken(t *testing.T) {
 		}
 	}
 	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec, News: func() []reconcile.Evidence {
-		if times >= 0 && h.Value(guard.IPTables) == "0" {
+		if times >= 0 && h.Get(guard.IPTables) == "0" {
 			return []reconcile.Evidence{{Key: guard.IPTables}}
 		}
 		return nil
@@ -276,7 +276,7 @@ func TestOvertaken(t *testing.T) {
 	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
 	h.Write(guard.IPTables, "0")
 	r.Live(t.Context(), reconcile.Trigger{Source: "sysctl"})
-	if got := h.Value(guard.IPTables); got != "1" {
+	if got := h.Get(guard.IPTables); got != "1" {
 		t.Errorf("the key is %q", got)
 	}
 	var outcomes []guard.Outcome

@@ -17,16 +17,16 @@ import (
 
 // Host is the machine that is kept right.
 type Host interface {
-	// Values reads the policy's sysctls into out, one for each, without ever
-	// blocking, and returns how many were unregistered since the last call.
-	Values(p *guard.Policy, out []guard.Value) (lost int)
+	// Value reads one sysctl, without ever blocking, and tells whether it was
+	// unregistered since the last call.
+	Value(k guard.Key) (v guard.Value, lost bool)
 
 	// Refresh opens anew what was opened and is no more what its name says.
 	// It returns how many there were.
 	Refresh() int
 
 	// Survey looks at everything else. It may take long, and runs beside
-	// Values and SetSysctl.
+	// Value and SetSysctl.
 	Survey(ctx context.Context, p *guard.Policy) guard.Observation
 
 	// Do carries out one action. SetSysctl never blocks; the others may.
@@ -174,7 +174,9 @@ func Audit(ctx context.Context, h Host, p *guard.Policy) Report {
 	o := h.Survey(ctx, p)
 	o.Values = make([]guard.Value, len(p.Sysctls))
 	if !p.FilesOnly {
-		h.Values(p, o.Values)
+		for i, s := range p.Sysctls {
+			o.Values[i], _ = h.Value(s.Key)
+		}
 	}
 	return report(p, &o)
 }

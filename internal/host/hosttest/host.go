@@ -19,31 +19,30 @@ import (
 type Host struct {
 	mu      sync.Mutex
 	loaded  bool
-	lost    int
+	lost    map[guard.Key]bool
 	values  map[guard.Key]string
 	files   map[string]string
 	bridges []guard.Bridge
 	writes  []guard.Action
 
 	// What is wrong with the machine. Set before use.
-	Obstacle  *guard.Obstacle            // keeps the module out, and is known beforehand
-	LoadErr   error                      // what loading returns
-	NoEffect  bool                       // loading succeeds and brings nothing
-	Hang      chan struct{}              // loading returns only when it is closed, whatever its context says
-	SetErr    error                      // what setting a sysctl returns
-	ReadErr   error                      // what reading a sysctl or a file gives
-	WriteErr  error                      // what writing a file returns
-	IPv6Off   bool                       // booted with ipv6.disable=1
-	Bridging  error                      // what listing bridges gives
-	AfterSet  func(h *Host, k guard.Key) // called after a sysctl was set, without the lock
-	AfterLook func(h *Host)              // called after the values were read, without the lock
-	Stubborn  map[guard.Key]string       // keys that keep this value whatever is written
+	Obstacle *guard.Obstacle            // keeps the module out, and is known beforehand
+	LoadErr  error                      // what loading returns
+	NoEffect bool                       // loading succeeds and brings nothing
+	Hang     chan struct{}              // loading returns only when it is closed, whatever its context says
+	SetErr   error                      // what setting a sysctl returns
+	ReadErr  error                      // what reading a sysctl or a file gives
+	WriteErr error                      // what writing a file returns
+	IPv6Off  bool                       // booted with ipv6.disable=1
+	Bridging error                      // what listing bridges gives
+	AfterSet func(h *Host, k guard.Key) // called after a sysctl was set, without the lock
+	Stubborn map[guard.Key]string       // keys that keep this value whatever is written
 }
 
 // New returns a host with the module loaded and the kernel's own values, or
 // without both, and without files.
 func New(loaded bool) *Host {
-	h := &Host{values: map[guard.Key]string{"net.ipv4.ip_forward": "0"}, files: make(map[string]string)}
+	h := &Host{values: map[guard.Key]string{"net.ipv4.ip_forward": "0"}, files: make(map[string]string), lost: make(map[guard.Key]bool)}
 	if loaded {
 		h.Load()
 	}
@@ -75,7 +74,7 @@ func (h *Host) Unload() {
 	for k := range h.values {
 		if k.BridgeNF() {
 			delete(h.values, k)
-			h.lost++
+			h.lost[k] = true
 		}
 	}
 }
@@ -100,8 +99,8 @@ func (h *Host) store(k guard.Key, value string) {
 	h.values[k] = value
 }
 
-// Value returns what a sysctl is, or "" where there is none.
-func (h *Host) Value(k guard.Key) string {
+// Get returns what a sysctl is, or "" where there is none.
+func (h *Host) Get(k guard.Key) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.values[k]
@@ -147,26 +146,22 @@ func (h *Host) State() (values map[guard.Key]string, files map[string]string) {
 	return maps.Clone(h.values), maps.Clone(h.files)
 }
 
-// Values implements reconcile.Host.
-func (h *Host) Values(p *guard.Policy, out []guard.Value) (lost int) {
+// Value implements reconcile.Host.
+func (h *Host) Value(k guard.Key) (v guard.Value, lost bool) {
 	h.mu.Lock()
-	for i, s := range p.Sysctls {
-		v, ok := h.values[s.Key]
-		switch {
-		case h.ReadErr != nil:
-			out[i] = guard.Value{Err: h.ReadErr}
-		case ok:
-			out[i] = guard.Value{State: guard.Present, Have: v}
-		default:
-			out[i] = guard.Value{State: guard.Absent}
-		}
+	defer h.mu.Unlock()
+	have, ok := h.values[k]
+	switch {
+	case h.ReadErr != nil:
+		v.Err = h.ReadErr
+	case ok:
+		v = guard.Value{State: guard.Present, Have: have}
+	default:
+		v.State = guard.Absent
 	}
-	lost, h.lost = h.lost, 0
-	h.mu.Unlock()
-	if h.AfterLook != nil {
-		h.AfterLook(h)
-	}
-	return lost
+	lost = h.lost[k]
+	delete(h.lost, k)
+	return v, lost
 }
 
 // Refresh implements reconcile.Host: nothing is ever stale here.
