@@ -53,7 +53,7 @@ func (a *app) recording(durable bool, work func(reconcile.Recorder)) {
 
 func (a *app) applied(form format, r *reconcile.Report, p *guard.Policy, would string) error {
 	a.code = exitCode(r)
-	d := audit(r, p)
+	d := a.audit(r, p)
 	changed := false
 	for _, c := range r.Changes {
 		changed = changed || c.Error == ""

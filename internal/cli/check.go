@@ -32,7 +32,7 @@ Exit codes: 0 all as wanted, 1 something is not, 2 something could not be told.`
 			defer m.Close()
 			r := reconcile.Audit(a.ctx, m, &s.Policy)
 			a.code = exitCode(&r)
-			return a.print(form, audit(&r, &s.Policy), func(w io.Writer, d *document) { d.write(w, newStyle(a.Out)) })
+			return a.print(form, a.audit(&r, &s.Policy), func(w io.Writer, d *document) { d.write(w, newStyle(a.Out)) })
 		},
 	}
 	outputFlag(cmd, &form)
@@ -87,7 +87,8 @@ func exitCode(r *reconcile.Report) int {
 type document struct {
 	Schema  int           `json:"schema"` // 1
 	Host    string        `json:"host"`
-	Kernel  string        `json:"kernel"`
+	Kernel  string        `json:"kernel,omitempty"` // of a tree there is none
+	Root    string        `json:"root,omitempty"`   // the tree that was looked at
 	Time    time.Time     `json:"time"`
 	Mode    guard.Mode    `json:"mode"`
 	Verdict guard.Verdict `json:"verdict"`
@@ -123,23 +124,23 @@ type bridgeRow struct {
 	ARPTables bool `json:"effective_arptables"`
 }
 
-func audit(r *reconcile.Report, p *guard.Policy) *document {
+func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 	d := &document{
 		Schema: 1, Time: r.Time.UTC(), Mode: p.Mode, Verdict: r.Verdict(), Summary: reconcile.Readiness(r.Items),
 		Items: []row{}, Bridges: []bridgeRow{},
 	}
-	if p.FilesOnly {
-		d.Summary = "the drop-ins of a tree"
-	}
 	d.Host, _ = os.Hostname()
 	var u unix.Utsname
-	if unix.Uname(&u) == nil {
+	switch {
+	case p.FilesOnly:
+		d.Root, d.Summary = a.root, "the drop-ins of a tree"
+	case unix.Uname(&u) == nil:
 		d.Kernel = unix.ByteSliceToString(u.Release[:])
 	}
 	on := make(map[string]bool)
 	for _, it := range r.Items {
 		on[it.Subject] = it.Have == "1"
-		d.Items = append(d.Items, rowOf(it))
+		d.Items = append(d.Items, a.row(it))
 	}
 	for _, b := range r.Bridges {
 		d.Bridges = append(d.Bridges, bridgeRow{
@@ -155,7 +156,7 @@ func audit(r *reconcile.Report, p *guard.Policy) *document {
 	return d
 }
 
-func rowOf(it guard.Item) row {
+func (a *app) row(it guard.Item) row {
 	r := row{Subject: it.Subject, Verdict: it.Verdict, Want: it.Want, Have: it.Have, Reason: it.Reason, Next: it.Next}
 	switch it.Kind { //nolint:exhaustive // the kinds that are guarded
 	case guard.EventModule:
@@ -167,7 +168,11 @@ func rowOf(it guard.Item) row {
 	}
 	if it.Action != nil {
 		r.Action = it.Action.Op.String()
-		if r.Next == "" {
+		switch {
+		case r.Next != "":
+		case a.root != "":
+			r.Next = "nfguard apply --root " + a.root + " writes it"
+		default:
 			r.Next = "nfguard apply puts it right once, systemctl start nfguard keeps it right"
 		}
 	}

@@ -56,7 +56,11 @@ func (s style) word(v guard.Verdict) string {
 // reboot, and the bridges. Below each line that is not right stand the reason
 // and the next step.
 func (d *document) write(w io.Writer, s style) {
-	fmt.Fprintf(w, "%s (Linux %s): %s\n", d.Host, d.Kernel, d.Summary)
+	where := d.Host + " (Linux " + d.Kernel + ")"
+	if d.Root != "" {
+		where = d.Root
+	}
+	fmt.Fprintf(w, "%s: %s\n", where, d.Summary)
 	d.section(w, s, "LIVE", func(r row) bool { return r.Kind != "dropin" })
 	d.section(w, s, "NEXT BOOT", func(r row) bool { return r.Kind == "dropin" })
 	switch {

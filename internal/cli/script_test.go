@@ -1,0 +1,38 @@
+package cli_test
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/nfguard/nfguard/internal/cli"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"nfguard": func() {
+			ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+			defer cancel()
+			os.Exit(cli.Main(ctx, os.Args[1:], cli.Streams{Out: os.Stdout, Err: os.Stderr}, make(chan os.Signal)))
+		},
+	})
+}
+
+// TestScripts runs the commands as a person does; each script of testdata
+// tells one story. None of them needs root or changes the host: they work on
+// trees.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata",
+		UpdateScripts: os.Getenv("NFGUARD_UPDATE") != "",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("NO_COLOR", "1")
+			env.Setenv("RUNTIME_DIRECTORY", env.WorkDir+"/run")
+			return nil
+		},
+	})
+}
