@@ -93,6 +93,7 @@ func (a *app) run(verbose bool) error {
 			return s, err
 		},
 		Configures: a.configures,
+		Descriptor: machine.Descriptor,
 		Sources:    a.sources,
 		Host:       machine,
 		Recorder:   records,

@@ -3,9 +3,10 @@
 // when to look, never what is right.
 //
 // The loop has one goroutine on a thread of its own. It waits in one system
-// call for a write to a guarded sysctl and for everything else, so that the
-// answer to a foreign write is a wake-up, a read and a write, with nothing
-// queued in between.
+// call for a write to a guarded sysctl and for everything else, and while it
+// waits, package reflex puts back what the last look found right: the answer
+// to a foreign write is a wake-up, a read and a write, with nothing queued in
+// between. The loop then looks, asks who it was, and records it.
 package daemon
 
 import (
@@ -20,6 +21,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/reflex"
 	"github.com/nfguard/nfguard/internal/source"
 )
 
@@ -44,6 +46,10 @@ type Options struct {
 	// Configures reports whether a change of the file or directory at path
 	// can be one of the configuration. Nil: no file is.
 	Configures func(path string) bool
+
+	// Descriptor returns an open descriptor of a sysctl, through which it may
+	// be put back without the loop, or -1. Nil: there are none.
+	Descriptor func(guard.Key) int
 
 	// Sources makes the sources of news for settings.
 	Sources func(Settings, source.Lender) ([]source.Source, error)
@@ -76,8 +82,9 @@ type Daemon struct {
 	stop     func() // ends the sources and waits for them
 	reloads  chan struct{}
 
-	pace      pace      // of wake-ups by news of writes
-	deaf      time.Time // news of writes wakes nobody before
+	armed     []reconcile.Arm // what the sleeper may put back by itself
+	pace      pace            // of wake-ups by news of writes
+	deaf      time.Time       // news of writes wakes nobody before
 	nextLook  time.Time
 	nextPass  time.Time // the audit, or a retry
 	backoff   time.Duration
@@ -92,16 +99,19 @@ type Daemon struct {
 
 // New returns a daemon; Run starts it.
 func New(o Options) (*Daemon, error) {
-	b, err := newBell()
+	s, err := reflex.New()
 	if err != nil {
 		return nil, err
 	}
-	return assemble(o, b), nil
+	return assemble(o, s), nil
 }
 
 func assemble(o Options, s sleeper) *Daemon {
 	if o.Notify == nil {
 		o.Notify = func(string) {}
+	}
+	if o.Descriptor == nil {
+		o.Descriptor = func(guard.Key) int { return -1 }
 	}
 	if o.Configures == nil {
 		o.Configures = func(string) bool { return false }
@@ -110,7 +120,7 @@ func assemble(o Options, s sleeper) *Daemon {
 		o.Publish = func(Status) {}
 	}
 	return &Daemon{
-		o: o, sleep: s, lending: &lending{ring: s.ring}, inbox: source.NewInbox(s.ring),
+		o: o, sleep: s, lending: &lending{ring: s.Ring}, inbox: source.NewInbox(s.Ring),
 		said: make(map[string]bool), reloads: make(chan struct{}, 1),
 	}
 }
@@ -122,7 +132,7 @@ func (d *Daemon) Reload() {
 	case d.reloads <- struct{}{}:
 	default:
 	}
-	d.sleep.ring()
+	d.sleep.Ring()
 }
 
 // Run keeps the host right until ctx is cancelled, and returns nil then. It
@@ -134,7 +144,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer context.AfterFunc(ctx, d.sleep.ring)()
+	defer context.AfterFunc(ctx, d.sleep.Ring)()
 
 	d.settings = settings
 	d.note(settings)
@@ -189,34 +199,57 @@ const (
 	settleConfig = 500 * time.Millisecond // after the last change of a configuration file
 )
 
-// await sleeps until news, a ring, or the time next.
+// await sleeps until news, a ring, the time next, or until the sysctls are to
+// be looked at.
 func (d *Daemon) await(next time.Time) (readable bool) {
 	now := time.Now()
+	d.sleep.Disarm()
 	if now.Before(d.deaf) {
-		d.sleep.wait(-1, max(earliest(next, d.deaf).Sub(now), 0))
+		d.sleep.Wait(-1, earliest(next, d.deaf).Sub(now), time.Minute)
 		now = time.Now()
 		if now.Before(d.deaf) || !now.Before(next) {
 			return false
 		}
 	}
+	if all := d.arm(); !all || !now.Before(d.nextLook) {
+		next = earliest(next, d.nextLook)
+	}
 	fd := -1
 	if w := d.lending.lent(); w != nil {
 		fd = w.FD()
 	}
-	readable = d.sleep.wait(fd, max(next.Sub(now), 0))
+	readable = d.sleep.Wait(fd, next.Sub(now), d.settings.Resync)
 	if readable {
 		d.deaf = d.pace.take(time.Now())
 	}
 	return readable
 }
 
-// look has the sysctls looked at, and put right.
+// arm has the sleeper keep what may be put back without a decision, and
+// reports whether that is all there is to look at.
+func (d *Daemon) arm() (all bool) {
+	d.armed = d.armed[:0]
+	arms, all := d.rec.Arms(time.Now())
+	for _, a := range arms {
+		if d.sleep.Arm(d.o.Descriptor(a.Key), a.Text) {
+			d.armed = append(d.armed, a)
+		}
+	}
+	return all && len(d.armed) == len(arms)
+}
+
+// look has the sysctls looked at, and put right, and recorded what the
+// sleeper has put back already.
 func (d *Daemon) look(ctx context.Context, readable bool) {
 	t := reconcile.Trigger{Source: "resync", Time: time.Now()}
 	if readable {
 		t.Source = "sysctl"
 	}
 	before := d.rec.Totals()
+	d.sleep.Answers(func(a reflex.Answer) {
+		since := a.At.Add(-a.Stood)
+		d.rec.Answered(d.armed[a.Index], a.Have, since, a.At, since.Add(-d.settings.Resync))
+	})
 	look := d.rec.Live(ctx, t)
 	d.nextLook = t.Time.Add(d.settings.Resync)
 	if !look.Next.IsZero() {
@@ -327,7 +360,7 @@ var errHung = errors.New("stopped while a look or an action was hanging")
 func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
 	done := make(chan struct{})
 	go func() {
-		defer d.sleep.ring()
+		defer d.sleep.Ring()
 		defer close(done)
 		work(ctx)
 	}()
@@ -342,19 +375,14 @@ func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
 		if ctx.Err() != nil && deadline.IsZero() {
 			deadline = now.Add(2 * time.Second)
 		}
-		next := earliest(now.Add(d.settings.Resync), d.alive(now))
+		next := d.alive(now)
 		if !deadline.IsZero() {
 			if now.After(deadline) {
 				return errHung
 			}
 			next = earliest(next, deadline.Add(time.Millisecond))
 		}
-		readable := d.await(next)
-		t := reconcile.Trigger{Source: "resync", Time: time.Now()}
-		if readable {
-			t.Source = "sysctl"
-		}
-		d.rec.Live(ctx, t)
+		d.look(ctx, d.await(next))
 	}
 }
 
@@ -381,7 +409,7 @@ func (d *Daemon) startSources(sources []source.Source) {
 		if settled >= len(sources) {
 			return
 		}
-		d.sleep.wait(-1, time.Until(deadline))
+		d.sleep.Wait(-1, time.Until(deadline), time.Minute)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/host/hosttest"
 	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/reflex"
 	"github.com/nfguard/nfguard/internal/source"
 )
 
@@ -27,14 +28,19 @@ type nap struct {
 
 func newNap() *nap { return &nap{make(chan struct{}, 1), make(chan struct{}, 1)} }
 
-func (n *nap) ring() {
+// It has no reflex: the loop does all by itself.
+func (*nap) Disarm()                     {}
+func (*nap) Arm(int, string) bool        { return false }
+func (*nap) Answers(func(reflex.Answer)) {}
+
+func (n *nap) Ring() {
 	select {
 	case n.bell <- struct{}{}:
 	default:
 	}
 }
 
-func (n *nap) wait(fd int, d time.Duration) bool {
+func (n *nap) Wait(fd int, d, _ time.Duration) bool {
 	hot := n.hot
 	if fd < 0 {
 		hot = nil

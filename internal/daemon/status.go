@@ -58,8 +58,7 @@ const publishEvery = time.Second
 
 // housekeep does what is due by the clock, and returns when to wake next.
 func (d *Daemon) housekeep(now time.Time) (next time.Time) {
-	next = earliest(d.nextLook, d.nextPass)
-	next = earliest(next, d.alive(now))
+	next = earliest(d.nextPass, d.alive(now))
 	if t := d.rec.Tick(now); !t.IsZero() {
 		next = earliest(next, t)
 	}

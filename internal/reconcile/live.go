@@ -40,6 +40,42 @@ type Look struct {
 // hold the loop.
 const maxRounds = 4
 
+// Arm is a sysctl that may be put back without a look, because the last one
+// found it right and nothing speaks against writing to it.
+type Arm struct {
+	Key   guard.Key
+	Text  string // the kernel's own, of the value that is right
+	index int
+}
+
+// Arms returns the sysctls that may be put back the moment they are not as
+// they are now, and whether those are all. The list is valid until the next
+// call of any method.
+func (r *Reconciler) Arms(now time.Time) (arms []Arm, all bool) {
+	r.arms = r.arms[:0]
+	if !r.known || r.policy.Mode == guard.Observe {
+		return nil, false
+	}
+	for i := range r.keys {
+		k, v := &r.keys[i], r.values[i]
+		if v.State == guard.Present && guard.SameValue(v.Have, k.Value) && k.blocked(now, r.limits).IsZero() {
+			r.arms = append(r.arms, Arm{k.Key, v.Have, i})
+		}
+	}
+	return r.arms, len(r.arms) == len(r.keys)
+}
+
+// Answered notes that a was put back at the time at, after have had stood
+// there since a time not before former. The next Live records it.
+func (r *Reconciler) Answered(a Arm, have string, since, at, former time.Time) {
+	if r.last.After(former) {
+		former = r.last
+	}
+	r.pending = append(r.pending, correction{
+		key: a.index, have: have, outcome: guard.OutcomeCorrected, since: since, at: at, former: former,
+	})
+}
+
 // maxStuck is how many writes in a row may succeed without effect, and
 // without news of somebody else's write, before the kernel is believed not to
 // keep the value. A writer whom we cannot see can overtake a few in a row.

@@ -1,10 +1,11 @@
 package source
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // ReadWriter reads who the process pid is, as far as that is still possible:
@@ -19,13 +20,25 @@ func ReadWriter(pid int) Writer {
 	if exe, err := os.Readlink(dir + "exe"); err == nil {
 		w.Exe = strings.TrimSuffix(exe, " (deleted)")
 	}
-	if comm, err := os.ReadFile(dir + "comm"); err == nil {
-		w.Comm = string(bytes.TrimSuffix(comm, []byte("\n")))
-	}
-	if text, err := os.ReadFile(dir + "cgroup"); err == nil {
-		w.Cgroup = cgroup(string(text))
-	}
+	w.Comm = strings.TrimSuffix(read(dir+"comm"), "\n")
+	w.Cgroup = cgroup(read(dir + "cgroup"))
 	return w
+}
+
+// read returns up to a page of a file of procfs, or "". A writer may be gone
+// in a moment: this is three system calls, and os.ReadFile is twelve.
+func read(path string) string {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	var buf [4096]byte
+	n, err := unix.Read(fd, buf[:])
+	if err != nil {
+		return ""
+	}
+	return string(buf[:n])
 }
 
 // cgroup picks the path in systemd's own hierarchy out of /proc/PID/cgroup:

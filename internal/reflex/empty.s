@@ -1,0 +1,1 @@
+// Functions without a body, which go:linkname fills in, need an assembly file in their package.
