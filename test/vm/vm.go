@@ -1,0 +1,224 @@
+// Package vm gives tests a whole Debian 12: its kernel with br_netfilter as a
+// module that really loads and unloads, systemd, udev and the journal, reboots
+// and power cuts. A machine is emulated in software, so it starts everywhere
+// in about ten seconds, and no timing measured inside means anything. It has
+// no network but the namespaces that a test makes inside, and nothing of it
+// outlives its test.
+//
+// What machines boot from is built once by image.sh and kept, with Debian's
+// packages, under $XDG_CACHE_HOME/nfguard/vm, else ~/.cache/nfguard/vm. It is
+// always safe to remove; the next build then has Debian's latest packages.
+package vm
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+// Every wait ends. The limits are for a CI machine several times slower than
+// the slowest seen, not for the usual case.
+const (
+	buildLimit = 10 * time.Minute
+	bootLimit  = 2 * time.Minute
+	stopLimit  = time.Minute
+	runLimit   = 2 * time.Minute
+)
+
+// Options choose a machine. The zero value is the usual one.
+type Options struct {
+	// Packages of Debian 12 beyond the base ones. Each list makes an image of
+	// its own, built when it is first asked for.
+	Packages []string
+	// Append is added to the kernel's command line.
+	Append string
+	// Memory is in MiB; 0 means 512.
+	Memory int
+}
+
+// Machine is a virtual machine with a disk of its own. Its methods end the
+// test that they are given where the machine does not do as told; they are
+// for one goroutine at a time.
+type Machine struct {
+	opts  Options
+	image image
+	dir   string // the disk, the sockets, the logs
+	qemu  *process
+	agent agent
+}
+
+// Boot starts a machine on a fresh disk and returns when systemd has finished
+// starting it, well or badly. The machine ends with the test t, and adds the
+// end of its console to the output of a test that failed.
+func Boot(t testing.TB, opts Options) *Machine {
+	t.Helper()
+	lab.Need(t, lab.Root, lab.VM)
+	for _, tool := range []string{"mmdebstrap", "mke2fs", "qemu-img", "cpio"} {
+		lab.Tool(t, lab.VM, tool)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), buildLimit)
+	defer cancel()
+	began := time.Now()
+	img, err := imageOf(ctx, opts.Packages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(began); d > time.Second {
+		t.Logf("image built in %.0fs", d.Seconds())
+	}
+	// Not t.TempDir: a test's name in it would exceed a socket path's 107 bytes.
+	dir, err := os.MkdirTemp("", "nfguard-vm-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+
+	m := &Machine{opts: opts, image: img, dir: dir, agent: agent{socket: filepath.Join(dir, "qga")}}
+	create := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", img.disk, m.file("disk"))
+	if out, err := create.CombinedOutput(); err != nil {
+		t.Fatalf("create the disk: %v\n%s", err, out)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the end of the console:\n%s", tail(m.file("console"), 40))
+			t.Logf("qemu said:\n%s", tail(m.file("stderr"), 10))
+		}
+		m.agent.close()
+		if m.qemu != nil {
+			m.qemu.kill()
+		}
+	})
+	m.start(t)
+	return m
+}
+
+// Reboot restarts the guest in the orderly way and returns as Boot does.
+func (m *Machine) Reboot(t testing.TB) {
+	t.Helper()
+	m.stop(t, "reboot")
+	m.start(t)
+}
+
+// PowerCut ends the machine as a pulled plug does: what the guest has not
+// written to its disk is lost. It starts the machine again and returns as
+// Boot does.
+func (m *Machine) PowerCut(t testing.TB) {
+	t.Helper()
+	if err := m.quit(); err != nil {
+		t.Fatalf("cut the power: %v", err)
+	}
+	m.start(t)
+}
+
+// Shutdown powers the guest off in the orderly way. Nothing but [Machine.Start]
+// may follow.
+func (m *Machine) Shutdown(t testing.TB) {
+	t.Helper()
+	m.stop(t, "poweroff")
+}
+
+// Start starts a machine that was shut down, and returns as Boot does.
+func (m *Machine) Start(t testing.TB) {
+	t.Helper()
+	m.start(t)
+}
+
+func (m *Machine) start(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), bootLimit)
+	defer cancel()
+	began := time.Now()
+	if err := m.launch(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.agent.call(ctx, "guest-ping", nil, nil); err != nil {
+		t.Fatalf("boot: %v", err)
+	}
+	answered := time.Since(began)
+	// Its exit code says whether all is well, which is the test's to judge.
+	state, err := m.exec(ctx, nil, "systemctl", "is-system-running", "--wait")
+	if err != nil {
+		t.Fatalf("boot: %v", err)
+	}
+	t.Logf("machine up in %.1fs (agent after %.1fs): %s", time.Since(began).Seconds(), answered.Seconds(), state.Stdout)
+}
+
+// stop has systemd reboot or power off. Either ends qemu: a reset within one
+// qemu process takes longer than a new one, or hangs.
+func (m *Machine) stop(t testing.TB, verb string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), stopLimit)
+	defer cancel()
+	// The answer is only that systemctl started; the agent ends with the guest.
+	err := m.agent.call(ctx, "guest-exec", map[string]any{"path": "systemctl", "arg": []string{verb}}, nil)
+	if err == nil {
+		err = m.qemu.wait(stopLimit)
+	}
+	m.agent.close()
+	if err != nil {
+		t.Fatalf("%s: %v", verb, err)
+	}
+}
+
+// quit ends qemu by its own command, which keeps the disk's qcow2 whole;
+// SIGKILL would not.
+func (m *Machine) quit() error {
+	defer m.agent.close()
+	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	defer cancel()
+	conn, err := dial(ctx, m.file("qmp"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprint(conn, `{"execute":"qmp_capabilities"}{"execute":"quit"}`); err != nil {
+		return err
+	}
+	return m.qemu.wait(stopLimit)
+}
+
+// launch starts qemu.
+func (m *Machine) launch() error {
+	memory := m.opts.Memory
+	if memory == 0 {
+		memory = 512
+	}
+	stderr, err := os.Create(m.file("stderr"))
+	if err != nil {
+		return err
+	}
+	defer stderr.Close()
+	// Software emulation always: a /dev/kvm that exists may still hang the guest.
+	// Of the machines and processors tried, -M microvm and -cpu max hung at times.
+	cmd := exec.Command("qemu-system-x86_64",
+		"-M", "pc", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "Nehalem", "-smp", "2", "-m", fmt.Sprint(memory),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-kernel", m.image.kernel, "-initrd", m.image.initrd, "-append", commandLine+" "+m.opts.Append,
+		"-chardev", "file,id=con,append=on,path="+m.file("console"), "-serial", "chardev:con",
+		"-drive", "file="+m.file("disk")+",if=none,id=d0,format=qcow2,cache=unsafe,discard=unmap",
+		"-device", "virtio-blk-pci,drive=d0",
+		"-device", "virtio-serial-pci",
+		"-chardev", "socket,id=qga,server=on,wait=off,path="+m.file("qga"),
+		"-device", "virtserialport,chardev=qga,name=org.qemu.guest_agent.0",
+		"-device", "virtio-rng-pci",
+		"-qmp", "unix:"+m.file("qmp")+",server=on,wait=off")
+	cmd.Stderr = stderr
+	m.qemu, err = startTied(cmd)
+	return err
+}
+
+// commandLine makes the start fast (the mitigations alone cost as much as all
+// the rest), sends the journal's warnings to the console, where they are seen
+// when a test fails, and leaves alone what nfguard is about.
+const commandLine = "console=ttyS0 root=/dev/vda rw rootfstype=ext4 panic=-1 quiet loglevel=3 " +
+	"mitigations=off init_on_alloc=0 nokaslr cryptomgr.notests rcupdate.rcu_expedited=1 no_timer_check tsc=reliable " +
+	"8250.nr_uarts=1 random.trust_cpu=on systemd.show_status=0 " +
+	"systemd.journald.forward_to_console=1 systemd.journald.max_level_console=warning"
+
+func (m *Machine) file(name string) string { return filepath.Join(m.dir, name) }
