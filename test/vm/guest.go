@@ -121,10 +121,12 @@ func (m *Machine) run(t testing.TB, stdin []byte, name string, args ...string) R
 
 // exec runs a program in the guest until ctx's deadline.
 func (m *Machine) exec(ctx context.Context, stdin []byte, name string, args ...string) (Result, error) {
-	request := map[string]any{"path": name, "arg": args, "capture-output": true}
-	if stdin != nil {
-		request["input-data"] = stdin
-	}
+	request := struct {
+		Path    string   `json:"path"`
+		Args    []string `json:"arg,omitempty"`
+		Stdin   []byte   `json:"input-data,omitempty"` // absent: /dev/null
+		Capture bool     `json:"capture-output"`
+	}{name, args, stdin, true}
 	var started struct{ PID int }
 	if err := m.agent.call(ctx, "guest-exec", request, &started); err != nil {
 		return Result{}, err

@@ -73,15 +73,16 @@ func imageOf(ctx context.Context, packages []string) (image, error) {
 	if _, err := os.Stat(dir); err == nil {
 		return img, nil // built while we waited
 	}
-	if err := build(ctx, cache, dir, packages); err != nil {
+	if err := build(ctx, cache, dir, packages, lock); err != nil {
 		return image{}, fmt.Errorf("build the image: %w", err)
 	}
 	return img, nil
 }
 
 // build runs the recipe in a fresh directory beside dir and renames it to dir.
-// The caller holds the lock.
-func build(ctx context.Context, cache, dir string, packages []string) error {
+// lock is held, and the build's processes hold it with us: killed together,
+// they may end a moment later.
+func build(ctx context.Context, cache, dir string, packages []string, lock *os.File) error {
 	tmp := filepath.Join(cache, "building") // one name, so that a killed build's rest is swept by the next
 	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o755)); err != nil {
 		return err
@@ -97,6 +98,7 @@ func build(ctx context.Context, cache, dir string, packages []string) error {
 	cmd := exec.CommandContext(ctx, "/bin/sh", args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{lock}
 	// The shell is pid 1 of its own namespace: no process of the build outlives it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
 	p, err := startTied(cmd)

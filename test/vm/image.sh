@@ -30,10 +30,10 @@ mmdebstrap --mode=root --variant=minbase \
 	--dpkgopt='path-exclude=/usr/share/man/*' \
 	--dpkgopt='path-exclude=/usr/share/locale/*' \
 	--skip=download/empty --skip=essential/unlink \
-	--setup-hook='mkdir -p "$1/var/cache/apt/archives" && find "$debs" -name "*.deb" -exec cp -t "$1/var/cache/apt/archives" {} +' \
+	--setup-hook='mkdir -p "$1/var/cache/apt/archives" && find "$debs" -name "*.deb" -exec cp -pt "$1/var/cache/apt/archives" {} +' \
 	--essential-hook='mkdir -p "$1/etc/initramfs-tools" && echo update_initramfs=no >"$1/etc/initramfs-tools/update-initramfs.conf"' \
 	--essential-hook='echo do_initrd = no >"$1/etc/kernel-img.conf"' \
-	--customize-hook='cp -n "$1"/var/cache/apt/archives/*.deb "$debs"' \
+	--customize-hook='cp -pu "$1"/var/cache/apt/archives/*.deb "$debs"' \
 	bookworm "$tree" ${sources:+"$sources"}
 
 # A pinned id, written after mmdebstrap's own reset: without one, systemd takes each

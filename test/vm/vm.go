@@ -87,7 +87,6 @@ func Boot(t testing.TB, opts Options) *Machine {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the end of the console:\n%s", tail(m.file("console"), 40))
-			t.Logf("qemu said:\n%s", tail(m.file("stderr"), 10))
 		}
 		m.agent.close()
 		if m.qemu != nil {
@@ -137,6 +136,13 @@ func (m *Machine) start(t testing.TB) {
 	if err := m.launch(); err != nil {
 		t.Fatal(err)
 	}
+	go func() {
+		select {
+		case <-m.qemu.done: // it refused its arguments, say: nobody will answer
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	if err := m.agent.call(ctx, "guest-ping", nil, nil); err != nil {
 		t.Fatalf("boot: %v", err)
 	}
@@ -189,11 +195,11 @@ func (m *Machine) launch() error {
 	if memory == 0 {
 		memory = 512
 	}
-	stderr, err := os.Create(m.file("stderr"))
+	console, err := os.OpenFile(m.file("console"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	defer stderr.Close()
+	defer console.Close()
 	// Software emulation always: a /dev/kvm that exists may still hang the guest.
 	// Of the machines and processors tried, -M microvm and -cpu max hung at times.
 	cmd := exec.Command("qemu-system-x86_64",
@@ -208,7 +214,7 @@ func (m *Machine) launch() error {
 		"-device", "virtserialport,chardev=qga,name=org.qemu.guest_agent.0",
 		"-device", "virtio-rng-pci",
 		"-qmp", "unix:"+m.file("qmp")+",server=on,wait=off")
-	cmd.Stderr = stderr
+	cmd.Stderr = console // where one looks for why there is no machine
 	m.qemu, err = startTied(cmd)
 	return err
 }
