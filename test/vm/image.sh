@@ -5,6 +5,7 @@
 # its own cloud kernel: vmlinux, initrd and disk.qcow2. DEBS keeps the downloads.
 # It runs as pid 1 of its own pid and mount namespaces (see image.go): when it ends
 # or is killed, every process and every mount of the build ends with it.
+# shellcheck disable=SC2016  # what is in single quotes is for apt-get and mmdebstrap to expand
 set -eu
 out=$1 debs=$2
 shift 2
