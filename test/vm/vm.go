@@ -93,7 +93,7 @@ func Boot(t testing.TB, opts Options) *Machine {
 			m.qemu.kill()
 		}
 	})
-	m.start(t)
+	m.Start(t)
 	return m
 }
 
@@ -101,7 +101,7 @@ func Boot(t testing.TB, opts Options) *Machine {
 func (m *Machine) Reboot(t testing.TB) {
 	t.Helper()
 	m.stop(t, "reboot")
-	m.start(t)
+	m.Start(t)
 }
 
 // PowerCut ends the machine as a pulled plug does: what the guest has not
@@ -112,7 +112,7 @@ func (m *Machine) PowerCut(t testing.TB) {
 	if err := m.quit(); err != nil {
 		t.Fatalf("cut the power: %v", err)
 	}
-	m.start(t)
+	m.Start(t)
 }
 
 // Shutdown powers the guest off in the orderly way. Nothing but [Machine.Start]
@@ -124,11 +124,6 @@ func (m *Machine) Shutdown(t testing.TB) {
 
 // Start starts a machine that was shut down, and returns as Boot does.
 func (m *Machine) Start(t testing.TB) {
-	t.Helper()
-	m.start(t)
-}
-
-func (m *Machine) start(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bootLimit)
 	defer cancel()
