@@ -131,13 +131,13 @@ func (m *Machine) Start(t testing.TB) {
 	if err := m.launch(); err != nil {
 		t.Fatal(err)
 	}
-	go func() {
+	go func(qemu *process) {
 		select {
-		case <-m.qemu.done: // it refused its arguments, say: nobody will answer
+		case <-qemu.done: // it refused its arguments, say: nobody will answer
 			cancel()
 		case <-ctx.Done():
 		}
-	}()
+	}(m.qemu)
 	if err := m.agent.call(ctx, "guest-ping", nil, nil); err != nil {
 		t.Fatalf("boot: %v", err)
 	}
