@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 )
 
@@ -43,7 +45,9 @@ func (a *agent) close() {
 
 // connect opens a conversation, unless one is open. The byte 0xff is in no
 // JSON: it makes the agent forget a command that it has half of, and marks
-// the answer to this one among the answers to earlier conversations.
+// the answer to this one among the answers to earlier conversations. It is
+// sent again and again: one of the first fifty machines, asked once while it
+// booted, never answered.
 func (a *agent) connect(ctx context.Context) error {
 	if a.conn != nil {
 		return nil
@@ -53,6 +57,18 @@ func (a *agent) connect(ctx context.Context) error {
 		return err
 	}
 	a.conn, a.in = conn, bufio.NewReader(conn)
+	for {
+		once, cancel := context.WithTimeout(ctx, 10*time.Second)
+		err := a.sync(once)
+		cancel()
+		if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// sync reads until the answer to its own question.
+func (a *agent) sync(ctx context.Context) error {
 	a.syncs++
 	if err := a.send(ctx, "\xff", "guest-sync-delimited", map[string]any{"id": a.syncs}); err != nil {
 		return err

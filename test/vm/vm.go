@@ -215,11 +215,11 @@ func (m *Machine) launch() error {
 }
 
 // commandLine makes the start fast (the mitigations alone cost as much as all
-// the rest), sends the journal's warnings to the console, where they are seen
-// when a test fails, and leaves alone what nfguard is about.
-const commandLine = "console=ttyS0 root=/dev/vda rw rootfstype=ext4 panic=-1 quiet loglevel=3 " +
+// the rest) and leaves alone what nfguard is about. What the kernel, systemd
+// and the journal's warnings say goes to the console, for when a test fails.
+const commandLine = "console=ttyS0 root=/dev/vda rw rootfstype=ext4 panic=-1 loglevel=6 " +
 	"mitigations=off init_on_alloc=0 nokaslr cryptomgr.notests rcupdate.rcu_expedited=1 no_timer_check tsc=reliable " +
-	"8250.nr_uarts=1 random.trust_cpu=on systemd.show_status=0 " +
+	"8250.nr_uarts=1 random.trust_cpu=on systemd.show_status=1 " +
 	"systemd.journald.forward_to_console=1 systemd.journald.max_level_console=warning"
 
 func (m *Machine) file(name string) string { return filepath.Join(m.dir, name) }
