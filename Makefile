@@ -1,26 +1,68 @@
-# nfguard: `make demo` shows it at work, `make test` proves it.
-SHELL    := /bin/bash
-GO       ?= go
+# nfguard. `make demo` shows it at work, `make test` proves it.
+SHELL := /bin/bash
+GO    ?= go
+
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS  := -s -w -X github.com/nfguard/nfguard/internal/build.version=$(VERSION)
-FUZZTIME ?= 20s
+FUZZTIME ?= 10s
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-VULN     := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
+# The binary that is shipped has no C in it; the race detector needs some.
 export CGO_ENABLED ?= 0
 
-# command:package of what the tests run; `make deps` installs what is missing.
-TOOLS := ip:iproute2 journalctl:systemd iptables:iptables nft:nftables sysctl:procps modprobe:kmod nsenter:util-linux gcc:gcc
+# command:package of what tests and demo run, and of what the virtual machine needs.
+TOOLS    := gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:kmod nft:nftables \
+            nsenter:util-linux sysctl:procps
+VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86
 
-.PHONY: all build test race lint fuzz netns bench demo packages vm clean deps cover
+UNIT := $(shell $(GO) list ./... | grep -v /test/)
+FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink \
+        internal/source/uevent:FuzzParse internal/journal:FuzzEncode
+
+.PHONY: all build deps vmdeps test race lint fuzz netns cover bench demo packages vm clean
 
 all: build
 
-build: ## the binary, static, for this machine
+build: ## the static binary for this machine: bin/nfguard
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/nfguard ./cmd/nfguard
 
 deps: ## the Debian packages that tests and demo use, only those that are missing
-	@PATH=$$PATH:/usr/sbin:/sbin ./test/deps.sh $(TOOLS)
+	@./test/deps.sh $(TOOLS)
+
+vmdeps: ## those of the virtual machine
+	@./test/deps.sh $(VM_TOOLS)
+
+test: deps build race cover netns ## everything that needs no virtual machine
+	$(GO) run ./test/demo -nfguard bin/nfguard
+
+race: ## unit tests; with root also those in namespaces of their own
+	CGO_ENABLED=1 $(GO) test -race $(UNIT)
+
+netns: deps ## the real nfguard against the real kernel, in throw-away namespaces
+	CGO_ENABLED=1 $(GO) test -race -count=1 ./test/netns ./test/demo/...
+
+cover: ## guard, reconcile and config are covered over 90 %
+	@for p in guard reconcile config; do \
+		$(GO) test -cover ./internal/$$p | awk -v p=$$p '{ print; for (i = 1; i <= NF; i++) if ($$i == "coverage:") c = $$(i + 1) + 0 } \
+			END { if (c <= 90) { print p " is covered by " c " %, less than 90 %"; exit 1 } }' || exit 1; \
+	done
+
+vm: vmdeps build ## a real Debian in a virtual machine
+	CGO_ENABLED=1 $(GO) test -race -count=1 -p 1 -timeout 20m ./test/vm/...
+
+lint: ## formatting, import rules, mistakes
+	$(GO) run $(GOLANGCI) run ./...
+
+fuzz: ## the laws and the parsers, each for FUZZTIME
+	@for f in $(FUZZ); do \
+		$(GO) test -run '^$$' -fuzz "^$${f##*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x "./$${f%%:*}" || exit 1; \
+	done
+
+bench: deps build ## about four minutes on a quiet machine; writes test/bench/README.md
+	$(GO) run ./test/bench -nfguard bin/nfguard -out test/bench/README.md
+
+demo: deps build ## the failure and its cure, on a throw-away worker
+	$(GO) run ./test/demo -nfguard bin/nfguard
 
 clean:
 	rm -rf bin dist

@@ -3,7 +3,7 @@
 set -eu
 missing=
 for pair in "$@"; do
-	command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/lib/systemd/${pair%%:*}" ] || missing="$missing ${pair##*:}"
+	PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "/lib/systemd/${pair%%:*}" ] || missing="$missing ${pair##*:}"
 done
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" -ne 0 ]; then

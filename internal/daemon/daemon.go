@@ -161,6 +161,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	report := d.pass(ctx, reconcile.Trigger{Source: "start"})
 	if report.Aborted == nil {
+		d.awaitSources(len(sources), 500*time.Millisecond, func(h source.Health) bool { return h.Up })
 		d.begin(report)
 	}
 	for ctx.Err() == nil {
@@ -176,8 +177,8 @@ func (d *Daemon) turn(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
+	d.consider(d.inbox.Take()) // first: what the look finds may be what a hint is about
 	d.look(ctx, readable)
-	d.consider(d.inbox.Take())
 	now := time.Now()
 	if !d.reload.IsZero() && !now.Before(d.reload) {
 		d.reconfigure(now)
@@ -398,15 +399,19 @@ func (d *Daemon) startSources(sources []source.Source) {
 		cancel()
 		running.Wait()
 	}
-	deadline := time.Now().Add(2 * time.Second)
-	for time.Now().Before(deadline) {
+	d.awaitSources(len(sources), 2*time.Second, func(h source.Health) bool { return h.Up || h.Error != source.Starting })
+}
+
+// awaitSources waits until ok holds for all n sources, at most for limit.
+func (d *Daemon) awaitSources(n int, limit time.Duration, ok func(source.Health) bool) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		settled := 0
 		for _, h := range d.inbox.Health() {
-			if h.Up || h.Error != source.Starting {
+			if ok(h) {
 				settled++
 			}
 		}
-		if settled >= len(sources) {
+		if settled >= n {
 			return
 		}
 		d.sleep.Wait(-1, time.Until(deadline), time.Minute)

@@ -173,6 +173,11 @@ func TestLoad(t *testing.T) {
 			next:   "/lib/modules/6.1.0-test is gone, probably by a kernel upgrade: reboot into the new kernel",
 		},
 		{
+			name: "busy with unloading, at first", args: "-b br_netfilter",
+			script: `[ -e "$ROOT/tried" ] || { touch "$ROOT/tried"; echo "modprobe: ERROR: could not insert 'br_netfilter': Device or resource busy" >&2; exit 1; }
+mkdir -p "$ROOT/proc/sys/net/bridge"; echo 1 >"$ROOT/` + key + `"`,
+		},
+		{
 			name: "not permitted", script: `echo "modprobe: ERROR: could not insert 'br_netfilter': Operation not permitted" >&2; exit 1`, args: "-b br_netfilter",
 			err:  "load br_netfilter: modprobe: ERROR: could not insert 'br_netfilter': Operation not permitted",
 			next: "the kernel refused: in a container the host has to load it; elsewhere see dmesg for lockdown or a missing signature",

@@ -63,10 +63,26 @@ type loading struct {
 	err   error // how it ended; to be read when done is closed
 }
 
-// load runs modprobe, and judges by its effect: exit code and message only
-// explain. A modprobe that hangs in the kernel can't be killed; it is left
-// behind, and no second one is started beside it.
+// load has the module loaded. Right after somebody unloaded it, modprobe can
+// meet the end of that ("Device or resource busy"): then it is tried again.
 func (l *Linux) load(ctx context.Context, name string, force bool) error {
+	for try := 1; ; try++ {
+		err := l.runModprobe(ctx, name, force)
+		if err == nil || try == 5 || !strings.Contains(err.Error(), "resource busy") {
+			return err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// runModprobe runs modprobe, and judges by its effect: exit code and message
+// only explain. A modprobe that hangs in the kernel can't be killed; it is
+// left behind, and no second one is started beside it.
+func (l *Linux) runModprobe(ctx context.Context, name string, force bool) error {
 	if p := l.loading; p != nil {
 		select {
 		case <-p.done:

@@ -91,13 +91,16 @@ func (r *Reconciler) Live(ctx context.Context, t Trigger) Look {
 		return look
 	}
 	former := r.last
-	for range maxRounds {
-		r.correct(ctx, t, former, &look)
+	answered := len(r.pending) > 0 // all were looked at, a moment ago
+	for round := range maxRounds {
+		if round > 0 || !answered {
+			r.correct(ctx, t, former, &look)
+		}
 		if r.o.News == nil {
 			break
 		}
 		news := r.o.News()
-		if len(news) == 0 {
+		if len(news) == 0 && (round > 0 || !answered) {
 			break
 		}
 		r.seen = append(r.seen, news...)

@@ -111,14 +111,18 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 			e.Message = correctedMessage(&e, gone)
 			r.change(op, e, nil)
 			r.settled(it.Subject)
+			r.totals.Drifts++
+			r.totals.Corrected++
 			r.reversal(r.thing(it.Subject), e)
 		case acted && a.err == nil:
+			r.totals.Failed++
 			e.Outcome, e.Err = guard.OutcomeReverted, errNotKept
 			e.Next = next(e.Err)
 			r.change(op, e, e.Err)
 			e.Message = stuckMessage(&e)
 			r.complain(e)
 		case acted:
+			r.totals.Failed++
 			e.Outcome, e.Err = guard.OutcomeFailed, a.err
 			if n := next(a.err); n != "" {
 				e.Next = n
