@@ -181,7 +181,7 @@ func (r *Reflex) stand(d, every int64) {
 //go:nosplit
 //go:norace
 func (r *Reflex) look() {
-	for i := 0; i < r.count; i++ {
+	for i := range r.count {
 		k := &r.keys[i]
 		n, _, errno := syscall.RawSyscall6(unix.SYS_PREAD64, k.fd, uintptr(unsafe.Pointer(&k.have)), maxText, 0, 0, 0)
 		if errno != 0 {
@@ -219,7 +219,7 @@ func (k *armed) same() bool {
 //go:norace
 func clock() int64 {
 	var ts unix.Timespec
-	syscall.RawSyscall6(unix.SYS_CLOCK_GETTIME, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&ts)), 0, 0, 0, 0)
+	_, _, _ = syscall.RawSyscall6(unix.SYS_CLOCK_GETTIME, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&ts)), 0, 0, 0, 0)
 	return ts.Sec*1e9 + ts.Nsec
 }
 
