@@ -472,6 +472,18 @@ func TestReload(t *testing.T) {
 		if s := r.snapshotNow(); s.State != "healthy" {
 			t.Errorf("status: %+v", s)
 		}
+
+		// A file is touched: nothing to say. Somebody asks: an answer.
+		r.file.in <- source.Hint{Source: "file", Reason: "written", Path: "/etc/nfguard/nfguard.toml"}
+		time.Sleep(2 * time.Second)
+		if got := r.said(); got != nil {
+			t.Errorf("a file was touched: %q", got)
+		}
+		r.Reload()
+		time.Sleep(time.Second)
+		if got := r.said(); len(got) != 3 || !strings.HasSuffix(got[1], "config observed: the configuration was read again: nothing has changed") {
+			t.Errorf("asked to reload: %q", got)
+		}
 	})
 }
 

@@ -452,3 +452,26 @@ func TestAnswered(t *testing.T) {
 		t.Errorf("armed in mode observe: %+v", arms)
 	}
 }
+
+// The module is unloaded between the look and the write.
+func TestVanishesBetweenLookAndWrite(t *testing.T) {
+	p := policy()
+	p.ModulesLoad, p.SysctlD = "", ""
+	p.Sysctls = p.Sysctls[:1]
+	h, rec, r := settled(t, p)
+	h.Write(guard.IPTables, "0")
+	h.BeforeSet = func(h *hosttest.Host) { h.BeforeSet = nil; h.Unload() }
+	look := r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+	if !look.Lost {
+		t.Error("Live did not notice that the module went")
+	}
+	if rep := r.Pass(t.Context(), reconcile.Trigger{Source: "sysctl"}); rep.Verdict() != guard.Right {
+		t.Errorf("the host is %s: %+v", rep.Verdict(), rep.Items)
+	}
+	got := rec.lines()
+	if len(got) != 3 || got[0] != "drift failed: net.bridge.bridge-nf-call-iptables is 0, wanted 1; could not set it: write net/bridge/bridge-nf-call-iptables: no such file or directory" ||
+		!strings.HasPrefix(got[1], "module corrected: br_netfilter was not loaded, loaded in ") ||
+		!strings.HasPrefix(got[2], "drift observed: net.bridge.bridge-nf-call-iptables is as wanted again (1), after ") {
+		t.Errorf("records: %q", got)
+	}
+}

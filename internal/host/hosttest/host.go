@@ -26,17 +26,18 @@ type Host struct {
 	writes  []guard.Action
 
 	// What is wrong with the machine. Set before use.
-	Obstacle *guard.Obstacle            // keeps the module out, and is known beforehand
-	LoadErr  error                      // what loading returns
-	NoEffect bool                       // loading succeeds and brings nothing
-	Hang     chan struct{}              // loading returns only when it is closed, whatever its context says
-	SetErr   error                      // what setting a sysctl returns
-	ReadErr  error                      // what reading a sysctl or a file gives
-	WriteErr error                      // what writing a file returns
-	IPv6Off  bool                       // booted with ipv6.disable=1
-	Bridging error                      // what listing bridges gives
-	AfterSet func(h *Host, k guard.Key) // called after a sysctl was set, without the lock
-	Stubborn map[guard.Key]string       // keys that keep this value whatever is written
+	Obstacle  *guard.Obstacle            // keeps the module out, and is known beforehand
+	LoadErr   error                      // what loading returns
+	NoEffect  bool                       // loading succeeds and brings nothing
+	Hang      chan struct{}              // loading returns only when it is closed, whatever its context says
+	SetErr    error                      // what setting a sysctl returns
+	ReadErr   error                      // what reading a sysctl or a file gives
+	WriteErr  error                      // what writing a file returns
+	IPv6Off   bool                       // booted with ipv6.disable=1
+	Bridging  error                      // what listing bridges gives
+	BeforeSet func(h *Host)              // called before a sysctl is set, without the lock
+	AfterSet  func(h *Host, k guard.Key) // called after a sysctl was set, without the lock
+	Stubborn  map[guard.Key]string       // keys that keep this value whatever is written
 }
 
 // New returns a host with the module loaded and the kernel's own values, or
@@ -200,6 +201,9 @@ func (h *Host) Survey(_ context.Context, p *guard.Policy) guard.Observation {
 func (h *Host) Do(_ context.Context, a guard.Action) error {
 	if a.Op == guard.LoadModule && h.Hang != nil {
 		<-h.Hang
+	}
+	if a.Op == guard.SetSysctl && h.BeforeSet != nil {
+		h.BeforeSet(h)
 	}
 	h.mu.Lock()
 	h.writes = append(h.writes, a)
