@@ -28,6 +28,8 @@ type lending struct {
 	loan *loan
 }
 
+var _ source.Lender = (*lending)(nil)
+
 type loan struct {
 	watch source.Watch
 	back  chan error // buffered

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/reconcile"
@@ -149,36 +147,6 @@ func (d *Daemon) snapshot(now time.Time) Status {
 	return s
 }
 
-// patience is how long a source may be away before that is recorded: one
-// that is back at once was not missed.
-const patience = 3 * time.Second
-
-// checkSources records the sources that stay away and those that are back.
-func (d *Daemon) checkSources(now time.Time) (again time.Time) {
-	for _, h := range d.inbox.Health() {
-		e := guard.Event{Kind: guard.EventSource, Time: now, Subject: h.Name, Duration: -1, Source: "timer"}
-		switch {
-		case !h.Up && !d.said[h.Name]:
-			if due := h.Since.Add(patience); now.Before(due) {
-				again = earlier(again, due)
-				continue
-			}
-			d.said[h.Name] = true
-			e.Outcome, e.Have, e.Now = guard.OutcomeFailed, "up", "down"
-			e.Message = fmt.Sprintf("no news from the source %s: %s; the resync finds what it would have told, later", h.Name, h.Error)
-		case h.Up && d.said[h.Name]:
-			delete(d.said, h.Name)
-			e.Outcome, e.Have, e.Now = guard.OutcomeObserved, "down", "up"
-			e.Message = fmt.Sprintf("news from the source %s again (%s)", h.Name, h.How)
-		default:
-			continue
-		}
-		d.o.Recorder.Record(e)
-		d.status.changed = true
-	}
-	return again
-}
-
 // begin records that the guard is on duty, and says so to whoever waits.
 func (d *Daemon) begin(r reconcile.Report) {
 	s := d.snapshot(time.Now())
@@ -209,15 +177,6 @@ func (d *Daemon) end() {
 	})
 }
 
-// monotonic is what systemd wants to hear with RELOADING=1.
-func monotonic() string {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return ""
-	}
-	return fmt.Sprintf("MONOTONIC_USEC=%d", ts.Nano()/1000)
-}
-
 // earliest is the first of two times that are both set.
 func earliest(a, b time.Time) time.Time {
 	if b.Before(a) {
@@ -233,5 +192,3 @@ func earlier(a, b time.Time) time.Time {
 	}
 	return earliest(a, b)
 }
-
-var _ source.Lender = (*lending)(nil)

@@ -1,0 +1,42 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// errHung ends the wait for work that hangs in the kernel when we are to stop.
+var errHung = errors.New("stopped while a look or an action was hanging")
+
+// beside runs work in a goroutine of its own, and keeps the sysctls right
+// while it lasts. When ctx is cancelled, work gets two seconds to end; what
+// hangs in the kernel longer ends with the process.
+func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
+	done := make(chan struct{})
+	go func() {
+		defer d.sleep.Ring()
+		defer close(done)
+		work(ctx)
+	}()
+	var deadline time.Time
+	for {
+		now := time.Now()
+		select {
+		case <-done:
+			return nil
+		default:
+		}
+		if ctx.Err() != nil && deadline.IsZero() {
+			deadline = now.Add(2 * time.Second)
+		}
+		next := d.alive(now)
+		if !deadline.IsZero() {
+			if now.After(deadline) {
+				return errHung
+			}
+			next = earliest(next, deadline.Add(time.Millisecond))
+		}
+		d.look(ctx, d.await(next))
+	}
+}

@@ -1,0 +1,108 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/reflex"
+	"github.com/nfguard/nfguard/internal/source"
+)
+
+// await sleeps until news, a ring, the time next, or until the sysctls are to
+// be looked at.
+func (d *Daemon) await(next time.Time) (readable bool) {
+	now := time.Now()
+	d.sleep.Disarm()
+	if now.Before(d.deaf) {
+		d.sleep.Wait(-1, earliest(next, d.deaf).Sub(now), time.Minute)
+		now = time.Now()
+		if now.Before(d.deaf) || !now.Before(next) {
+			return false
+		}
+	}
+	if all := d.arm(); !all || !now.Before(d.nextLook) {
+		next = earliest(next, d.nextLook)
+	}
+	fd := -1
+	if w := d.lending.lent(); w != nil {
+		fd = w.FD()
+	}
+	readable = d.sleep.Wait(fd, next.Sub(now), d.settings.Resync)
+	if readable {
+		d.deaf = d.pace.take(time.Now())
+	}
+	return readable
+}
+
+// arm has the sleeper keep what may be put back without a decision, and
+// reports whether that is all there is to look at.
+func (d *Daemon) arm() (all bool) {
+	d.armed = d.armed[:0]
+	arms, all := d.rec.Arms(time.Now())
+	for _, a := range arms {
+		if d.sleep.Arm(d.o.Descriptor(a.Key), a.Text) {
+			d.armed = append(d.armed, a)
+		}
+	}
+	return all && len(d.armed) == len(arms)
+}
+
+// look has the sysctls looked at, and put right, and recorded what the
+// sleeper has put back already.
+func (d *Daemon) look(ctx context.Context, readable bool) {
+	t := reconcile.Trigger{Source: "resync", Time: time.Now()}
+	if readable {
+		t.Source = "sysctl"
+	}
+	before := d.rec.Totals()
+	d.sleep.Answers(func(a reflex.Answer) {
+		since := a.At.Add(-a.Stood)
+		d.rec.Answered(d.armed[a.Index], a.Have, since, a.At, since.Add(-d.settings.Resync))
+	})
+	look := d.rec.Live(ctx, t)
+	d.nextLook = t.Time.Add(d.settings.Resync)
+	if !look.Next.IsZero() {
+		d.nextLook = earliest(d.nextLook, look.Next)
+	}
+	if look.Lost {
+		d.lending.giveBack(source.ErrStale)
+		d.want(reconcile.Trigger{Source: t.Source, Time: t.Time})
+		d.lastHint = time.Time{} // at once
+	}
+	if d.rec.Totals() != before {
+		d.status.changed = true
+	}
+}
+
+// news takes what the kernel told of writes since the last call.
+func (d *Daemon) news() []reconcile.Evidence {
+	w := d.lending.lent()
+	if w == nil {
+		return nil
+	}
+	var seen []reconcile.Evidence
+	err := w.Read(func(h source.Hint) {
+		seen = append(seen, d.evidence(h))
+	})
+	if err != nil {
+		d.lending.giveBack(err)
+	}
+	return seen
+}
+
+func (d *Daemon) evidence(h source.Hint) reconcile.Evidence {
+	e := reconcile.Evidence{Writer: guard.Writer{
+		PID: h.Writer.PID, Comm: h.Writer.Comm, Exe: h.Writer.Exe, Cgroup: h.Writer.Cgroup, Unit: h.Writer.Unit(),
+	}}
+	for _, s := range d.settings.Policy.Sysctls {
+		if h.Path != "" && h.Path == SysctlPath(s.Key) {
+			e.Key = s.Key
+		}
+	}
+	return e
+}
+
+// SysctlPath is the file of k, as the sources name it.
+func SysctlPath(k guard.Key) string { return "/proc/sys/" + k.Path() }

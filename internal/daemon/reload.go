@@ -1,0 +1,67 @@
+package daemon
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/source"
+)
+
+// reconfigure reads the configuration and, when it is good, swaps it in.
+func (d *Daemon) reconfigure(now time.Time) {
+	asked := d.asked
+	d.reload, d.asked = time.Time{}, false
+	settings, err := d.o.Load()
+	var sources []source.Source
+	if err == nil {
+		sources, err = d.o.Sources(settings, d.lending)
+	}
+	same := err == nil && reflect.DeepEqual(settings, d.settings)
+	if same && !asked && d.status.badConf == nil {
+		return // a file was touched
+	}
+	e := guard.Event{Kind: guard.EventConfig, Outcome: guard.OutcomeObserved, Time: now, Subject: "configuration", Duration: -1, Source: "reload"}
+	d.o.Notify("RELOADING=1\n" + monotonic())
+	switch {
+	case err != nil:
+		e.Outcome, e.Err = guard.OutcomeFailed, err
+		e.Message = fmt.Sprintf("the configuration was not reloaded, the old one stays in force: %v", err)
+		e.Next = "mend it, check it with nfguard config check, and reload again"
+	case same:
+		e.Message = "the configuration was read again: nothing has changed"
+	default:
+		e.Message = "the configuration was reloaded"
+		d.stop()
+		d.settings = settings
+		d.note(settings)
+		d.rec.SetPolicy(settings.Policy, settings.Contention)
+		d.startSources(sources)
+	}
+	if err == nil {
+		d.want(reconcile.Trigger{Source: "reload", Time: now})
+		d.lastHint = time.Time{}
+	}
+	d.status.badConfig(err)
+	d.o.Recorder.Record(e)
+	d.o.Notify("READY=1")
+}
+
+func (d *Daemon) note(s Settings) {
+	for _, n := range s.Notes {
+		d.o.Log.Warn("configuration", "note", n)
+	}
+}
+
+// monotonic is what systemd wants to hear with RELOADING=1.
+func monotonic() string {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("MONOTONIC_USEC=%d", ts.Nano()/1000)
+}

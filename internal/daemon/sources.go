@@ -1,0 +1,72 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/source"
+)
+
+// startSources starts the sources and waits a moment until each has
+// subscribed or failed, so that the look that follows misses nothing.
+func (d *Daemon) startSources(sources []source.Source) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, s := range sources {
+		running.Go(func() { source.Supervise(ctx, s, d.inbox) })
+	}
+	d.stop = func() {
+		cancel()
+		running.Wait()
+	}
+	d.awaitSources(len(sources), 2*time.Second, func(h source.Health) bool { return h.Up || h.Error != source.Starting })
+}
+
+// awaitSources waits until ok holds for all n sources, at most for limit.
+func (d *Daemon) awaitSources(n int, limit time.Duration, ok func(source.Health) bool) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
+		settled := 0
+		for _, h := range d.inbox.Health() {
+			if ok(h) {
+				settled++
+			}
+		}
+		if settled >= n {
+			return
+		}
+		d.sleep.Wait(-1, time.Until(deadline), time.Minute)
+	}
+}
+
+// patience is how long a source may be away before that is recorded: one
+// that is back at once was not missed.
+const patience = 3 * time.Second
+
+// checkSources records the sources that stay away and those that are back.
+func (d *Daemon) checkSources(now time.Time) (again time.Time) {
+	for _, h := range d.inbox.Health() {
+		e := guard.Event{Kind: guard.EventSource, Time: now, Subject: h.Name, Duration: -1, Source: "timer"}
+		switch {
+		case !h.Up && !d.said[h.Name]:
+			if due := h.Since.Add(patience); now.Before(due) {
+				again = earlier(again, due)
+				continue
+			}
+			d.said[h.Name] = true
+			e.Outcome, e.Have, e.Now = guard.OutcomeFailed, "up", "down"
+			e.Message = fmt.Sprintf("no news from the source %s: %s; the resync finds what it would have told, later", h.Name, h.Error)
+		case h.Up && d.said[h.Name]:
+			delete(d.said, h.Name)
+			e.Outcome, e.Have, e.Now = guard.OutcomeObserved, "down", "up"
+			e.Message = fmt.Sprintf("news from the source %s again (%s)", h.Name, h.How)
+		default:
+			continue
+		}
+		d.o.Recorder.Record(e)
+		d.status.changed = true
+	}
+	return again
+}
