@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,6 +120,12 @@ func (d *Daemon) snapshot(now time.Time) Status {
 			bad = append(bad, it.Subject)
 		}
 	}
+	for subject := range s.Complaints { // of a look since the last pass
+		if !slices.Contains(bad, subject) {
+			bad = append(bad, subject)
+		}
+	}
+	slices.Sort(bad)
 	s.Sentence = reconcile.Readiness(d.status.report.Items)
 	if n := s.Totals.Corrected; n > 0 {
 		s.Sentence += fmt.Sprintf("; %d corrected so far", n)
