@@ -87,9 +87,11 @@ func (c *idle) memory(pid int) error {
 	return nil
 }
 
+const vethPairs = "veth pairs"
+
 // churns lets devices come and go, one at a time, as pods and networks do.
 func (b *bench) churns(ctx context.Context) []*churn {
-	veth := &churn{what: "veth pairs", events: b.pairs}
+	veth := &churn{what: vethPairs, events: b.pairs}
 	bridge := &churn{what: "bridges", events: b.bridges}
 	for _, c := range []struct {
 		*churn

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,7 +45,7 @@ func compile(ctx context.Context, dir, name string) (string, error) {
 	}
 	path := filepath.Join(dir, name)
 	for _, link := range []string{"-static", "-dynamic"} {
-		gcc := exec.CommandContext(ctx, "gcc", "-O2", "-Wall", link, "-x", "c", "-o", path, "-")
+		gcc := exec.CommandContext(ctx, "gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", link, "-x", "c", "-o", path, "-")
 		gcc.Stdin = bytes.NewReader(source)
 		var out []byte
 		if out, err = gcc.CombinedOutput(); err == nil {
@@ -63,13 +64,40 @@ type contender struct {
 	start func(ctx context.Context, in *box.Box, prefix ...string) (stop func() error, err error)
 }
 
+// sample is one foreign write, see observer.c.
+type sample struct {
+	stood time.Duration // until the value was seen to be right again
+	slack time.Duration // that may be too long by so much
+	own   time.Duration // until the writer itself saw it
+}
+
 // latency is how long a foreign value stayed under one contender.
 type latency struct {
 	contender
-	samples []time.Duration // sorted
-	missed  int             // of these, how many nobody put right
+	samples []sample
+	stood   []time.Duration // of the samples, sorted
+	least   []time.Duration // likewise, less their slack
+	own     []time.Duration // likewise
 	err     error           // why it could not be measured
 }
+
+// count tells how many samples are of a sort.
+func (l *latency) count(is func(sample) bool) (n int) {
+	for _, s := range l.samples {
+		if is(s) {
+			n++
+		}
+	}
+	return n
+}
+
+// blurred is the slack from which on a sample says little by itself: some
+// thirty reads.
+const blurred = 20 * time.Microsecond
+
+func (s sample) missed() bool { return s.stood == tooLong }
+func (s sample) unseen() bool { return !s.missed() && s.slack == s.stood }
+func (s sample) vague() bool  { return !s.unseen() && s.slack > blurred }
 
 func (b *bench) startNfguard(ctx context.Context, in *box.Box, prefix ...string) (func() error, error) {
 	d, err := startDaemon(ctx, in, b.nfguard, prefix...)
@@ -145,8 +173,8 @@ func (b *bench) latencies(ctx context.Context) []*latency {
 			if l.err != nil {
 				continue
 			}
-			var samples []time.Duration
-			samples, l.err = b.block(ctx, l.contender, b.writes/b.blocks, spin)
+			var samples []sample
+			samples, l.err = b.block(ctx, l.contender, b.writes/b.blocks, b.pace())
 			l.samples = append(l.samples, samples...)
 			progress("turn %d of %d, %s: %v", block+1, b.blocks, l.title(), l.state(samples))
 		}
@@ -156,27 +184,33 @@ func (b *bench) latencies(ctx context.Context) []*latency {
 	progress("%s: %v", shell.title(), shell.state(shell.samples))
 	all = append(all, shell)
 	for _, l := range all {
-		slices.Sort(l.samples)
-		for _, s := range l.samples {
-			if s == tooLong {
-				l.missed++
-			}
-		}
+		l.sort()
 	}
 	return all
 }
 
-// The observer's pauses and its grain, see observer.c. nfguard paces its
-// repairs to a hundred a second, and 10 ms is no more often than that: what is
-// measured is how fast it reacts. The crowd is to leave the processors to the
-// shells.
+// How the observer watches, its pauses and its grain, see observer.c. nfguard
+// paces its repairs to a hundred a second, and 10 ms is no more often than
+// that: what is measured is how fast it reacts. The crowd is to leave the
+// processors to the shells.
 var (
-	spin   = []string{"10000", "15000", "0"}
-	coarse = []string{"0", "1000000", "1000"}
+	watch  = pace{"watch", "10000", "15000", "0"}
+	alone  = pace{"self", "10000", "15000", "0"}
+	coarse = pace{"self", "0", "1000000", "1000"}
 )
 
+type pace struct{ who, least, most, grain string }
+
+// pace is how to watch the fast contenders on this machine.
+func (b *bench) pace() pace {
+	if runtime.NumCPU() < 2 {
+		return alone
+	}
+	return watch
+}
+
 // block takes count samples from a new contender in a new box.
-func (b *bench) block(ctx context.Context, c contender, count int, pace []string) ([]time.Duration, error) {
+func (b *bench) block(ctx context.Context, c contender, count int, pace pace) ([]sample, error) {
 	in, err := box.New()
 	if err != nil {
 		return nil, err
@@ -196,37 +230,37 @@ func (b *bench) block(ctx context.Context, c contender, count int, pace []string
 	return samples, errors.Join(err, stop())
 }
 
-func (b *bench) observe(ctx context.Context, in *box.Box, count int, pace []string) ([]time.Duration, error) {
+func (b *bench) observe(ctx context.Context, in *box.Box, count int, pace pace) ([]sample, error) {
 	select {
 	case <-time.After(b.settle):
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	out, err := in.Run(ctx, "", b.observer, slices.Concat([]string{iptables, strconv.Itoa(count)}, pace)...)
+	out, err := in.Run(ctx, "", b.observer, pace.who, iptables, strconv.Itoa(count), pace.least, pace.most, pace.grain)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("observer: %w\n%s", err, out)
 	}
-	var samples []time.Duration
+	var samples []sample
 	for line := range strings.Lines(out) {
-		ns, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("observer: %w", err)
+		var s sample
+		if _, err := fmt.Sscan(line, &s.stood, &s.slack, &s.own); err != nil {
+			return nil, fmt.Errorf("observer: %q: %w", line, err)
 		}
-		if ns < 0 {
-			ns = tooLong.Nanoseconds()
+		if s.stood < 0 {
+			s.stood, s.own = tooLong, tooLong
 		}
-		samples = append(samples, time.Duration(ns))
+		samples = append(samples, s)
 	}
 	return samples, nil
 }
 
 // crowd takes samples from many contenders at once, each in its own box.
-func (b *bench) crowd(ctx context.Context, c contender) ([]time.Duration, error) {
+func (b *bench) crowd(ctx context.Context, c contender) ([]sample, error) {
 	var wait sync.WaitGroup
-	samples := make([][]time.Duration, b.boxes)
+	samples := make([][]sample, b.boxes)
 	errs := make([]error, b.boxes)
 	for i := range b.boxes {
 		wait.Go(func() { samples[i], errs[i] = b.block(ctx, c, b.rounds, coarse) })
@@ -243,11 +277,25 @@ func (l *latency) title() string {
 }
 
 // state sums a turn up for a person who waits.
-func (l *latency) state(samples []time.Duration) any {
+func (l *latency) state(samples []sample) any {
 	if l.err != nil {
 		return l.err
 	}
-	return fmt.Sprintf("p50 %v", quantile(slices.Sorted(slices.Values(samples)), 0.5))
+	turn := latency{samples: samples}
+	turn.sort()
+	return fmt.Sprintf("p50 %v", quantile(turn.stood, 0.5))
+}
+
+// sort makes the sorted lists from the samples.
+func (l *latency) sort() {
+	for _, s := range l.samples {
+		l.stood = append(l.stood, s.stood)
+		l.least = append(l.least, s.stood-s.slack)
+		l.own = append(l.own, s.own)
+	}
+	for _, list := range [][]time.Duration{l.stood, l.least, l.own} {
+		slices.Sort(list)
+	}
 }
 
 // quantile is the nearest rank: a sample, never a value between two.
