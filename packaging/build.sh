@@ -1,0 +1,55 @@
+#!/bin/sh
+# Usage: build.sh DIR [ARCH...]
+#
+# Builds the deb and the rpm for each ARCH (amd64 arm64) into the directory DIR,
+# from which it removes older ones. One commit and one release of Go give the same bytes, whoever
+# builds it, when and where. VERSION, what "git describe" says, can be given.
+set -eu
+mkdir -p "$1"
+dist=$(realpath "$1")
+shift
+[ $# -gt 0 ] || set -- amd64 arm64
+cd "$(dirname "$0")/.."
+go=${GO:-go}
+nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2 # later ones bring an msix packager with modules of its own
+describe=${VERSION:-$(git describe --tags --always --dirty)}
+VERSION=$(packaging/version.sh "$describe" "$(git rev-list --count HEAD)")
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+BUILD=$dist/tmp
+export VERSION SOURCE_DATE_EPOCH BUILD CGO_ENABLED=0 LC_ALL=C TZ=UTC
+umask 022
+
+rm -rf "$BUILD" "$dist"/nfguard[_-]*.deb "$dist"/nfguard[_-]*.rpm
+mkdir "$BUILD"
+trap 'rm -rf "$BUILD"' EXIT
+
+compile() { # GOARCH OUTPUT: as make build does
+	GOARCH=$1 "$go" build -trimpath -o "$2" \
+		-ldflags "-s -w -X github.com/nfguard/nfguard/internal/build.version=$describe" ./cmd/nfguard
+}
+
+compile "$("$go" env GOHOSTARCH)" "$BUILD/host" # the completions are the same everywhere
+for shell in bash zsh fish; do
+	"$BUILD/host" completion $shell >"$BUILD/completion.$shell"
+done
+for page in packaging/man/*.[58]; do
+	gzip -9n <"$page" >"$BUILD/${page##*/}.gz"
+done
+if [ -f CHANGELOG.md ]; then cat CHANGELOG.md; else echo Before the first release.; fi |
+	gzip -9n >"$BUILD/changelog.gz"
+gzip -9n >"$BUILD/changelog.Debian.gz" <<-EOF
+	nfguard ($VERSION-1) stable; urgency=medium
+
+	  * Built from $describe; changelog.gz tells what is new.
+
+	 -- nfguard maintainers <nfguard@users.noreply.github.com>  $(date -uR -d "@$SOURCE_DATE_EPOCH")
+EOF
+
+for ARCH; do
+	export ARCH
+	compile "$ARCH" "$BUILD/nfguard"
+	for format in deb rpm; do
+		"$go" run "$nfpm" package --config nfpm.yaml --packager $format --target "$dist/" >/dev/null
+	done
+done
+(cd "$dist" && wc -c nfguard*)
