@@ -14,6 +14,6 @@ esac
 # In this order: what was added to the tag, a changed tree, a pre-release.
 echo "$described" | sed -E \
 	-e 's/-([0-9]+)-g([0-9a-f]+)(-dirty)?$/+\1.g\2\3/' \
-	-e 's/\+(.*)-dirty$/+\1.dirty/' -e 's/-dirty$/+dirty/' \
+	-e 's/\+(.*)-dirty$/+\1.dirty/' -e 's/-dirty$/+0.dirty/' \
 	-e 's/^([0-9.]+)-/\1~/' \
 	-e 's/-/./g'

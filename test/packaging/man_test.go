@@ -1,0 +1,103 @@
+package packaging
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+func page(t testing.TB, name string) string {
+	t.Helper()
+	return read(t, root+"/packaging/man/"+name)
+}
+
+func TestManWarnings(t *testing.T) {
+	man := lab.Tool(t, lab.Root, "man")
+	pages, err := filepath.Glob(root + "/packaging/man/*.[58]")
+	if err != nil || len(pages) != 2 {
+		t.Fatalf("want two pages, got %v (%v)", pages, err)
+	}
+	for _, page := range pages {
+		cmd := exec.Command(man, "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page)
+		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		if err := cmd.Run(); err != nil || said.Len() > 0 {
+			t.Errorf("%s: %v\n%s", page, err, said.Bytes())
+		}
+	}
+}
+
+// TestManHasEveryKey holds nfguard.toml(5) against the packaged file, in
+// which every key stands with its default.
+func TestManHasEveryKey(t *testing.T) {
+	key := regexp.MustCompile(`(?m)^#(mode|[a-z_]+|"[a-z0-9.-]+")\s*= (.*)$`)
+	text := page(t, "nfguard.toml.5")
+	found := key.FindAllStringSubmatch(read(t, root+"/config/nfguard.toml"), -1)
+	if len(found) < 20 {
+		t.Fatalf("want 20 keys or more, got %d", len(found))
+	}
+	for _, m := range found {
+		quoted := strings.NewReplacer(`"`, `\(dq`).Replace
+		want := ".It Ic " + quoted(m[1]) + " Li = " + quoted(m[2]) + "\n"
+		if !strings.Contains(text, want) {
+			t.Errorf("nfguard.toml(5) lacks %q", want)
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?m)^\[[a-z_]+\]$`).FindAllString(read(t, root+"/config/nfguard.toml"), -1) {
+		if !strings.Contains(text, ".Ss "+m+"\n") {
+			t.Errorf("nfguard.toml(5) lacks the table %s", m)
+		}
+	}
+}
+
+// TestManHasEveryCommand asks the program for its commands and flags.
+func TestManHasEveryCommand(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "nfguard")
+	run(t, "go", "build", "-o", bin, root+"/cmd/nfguard")
+	text := page(t, "nfguard.8")
+	command := regexp.MustCompile(`(?m)^  ([a-z]+) {2,}\S`)
+	flag := regexp.MustCompile(`(?m)^ +(?:-[a-z], )?--([a-z-]+)`)
+	var visit func(path ...string)
+	visit = func(path ...string) {
+		help := run(t, bin, append(path, "--help")...)
+		if list, _, ok := strings.Cut(help, "\nFlags:"); ok {
+			for _, m := range command.FindAllStringSubmatch(list, -1) {
+				sub := append(append([]string{}, path...), m[1])
+				if !strings.Contains(text, "\n.It Cm "+strings.Join(sub, " ")) {
+					t.Errorf("nfguard(8) lacks the command %q", sub)
+				}
+				if m[1] != "completion" { // its commands are the shells
+					visit(sub...)
+				}
+			}
+		}
+		for _, m := range flag.FindAllStringSubmatch(help, -1) {
+			if m[1] != "output" && !strings.Contains(text, " -"+m[1]) {
+				t.Errorf("nfguard(8) lacks --%s of %q", m[1], path)
+			}
+		}
+	}
+	visit()
+}
+
+// TestManHasEveryField takes the fields and kinds from the journal's own list.
+func TestManHasEveryField(t *testing.T) {
+	text := page(t, "nfguard.8")
+	for line := range strings.Lines(read(t, root+"/internal/journal/testdata/names.golden")) {
+		name := strings.Fields(line)[0]
+		switch name {
+		case "MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER": // systemd.journal-fields(7)
+			continue
+		}
+		if !regexp.MustCompile(`(?m)\b` + name + `\b`).MatchString(text) {
+			t.Errorf("nfguard(8) lacks %s", name)
+		}
+	}
+}
