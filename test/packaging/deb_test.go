@@ -1,0 +1,156 @@
+package packaging
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+func TestLintian(t *testing.T) {
+	lintian := lab.Tool(t, lab.Root, "lintian")
+	out, err := exec.Command(lintian, "--allow-root", "--fail-on", "error,warning", "--tag-display-limit", "0", current(t).deb).CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestDebInImage installs the package where no systemd runs, and purges it:
+// nothing may be left but what others put there.
+func TestDebInImage(t *testing.T) {
+	tree := debian(t)
+	write(t, tree+"/etc/sysctl.d/50-other.conf", "kernel.panic = 10\n")
+	dirs := []string{"etc", "usr", "run", "var/lib/systemd"}
+	before := files(t, tree, dirs...)
+	run(t, "cp", current(t).deb, tree+"/nfguard.deb")
+	dpkg := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("chroot", append([]string{tree, "dpkg"}, args...)...)
+		cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C"}
+		output(t, cmd)
+	}
+	dpkg("-i", "/nfguard.deb")
+	if _, err := os.Lstat(tree + "/etc/systemd/system/multi-user.target.wants/nfguard.service"); err != nil {
+		t.Errorf("the next boot will not start it: %v", err)
+	}
+	run(t, "chroot", tree, "nfguard", "apply", "--root", "/.")
+	for path, want := range map[string]string{
+		"/etc/modules-load.d/nfguard.conf":     "\nbr_netfilter\n",
+		"/etc/sysctl.d/99-zz-nfguard.conf":     "\nnet.bridge.bridge-nf-call-iptables = 1\n",
+		"/var/lib/systemd/catalog/database":    "Guarded setting @NFGUARD_SUBJECT@ had a foreign value",
+		"/var/lib/dpkg/info/nfguard.conffiles": "/etc/nfguard/nfguard.toml\n",
+	} {
+		if !strings.Contains(read(t, tree+path), want) {
+			t.Errorf("%s lacks %q", path, want)
+		}
+	}
+	dpkg("--purge", "nfguard")
+	if diff := cmp.Diff(before, files(t, tree, dirs...)); diff != "" {
+		t.Errorf("what purging leaves (-before +after):\n%s", diff)
+	}
+}
+
+// TestDebOnHost is the life of the package on a Debian that runs.
+func TestDebOnHost(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	tree := debian(t)
+	run(t, "cp", current(t).deb, tree+"/current.deb")
+	run(t, "cp", next(t).deb, tree+"/next.deb")
+	b := boot(t, tree)
+	const key = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+	show := func(property string) string { return "systemctl show -P " + property + " nfguard" }
+	active := func() bool { return b.sh(show("ActiveState")) == "active" }
+
+	t.Log("install")
+	b.sh("echo 0 > " + key)
+	begin := time.Now()
+	b.sh("dpkg -i /current.deb")
+	t.Logf("installed and ready after %v", time.Since(begin).Round(10*time.Millisecond))
+	b.is("active", show("ActiveState"))
+	b.is("enabled", "systemctl is-enabled nfguard")
+	b.is("15s", show("WatchdogUSec"))
+	b.is("1", "cat "+key)
+	b.is("br_netfilter loaded, 3 of 3 keys as wanted; 1 corrected so far", show("StatusText"))
+	b.sh("test -e /etc/modules-load.d/nfguard.conf && test -e /etc/sysctl.d/99-zz-nfguard.conf")
+	b.sh("journalctl -x -u nfguard --no-pager | grep -q 'Subject: nfguard has started to guard this node'")
+
+	t.Log("the sandbox keeps the host's procfs, and with it the news of writes")
+	b.is(b.sh("stat -c %d /proc"), "stat -c %d /proc/$("+show("MainPID")+")/root/proc")
+	b.is("0000000000290000", "sed -n 's/^CapBnd:\t//p' /proc/$("+show("MainPID")+")/status")
+	b.is("-10", "ps -o ni= -p $("+show("MainPID")+") | tr -d ' '")
+
+	t.Log("a foreign write")
+	write(t, tree+"/etc/systemd/system/culprit.service", "[Service]\nType=oneshot\nExecStart=sh -c 'echo 0 > "+key+"; sleep 0.3'\n")
+	b.sh("systemctl daemon-reload && systemctl start culprit")
+	b.is("1", "cat "+key)
+	r := b.record("NFGUARD_EVENT=drift NFGUARD_SOURCE=sysctl")
+	for field, want := range map[string]string{
+		"NFGUARD_OUTCOME": "corrected", "NFGUARD_HAVE": "0", "NFGUARD_NOW": "1",
+		"OBJECT_COMM": "sh", "OBJECT_EXE": "/usr/bin/dash", "OBJECT_SYSTEMD_UNIT": "culprit.service",
+	} {
+		// journald adds its own word to OBJECT_*, after ours.
+		got := r[field]
+		if list, ok := got.([]any); ok {
+			got = list[0]
+		}
+		if got != want {
+			t.Errorf("%s: want %q, got %v", field, want, r[field])
+		}
+	}
+	t.Log(r["MESSAGE"])
+
+	t.Log("reload")
+	b.sh("echo 'mode = \"observed\"' > /etc/nfguard/conf.d/site.toml; systemctl reload nfguard")
+	b.record("NFGUARD_EVENT=config NFGUARD_OUTCOME=failed")
+	b.is("active", show("ActiveState"))
+	b.sh("echo 'mode = \"observe\"' > /etc/nfguard/conf.d/site.toml; systemctl reload nfguard")
+	b.record("NFGUARD_EVENT=config NFGUARD_OUTCOME=observed")
+	b.sh("rm /etc/nfguard/conf.d/site.toml; systemctl reload nfguard")
+
+	t.Log("killed, and hung")
+	b.sh("systemctl kill -s KILL --kill-whom=main nfguard")
+	b.until(10*time.Second, "it is started again", func() bool { return b.sh(show("NRestarts")) == "1" && active() })
+	b.sh("mkdir -p /run/systemd/system/nfguard.service.d && printf '[Service]\\nWatchdogSec=1s\\n' >/run/systemd/system/nfguard.service.d/t.conf")
+	b.sh("systemctl daemon-reload && systemctl restart nfguard && systemctl kill -s STOP --kill-whom=main nfguard")
+	b.until(15*time.Second, "the watchdog has started it again", func() bool { return b.sh(show("NRestarts")) == "1" && active() })
+	b.sh("journalctl -u nfguard --no-pager | grep -q 'Watchdog timeout'")
+	b.sh("rm -r /run/systemd/system/nfguard.service.d && systemctl daemon-reload && systemctl restart nfguard")
+
+	t.Log("upgrade")
+	b.sh("sed -i '1i mode = \"observe\"' /etc/nfguard/nfguard.toml")
+	pid := b.sh(show("MainPID"))
+	b.sh("dpkg --force-confold -i /next.deb")
+	b.is("active", show("ActiveState"))
+	if b.sh(show("MainPID")) == pid {
+		t.Error("the daemon before the upgrade still runs")
+	}
+	b.sh("nfguard status -o json | grep -q '\"version\": \"v999.0.0\"'")
+	b.is(`mode = "observe"`, "head -n 1 /etc/nfguard/nfguard.toml")
+
+	t.Log("disabled, it stays so over an upgrade")
+	b.sh("systemctl disable --now nfguard && dpkg --force-confold -i /next.deb")
+	b.is("disabled", "systemctl is-enabled nfguard")
+	b.is("inactive", show("ActiveState"))
+	b.sh("systemctl enable --now nfguard")
+
+	t.Log("remove")
+	b.sh("dpkg -r nfguard")
+	b.is("inactive", "systemctl is-active nfguard")
+	b.is("1", "cat "+key)
+	b.sh("test -e /etc/modules-load.d/nfguard.conf && test -e /etc/nfguard/nfguard.toml")
+
+	t.Log("reinstall")
+	b.sh("dpkg -i /next.deb")
+	b.is("active", show("ActiveState"))
+	b.is(`mode = "observe"`, "head -n 1 /etc/nfguard/nfguard.toml")
+
+	t.Log("purge")
+	b.sh("dpkg --purge nfguard")
+	b.is("1", "cat "+key)
+	b.is("", "find / -xdev -name '*nfguard*' -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/tmp/*'")
+}

@@ -1,0 +1,176 @@
+package packaging
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+// debian copies a small Debian 12, which is made once and kept in the user's
+// cache directory.
+func debian(t testing.TB) string {
+	t.Helper()
+	lab.Need(t, lab.Root)
+	lab.Tool(t, lab.Root, "mmdebstrap")
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	recipe := sha256.Sum256([]byte(read(t, "debian.sh")))
+	kept := filepath.Join(cache, "nfguard/packaging", hex.EncodeToString(recipe[:8]))
+	if _, err := os.Stat(kept); err != nil {
+		begin := time.Now()
+		if err := os.MkdirAll(filepath.Dir(kept), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		fresh, err := os.MkdirTemp(filepath.Dir(kept), "new-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(fresh)
+		if out, err := exec.Command("./debian.sh", fresh+"/tree").CombinedOutput(); err != nil {
+			t.Fatalf("debian.sh: %v\n%s", err, out)
+		}
+		if err := os.Rename(fresh+"/tree", kept); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("made %s in %v", kept, time.Since(begin).Round(time.Second))
+	}
+	tree := filepath.Join(t.TempDir(), "debian")
+	run(t, "cp", "-a", "--reflink=auto", kept, tree)
+	return tree
+}
+
+// files lists what is below dirs, with the targets of links.
+func files(t testing.TB, tree string, dirs ...string) string {
+	t.Helper()
+	var list strings.Builder
+	for _, dir := range dirs {
+		err := filepath.WalkDir(filepath.Join(tree, dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			fmt.Fprint(&list, strings.TrimPrefix(path, tree))
+			if d.Type() == fs.ModeSymlink {
+				target, _ := os.Readlink(path)
+				fmt.Fprint(&list, " -> ", target)
+			}
+			fmt.Fprintln(&list)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return list.String()
+}
+
+// box is a Debian that runs, with a systemd, a journal and a network of its own.
+type box struct {
+	t      testing.TB
+	leader string // its pid 1, as seen from here
+}
+
+func boot(t testing.TB, tree string) *box {
+	t.Helper()
+	cmd := exec.Command(lab.Tool(t, lab.Root, "systemd-nspawn"),
+		"--quiet", "--boot", "--directory="+tree, fmt.Sprint("--machine=nfguard-", os.Getpid()),
+		"--private-network", "--register=no", "--keep-unit", "--link-journal=no", "--console=pipe", "--settings=no",
+		// As on a host: nspawn otherwise keeps fanotify and modules from root.
+		"--capability=CAP_SYS_MODULE", "--system-call-filter=fanotify_init fanotify_mark init_module finit_module")
+	cmd.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "SYSTEMD_NSPAWN_LOCK=0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // and its pid 1 goes with it
+	var console bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &console, &console
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	b := &box{t: t}
+	t.Cleanup(func() {
+		if b.leader != "" {
+			_ = b.command("systemctl poweroff --force").Run()
+		}
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+		if t.Failed() {
+			t.Logf("console:\n%s", console.Bytes())
+		}
+	})
+	b.until(30*time.Second, "the system runs", func() bool {
+		if b.leader == "" {
+			out, _ := exec.Command("pgrep", "-P", strconv.Itoa(cmd.Process.Pid)).Output()
+			b.leader = strings.TrimSpace(string(out))
+			return false
+		}
+		out, _ := b.command("systemctl is-system-running").Output()
+		return string(out) == "running\n"
+	})
+	return b
+}
+
+func (b *box) until(limit time.Duration, what string, is func() bool) {
+	b.t.Helper()
+	for deadline := time.Now().Add(limit); !is(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.t.Fatalf("after %v still not so: %s", limit, what)
+		}
+	}
+}
+
+func (b *box) command(script string) *exec.Cmd {
+	return exec.Command("nsenter", "--target", b.leader, "--all", "sh", "-c", script)
+}
+
+// sh runs a script in the box, and returns its output without the last newline.
+func (b *box) sh(script string) string {
+	b.t.Helper()
+	out, err := b.command(script).CombinedOutput()
+	if err != nil {
+		b.t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+	return strings.TrimSuffix(string(out), "\n")
+}
+
+// is fails the test if script does not print want.
+func (b *box) is(want, script string) {
+	b.t.Helper()
+	out, _ := b.command(script).CombinedOutput()
+	if got := strings.TrimSuffix(string(out), "\n"); got != want {
+		b.t.Errorf("%s: want %q, got %q", script, want, got)
+	}
+}
+
+// record waits for a record of nfguard that matches, and returns the last one.
+func (b *box) record(match string) map[string]any {
+	b.t.Helper()
+	var last map[string]any
+	b.until(10*time.Second, "there is a record with "+match, func() bool {
+		for line := range strings.Lines(b.sh("journalctl -u nfguard -o json -n 1 --no-pager " + match)) {
+			last = map[string]any{}
+			if err := json.Unmarshal([]byte(line), &last); err != nil {
+				b.t.Fatalf("%v: %s", err, line)
+			}
+		}
+		return last != nil
+	})
+	return last
+}
