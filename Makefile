@@ -13,13 +13,15 @@ export CGO_ENABLED ?= 0
 # command:package of what tests and demo run, and of what the virtual machine needs.
 TOOLS    := gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:kmod nft:nftables \
             nsenter:util-linux sysctl:procps
+PACK_TOOLS := busybox:busybox-static lintian:lintian man:man-db mmdebstrap:mmdebstrap rpm:rpm \
+            shellcheck:shellcheck systemd-nspawn:systemd-container
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86
 
 UNIT := $(shell $(GO) list ./... | grep -v /test/)
 FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink \
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode
 
-.PHONY: all build deps vmdeps test race lint fuzz netns cover bench demo packages vm clean
+.PHONY: all build deps vmdeps test race lint fuzz netns cover bench demo packages packtest vm clean
 
 all: build
 
@@ -63,6 +65,13 @@ bench: deps build ## about four minutes on a quiet machine; writes test/bench/RE
 
 demo: deps build ## the failure and its cure, on a throw-away worker
 	$(GO) run ./test/demo -nfguard bin/nfguard
+
+packages: ## deb and rpm for amd64 and arm64 in dist; one commit gives the same bytes
+	packaging/build.sh dist
+
+packtest: ## the packages and the unit: lint, install, upgrade, remove
+	@./test/deps.sh $(PACK_TOOLS)
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./test/packaging
 
 clean:
 	rm -rf bin dist
