@@ -13,7 +13,7 @@ export CGO_ENABLED ?= 0
 # command:package of what tests and demo run, and of what the virtual machine needs.
 TOOLS    := gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:kmod nft:nftables \
             nsenter:util-linux sysctl:procps
-PACK_TOOLS := busybox:busybox-static lintian:lintian man:man-db mmdebstrap:mmdebstrap rpm:rpm \
+PACK_TOOLS := busybox:busybox-static lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm \
             shellcheck:shellcheck systemd-nspawn:systemd-container
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86
 
@@ -34,7 +34,7 @@ deps: ## the Debian packages that tests and demo use, only those that are missin
 vmdeps: ## those of the virtual machine
 	@./test/deps.sh $(VM_TOOLS)
 
-test: deps build race cover netns ## everything that needs no virtual machine
+test: deps build race cover netns packtest ## everything that needs no virtual machine
 	$(GO) run ./test/demo -nfguard bin/nfguard
 
 race: ## unit tests; with root also those in namespaces of their own

@@ -35,8 +35,7 @@ done
 for page in packaging/man/*.[58]; do
 	gzip -9n <"$page" >"$BUILD/${page##*/}.gz"
 done
-if [ -f CHANGELOG.md ]; then cat CHANGELOG.md; else echo Before the first release.; fi |
-	gzip -9n >"$BUILD/changelog.gz"
+gzip -9n <CHANGELOG.md >"$BUILD/changelog.gz"
 gzip -9n >"$BUILD/changelog.Debian.gz" <<-EOF
 	nfguard ($VERSION-1) stable; urgency=medium
 
