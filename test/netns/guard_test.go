@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -72,6 +73,7 @@ func TestThousandForeignWrites(t *testing.T) {
 	t.Run("another PID namespace with its own procfs", func(t *testing.T) {
 		const nodes, writes = 10, 10
 		var wg sync.WaitGroup
+		var longest atomic.Int64
 		for range nodes {
 			n := newNode(t, "")
 			n.start()
@@ -81,7 +83,11 @@ func TestThousandForeignWrites(t *testing.T) {
 			wg.Go(func() {
 				for range writes {
 					n.Run(t, "unshare", "-p", "-f", "--mount-proc", "sh", "-c", "echo 0 > "+keyFile("iptables"))
-					n.becomes("1 1 1", time.Second)
+					// Within one second on a machine with time to spare; this
+					// one runs ten daemons and the race detector.
+					took := n.becomes("1 1 1", 2*time.Second)
+					for was := longest.Load(); int64(took) > was && !longest.CompareAndSwap(was, int64(took)); was = longest.Load() {
+					}
 				}
 				n.stop()
 				records, counted := n.tally()
@@ -91,6 +97,7 @@ func TestThousandForeignWrites(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		t.Logf("%d writes put right, the longest %v after the writer had ended", nodes*writes, time.Duration(longest.Load()))
 	})
 }
 
