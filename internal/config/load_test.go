@@ -74,10 +74,12 @@ textfile = "/var/lib/nfguard.prom"
 				c.Sysctl = append(c.Sysctl, Sysctl{Key: "net.ipv4.ip_forward", Value: "1"})
 			},
 			origins: Origins{
-				"timing.resync":                {b, 1},
-				"timing.audit":                 {mainFile, 3},
-				"kube_proxy.units":             {a, 2},
+				"timing.resync":    {b, 1},
+				"timing.audit":     {mainFile, 3},
+				"kube_proxy.units": {a, 2},
+
 				`sysctl."net.ipv4.ip_forward"`: {b, 3},
+
 				`sysctl."net.bridge.bridge-nf-call-arptables"`: {b, 4},
 			},
 		},
