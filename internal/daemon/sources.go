@@ -27,6 +27,7 @@ func (d *Daemon) startSources(sources []source.Source) {
 
 // awaitSources waits until ok holds for all n sources, at most for limit.
 func (d *Daemon) awaitSources(n int, limit time.Duration, ok func(source.Health) bool) {
+	d.sleep.Disarm() // nobody asks for its answers here
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		settled := 0
 		for _, h := range d.inbox.Health() {

@@ -58,7 +58,7 @@ func (r *Reconciler) Arms(now time.Time) (arms []Arm, all bool) {
 	}
 	for i := range r.keys {
 		k, v := &r.keys[i], r.values[i]
-		if v.State == guard.Present && guard.SameValue(v.Have, k.Value) && k.blocked(now, r.limits).IsZero() {
+		if v.State == guard.Present && guard.SameValue(v.Have, k.Value) && !r.excused(k) && k.blocked(now, r.limits).IsZero() {
 			r.arms = append(r.arms, Arm{k.Key, v.Have, i})
 		}
 	}
@@ -131,7 +131,7 @@ func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, l
 			k.since, k.noted, k.stuck = time.Time{}, "", 0
 			continue
 		}
-		if r.policy.Excused(k.Setting, &guard.Observation{IPv6Off: r.ipv6Off}) != "" {
+		if r.excused(k) {
 			continue
 		}
 		if k.since.IsZero() {
@@ -163,6 +163,11 @@ func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, l
 	if len(r.pending) > first && r.policy.Mode != guard.Observe {
 		r.confirm(r.pending[first:], look)
 	}
+}
+
+// excused reports whether k is left alone on this host, right or wrong.
+func (r *Reconciler) excused(k *key) bool {
+	return r.policy.Excused(k.Setting, &guard.Observation{IPv6Off: r.ipv6Off}) != ""
 }
 
 // blocked returns when k may be written to again, or zero when it may now.

@@ -446,6 +446,11 @@ func TestAnswered(t *testing.T) {
 	if diff := cmp.Diff(want, rec.lines()); diff != "" {
 		t.Errorf("records (-want +got):\n%s", diff)
 	}
+	h.IPv6Off = true // somebody may set it to 0, as we advise
+	r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+	if arms, all := r.Arms(now); len(arms) != 2 || all || arms[1].Key != guard.ARPTables {
+		t.Errorf("armed without IPv6: %+v", arms)
+	}
 	p.Mode = guard.Observe
 	r.SetPolicy(p, limits)
 	if arms, all := r.Arms(now); len(arms) != 0 || all {
