@@ -1,0 +1,152 @@
+package vm_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// The writer stays, so that all about it can be looked up.
+func (n *node) foreignWrite(t *testing.T) {
+	mark := n.mark(t)
+	n.Sh(t, `systemd-run --quiet --unit=culprit sh -c 'echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables; sleep 60; :'`)
+	r := n.record(t, mark, "NFGUARD_EVENT=drift")
+	pid := n.Sh(t, "systemctl show --value --property=MainPID culprit")
+	n.Sh(t, "systemctl stop culprit")
+	n.wantRight(t)
+	n.wantService(t)
+	r.want(t, map[string]string{
+		"MESSAGE":               iptables + ` was 0, set back to 1 after [0-9.]+(µs|ms|s) \(written by sh\[` + pid + `\], culprit.service\)`,
+		"MESSAGE_ID":            "4f513955a72e451957e0c1036a86391a",
+		"PRIORITY":              "4", // warning
+		"SYSLOG_IDENTIFIER":     "nfguard",
+		"NFGUARD_TIME":          `20.*Z`,
+		"NFGUARD_EVENT":         "drift",
+		"NFGUARD_OUTCOME":       "corrected",
+		"NFGUARD_SUBJECT":       iptables,
+		"NFGUARD_WANT":          "1",
+		"NFGUARD_HAVE":          "0",
+		"NFGUARD_NOW":           "1",
+		"NFGUARD_SOURCE":        "sysctl",
+		"NFGUARD_DURATION_USEC": `[0-9]+`,
+		"NFGUARD_PASS":          `[0-9]+`,
+		"SYSCTL":                "/proc/sys/net/bridge/bridge-nf-call-iptables",
+		"NEWVALUE":              "0",
+		"OURVALUE":              "1",
+		"OBJECT_PID":            pid,
+		"OBJECT_COMM":           "sh",
+		"OBJECT_EXE":            "/usr/bin/dash",
+		"OBJECT_SYSTEMD_UNIT":   `culprit\.service`,
+		"OBJECT_SYSTEMD_CGROUP": `/system\.slice/culprit\.service`,
+	})
+
+	// An auditor asks by what the processes were, and for an explanation.
+	for _, question := range []string{"OBJECT_PID=" + pid, "--unit=culprit"} {
+		if got := n.Sh(t, "journalctl --quiet "+question); !strings.Contains(got, r.field("MESSAGE")) {
+			t.Errorf("journalctl %s does not find it:\n%s", question, got)
+		}
+	}
+	explained := n.Sh(t, "journalctl --quiet --catalog --unit=nfguard NFGUARD_EVENT=drift")
+	for _, text := range []string{"Guarded setting " + iptables + " had a foreign value", "Outcome: corrected."} {
+		if !strings.Contains(explained, text) {
+			t.Errorf("journalctl -x does not say %q:\n%s", text, explained)
+		}
+	}
+}
+
+// sysctl(8) is gone before anybody can ask much about it; the kernel's word
+// on its pid remains.
+func (n *node) sysctlWrite(t *testing.T) {
+	mark := n.mark(t)
+	n.Sh(t, "sysctl -q -w "+ip6tables+"=0 & pid=$!; wait $pid; echo $pid >/run/writer")
+	r := n.record(t, mark, "NFGUARD_EVENT=drift")
+	n.wantRight(t)
+	r.want(t, map[string]string{
+		"MESSAGE":        ip6tables + ` was 0, set back to 1 after .+ \(written by .+\)`,
+		"NFGUARD_SOURCE": "sysctl",
+		"OBJECT_PID":     n.Sh(t, "cat /run/writer"),
+	})
+}
+
+// A file that sorts behind nfguard's own wins whenever the files are read, by
+// whichever of the two programs.
+func (n *node) hostileFile(t *testing.T) {
+	n.makeHostile(t)
+	for _, command := range []string{"sysctl --system", "systemctl restart systemd-sysctl"} {
+		mark := n.mark(t)
+		n.Sh(t, command)
+		for _, r := range n.records(t, mark, 3, "NFGUARD_EVENT=drift") {
+			r.want(t, map[string]string{"NFGUARD_OUTCOME": "corrected", "NFGUARD_SOURCE": "sysctl", "OBJECT_PID": "[0-9]+"})
+		}
+		n.wantRight(t)
+	}
+	n.wantService(t)
+	n.Sh(t, "rm "+hostile)
+}
+
+const hostile = "/etc/sysctl.d/99-zzz-hostile.conf"
+
+func (n *node) makeHostile(t *testing.T) {
+	t.Helper()
+	n.Write(t, hostile, []byte(iptables+" = 0\n"+ip6tables+" = 0\n"+arptables+" = 0\n"), 0o644)
+}
+
+// TuneD is what resets the sysctls on most nodes where they are reset.
+func (n *node) tuned(t *testing.T) {
+	n.Write(t, "/etc/tuned/hostile/tuned.conf", []byte("[sysctl]\n"+iptables+"=0\n"), 0o644)
+	mark := n.mark(t)
+	n.Sh(t, "systemctl start tuned; tuned-adm profile hostile")
+	r := n.record(t, mark, "NFGUARD_EVENT=drift")
+	n.wantRight(t)
+	n.wantService(t)
+	n.Sh(t, "systemctl stop tuned; rm -r /etc/tuned/hostile")
+	r.want(t, map[string]string{
+		"MESSAGE":             iptables + ` was 0, set back to 1 after .+ \(written by tuned\[[0-9]+\], tuned\.service\)`,
+		"NFGUARD_OUTCOME":     "corrected",
+		"OBJECT_COMM":         "tuned",
+		"OBJECT_SYSTEMD_UNIT": `tuned\.service`,
+	})
+}
+
+func (n *node) rmmod(t *testing.T) {
+	bridge := n.Sh(t, "cat /sys/class/net/cnio0/ifindex; ls /sys/class/net/cnio0/brif")
+	mark := n.mark(t)
+	n.Sh(t, "rmmod br_netfilter")
+	n.record(t, mark, "NFGUARD_EVENT=module").want(t, map[string]string{
+		"MESSAGE":         "br_netfilter was not loaded, loaded in .*s",
+		"NFGUARD_OUTCOME": "corrected",
+		"NFGUARD_SUBJECT": "br_netfilter",
+		"NFGUARD_SOURCE":  "uevent|sysctl", // whichever comes first
+	})
+	n.wantRight(t)
+	if after := n.Sh(t, "cat /sys/class/net/cnio0/ifindex; ls /sys/class/net/cnio0/brif"); after != bridge {
+		t.Errorf("the bridge is another:\n%s\nbefore:\n%s", after, bridge)
+	}
+	n.wantService(t)
+
+	// These sysctls are other files than before: are the new ones watched?
+	mark = n.mark(t)
+	n.Sh(t, "sysctl -q "+iptables+"=0")
+	n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_SOURCE": "sysctl", "OBJECT_PID": "[0-9]+"})
+	n.wantRight(t)
+}
+
+// The kernel unloads bridge too, and every bridge of the machine goes with it.
+func (n *node) modprobeRemove(t *testing.T) {
+	n.Sh(t, "ip link add br-other type bridge")
+	n.Until(t, "nfguard status -o json | grep -w br-other") // it is known that it was there
+	mark := n.mark(t)
+	// Held for as long as modprobe takes: otherwise nfguard may load the one
+	// module again while modprobe is about to unload the other.
+	n.Sh(t, "systemctl kill --signal=STOP nfguard; modprobe -r br_netfilter; systemctl kill --signal=CONT nfguard")
+	n.record(t, mark, "NFGUARD_EVENT=module").want(t, map[string]string{
+		"MESSAGE": "br_netfilter was not loaded, loaded in .*s; with it went (cnio0, br-other|br-other, cnio0) and all ports, " +
+			"and they do not come back by themselves: have the CNI plugin make them again",
+		"NFGUARD_OUTCOME": "corrected",
+	})
+	for _, r := range n.records(t, mark, 2, "NFGUARD_EVENT=bridge") {
+		r.want(t, map[string]string{"MESSAGE": "bridge (cnio0|br-other) went"})
+	}
+	n.wantRight(t)
+	n.makeBridge(t)
+	n.wantService(t)
+}

@@ -1,0 +1,123 @@
+package vm_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/nfguard/nfguard/test/vm"
+)
+
+const root = "../.." // of the repository
+
+const (
+	iptables  = "net.bridge.bridge-nf-call-iptables"
+	ip6tables = "net.bridge.bridge-nf-call-ip6tables"
+	arptables = "net.bridge.bridge-nf-call-arptables"
+
+	modulesLoad = "/etc/modules-load.d/nfguard.conf"
+	sysctlD     = "/etc/sysctl.d/99-zz-nfguard.conf"
+)
+
+// node is a worker: a machine, and what stories ask of it again and again.
+type node struct{ *vm.Machine }
+
+// install puts nfguard on the machine, enables and starts it, as its package
+// does: the package of make packages where there is one, else the same files
+// from the repository.
+func (n *node) install(t *testing.T) {
+	t.Helper()
+	if debs, _ := filepath.Glob(root + "/dist/nfguard_*_amd64.deb"); len(debs) > 0 {
+		n.Push(t, debs[0], "/srv/nfguard.deb", 0o644)
+		n.Sh(t, "dpkg -i /srv/nfguard.deb")
+		return
+	}
+	binary := filepath.Join(t.TempDir(), "nfguard")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -X github.com/nfguard/nfguard/internal/build.version=vm", "-o", binary, "./cmd/nfguard")
+	build.Dir = root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build nfguard: %v\n%s", err, out)
+	}
+	n.Push(t, binary, "/usr/bin/nfguard", 0o755)
+	n.Push(t, root+"/config/nfguard.toml", "/etc/nfguard/nfguard.toml", 0o644)
+	n.Push(t, root+"/systemd/nfguard.catalog", "/usr/lib/systemd/catalog/nfguard.catalog", 0o644)
+	n.Push(t, root+"/systemd/nfguard.service", "/usr/lib/systemd/system/nfguard.service", 0o644)
+	n.Sh(t, `mkdir -p /etc/nfguard/conf.d
+		journalctl --update-catalog
+		systemctl daemon-reload
+		systemctl --quiet enable --now nfguard`)
+}
+
+// wantRight waits until all three sysctls are 1, and fails the test if they
+// do not become so.
+func (n *node) wantRight(t *testing.T) {
+	t.Helper()
+	n.Until(t, `cd /proc/sys/net/bridge; ! grep -Hvx 1 bridge-nf-call-*tables`)
+}
+
+// mark returns the guest's time, from which to search the journal. (A cursor
+// does not do: journalctl 252 passes over the first match after it.)
+func (n *node) mark(t *testing.T) string {
+	t.Helper()
+	return "@" + n.Sh(t, "date +%s.%6N")
+}
+
+// record is what nfguard has written to the journal about one event.
+type record map[string]any
+
+// field returns a field's value, of several the first, or "".
+func (r record) field(name string) string {
+	switch v := r[name].(type) {
+	case string:
+		return v
+	case []any: // given by us, and looked up by journald too
+		s, _ := v[0].(string)
+		return s
+	}
+	return ""
+}
+
+// want holds fields to regular expressions that match the whole value.
+func (r record) want(t *testing.T, patterns map[string]string) {
+	t.Helper()
+	for name, pattern := range patterns {
+		if got := r.field(name); !regexp.MustCompile("^(?:" + pattern + ")$").MatchString(got) {
+			t.Errorf("%s: got %q, want %s", name, got, pattern)
+		}
+	}
+}
+
+// records waits until nfguard has written count records since the mark that
+// match FIELD=VALUE arguments as journalctl takes them, and returns them.
+func (n *node) records(t *testing.T, mark string, count int, match ...string) []record {
+	t.Helper()
+	var found []record
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		found = nil
+		for _, e := range n.Journal(t, append([]string{"--since=" + mark, "--unit=nfguard"}, match...)...) {
+			found = append(found, e)
+		}
+		if len(found) >= count {
+			return found
+		}
+	}
+	all := n.Run(t, "journalctl", "--no-pager", "--unit=nfguard", "--since="+mark).Stdout
+	t.Fatalf("%d records of %q, want %d; the journal since:\n%s", len(found), match, count, all)
+	return nil
+}
+
+// record is [node.records] where exactly one is expected.
+func (n *node) record(t *testing.T, mark string, match ...string) record {
+	t.Helper()
+	found := n.records(t, mark, 1, match...)
+	if len(found) > 1 {
+		for _, r := range found {
+			t.Errorf("one of %d records of %q, want 1: %s", len(found), match, r.field("MESSAGE"))
+		}
+	}
+	return found[0]
+}
