@@ -22,6 +22,12 @@ func TestGuard(t *testing.T) {
 		{"TuneD", (*node).tuned},
 		{"rmmod br_netfilter", (*node).rmmod},
 		{"modprobe -r br_netfilter", (*node).modprobeRemove},
+		{"a drop-in is changed, another removed", (*node).changedDropins},
+		{"the configuration is reloaded", (*node).reload},
+		{"journald is restarted", (*node).journaldRestart},
+		{"D-Bus is away", (*node).withoutDBus},
+		{"killed", (*node).killed},
+		{"hung", (*node).hung},
 	} {
 		t.Run(story.name, func(t *testing.T) { story.tell(n, t) })
 		if t.Failed() {

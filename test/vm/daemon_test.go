@@ -1,0 +1,107 @@
+package vm_test
+
+import (
+	"strings"
+	"testing"
+)
+
+func (n *node) changedDropins(t *testing.T) {
+	before := n.Sh(t, "cat "+modulesLoad+" "+sysctlD)
+	mark := n.mark(t)
+	n.Sh(t, "sed -i s/1$/0/ "+sysctlD+"; rm "+modulesLoad)
+	n.record(t, mark, "NFGUARD_EVENT=dropin", "NFGUARD_SUBJECT="+sysctlD).want(t, map[string]string{
+		"MESSAGE": sysctlD + " was changed, written again", "NFGUARD_OUTCOME": "corrected",
+	})
+	n.record(t, mark, "NFGUARD_EVENT=dropin", "NFGUARD_SUBJECT="+modulesLoad).want(t, map[string]string{
+		"MESSAGE": modulesLoad + " was absent, written again", "NFGUARD_OUTCOME": "corrected",
+	})
+	if after := n.Sh(t, "cat "+modulesLoad+" "+sysctlD); after != before {
+		t.Errorf("written again:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+func (n *node) reload(t *testing.T) {
+	mark := n.mark(t)
+	n.Write(t, "/etc/nfguard/conf.d/50-arp.toml", []byte("[sysctl]\n'"+arptables+"' = 'ignore'\n"), 0o644)
+	n.Sh(t, "systemctl reload nfguard")
+	n.record(t, mark, "NFGUARD_EVENT=config", "MESSAGE=the configuration was reloaded")
+	leftAlone := func() {
+		t.Helper()
+		mark := n.mark(t)
+		n.Sh(t, "sysctl -q "+arptables+"=0 "+ip6tables+"=0")
+		n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_SUBJECT": ip6tables})
+		if got := n.Sh(t, "sysctl -n "+arptables); got != "0" {
+			t.Errorf("%s, which nfguard is told to ignore, is %s again", arptables, got)
+		}
+	}
+	leftAlone()
+
+	mark = n.mark(t) // nfguard may see the file before it is told to reload, and say so twice
+	n.Write(t, "/etc/nfguard/conf.d/60-typo.toml", []byte("mode = 'enfroce'\n"), 0o644)
+	n.Sh(t, "systemctl reload nfguard")
+	n.records(t, mark, 1, "NFGUARD_EVENT=config", "NFGUARD_OUTCOME=failed")[0].want(t, map[string]string{
+		"MESSAGE": `the configuration was not reloaded, the old one stays in force: .*/60-typo\.toml:1: mode: .*enfroce.*`,
+	})
+	leftAlone()
+	n.Sh(t, "systemctl is-active nfguard; ! nfguard status") // degraded
+
+	n.Sh(t, "rm /etc/nfguard/conf.d/*; systemctl reload nfguard")
+	n.wantRight(t)
+	n.Until(t, "nfguard status")
+}
+
+func (n *node) journaldRestart(t *testing.T) {
+	n.Sh(t, "systemctl restart systemd-journald")
+	mark := n.mark(t)
+	n.Sh(t, "sysctl -q "+arptables+"=0")
+	n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_OUTCOME": "corrected"})
+	n.wantRight(t)
+}
+
+// Unloading the module without D-Bus shows that nothing on the way needs it.
+func (n *node) withoutDBus(t *testing.T) {
+	n.Sh(t, "systemctl stop dbus.socket dbus.service")
+	mark := n.mark(t)
+	n.Sh(t, "sysctl -q "+arptables+"=0")
+	n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_OUTCOME": "corrected"})
+	n.Sh(t, "rmmod br_netfilter")
+	n.record(t, mark, "NFGUARD_EVENT=module").want(t, map[string]string{"NFGUARD_OUTCOME": "corrected"})
+	n.wantRight(t)
+	n.Sh(t, "systemctl start dbus.socket dbus.service")
+	n.wantService(t)
+}
+
+// What happens while nobody guards is found at the next start.
+func (n *node) killed(t *testing.T) {
+	before := n.mainPID(t)
+	mark := n.mark(t)
+	n.Sh(t, "systemctl kill --signal=KILL nfguard; sysctl -q "+iptables+"=0")
+	n.record(t, mark, "NFGUARD_EVENT=start")
+	n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{
+		"MESSAGE": iptables + " was 0, set back to 1, as found at start", "NFGUARD_SOURCE": "start",
+	})
+	n.wantRight(t)
+	n.wantService(t)
+	if n.mainPID(t) == before {
+		t.Error("the killed nfguard lives")
+	}
+}
+
+func (n *node) hung(t *testing.T) {
+	const dropin = "/run/systemd/system/nfguard.service.d/watchdog.conf"
+	n.Write(t, dropin, []byte("[Service]\nWatchdogSec=3s\n"), 0o644)
+	n.Sh(t, "systemctl daemon-reload; systemctl restart nfguard")
+	mark := n.mark(t)
+	n.Sh(t, "systemctl kill --signal=STOP nfguard; sysctl -q "+iptables+"=0")
+	n.record(t, mark, "NFGUARD_EVENT=start")
+	n.wantRight(t)
+	if got := n.Sh(t, "journalctl --quiet UNIT=nfguard.service --since="+mark); !strings.Contains(got, "Watchdog timeout") {
+		t.Errorf("it was not the watchdog:\n%s", got)
+	}
+	n.Sh(t, "rm "+dropin+"; systemctl daemon-reload; systemctl restart nfguard")
+}
+
+func (n *node) mainPID(t *testing.T) string {
+	t.Helper()
+	return n.Sh(t, "systemctl show --value --property=MainPID nfguard")
+}
