@@ -28,6 +28,9 @@ func TestGuard(t *testing.T) {
 		{"D-Bus is away", (*node).withoutDBus},
 		{"killed", (*node).killed},
 		{"hung", (*node).hung},
+		{"the module is blacklisted", (*node).blacklisted},
+		{"the module is not on the disk", (*node).hiddenModule},
+		{"loading modules is switched off", (*node).modulesDisabled},
 	} {
 		t.Run(story.name, func(t *testing.T) { story.tell(n, t) })
 		if t.Failed() {
