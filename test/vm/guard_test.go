@@ -30,7 +30,9 @@ func TestGuard(t *testing.T) {
 		{"hung", (*node).hung},
 		{"the module is blacklisted", (*node).blacklisted},
 		{"the module is not on the disk", (*node).hiddenModule},
+		{"a power cut after a drift", (*node).powerCut},
 		{"loading modules is switched off", (*node).modulesDisabled},
+		{"a boot without the service", (*node).bootWithoutService},
 	} {
 		t.Run(story.name, func(t *testing.T) { story.tell(n, t) })
 		if t.Failed() {

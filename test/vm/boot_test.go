@@ -1,0 +1,74 @@
+package vm_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/nfguard/nfguard/test/vm"
+)
+
+// The record of a drift outlives a power cut that comes two seconds later. At
+// the next boot a hostile file has the last word before nfguard, and still
+// kube-proxy finds the node right.
+func (n *node) powerCut(t *testing.T) {
+	n.makeHostile(t)
+	n.Sh(t, "sync")
+	mark := n.mark(t)
+	n.Sh(t, "sysctl -q "+iptables+"=0; sleep 2")
+	n.PowerCut(t)
+	n.record(t, mark, "_BOOT_ID="+n.bootBefore(t), "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_SUBJECT": iptables})
+	for _, r := range n.records(t, mark, 3, "_BOOT_ID="+n.boot(t), "NFGUARD_EVENT=drift") {
+		r.want(t, map[string]string{"NFGUARD_SOURCE": "start", "NFGUARD_OUTCOME": "corrected"})
+	}
+	n.wantRight(t)
+	n.Sh(t, "systemctl is-active nfguard kube-proxy")
+	n.Sh(t, "rm "+hostile)
+	n.makeBridge(t)
+	n.makePods(t)
+	n.wantService(t)
+}
+
+func (n *node) boot(t *testing.T) string {
+	t.Helper()
+	return strings.ReplaceAll(n.Sh(t, bootID), "-", "")
+}
+
+// bootBefore is the id of the boot before this one.
+func (n *node) bootBefore(t *testing.T) string {
+	t.Helper()
+	return n.Sh(t, "journalctl --quiet --boot=-1 --lines=1 --output=json | grep -o '\"_BOOT_ID\":\"[0-9a-f]*' | grep -o '[0-9a-f]*$'")
+}
+
+func (n *node) bootWithoutService(t *testing.T) {
+	n.Sh(t, "systemctl --quiet disable nfguard")
+	n.Reboot(t)
+	if got := n.Run(t, "systemctl", "is-active", "nfguard").Stdout; got != "inactive\n" {
+		t.Fatalf("nfguard, disabled, is %s", got)
+	}
+	n.Sh(t, "nfguard check; systemctl is-active kube-proxy")
+	n.makeBridge(t)
+	n.makePods(t)
+	n.wantService(t)
+}
+
+// With IPv6 switched off at boot, br_netfilter drops bridged IPv6 frames where
+// ip6tables is 1. So this sysctl is left as it is, and everybody is told.
+func TestWithoutIPv6(t *testing.T) {
+	n := &node{vm.Boot(t, vm.Options{Append: "ipv6.disable=1"})}
+	n.Sh(t, "modprobe br_netfilter; sysctl -q "+iptables+"=0 "+ip6tables+"=0 "+arptables+"=0")
+	n.install(t)
+	n.Sh(t, "cd /proc/sys/net/bridge; grep -x 1 bridge-nf-call-iptables; grep -x 1 bridge-nf-call-arptables; grep -x 0 bridge-nf-call-ip6tables")
+	n.Sh(t, "! grep ip6tables "+sysctlD)
+
+	mark := n.mark(t)
+	n.Sh(t, "sysctl -q "+ip6tables+"=0 "+iptables+"=0")
+	n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_SUBJECT": iptables})
+	if got := n.Sh(t, "sysctl -n "+ip6tables); got != "0" {
+		t.Errorf("%s is %s", ip6tables, got)
+	}
+	n.Sh(t, "nfguard status")
+	check := n.Sh(t, "nfguard check") // exits 0: that is as it should be
+	if !strings.Contains(check, "left     "+ip6tables+"  0, wanted 1\n         IPv6 is switched off in this kernel") {
+		t.Errorf("nfguard check:\n%s", check)
+	}
+}
