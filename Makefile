@@ -49,7 +49,7 @@ cover: ## guard, reconcile and config are covered over 90 %
 			END { if (c <= 90) { print p " is covered by " c " %, less than 90 %"; exit 1 } }' || exit 1; \
 	done
 
-vm: vmdeps build ## a real Debian in a virtual machine
+vm: vmdeps packages ## the packages on a real Debian in a virtual machine
 	CGO_ENABLED=1 $(GO) test -race -count=1 -p 1 -timeout 20m ./test/vm/...
 
 lint: ## formatting, import rules, mistakes

@@ -25,6 +25,9 @@ func (d *Daemon) reconfigure(now time.Time) {
 	if same && !asked && d.status.badConf == nil {
 		return // a file was touched
 	}
+	if err != nil && !asked && d.status.badConf != nil && err.Error() == d.status.badConf.Error() {
+		return // said already
+	}
 	e := guard.Event{Kind: guard.EventConfig, Outcome: guard.OutcomeObserved, Time: now, Subject: "configuration", Duration: -1, Source: "reload"}
 	d.o.Notify("RELOADING=1\n" + monotonic())
 	switch {

@@ -70,11 +70,13 @@ func (l *Linux) Close() {
 func (l *Linux) Survey(ctx context.Context, p *guard.Policy) guard.Observation {
 	var o guard.Observation
 	if !p.FilesOnly {
-		o.Module = l.module(p)
-		o.IPv6Off = l.ipv6Off()
+		// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
+		// them, so where they are gone, the module is seen to be gone as well.
 		if l.o.Bridges != nil {
 			o.Bridges, o.Bridging = l.o.Bridges(ctx)
 		}
+		o.Module = l.module(p)
+		o.IPv6Off = l.ipv6Off()
 	}
 	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
 		if path != "" {

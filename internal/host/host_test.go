@@ -39,6 +39,7 @@ func newMachine(t *testing.T, o host.Options) *machine {
 		ModulesLoad: "/etc/modules-load.d/nfguard.conf", SysctlD: "/etc/sysctl.d/99-zz-nfguard.conf",
 	}}
 	t.Cleanup(m.Close)
+	m.write("lib/modules/6.1.0-test/modules.dep", "kernel/net/bridge/bridge.ko: kernel/net/llc/llc.ko\nkernel/net/bridge/br_netfilter.ko.xz: kernel/net/bridge/bridge.ko\n")
 	m.write("proc/sys/kernel/osrelease", "6.1.0-test\n")
 	m.write("proc/sys/net/ipv6/x", "")
 	return m
@@ -162,12 +163,12 @@ func TestLoad(t *testing.T) {
 		{
 			name: "the module file is not there", args: "-b br_netfilter",
 			script: "echo 'modprobe: FATAL: Module br_netfilter not found in directory /lib/modules/6.1.0-test' >&2; exit 1",
-			setup:  func(m *machine) { m.write("lib/modules/6.1.0-test/modules.dep", "") },
 			err:    "load br_netfilter: modprobe: FATAL: Module br_netfilter not found in directory /lib/modules/6.1.0-test",
 			next:   "install the package that brings the module to /lib/modules/6.1.0-test (linux-modules-extra on Ubuntu, kernel-modules on Red Hat's)",
 		},
 		{
 			name: "the running kernel's modules were removed", args: "-b br_netfilter",
+			setup:  func(m *machine) { os.RemoveAll(filepath.Join(m.root, "lib/modules")) },
 			script: "echo 'modprobe: FATAL: Module br_netfilter not found in directory /lib/modules/6.1.0-test' >&2; exit 1",
 			err:    "load br_netfilter: modprobe: FATAL: Module br_netfilter not found in directory /lib/modules/6.1.0-test",
 			next:   "/lib/modules/6.1.0-test is gone, probably by a kernel upgrade: reboot into the new kernel",
@@ -287,6 +288,23 @@ func TestObstacles(t *testing.T) {
 			name:     "overridden",
 			files:    map[string]string{"etc/modprobe.d/cis.conf": "blacklist br_netfilter\n"},
 			override: true,
+		},
+		{
+			name:  "the module is not on the disk",
+			files: map[string]string{"lib/modules/6.1.0-test/modules.dep": "kernel/net/bridge/bridge.ko:\n"},
+			want:  "it is not in /lib/modules/6.1.0-test",
+		},
+		{
+			name:  "modules of another kernel only",
+			files: map[string]string{"proc/sys/kernel/osrelease": "6.2.0-other\n"},
+			want:  "it is not in /lib/modules/6.2.0-other",
+		},
+		{
+			name: "built in",
+			files: map[string]string{
+				"lib/modules/6.1.0-test/modules.dep":     "",
+				"lib/modules/6.1.0-test/modules.builtin": "kernel/net/bridge/br_netfilter.ko\n",
+			},
 		},
 		{
 			name:  "not a .conf",

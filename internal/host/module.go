@@ -43,16 +43,49 @@ func (l *Linux) obstacle(p *guard.Policy) *guard.Obstacle {
 			Next:   "reboot: the drop-in in modules-load.d loads it before that switch is set",
 		}
 	}
-	if p.Override {
-		return nil
-	}
-	if r := l.forbidden(p.Module); r != nil {
+	if r := l.forbidden(p.Module); r != nil && !p.Override {
 		return &guard.Obstacle{
 			Reason: fmt.Sprintf("%s forbids it: %s", r.place(), r.text),
 			Next:   "remove that line, or set override_blacklist = true under [module]",
 		}
 	}
+	if dir := l.modules(); !l.installed(dir, p.Module) {
+		return &guard.Obstacle{Reason: "it is not in " + dir, Next: l.missingModule(dir)}
+	}
 	return nil
+}
+
+// modules is the directory with the running kernel's modules.
+func (l *Linux) modules() string {
+	release, err := os.ReadFile(filepath.Join(l.o.Proc, "sys/kernel/osrelease"))
+	if err != nil {
+		return "/lib/modules"
+	}
+	return filepath.Join("/lib/modules", strings.TrimSpace(string(release)))
+}
+
+// installed reports whether modprobe can know the module. When in doubt it
+// can: modprobe says so if not.
+func (l *Linux) installed(dir, name string) bool {
+	if _, err := os.Stat(l.path(dir)); errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	known := false
+	for _, index := range []string{"modules.dep", "modules.builtin"} {
+		text, err := readLimited(l.path(filepath.Join(dir, index)), 16<<20)
+		if err != nil {
+			continue
+		}
+		known = true
+		for line := range strings.Lines(string(text)) {
+			file, _, _ := strings.Cut(strings.TrimSpace(line), ":")
+			module, _, _ := strings.Cut(filepath.Base(file), ".ko")
+			if canonical(module) == canonical(name) {
+				return true
+			}
+		}
+	}
+	return !known
 }
 
 // loading is a modprobe that was started and has not been reaped.
@@ -170,7 +203,7 @@ func (l *Linux) explain(name, said string, err error) error {
 		e.next = "run modprobe -v " + name + " by hand; in a container, the host has to load it"
 	case strings.Contains(said, "not found"):
 		e.reason = said
-		e.next = l.missingModule()
+		e.next = l.missingModule(l.modules())
 	case strings.Contains(said, "Operation not permitted"):
 		e.reason = said
 		e.next = "the kernel refused: in a container the host has to load it; elsewhere see dmesg for lockdown or a missing signature"
@@ -185,12 +218,7 @@ func (l *Linux) explain(name, said string, err error) error {
 }
 
 // missingModule tells what brings a module file that is not there.
-func (l *Linux) missingModule() string {
-	release, err := os.ReadFile(filepath.Join(l.o.Proc, "sys/kernel/osrelease"))
-	if err != nil {
-		return "install the package with the modules of the running kernel"
-	}
-	dir := filepath.Join("/lib/modules", strings.TrimSpace(string(release)))
+func (l *Linux) missingModule(dir string) string {
 	if _, err := os.Stat(l.path(dir)); errors.Is(err, fs.ErrNotExist) {
 		return dir + " is gone, probably by a kernel upgrade: reboot into the new kernel"
 	}

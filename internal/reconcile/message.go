@@ -56,6 +56,9 @@ func correctedMessage(e *guard.Event, gone []string) string {
 		}
 		return msg
 	default:
+		if e.Source == "reload" {
+			return e.Subject + " is written anew, as the changed configuration asks"
+		}
 		return fmt.Sprintf("%s was %s, written again", e.Subject, e.Have)
 	}
 }

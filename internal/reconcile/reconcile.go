@@ -111,6 +111,7 @@ func New(p guard.Policy, c Contention, o Options) *Reconciler {
 func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 	old := r.keys
 	r.policy, r.limits = p, c
+	r.last = time.Time{} // of a new key there was no look before
 	r.keys = make([]key, len(p.Sysctls))
 	r.values = make([]guard.Value, len(p.Sysctls))
 	for i, s := range p.Sysctls {

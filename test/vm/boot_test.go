@@ -61,7 +61,7 @@ func TestWithoutIPv6(t *testing.T) {
 	n.Sh(t, "! grep ip6tables "+sysctlD)
 
 	mark := n.mark(t)
-	n.Sh(t, "sysctl -q "+ip6tables+"=0 "+iptables+"=0")
+	n.Sh(t, "sysctl -q "+ip6tables+"=1; sysctl -q "+ip6tables+"=0; sysctl -q "+iptables+"=0")
 	n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_SUBJECT": iptables})
 	if got := n.Sh(t, "sysctl -n "+ip6tables); got != "0" {
 		t.Errorf("%s is %s", ip6tables, got)

@@ -29,11 +29,11 @@ func (n *node) hiddenModule(t *testing.T) {
 		depmod
 		rmmod br_netfilter`)
 	n.record(t, mark, "NFGUARD_EVENT=module").want(t, map[string]string{
-		"MESSAGE":         "br_netfilter is not loaded, wanted loaded: .*Module br_netfilter not found in directory /lib/modules/.*",
+		"MESSAGE":         "br_netfilter is not loaded, wanted loaded: it is not in /lib/modules/.*",
 		"NFGUARD_OUTCOME": "failed",
 		"NFGUARD_NEXT":    "install the package that brings the module to /lib/modules/.*",
 	})
-	n.wantDegraded(t)
+	n.wantDegraded(t, "it is not in /lib/modules/", "install the package that brings the module to /lib/modules/")
 	n.Sh(t, `
 		file=$(readlink /root/hidden)
 		mv "$file".hidden "$file"
