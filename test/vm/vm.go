@@ -2,8 +2,8 @@
 // module that really loads and unloads, systemd, udev and the journal, reboots
 // and power cuts. A machine is emulated in software, so it starts everywhere
 // in about ten seconds, and no timing measured inside means anything. It has
-// no network but the namespaces that a test makes inside, and nothing of it
-// outlives its test.
+// no network but the namespaces that a test makes inside, unless Options.Args
+// give it one, and nothing of it outlives its test.
 //
 // What machines boot from is built once by image.sh and kept, with Debian's
 // packages, under $XDG_CACHE_HOME/nfguard/vm, else ~/.cache/nfguard/vm. It is
@@ -40,6 +40,8 @@ type Options struct {
 	Append string
 	// Memory is in MiB; 0 means 512.
 	Memory int
+	// Args are more arguments for qemu: a network, another disk.
+	Args []string
 }
 
 // Machine is a virtual machine with a disk of its own. Its methods end the
@@ -209,6 +211,7 @@ func (m *Machine) launch() error {
 		"-device", "virtserialport,chardev=qga,name=org.qemu.guest_agent.0",
 		"-device", "virtio-rng-pci",
 		"-qmp", "unix:"+m.file("qmp")+",server=on,wait=off")
+	cmd.Args = append(cmd.Args, m.opts.Args...)
 	cmd.Stderr = console // where one looks for why there is no machine
 	m.qemu, err = startTied(cmd)
 	return err
