@@ -15,7 +15,8 @@ TOOLS    := gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:km
             nsenter:util-linux sysctl:procps
 PACK_TOOLS := busybox:busybox-static lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm \
             shellcheck:shellcheck systemd-nspawn:systemd-container
-VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86
+VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
+            ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
 UNIT := $(shell $(GO) list ./... | grep -v /test/)
 FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink \
@@ -50,7 +51,7 @@ cover: ## guard, reconcile and config are covered over 90 %
 	done
 
 vm: vmdeps packages ## the packages on a real Debian in a virtual machine
-	CGO_ENABLED=1 $(GO) test -race -count=1 -p 1 -timeout 20m ./test/vm/...
+	CGO_ENABLED=1 $(GO) test -race -count=1 -p 1 -timeout 40m ./test/vm/...
 
 lint: ## formatting, import rules, mistakes
 	$(GO) run $(GOLANGCI) run ./...

@@ -13,7 +13,6 @@ import (
 	"sync"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -80,6 +79,8 @@ func (a *app) run(verbose bool) error {
 	defer machine.Close()
 	n := startNotifier()
 	defer n.stop()
+	status := startPublisher(dir)
+	defer status.stop()
 	watchdog, err := sd.SdWatchdogEnabled(false)
 	if err != nil {
 		return fmt.Errorf("read WATCHDOG_USEC: %w", err)
@@ -98,7 +99,7 @@ func (a *app) run(verbose bool) error {
 		Host:       machine,
 		Recorder:   records,
 		Log:        slog.New(records.Handler(level)),
-		Publish:    publisher(dir),
+		Publish:    status.publish,
 		Notify:     n.notify,
 		Watchdog:   watchdog,
 	})
@@ -171,16 +172,50 @@ func running(dir string) bool {
 	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
-// publisher writes the status file. It is in memory: it is not synced, and
-// that it can't be written is no reason to stop guarding.
-func publisher(dir string) func(daemon.Status) {
-	path := filepath.Join(dir, "status.json")
-	return func(s daemon.Status) {
-		text, err := json.MarshalIndent(s, "", "  ")
-		if err == nil {
-			_ = renameio.WriteFile(path, append(text, '\n'), 0o644, renameio.WithTempDir(dir))
+// publisher writes the status file, in a goroutine of its own: the loop waits
+// for no file system.
+type publisher struct {
+	latest chan daemon.Status // one slot, for the newest
+	done   chan struct{}
+}
+
+func startPublisher(dir string) *publisher {
+	p := &publisher{latest: make(chan daemon.Status, 1), done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		for s := range p.latest {
+			_ = writeStatusFile(dir, s) // that it can't be written is no reason to stop guarding
 		}
+	}()
+	return p
+}
+
+// publish is called by the loop only.
+func (p *publisher) publish(s daemon.Status) {
+	select {
+	case <-p.latest: // nobody needs the older one any more
+	default:
 	}
+	p.latest <- s
+}
+
+func (p *publisher) stop() {
+	close(p.latest)
+	<-p.done
+}
+
+// writeStatusFile puts the file in place as a whole, and does not sync it: it
+// is of this run of the daemon only.
+func writeStatusFile(dir string, s daemon.Status) error {
+	text, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	fresh := filepath.Join(dir, ".status.json")
+	if err := os.WriteFile(fresh, append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(fresh, filepath.Join(dir, "status.json"))
 }
 
 // notifier tells systemd, in a goroutine of its own: a manager that does not
