@@ -140,6 +140,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if err := reflex.ShortSlice(); err != nil {
+		d.o.Log.Debug("answers may wait for a tick", "error", err)
+	}
 	defer context.AfterFunc(ctx, d.sleep.Ring)()
 
 	d.settings = settings

@@ -1,6 +1,7 @@
 package reflex_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/reflex"
 	"github.com/nfguard/nfguard/test/lab"
@@ -199,5 +201,23 @@ func TestSysctl(t *testing.T) {
 	r.Wait(-1, 10*time.Second, time.Millisecond)
 	if got := answers(r); len(got) != 1 || got[0].Have != "0" {
 		t.Errorf("answers: %+v", got)
+	}
+}
+
+func TestShortSlice(t *testing.T) {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread dies with its slice
+		err := reflex.ShortSlice()
+		if err == nil {
+			var attr *unix.SchedAttr
+			if attr, err = unix.SchedGetAttr(0, 0); err == nil && attr.Policy != unix.SCHED_NORMAL {
+				err = fmt.Errorf("policy %d", attr.Policy)
+			}
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
