@@ -61,7 +61,7 @@ type Event struct {
 	Source     string // what woke us: a source's name, "resync", "audit", …
 	Writer     Writer
 	Pass       uint64 // which pass found it, counted from 1
-	Suppressed int    // how many like it this record stands for, besides itself
+	Suppressed int    // how many corrections without a record of their own this one stands for
 	Err        error  // why it failed
 	Next       string // what to do about it, a sentence for people; "" when nothing
 }
