@@ -24,11 +24,11 @@ type Bridge struct {
 	Ports           []Port // by name
 }
 
-// Port is a device enslaved to a bridge. Kind is the kernel's word for its
-// driver ("veth", "tun", "vxlan"), empty for hardware.
+// Port is a device enslaved to a bridge.
 type Port struct {
 	Name string
-	Kind string
+	Kind string // the kernel's word for its driver: "veth", "tun", "vxlan"; "" for hardware
+	Away bool   // its other end, as of a veth, is in another network namespace
 }
 
 // Bridges returns the bridges of the calling thread's network namespace by
@@ -75,7 +75,7 @@ func bridges(msgs [][]byte) []Bridge {
 	for _, m := range msgs {
 		l := parseLink(m)
 		if l.master != 0 {
-			ports[l.master] = append(ports[l.master], Port{Name: l.name, Kind: l.kind})
+			ports[l.master] = append(ports[l.master], Port{Name: l.name, Kind: l.kind, Away: l.away})
 		}
 		if l.kind == "bridge" {
 			list = append(list, Bridge{

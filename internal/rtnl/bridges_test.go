@@ -32,7 +32,9 @@ func TestBridges(t *testing.T) {
 	ns.Run(t, "ip", "link", "add", "br-a", "type", "bridge")
 	ns.Run(t, "ip", "link", "add", "v1", "type", "veth", "peer", "name", "v0")
 	ns.Run(t, "ip", "tuntap", "add", "dev", "tap0", "mode", "tap")
-	for _, port := range []string{"v1", "v0", "tap0"} {
+	pod := lab.NewNamespace(t)
+	ns.Run(t, "ip", "link", "add", "pod0", "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
+	for _, port := range []string{"v1", "v0", "tap0", "pod0"} {
 		ns.Run(t, "ip", "link", "set", port, "master", "cni0")
 	}
 	ns.Run(t, "ip", "link", "set", "cni0", "up")
@@ -45,7 +47,7 @@ func TestBridges(t *testing.T) {
 		{Name: "br-a"},
 		{Name: "br-b", NFCallIP6Tables: true},
 		{Name: "cni0", Up: true, NFCallIPTables: true, NFCallARPTables: true, Ports: []Port{
-			{Name: "tap0", Kind: "tun"}, {Name: "v0", Kind: "veth"}, {Name: "v1", Kind: "veth"},
+			{Name: "pod0", Kind: "veth", Away: true}, {Name: "tap0", Kind: "tun"}, {Name: "v0", Kind: "veth"}, {Name: "v1", Kind: "veth"},
 		}},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Bridge{}, "Index")); diff != "" {

@@ -12,6 +12,7 @@ type link struct {
 	index, master int
 	flags, change uint32
 	name, kind    string
+	away          bool // linked to a device of another namespace
 
 	// the flags nf_call_*, of a bridge only
 	iptables, ip6tables, arptables bool
@@ -37,6 +38,8 @@ func parseLink(b []byte) link {
 			if len(v) == 4 {
 				l.master = int(binary.NativeEndian.Uint32(v))
 			}
+		case unix.IFLA_LINK_NETNSID:
+			l.away = true
 		case unix.IFLA_LINKINFO:
 			l.parseInfo(v)
 		}
