@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/reconcile"
 )
@@ -31,7 +32,7 @@ Exit codes: 0 all as wanted, 1 something is not, 2 something could not be told.`
 			m := a.machine()
 			defer m.Close()
 			r := reconcile.Audit(a.ctx, m, &s.Policy)
-			a.code = exitCode(&r)
+			a.code = auditCode(&r)
 			return a.print(form, a.audit(&r, &s.Policy), func(w io.Writer, d *document) { d.write(w, newStyle(a.Out)) })
 		},
 	}
@@ -72,6 +73,17 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
+// auditCode is exitCode, with what will undo the state at the next boot.
+func auditCode(r *reconcile.Report) int {
+	code := exitCode(r)
+	for _, f := range r.Findings {
+		if f.Breaks {
+			return exitNo
+		}
+	}
+	return code
+}
+
 func exitCode(r *reconcile.Report) int {
 	switch r.Verdict() { //nolint:exhaustive // a report is one of three
 	case guard.Right:
@@ -97,6 +109,15 @@ type document struct {
 
 	Bridges      []bridgeRow `json:"bridges"`
 	BridgesError string      `json:"bridges_error,omitempty"`
+
+	// Of a tree there is no kube-proxy. Meaning says in a sentence what all
+	// this means for the Services of this node.
+	KubeProxy *daemon.KubeProxy `json:"kube_proxy,omitempty"`
+	Meaning   string            `json:"meaning,omitempty"`
+
+	// Findings are things that are not nfguard's to change. One that breaks
+	// will undo what is guarded, and check exits 1 for it.
+	Findings []guard.Finding `json:"findings"`
 
 	// Of apply only.
 	Changed *bool              `json:"changed,omitempty"`
@@ -127,7 +148,11 @@ type bridgeRow struct {
 func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 	d := &document{
 		Schema: 1, Time: r.Time.UTC(), Mode: p.Mode, Verdict: r.Verdict(), Summary: reconcile.Readiness(r.Items),
-		Items: []row{}, Bridges: []bridgeRow{},
+		Items: []row{}, Bridges: []bridgeRow{}, Meaning: r.Meaning, Findings: append([]guard.Finding{}, r.Findings...),
+	}
+	if !p.FilesOnly {
+		k := daemon.NewKubeProxy(r.ProxyState, r.KubeProxy)
+		d.KubeProxy = &k
 	}
 	d.Host, _ = os.Hostname()
 	var u unix.Utsname
@@ -137,17 +162,15 @@ func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 	case unix.Uname(&u) == nil:
 		d.Kernel = unix.ByteSliceToString(u.Release[:])
 	}
-	on := make(map[string]bool)
 	for _, it := range r.Items {
-		on[it.Subject] = it.Have == "1"
 		d.Items = append(d.Items, a.row(it))
 	}
 	for _, b := range r.Bridges {
 		d.Bridges = append(d.Bridges, bridgeRow{
 			Bridge:    b,
-			IPTables:  b.CallIPTables || on[string(guard.IPTables)],
-			IP6Tables: b.CallIP6Tables || on[string(guard.IP6Tables)],
-			ARPTables: b.CallARPTables || on[string(guard.ARPTables)],
+			IPTables:  b.Effective(guard.IPv4, r.On[guard.IPv4]),
+			IP6Tables: b.Effective(guard.IPv6, r.On[guard.IPv6]),
+			ARPTables: b.Effective(guard.ARP, r.On[guard.ARP]),
 		})
 	}
 	if r.Bridging != nil {

@@ -50,6 +50,8 @@ func settingsOf(c config.Config) (daemon.Settings, error) {
 			Mode:     guard.Enforce,
 			Module:   c.Module.Name,
 			Override: c.Module.OverrideBlacklist,
+			Programs: c.KubeProxy.Processes,
+			Units:    c.KubeProxy.Units,
 		},
 		Contention: reconcile.Contention{
 			Limit: c.Contention.Limit, Window: c.Contention.Window, Yield: c.Contention.Policy == config.PolicyYield,
@@ -87,7 +89,6 @@ func notes(c config.Config) []string {
 		have, def any
 	}{
 		{"[bridges]", c.Bridges, d.Bridges},
-		{"[kube_proxy]", c.KubeProxy, d.KubeProxy},
 		{"[lock]", c.Lock, d.Lock},
 		{"[metrics]", c.Metrics, d.Metrics},
 	} {
@@ -111,8 +112,11 @@ func bridges(ctx context.Context) ([]guard.Bridge, error) {
 	out := make([]guard.Bridge, len(list))
 	for i, b := range list {
 		out[i] = guard.Bridge{
-			Name: b.Name, Index: b.Index, Up: b.Up, Ports: len(b.Ports),
+			Name: b.Name, Index: b.Index, Up: b.Up,
 			CallIPTables: b.NFCallIPTables, CallIP6Tables: b.NFCallIP6Tables, CallARPTables: b.NFCallARPTables,
+		}
+		for _, p := range b.Ports {
+			out[i].Ports.Count(p.Kind, p.Away)
 		}
 	}
 	return out, nil

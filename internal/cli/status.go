@@ -107,6 +107,13 @@ func writeStatus(w io.Writer, s daemon.Status) {
 	for _, subject := range subjects {
 		fmt.Fprintf(w, "%s  %s\n", st.bad("!"), s.Complaints[subject])
 	}
+	for _, f := range s.Findings {
+		fmt.Fprintf(w, "%s  %s\n   %s\n", st.warn("note"), f.Sentence, f.Next)
+	}
+	fmt.Fprintf(w, "kube-proxy %s\n", describe(&s.KubeProxy))
+	if s.Meaning != "" {
+		fmt.Fprintln(w, s.Meaning)
+	}
 	fmt.Fprintln(w, "\nSOURCES OF NEWS")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, h := range s.Sources {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/guard"
 )
 
@@ -53,8 +54,8 @@ func (s style) word(v guard.Verdict) string {
 }
 
 // write prints the document for people: what is live, what carries it over a
-// reboot, and the bridges. Below each line that is not right stand the reason
-// and the next step.
+// reboot, what others do about it, the bridges, kube-proxy, and what it all
+// means. Below each line that is not right stand the reason and the next step.
 func (d *document) write(w io.Writer, s style) {
 	where := d.Host + " (Linux " + d.Kernel + ")"
 	if d.Root != "" {
@@ -63,23 +64,73 @@ func (d *document) write(w io.Writer, s style) {
 	fmt.Fprintf(w, "%s: %s\n", where, d.Summary)
 	d.section(w, s, "LIVE", func(r row) bool { return r.Kind != "dropin" })
 	d.section(w, s, "NEXT BOOT", func(r row) bool { return r.Kind == "dropin" })
-	switch {
-	case d.BridgesError != "":
-		fmt.Fprintf(w, "\nBRIDGES\n%s  %s\n", s.word(guard.Uncertain), d.BridgesError)
-	case len(d.Bridges) > 0:
-		fmt.Fprintln(w, "\nBRIDGES")
-		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "name\tstate\tports\tto iptables\tto ip6tables\tto arptables")
-		for _, b := range d.Bridges {
-			state := "down"
-			if b.Up {
-				state = "up"
-			}
-			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\n", b.Name, state, b.Ports,
-				through(b.IPTables, b.CallIPTables), through(b.IP6Tables, b.CallIP6Tables), through(b.ARPTables, b.CallARPTables))
+	for _, f := range d.Findings {
+		word := s.warn("note   ")
+		if f.Breaks {
+			word = s.bad("breaks ")
 		}
-		t.Flush()
+		fmt.Fprintf(w, "%s  %s\n         %s\n", word, f.Sentence, f.Next)
 	}
+	d.writeBridges(w, s)
+	if k := d.KubeProxy; k != nil {
+		fmt.Fprintf(w, "\nKUBE-PROXY\n%s\n", describe(k))
+		fmt.Fprintf(w, "%s\n", d.Meaning)
+	}
+}
+
+func (d *document) writeBridges(w io.Writer, s style) {
+	if d.BridgesError == "" && len(d.Bridges) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nBRIDGES")
+	if d.BridgesError != "" {
+		fmt.Fprintf(w, "%s  %s\n", s.word(guard.Uncertain), d.BridgesError)
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "name\tstate\tports\tto iptables\tto ip6tables\tto arptables")
+	for _, b := range d.Bridges {
+		state := "down"
+		if b.Up {
+			state = "up"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", b.Name, state, ports(b.Ports),
+			through(b.IPTables, b.CallIPTables), through(b.IP6Tables, b.CallIP6Tables), through(b.ARPTables, b.CallARPTables))
+	}
+	t.Flush()
+}
+
+// ports says what is behind the ports of a bridge: "2 pods, 1 uplink".
+func ports(p guard.Ports) string {
+	var parts []string
+	for _, c := range []struct {
+		n         int
+		one, many string
+	}{{p.Pods, "pod", "pods"}, {p.VMs, "VM", "VMs"}, {p.Uplinks, "uplink", "uplinks"}, {p.Others, "other", "others"}} {
+		switch {
+		case c.n == 1:
+			parts = append(parts, "1 "+c.one)
+		case c.n > 1:
+			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.many))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// describe says how far kube-proxy has come, and what there is of it.
+func describe(k *daemon.KubeProxy) string {
+	seen := guard.KubeProxy{Processes: k.Processes, Rules: k.Rules}
+	text := string(k.State)
+	if len(k.Processes)+len(k.Rules) > 0 {
+		text += ": " + seen.Describe()
+	}
+	if k.Error != "" {
+		text += "; could not look: " + k.Error
+	}
+	return text
 }
 
 // through says whether bridged packets are handed over, and by what.

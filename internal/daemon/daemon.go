@@ -13,6 +13,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -86,8 +87,9 @@ type Daemon struct {
 	backoff   time.Duration
 	lastHint  time.Time // when a pass was last made for a hint
 	due       *reconcile.Trigger
-	reload    time.Time // when to read the configuration again; zero: not
-	asked     bool      // and that somebody asked for it
+	settling  []time.Time // when to look at kube-proxy again after it has started
+	reload    time.Time   // when to read the configuration again; zero: not
+	asked     bool        // and that somebody asked for it
 	nextAlive time.Time
 	said      map[string]bool // sources of which it was said that they are lost
 	status    board
@@ -158,7 +160,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.startSources(sources)
 	defer func() { d.stop() }()
 
-	report := d.pass(ctx, reconcile.Trigger{Source: "start"})
+	report := d.pass(ctx, reconcile.Trigger{Source: "start", Look: guard.LookAll})
 	if report.Aborted == nil {
 		d.awaitSources(len(sources), 500*time.Millisecond, func(h source.Health) bool { return h.Up })
 		d.begin(report)
@@ -182,13 +184,16 @@ func (d *Daemon) turn(ctx context.Context) {
 	if !d.reload.IsZero() && !now.Before(d.reload) {
 		d.reconfigure(now)
 	}
+	if d.settles(now) {
+		d.want(reconcile.Trigger{Source: "exec", Time: now, Look: guard.LookKubeProxy})
+	}
 	switch {
 	case d.due != nil && now.Sub(d.lastHint) >= settle:
 		t := *d.due
 		d.lastHint = now
 		d.pass(ctx, t)
 	case !now.Before(d.nextPass):
-		d.pass(ctx, reconcile.Trigger{Source: "audit", Time: now})
+		d.pass(ctx, reconcile.Trigger{Source: "audit", Time: now, Look: guard.LookAll})
 	}
 }
 
@@ -200,17 +205,51 @@ const (
 )
 
 // want asks for a pass. The first trigger of several is kept: it came first.
+// What each wants to be looked at adds up.
 func (d *Daemon) want(t reconcile.Trigger) {
 	if d.due == nil {
 		d.due = &t
+		return
 	}
+	d.due.Look |= t.Look
+}
+
+// lookFor says what news of a source is a reason to look at, beside what
+// every pass looks at.
+func lookFor(source string) guard.Look {
+	switch source {
+	case "exec", "unit", "rules":
+		return guard.LookKubeProxy
+	case "file":
+		return guard.LookNextBoot
+	}
+	return 0
+}
+
+// afterStart is when everything is looked at again after kube-proxy has
+// started: it touches sysctls, and writes its rules, later than it is
+// executed.
+var afterStart = []time.Duration{time.Second, 5 * time.Second, 15 * time.Second}
+
+// settles reports whether one of the looks after a start is due.
+func (d *Daemon) settles(now time.Time) (due bool) {
+	for len(d.settling) > 0 && !now.Before(d.settling[0]) {
+		due, d.settling = true, d.settling[1:]
+	}
+	return due
 }
 
 // consider turns hints into what is to be done.
 func (d *Daemon) consider(hints []source.Hint) {
 	for _, h := range hints {
 		d.o.Log.Debug("hint", "source", h.Source, "reason", h.Reason, "path", h.Path)
-		d.want(reconcile.Trigger{Source: h.Source, Time: h.Time})
+		d.want(reconcile.Trigger{Source: h.Source, Time: h.Time, Look: lookFor(h.Source)})
+		if (h.Source == "exec" || h.Source == "unit") && !strings.HasPrefix(h.Reason, source.Subscribed) {
+			d.settling = d.settling[:0]
+			for _, wait := range afterStart {
+				d.settling = append(d.settling, h.Time.Add(wait))
+			}
+		}
 		if h.Source == "file" && h.Reason != source.Subscribed && d.o.Configures(h.Path) {
 			d.reload = time.Now().Add(settleConfig)
 		}

@@ -46,7 +46,7 @@ func (d *Daemon) reconfigure(now time.Time) {
 		d.startSources(sources)
 	}
 	if err == nil {
-		d.want(reconcile.Trigger{Source: "reload", Time: now})
+		d.want(reconcile.Trigger{Source: "reload", Time: now, Look: guard.LookAll})
 		d.lastHint = time.Time{}
 	}
 	d.status.badConfig(err)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -35,6 +36,31 @@ type Status struct {
 	ConfigError string            `json:"config_error,omitempty"`
 	Sources     []source.Health   `json:"sources"`
 	Bridges     []guard.Bridge    `json:"bridges"`
+	KubeProxy   KubeProxy         `json:"kube_proxy"`
+	Findings    []guard.Finding   `json:"findings"` // what others do that a person should know
+	Meaning     string            `json:"meaning"`  // what all this means for Services
+}
+
+// KubeProxy is what is known of kube-proxy.
+type KubeProxy struct {
+	State     guard.ProxyState `json:"state"`
+	Processes []guard.Process  `json:"processes"`
+	Rules     []guard.Rules    `json:"rules"`
+	Error     string           `json:"error,omitempty"` // what could not be looked at
+}
+
+// NewKubeProxy tells k, which may be nil, as the commands show it.
+func NewKubeProxy(state guard.ProxyState, k *guard.KubeProxy) KubeProxy {
+	out := KubeProxy{State: state, Processes: []guard.Process{}, Rules: []guard.Rules{}}
+	if k == nil {
+		return out
+	}
+	out.Processes = append(out.Processes, k.Processes...)
+	out.Rules = append(out.Rules, k.Rules...)
+	if err := errors.Join(k.ProcessesErr, k.RulesErr); err != nil {
+		out.Error = err.Error()
+	}
+	return out
 }
 
 // board is what the loop keeps for the next Status.
@@ -66,6 +92,9 @@ func (d *Daemon) housekeep(now time.Time) (next time.Time) {
 	}
 	if !d.reload.IsZero() {
 		next = earliest(next, d.reload)
+	}
+	if len(d.settling) > 0 {
+		next = earliest(next, d.settling[0])
 	}
 	if t := d.checkSources(now); !t.IsZero() {
 		next = earliest(next, t)
@@ -110,6 +139,8 @@ func (d *Daemon) snapshot(now time.Time) Status {
 		Verdict: d.status.report.Verdict(), Pass: d.status.report.Pass, LastPass: d.status.report.Time,
 		Totals: d.rec.Totals(), Complaints: d.rec.Complaints(), Fights: d.rec.Fights(),
 		Sources: d.inbox.Health(), Bridges: d.status.report.Bridges,
+		KubeProxy: NewKubeProxy(d.rec.ProxyState(), d.status.report.KubeProxy),
+		Findings:  d.status.report.Findings, Meaning: d.status.report.Meaning,
 	}
 	if d.status.badConf != nil {
 		s.ConfigError = d.status.badConf.Error()

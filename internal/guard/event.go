@@ -12,6 +12,8 @@ const (
 	EventModule     EventKind = "module"     // br_netfilter was missing, or went away
 	EventDropin     EventKind = "dropin"     // a drop-in of ours was missing or changed
 	EventBridge     EventKind = "bridge"     // a bridge came or went
+	EventKubeProxy  EventKind = "kube_proxy" // kube-proxy, or its rules, came or went
+	EventNextBoot   EventKind = "next_boot"  // a file of others will undo the setting at the next boot, or no longer will
 	EventContention EventKind = "contention" // a key is reversed again and again
 	EventConfig     EventKind = "config"     // the configuration was reloaded, or refused
 	EventSource     EventKind = "source"     // a source of news was lost, or is back
@@ -40,6 +42,9 @@ type Writer struct {
 	Exe    string
 	Unit   string // systemd unit, "" outside of one
 	Cgroup string
+
+	Container string // container id, "" outside of one
+	Pod       string // uid of the pod
 }
 
 // Event is one entry of the audit record.

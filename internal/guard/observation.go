@@ -19,8 +19,54 @@ type Observation struct {
 	Bridges  []Bridge
 	Bridging error // why Bridges could not be listed; nil when they were
 
+	// On says for each [Family] whether the sysctl hands bridged frames over,
+	// guarded or not.
+	On [3]bool
+
 	// IPv6Off is true where the kernel was booted without IPv6.
 	IPv6Off bool
+
+	KubeProxy *KubeProxy // nil: not looked at
+	NextBoot  *NextBoot  // nil: not looked at
+}
+
+// SetValues sets Values, which were looked at last, and On to agree with them.
+func (o *Observation) SetValues(p *Policy, values []Value) {
+	o.Values = values
+	for i, s := range p.Sysctls {
+		for _, f := range []Family{IPv4, IPv6, ARP} {
+			if s.Key == f.Key() {
+				o.On[f] = values[i].State == Present && values[i].Have != "0"
+			}
+		}
+	}
+}
+
+// Look says what of a host is looked at beside the module, the sysctls, the
+// drop-ins and the bridges, which always are.
+type Look uint8
+
+// What takes longer to look at, and changes for reasons of its own.
+const (
+	LookKubeProxy Look = 1 << iota
+	LookNextBoot
+	LookAll Look = LookKubeProxy | LookNextBoot
+)
+
+// NextBoot is what other files than ours do to the guarded state when the
+// host boots.
+type NextBoot struct {
+	Findings []Finding
+}
+
+// Finding is something that is not nfguard's to change and that a person
+// should know.
+type Finding struct {
+	Subject  string `json:"subject"`         // a sysctl key, a module, kube-proxy, a bridge
+	Place    string `json:"place,omitempty"` // file:line, where there is one
+	Sentence string `json:"sentence"`
+	Next     string `json:"next"`
+	Breaks   bool   `json:"breaks"` // it will undo what is guarded
 }
 
 // Module is what is known of br_netfilter. It is Present where its sysctls
@@ -51,18 +97,4 @@ type Dropin struct {
 	State Presence
 	Have  string // its content; only when Present
 	Err   error  // why State is Unknown
-}
-
-// Bridge is one bridge device of the host's network namespace.
-type Bridge struct {
-	Name  string `json:"name"`
-	Index int    `json:"-"`
-	Up    bool   `json:"up"`
-	Ports int    `json:"ports"`
-
-	// The bridge's own flags. A bridged frame is handed to iptables when the
-	// sysctl or the bridge's flag says so.
-	CallIPTables  bool `json:"nf_call_iptables"`
-	CallIP6Tables bool `json:"nf_call_ip6tables"`
-	CallARPTables bool `json:"nf_call_arptables"`
 }

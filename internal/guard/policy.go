@@ -33,6 +33,10 @@ type Policy struct {
 	// the drop-ins are judged and kept.
 	FilesOnly bool
 
+	// Programs and Units tell kube-proxy, or what contains it: names of
+	// programs without directories, and systemd units.
+	Programs, Units []string
+
 	// ModulesLoad and SysctlD are the paths of the drop-ins that carry the
 	// state over a reboot. Empty: the drop-in is not kept.
 	ModulesLoad string

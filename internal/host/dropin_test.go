@@ -18,7 +18,7 @@ import (
 
 func TestDropin(t *testing.T) {
 	m := newMachine(t, host.Options{})
-	o := m.Survey(t.Context(), &m.p)
+	o := m.Survey(t.Context(), &m.p, guard.LookAll)
 	want := []guard.Dropin{{Path: m.p.ModulesLoad, State: guard.Absent}, {Path: m.p.SysctlD, State: guard.Absent}}
 	if diff := cmp.Diff(want, o.Dropins); diff != "" {
 		t.Errorf("drop-ins of an empty tree (-want +got):\n%s", diff)
@@ -29,7 +29,7 @@ func TestDropin(t *testing.T) {
 	if err := m.Do(t.Context(), write); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(guard.Dropin{Path: m.p.SysctlD, State: guard.Present, Have: "a = 1\n"}, m.Survey(t.Context(), &m.p).Dropins[1]); diff != "" {
+	if diff := cmp.Diff(guard.Dropin{Path: m.p.SysctlD, State: guard.Present, Have: "a = 1\n"}, m.Survey(t.Context(), &m.p, guard.LookAll).Dropins[1]); diff != "" {
 		t.Errorf("drop-in (-want +got):\n%s", diff)
 	}
 	var names []string
@@ -82,7 +82,7 @@ func TestDropinBadDisks(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "write /etc/sysctl.d/99-zz-nfguard.conf: ") || !strings.HasSuffix(err.Error(), why) {
 			t.Errorf("%s: %v", what, err)
 		}
-		if d := m.Survey(t.Context(), &m.p).Dropins[1]; d.Have != "old = 1\n" {
+		if d := m.Survey(t.Context(), &m.p, guard.LookAll).Dropins[1]; d.Have != "old = 1\n" {
 			t.Errorf("%s: the old file is %+v", what, d)
 		}
 		if left, _ := filepath.Glob(filepath.Join(etc, ".*")); len(left) > 0 {

@@ -33,6 +33,11 @@ type Options struct {
 
 	// Bridges lists the bridge devices; nil means that there are none.
 	Bridges func(context.Context) ([]guard.Bridge, error)
+
+	// KubeProxy looks for kube-proxy and its rules, NextBoot at what other
+	// files will do at the next boot. Nil: they are never looked at.
+	KubeProxy func(context.Context, *guard.Policy) guard.KubeProxy
+	NextBoot  func(context.Context, *guard.Policy) guard.NextBoot
 }
 
 // Linux is a machine. [Linux.Value] belongs to one goroutine together with
@@ -65,9 +70,10 @@ func (l *Linux) Close() {
 	}
 }
 
-// Survey looks at everything but the values of the sysctls. It reads files
-// and asks the kernel for its bridges, so it can take as long as a disk takes.
-func (l *Linux) Survey(ctx context.Context, p *guard.Policy) guard.Observation {
+// Survey looks at everything but the values of the guarded sysctls, and at
+// what look asks for. It reads files and asks the kernel for its bridges, so
+// it can take as long as a disk takes.
+func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation {
 	var o guard.Observation
 	if !p.FilesOnly {
 		// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
@@ -77,6 +83,18 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy) guard.Observation {
 		}
 		o.Module = l.module(p)
 		o.IPv6Off = l.ipv6Off()
+		for _, f := range []guard.Family{guard.IPv4, guard.IPv6, guard.ARP} {
+			text, err := os.ReadFile(filepath.Join(l.o.Proc, "sys", f.Key().Path()))
+			o.On[f] = err == nil && len(text) > 0 && text[0] != '0'
+		}
+		if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
+			k := l.o.KubeProxy(ctx, p)
+			o.KubeProxy = &k
+		}
+	}
+	if look&guard.LookNextBoot != 0 && l.o.NextBoot != nil {
+		n := l.o.NextBoot(ctx, p)
+		o.NextBoot = &n
 	}
 	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
 		if path != "" {

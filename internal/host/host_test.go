@@ -318,7 +318,7 @@ func TestObstacles(t *testing.T) {
 				m.write(path, text)
 			}
 			m.p.Override = tt.override
-			o := m.Survey(t.Context(), &m.p)
+			o := m.Survey(t.Context(), &m.p, guard.LookAll)
 			got := ""
 			if b := o.Module.Obstacle; b != nil {
 				got = b.Reason
@@ -335,7 +335,7 @@ func TestObstacles(t *testing.T) {
 
 func TestModuleUnknownWithoutProcfs(t *testing.T) {
 	l := host.New(host.Options{Proc: t.TempDir()})
-	o := l.Survey(t.Context(), &guard.Policy{Module: "br_netfilter"})
+	o := l.Survey(t.Context(), &guard.Policy{Module: "br_netfilter"}, guard.LookAll)
 	if o.Module.State != guard.Unknown || o.Module.Err == nil {
 		t.Errorf("without procfs the module is %+v, want unknown", o.Module)
 	}
@@ -343,7 +343,7 @@ func TestModuleUnknownWithoutProcfs(t *testing.T) {
 
 func TestIPv6Off(t *testing.T) {
 	m := newMachine(t, host.Options{})
-	off := func() bool { return m.Survey(t.Context(), &m.p).IPv6Off }
+	off := func() bool { return m.Survey(t.Context(), &m.p, guard.LookAll).IPv6Off }
 	if off() {
 		t.Error("off without the module loaded")
 	}

@@ -52,6 +52,10 @@ const (
 	FieldObjectExe    = "OBJECT_EXE"
 	FieldObjectUnit   = "OBJECT_SYSTEMD_UNIT"
 	FieldObjectCgroup = "OBJECT_SYSTEMD_CGROUP"
+
+	// Where it runs in a container, as its control group tells.
+	FieldContainer = "NFGUARD_CONTAINER_ID"
+	FieldPod       = "NFGUARD_POD_UID"
 )
 
 // Identifier is the SYSLOG_IDENTIFIER of everything that nfguard writes.
@@ -73,6 +77,10 @@ func messageID(k guard.EventKind) string {
 		return "f9b38123c31d4b229683c1370be0fdb6"
 	case guard.EventBridge:
 		return "fcac3f1caf1240ec2a7b10d3cc4c2bf2"
+	case guard.EventKubeProxy:
+		return "572e0c700cae41faa0d3f2748c119659"
+	case guard.EventNextBoot:
+		return "d4730e044a2e4f1ea99840a67485b537"
 	case guard.EventContention:
 		return "11fa906760844c18d7ff5166a72ae710"
 	case guard.EventConfig:
@@ -100,8 +108,13 @@ func priority(e guard.Event) sd.Priority {
 		return sd.PriErr
 	}
 	switch e.Kind {
-	case guard.EventDrift, guard.EventModule, guard.EventDropin, guard.EventContention, eventLost:
+	case guard.EventDrift, guard.EventModule, guard.EventDropin, guard.EventNextBoot, guard.EventContention, eventLost:
 		return sd.PriWarning
+	case guard.EventKubeProxy:
+		if e.Outcome == guard.OutcomeCorrected { // the node was not ready for it
+			return sd.PriWarning
+		}
+		return sd.PriNotice
 	case guard.EventConfig, guard.EventSource, guard.EventStart, guard.EventStop:
 		return sd.PriNotice
 	case guard.EventBridge:
@@ -113,7 +126,7 @@ func priority(e guard.Event) sd.Priority {
 // Fields returns the journal entry for e: MESSAGE first, then always in the
 // same order, without the fields that e says nothing about.
 func Fields(e guard.Event) []Field {
-	fs := make(fields, 0, 25) // all that there are
+	fs := make(fields, 0, 27) // all that there are
 	fs.add(FieldMessage, e.Message)
 	fs.add(FieldMessageID, messageID(e.Kind))
 	fs.common(priority(e), e.Time)
@@ -144,6 +157,8 @@ func Fields(e guard.Event) []Field {
 		fs.add(FieldObjectExe, e.Writer.Exe)
 		fs.add(FieldObjectUnit, e.Writer.Unit)
 		fs.add(FieldObjectCgroup, e.Writer.Cgroup)
+		fs.add(FieldContainer, e.Writer.Container)
+		fs.add(FieldPod, e.Writer.Pod)
 	}
 	return fs
 }

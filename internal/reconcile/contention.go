@@ -74,7 +74,7 @@ func (r *Reconciler) Tick(now time.Time) (again time.Time) {
 	for _, f := range r.things {
 		again = earlier(again, r.tick(f, now))
 	}
-	return again
+	return earlier(again, r.tickProxy(now))
 }
 
 func (r *Reconciler) tick(f *fight, now time.Time) time.Time {

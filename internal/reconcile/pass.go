@@ -31,12 +31,12 @@ func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 	var before []guard.Bridge
 	for round := 0; ; round++ {
 		var o guard.Observation
-		if err := r.beside(ctx, func(ctx context.Context) { o = r.o.Host.Survey(ctx, &r.policy) }); err != nil {
+		if err := r.beside(ctx, func(ctx context.Context) { o = r.o.Host.Survey(ctx, &r.policy, t.Look) }); err != nil {
 			return Report{Pass: r.passes, Time: time.Now(), Aborted: err}
 		}
 		r.known, r.ipv6Off = true, o.IPv6Off
 		r.Live(ctx, t)
-		o.Values = slices.Clone(r.values)
+		o.SetValues(&r.policy, slices.Clone(r.values))
 		rep := report(&r.policy, &o)
 		if round == 0 {
 			first, before = rep.Items, r.bridges
@@ -46,8 +46,21 @@ func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 		}
 		r.settle(t, first, rep.Items, tried, before, &o)
 		rep.Pass, rep.Changes = r.passes, r.changes
+		r.beyond(t, &rep, &o)
 		return rep
 	}
+}
+
+// beyond records what there is beside the guarded things: kube-proxy, and
+// what others' files will do. What was not looked at is as it was.
+func (r *Reconciler) beyond(t Trigger, rep *Report, o *guard.Observation) {
+	r.followProxy(t, rep, o.KubeProxy)
+	o.KubeProxy = r.proxy.seen
+	r.odd = r.follow(t, guard.EventKubeProxy, r.odd, o.KubeProxy.Findings())
+	if o.NextBoot != nil {
+		r.ahead = r.follow(t, guard.EventNextBoot, r.ahead, o.NextBoot.Findings)
+	}
+	rep.explain(&r.policy, o, r.ProxyState(), &guard.NextBoot{Findings: r.ahead})
 }
 
 // beside runs work through Options.Beside. A work that was given up on must

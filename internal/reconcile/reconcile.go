@@ -25,9 +25,9 @@ type Host interface {
 	// It returns how many there were.
 	Refresh() int
 
-	// Survey looks at everything else. It may take long, and runs beside
-	// Value and SetSysctl.
-	Survey(ctx context.Context, p *guard.Policy) guard.Observation
+	// Survey looks at everything else, and at what look asks for. It may take
+	// long, and runs beside Value and SetSysctl.
+	Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation
 
 	// Do carries out one action. SetSysctl never blocks; the others may.
 	Do(ctx context.Context, a guard.Action) error
@@ -40,8 +40,9 @@ type Recorder interface {
 
 // Trigger says why a pass is made.
 type Trigger struct {
-	Source string    // "start", "resync", "audit", a source's name
-	Time   time.Time // when it woke us
+	Source string     // "start", "resync", "audit", a source's name
+	Time   time.Time  // when it woke us
+	Look   guard.Look // what else is to be looked at
 }
 
 // Evidence is a write to a sysctl of which the kernel told.
@@ -85,6 +86,9 @@ type Reconciler struct {
 	things   map[string]*fight // of module and drop-ins, by subject
 	bridges  []guard.Bridge
 	surveyed bool
+	proxy    proxy
+	odd      []guard.Finding // of kube-proxy, as recorded
+	ahead    []guard.Finding // of the next boot, as recorded
 	changes  []Change
 	totals   Totals
 }
@@ -149,7 +153,13 @@ type Report struct {
 	Bridges  []guard.Bridge
 	Bridging error // why the bridges are not known
 	IPv6Off  bool
-	Aborted  error // why the pass was not finished; the rest is empty then
+	On       [3]bool // which sysctls hand bridged frames over, by guard.Family
+	Aborted  error   // why the pass was not finished; the rest is empty then
+
+	KubeProxy  *guard.KubeProxy // nil: never looked at
+	ProxyState guard.ProxyState
+	Findings   []guard.Finding // of kube-proxy, then of the next boot
+	Meaning    string          // what all this means for Services, one sentence
 }
 
 // Verdict sums up: Wrong if anything is known not to be as wanted, Uncertain
@@ -171,16 +181,19 @@ func (r *Report) Verdict() guard.Verdict {
 	return verdict
 }
 
-// Audit looks once and judges, and changes nothing.
+// Audit looks once at everything and judges, and changes nothing.
 func Audit(ctx context.Context, h Host, p *guard.Policy) Report {
-	o := h.Survey(ctx, p)
-	o.Values = make([]guard.Value, len(p.Sysctls))
+	o := h.Survey(ctx, p, guard.LookAll)
+	values := make([]guard.Value, len(p.Sysctls))
 	if !p.FilesOnly {
 		for i, s := range p.Sysctls {
-			o.Values[i], _ = h.Value(s.Key)
+			values[i], _ = h.Value(s.Key)
 		}
 	}
-	return report(p, &o)
+	o.SetValues(p, values)
+	rep := report(p, &o)
+	rep.explain(p, &o, o.KubeProxy.State(), o.NextBoot)
+	return rep
 }
 
 func report(p *guard.Policy, o *guard.Observation) Report {
@@ -190,5 +203,16 @@ func report(p *guard.Policy, o *guard.Observation) Report {
 		Bridges:  o.Bridges,
 		Bridging: o.Bridging,
 		IPv6Off:  o.IPv6Off,
+		On:       o.On,
 	}
+}
+
+// explain adds what is beside the guarded things.
+func (r *Report) explain(p *guard.Policy, o *guard.Observation, state guard.ProxyState, next *guard.NextBoot) {
+	r.KubeProxy, r.ProxyState = o.KubeProxy, state
+	r.Findings = o.KubeProxy.Findings()
+	if next != nil {
+		r.Findings = append(r.Findings, next.Findings...)
+	}
+	r.Meaning = guard.Meaning(p, o)
 }

@@ -25,6 +25,9 @@ type Host struct {
 	bridges []guard.Bridge
 	writes  []guard.Action
 
+	kubeProxy guard.KubeProxy
+	findings  []guard.Finding
+
 	// What is wrong with the machine. Set before use.
 	Obstacle  *guard.Obstacle            // keeps the module out, and is known beforehand
 	LoadErr   error                      // what loading returns
@@ -131,6 +134,20 @@ func (h *Host) SetBridges(b ...guard.Bridge) {
 	h.bridges = b
 }
 
+// SetKubeProxy says what there is of kube-proxy.
+func (h *Host) SetKubeProxy(k guard.KubeProxy) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.kubeProxy = k
+}
+
+// SetFindings says what other files will do at the next boot.
+func (h *Host) SetFindings(f ...guard.Finding) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.findings = f
+}
+
 // Writes returns the actions that were carried out since the last call.
 func (h *Host) Writes() []guard.Action {
 	h.mu.Lock()
@@ -169,7 +186,7 @@ func (h *Host) Value(k guard.Key) (v guard.Value, lost bool) {
 func (h *Host) Refresh() int { return 0 }
 
 // Survey implements reconcile.Host.
-func (h *Host) Survey(_ context.Context, p *guard.Policy) guard.Observation {
+func (h *Host) Survey(_ context.Context, p *guard.Policy, look guard.Look) guard.Observation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	o := guard.Observation{IPv6Off: h.IPv6Off, Bridges: slices.Clone(h.bridges), Bridging: h.Bridging}
@@ -180,6 +197,16 @@ func (h *Host) Survey(_ context.Context, p *guard.Policy) guard.Observation {
 		o.Module.State = guard.Present
 	default:
 		o.Module = guard.Module{State: guard.Absent, Obstacle: h.Obstacle}
+	}
+	for _, f := range []guard.Family{guard.IPv4, guard.IPv6, guard.ARP} {
+		o.On[f] = h.values[f.Key()] == "1"
+	}
+	if look&guard.LookKubeProxy != 0 {
+		k := h.kubeProxy
+		o.KubeProxy = &k
+	}
+	if look&guard.LookNextBoot != 0 {
+		o.NextBoot = &guard.NextBoot{Findings: slices.Clone(h.findings)}
 	}
 	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
 		if path == "" {

@@ -1,0 +1,91 @@
+package guard
+
+// Bridge is one bridge device of the host's network namespace.
+type Bridge struct {
+	Name  string `json:"name"`
+	Index int    `json:"-"`
+	Up    bool   `json:"up"`
+	Ports Ports  `json:"ports"`
+
+	// The bridge's own flags. A bridged frame is handed to iptables when the
+	// sysctl or the bridge's flag says so.
+	CallIPTables  bool `json:"nf_call_iptables"`
+	CallIP6Tables bool `json:"nf_call_ip6tables"`
+	CallARPTables bool `json:"nf_call_arptables"`
+}
+
+// Ports counts the ports of a bridge by what is behind them.
+type Ports struct {
+	Pods    int `json:"pods"`    // a veth whose other end is in another network namespace
+	VMs     int `json:"vms"`     // a tap
+	Uplinks int `json:"uplinks"` // hardware, a bond, a VLAN
+	Others  int `json:"others"`
+}
+
+// Count adds a port. kind is the kernel's word for its driver, "" for
+// hardware; away says that its other end is in another network namespace.
+func (p *Ports) Count(kind string, away bool) {
+	switch kind {
+	case "veth":
+		if away {
+			p.Pods++
+		} else {
+			p.Others++
+		}
+	case "tun":
+		p.VMs++
+	case "", "bond", "team", "vlan":
+		p.Uplinks++
+	default:
+		p.Others++
+	}
+}
+
+// Family is a protocol family that br_netfilter hands over.
+type Family uint8
+
+// The families.
+const (
+	IPv4 Family = iota
+	IPv6
+	ARP
+)
+
+// Effective reports whether frames of family f that cross b are handed to
+// netfilter, given which of the sysctls are on (br_netfilter_hooks.c: the
+// sysctl or the bridge's flag). It supposes that br_netfilter is loaded.
+func (b *Bridge) Effective(f Family, sysctl bool) bool {
+	switch f {
+	case IPv4:
+		return sysctl || b.CallIPTables
+	case IPv6:
+		return sysctl || b.CallIP6Tables
+	case ARP:
+		return sysctl || b.CallARPTables
+	}
+	return false
+}
+
+func (f Family) String() string {
+	switch f {
+	case IPv4:
+		return "IPv4"
+	case IPv6:
+		return "IPv6"
+	case ARP:
+		return "ARP"
+	}
+	return "?"
+}
+
+// Key is the sysctl that decides for every bridge.
+func (f Family) Key() Key {
+	switch f {
+	case IPv6:
+		return IP6Tables
+	case ARP:
+		return ARPTables
+	case IPv4:
+	}
+	return IPTables
+}

@@ -1,0 +1,318 @@
+package reconcile
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// proxy is what is remembered of kube-proxy from one look to the next.
+type proxy struct {
+	seen    *guard.KubeProxy // at the last look; nil: there was none yet
+	state   guard.ProxyState
+	ran     bool // a process of it was seen once
+	ruled   bool // rules were seen once
+	unready time.Time
+	began   time.Time // of the last start
+	pace    pace
+}
+
+// ProxyState is how far kube-proxy has come, as of the last look.
+func (r *Reconciler) ProxyState() guard.ProxyState {
+	if r.proxy.seen == nil {
+		return guard.ProxyUnknown
+	}
+	return r.proxy.state
+}
+
+// followProxy compares what there is of kube-proxy with the last look, and
+// records what came and went and whether the node was ready for it. rep is
+// the pass as it ends.
+func (r *Reconciler) followProxy(t Trigger, rep *Report, now *guard.KubeProxy) {
+	p := &r.proxy
+	was := p.seen
+	if now != nil {
+		k := *now // what could not be looked at now is as it was
+		if was != nil && k.ProcessesErr != nil {
+			k.Processes = was.Processes
+		}
+		if was != nil && k.RulesErr != nil {
+			k.Rules = was.Rules
+		}
+		p.seen = &k
+	}
+	if p.seen == nil {
+		return
+	}
+	old := p.state
+	p.judge()
+	e := guard.Event{
+		Kind: guard.EventKubeProxy, Outcome: guard.OutcomeObserved, Time: time.Now(), Subject: "kube-proxy",
+		Have: string(old), Now: string(p.state), Duration: -1, Source: t.Source, Pass: r.passes,
+	}
+	var before guard.KubeProxy
+	if was != nil {
+		before = *was
+	}
+	started, ended := difference(before.Processes, p.seen.Processes)
+	rules := !reflect.DeepEqual(before.Rules, p.seen.Rules)
+	if n := len(started); n > 0 {
+		e.Writer = writer(started[n-1])
+	} else if n := len(p.seen.Processes); n > 0 {
+		e.Writer = writer(p.seen.Processes[n-1])
+	}
+	switch {
+	case len(started) > 0:
+		verb := "started"
+		if was == nil {
+			verb = "was there before nfguard started"
+		} else {
+			p.began = t.Time
+		}
+		e.Message = fmt.Sprintf("%s %s (%s)", names(started), verb, strings.Join(circumstances(started, p.seen), ", "))
+		if len(ended) > 0 {
+			e.Message += ", in place of " + names(ended)
+		}
+		r.readiness(&e, t, rep)
+	case len(ended) > 0:
+		e.Message = names(ended) + " ended; " + left(p.seen)
+	case rules && len(p.seen.Rules) == 0:
+		e.Message = "kube-proxy's rules are gone: " + before.DescribeRules()
+	case rules:
+		e.Message = "kube-proxy's rules are there: " + p.seen.DescribeRules()
+		if len(before.Rules) > 0 {
+			e.Message = "kube-proxy's rules have changed: " + p.seen.DescribeRules()
+		}
+		if len(p.seen.Processes) > 0 && !p.began.IsZero() && len(before.Rules) == 0 {
+			e.Message += ", " + short(e.Time.Sub(p.began)) + " after its start"
+		}
+		r.readiness(&e, t, rep)
+	default:
+		r.readied(e, rep)
+		return
+	}
+	r.recordProxy(e)
+}
+
+// judge sets the state, with what was seen before in mind.
+func (p *proxy) judge() {
+	k := p.seen
+	p.state = k.State()
+	switch {
+	case p.ran && len(k.Processes) == 0 && (p.state == guard.ProxyProgrammed || p.state == guard.ProxyAbsent):
+		p.state = guard.ProxyGone
+	case p.ruled && p.state == guard.ProxyAbsent:
+		p.state = guard.ProxyGone
+	}
+	p.ran = p.ran || len(k.Processes) > 0
+	p.ruled = p.ruled || len(k.Rules) > 0
+}
+
+// readiness adds to e whether the node was ready for kube-proxy, and if it
+// was not, why, and for how long.
+func (r *Reconciler) readiness(e *guard.Event, t Trigger, rep *Report) {
+	var was, is []string
+	for _, c := range rep.Changes {
+		switch {
+		case c.Error != "":
+		case c.Op == guard.LoadModule.String():
+			was = append(was, c.Subject+" was not loaded")
+		case c.Op == guard.SetSysctl.String():
+			if s := c.Subject + " was " + quoted(c.From); !slices.Contains(was, s) {
+				was = append(was, s)
+			}
+		}
+	}
+	for _, it := range rep.Items {
+		if it.Kind != guard.EventDropin && it.Verdict != guard.Right && it.Verdict != guard.Excused {
+			is = append(is, it.Subject+" is "+orUnknown(it.Have))
+		}
+	}
+	from := t.Time
+	if from.IsZero() {
+		from = e.Time
+	}
+	switch {
+	case len(is) > 0:
+		e.Outcome = guard.OutcomeFailed
+		if r.policy.Mode == guard.Observe {
+			e.Outcome = guard.OutcomeObserved
+		}
+		e.Message += "; the node is not ready: " + strings.Join(is, ", ")
+		if r.proxy.unready.IsZero() {
+			r.proxy.unready = from
+		}
+	case len(was) > 0:
+		e.Outcome, e.Duration = guard.OutcomeCorrected, max(e.Time.Sub(from), 0)
+		e.Message += "; the node was not ready: " + strings.Join(was, ", ")
+		if e.Duration > 0 {
+			e.Message += "; it was made so within " + short(e.Duration)
+		}
+		r.proxy.unready = time.Time{}
+	default:
+		e.Message += "; the node was ready: " + Readiness(rep.Items) + ", " + bridgeNames(rep)
+		r.proxy.unready = time.Time{}
+	}
+}
+
+// readied records that the node has become ready under a running kube-proxy.
+func (r *Reconciler) readied(e guard.Event, rep *Report) {
+	p := &r.proxy
+	if p.unready.IsZero() {
+		return
+	}
+	if len(p.seen.Processes) == 0 && len(p.seen.Rules) == 0 {
+		p.unready = time.Time{}
+		return
+	}
+	for _, it := range rep.Items {
+		if it.Kind != guard.EventDropin && it.Verdict != guard.Right && it.Verdict != guard.Excused {
+			return
+		}
+	}
+	e.Duration = e.Time.Sub(p.unready)
+	e.Message = fmt.Sprintf("the node is ready for kube-proxy now, after %s in which it was not: %s", short(e.Duration), Readiness(rep.Items))
+	p.unready = time.Time{}
+	r.o.Recorder.Record(e)
+}
+
+// recordProxy records e, or counts it where a kube-proxy comes and goes all
+// the time.
+func (r *Reconciler) recordProxy(e guard.Event) {
+	n, ok := r.proxy.pace.take(e.Time)
+	if !ok {
+		return
+	}
+	if n > 0 {
+		e.Suppressed = n
+		e.Message += fmt.Sprintf(" (%d more starts and ends since the last record)", n)
+	}
+	r.o.Recorder.Record(e)
+}
+
+// tickProxy records what became of a kube-proxy that came and went too often
+// to have each time recorded.
+func (r *Reconciler) tickProxy(now time.Time) (again time.Time) {
+	p := &r.proxy
+	due := p.pace.due()
+	if due.IsZero() || now.Before(due) {
+		return due
+	}
+	n, _ := p.pace.take(now)
+	r.o.Recorder.Record(guard.Event{
+		Kind: guard.EventKubeProxy, Outcome: guard.OutcomeObserved, Time: now, Subject: "kube-proxy", Now: string(p.state),
+		Duration: -1, Source: "timer", Pass: r.passes, Suppressed: n,
+		Message: fmt.Sprintf("kube-proxy started or ended %d more times since the last record; now: %s", n, p.seen.Describe()),
+	})
+	return time.Time{}
+}
+
+// pace lets a few records through at once and then one every now and then.
+// It counts those that it keeps back.
+type pace struct {
+	times []time.Time // of the last records
+	kept  int
+}
+
+// A crash loop of kubelet restarts a program every few minutes, systemd five
+// times in ten seconds; ten records in a minute tell either.
+const (
+	paceBurst  = 10
+	paceWindow = time.Minute
+)
+
+// take reports whether a record may be made now, and how many were kept back
+// since the last one; otherwise it keeps back one more.
+func (p *pace) take(now time.Time) (kept int, ok bool) {
+	if len(p.times) == paceBurst {
+		if now.Sub(p.times[0]) < paceWindow {
+			p.kept++
+			return 0, false
+		}
+		p.times = p.times[1:]
+	}
+	p.times = append(p.times, now)
+	kept, p.kept = p.kept, 0
+	return kept, true
+}
+
+// due is when those kept back may be recorded; zero when there are none.
+func (p *pace) due() time.Time {
+	if p.kept == 0 {
+		return time.Time{}
+	}
+	return p.times[0].Add(paceWindow)
+}
+
+// difference tells which processes are only in one of two lists.
+func difference(before, after []guard.Process) (started, ended []guard.Process) {
+	missing := func(p guard.Process, list []guard.Process) bool {
+		return !slices.ContainsFunc(list, func(q guard.Process) bool { return q.PID == p.PID && q.Started == p.Started })
+	}
+	for _, p := range after {
+		if missing(p, before) {
+			started = append(started, p)
+		}
+	}
+	for _, p := range before {
+		if missing(p, after) {
+			ended = append(ended, p)
+		}
+	}
+	return started, ended
+}
+
+func names(processes []guard.Process) string {
+	var out []string
+	for _, p := range processes {
+		out = append(out, p.String())
+	}
+	return strings.Join(out, ", ")
+}
+
+// circumstances are where the processes run, and the rules that are there.
+func circumstances(processes []guard.Process, k *guard.KubeProxy) []string {
+	var out []string
+	for _, p := range processes {
+		if h := p.Home(); h != "" && !slices.Contains(out, h) {
+			out = append(out, h)
+		}
+	}
+	return append(out, k.DescribeRules())
+}
+
+// left says what an ended kube-proxy leaves.
+func left(k *guard.KubeProxy) string {
+	switch {
+	case len(k.Processes) > 0:
+		return names(k.Processes) + " still runs"
+	case len(k.Rules) > 0:
+		return "its rules stay and are not kept up to date any more: " + k.DescribeRules()
+	}
+	return k.DescribeRules()
+}
+
+func writer(p guard.Process) guard.Writer {
+	return guard.Writer{PID: p.PID, Comm: p.Comm, Exe: p.Exe, Unit: p.Unit, Cgroup: p.Cgroup, Container: p.Container, Pod: p.Pod}
+}
+
+func bridgeNames(rep *Report) string {
+	if rep.Bridging != nil {
+		return "bridges unknown"
+	}
+	var out []string
+	for _, b := range rep.Bridges {
+		out = append(out, b.Name)
+	}
+	switch len(out) {
+	case 0:
+		return "no bridge yet"
+	case 1:
+		return "1 bridge (" + out[0] + ")"
+	}
+	return fmt.Sprintf("%d bridges (%s)", len(out), strings.Join(out, ", "))
+}
