@@ -134,7 +134,7 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 			files = append(files, literal(path))
 		}
 	}
-	news, err := file.New(files...)
+	news, err := file.New("file", files...)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,9 @@
 // goes, however it is written: in place, by renaming another over it, with a
 // directory that is made or replaced later. It does not read them. It is not
 // for procfs, where nothing is ever created, and a symbolic link is followed
-// only to a directory: what a file's link leads to is not watched.
+// only to a directory: what a file's link leads to is not watched. A directory
+// whose coming and going is news can be named as well: the control group of
+// a systemd unit, which is there while the unit has processes.
 package file
 
 import (
@@ -20,21 +22,20 @@ import (
 	"github.com/nfguard/nfguard/internal/source"
 )
 
-const name = "file"
-
-// Source is the source "file".
+// Source is a source of news of files.
 type Source struct {
+	name     string
 	patterns []string
 	dirs     []string // every directory on the way to a pattern, parents first
 }
 
 var _ source.Source = (*Source)(nil)
 
-// New returns the source of news of files. A pattern is an absolute path whose
-// last element may be a pattern of [filepath.Match]: "/etc/nfguard/nfguard.toml",
+// New returns the source called name. A pattern is an absolute path whose last
+// element may be a pattern of [filepath.Match]: "/etc/nfguard/nfguard.toml",
 // "/etc/nfguard/conf.d/*.toml". No file or directory needs to exist.
-func New(patterns ...string) (*Source, error) {
-	s := &Source{}
+func New(name string, patterns ...string) (*Source, error) {
+	s := &Source{name: name}
 	for _, p := range patterns {
 		if !filepath.IsAbs(p) {
 			return nil, fmt.Errorf("watch %s: not an absolute path", p)
@@ -52,8 +53,8 @@ func New(patterns ...string) (*Source, error) {
 	return s, nil
 }
 
-// Name is "file".
-func (*Source) Name() string { return name }
+// Name is what New was told.
+func (s *Source) Name() string { return s.name }
 
 // Run hints "PATH appeared", "… changed" and "… went", with the path in
 // Hint.Path: a file's that matches a pattern, or that of a directory on the
@@ -90,7 +91,7 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 	}()
 
 	say := func(path, reason string) {
-		hint(source.Hint{Source: name, Reason: reason, Time: time.Now(), Path: path})
+		hint(source.Hint{Source: s.name, Reason: reason, Time: time.Now(), Path: path})
 	}
 	if err := s.arm(w, "/"); err != nil {
 		return err

@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/source"
+	"github.com/nfguard/nfguard/test/lab"
 )
 
 // patience is how long a test waits for what must come.
@@ -23,7 +25,7 @@ const patience = 20 * time.Second
 // hints after "subscribed". The caller receives them, or the source waits.
 func start(t *testing.T, patterns ...string) <-chan source.Hint {
 	t.Helper()
-	s, err := New(patterns...)
+	s, err := New("file", patterns...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +237,7 @@ func TestNewRefuses(t *testing.T) {
 		"nfguard.toml":      "watch nfguard.toml: not an absolute path",
 		"/etc/nfguard/[a-z": "watch /etc/nfguard/[a-z: syntax error in pattern",
 	} {
-		if _, err := New(pattern); err == nil || err.Error() != want {
+		if _, err := New("file", pattern); err == nil || err.Error() != want {
 			t.Errorf("%s: error %v, want %s", pattern, err, want)
 		}
 	}
@@ -244,7 +246,7 @@ func TestNewRefuses(t *testing.T) {
 // TestNoDescriptors provokes EMFILE by the process's own limit: the other one
 // that gives it, of inotify instances, is shared with the host.
 func TestNoDescriptors(t *testing.T) {
-	s, err := New("/etc/nfguard/nfguard.toml")
+	s, err := New("file", "/etc/nfguard/nfguard.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +268,7 @@ func TestNoDescriptors(t *testing.T) {
 }
 
 func TestRunLeavesNothing(t *testing.T) {
-	s, err := New(filepath.Join(t.TempDir(), "nfguard.toml"))
+	s, err := New("file", filepath.Join(t.TempDir(), "nfguard.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,4 +300,35 @@ func descriptors(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(fds)
+}
+
+// TestControlGroup: systemd makes and removes a unit's group with ordinary
+// system calls, so they are news as in any file system.
+func TestControlGroup(t *testing.T) {
+	lab.Need(t, lab.Root)
+	root := "/sys/fs/cgroup"
+	if _, err := os.Stat(root + "/cgroup.controllers"); err != nil {
+		root += "/unified"
+	}
+	slice := filepath.Join(root, fmt.Sprintf("nfguard-test-%d.slice", os.Getpid()))
+	unit := filepath.Join(slice, "kube-proxy.service")
+	if err := os.Mkdir(slice, 0o755); err != nil {
+		t.Skipf("control groups of version 2 can't be made here: %v", err)
+	}
+	defer os.Remove(slice)
+	hints := start(t, unit)
+	for range 2 {
+		if err := os.Mkdir(unit, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if h := next(t, hints); h.Reason != unit+" appeared" {
+			t.Errorf("hint %q", h.Reason)
+		}
+		if err := os.Remove(unit); err != nil {
+			t.Fatal(err)
+		}
+		if h := next(t, hints); h.Reason != unit+" went" {
+			t.Errorf("hint %q", h.Reason)
+		}
+	}
 }
