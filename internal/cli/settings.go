@@ -101,7 +101,7 @@ func notes(c config.Config) []string {
 
 // machine is the host that the commands work on.
 func (a *app) machine() *host.Linux {
-	return host.New(host.Options{Root: a.root, Bridges: bridges})
+	return host.New(host.Options{Root: a.root, Bridges: bridges, LoadByManager: !host.MayLoad()})
 }
 
 func bridges(ctx context.Context) ([]guard.Bridge, error) {

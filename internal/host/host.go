@@ -31,6 +31,10 @@ type Options struct {
 	// LoadTimeout bounds one run of modprobe; 0 means 10 s.
 	LoadTimeout time.Duration
 
+	// LoadByManager has systemd run modprobe, because this process may not
+	// load modules itself.
+	LoadByManager bool
+
 	// Bridges lists the bridge devices; nil means that there are none.
 	Bridges func(context.Context) ([]guard.Bridge, error)
 
