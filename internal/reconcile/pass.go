@@ -15,6 +15,7 @@ const maxActs = 3
 
 // attempt is what became of an action in a pass.
 type attempt struct {
+	was  guard.Item // as it was when the action was carried out
 	err  error
 	took time.Duration
 }
@@ -93,7 +94,7 @@ func (r *Reconciler) act(ctx context.Context, items []guard.Item, tried map[stri
 		if err == nil {
 			err = done
 		}
-		tried[it.Subject] = attempt{err, time.Since(start)}
+		tried[it.Subject] = attempt{it, err, time.Since(start)}
 	}
 	return acted
 }
@@ -110,10 +111,10 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 	}
 	for i, it := range items {
 		was, op := first[i], ""
-		if was.Action != nil {
-			op = was.Action.Op.String()
-		}
 		a, acted := tried[it.Subject]
+		if acted {
+			was, op = a.was, a.was.Action.Op.String()
+		}
 		e := guard.Event{
 			Kind: it.Kind, Time: time.Now(), Subject: it.Subject, Want: it.Want, Have: was.Have, Now: it.Have,
 			Duration: -1, Source: t.Source, Pass: r.passes, Next: it.Next,

@@ -480,3 +480,30 @@ func TestVanishesBetweenLookAndWrite(t *testing.T) {
 		t.Errorf("records: %q", got)
 	}
 }
+
+// TestRemovedDuringThePass: what goes while the pass mends something else is
+// mended too, and recorded as it was then.
+func TestRemovedDuringThePass(t *testing.T) {
+	h, rec := hosttest.New(true), new(recorder)
+	works := -10 // the first pass is not disturbed
+	r := reconcile.New(policy(), limits, reconcile.Options{Host: h, Recorder: rec, Beside: func(ctx context.Context, work func(context.Context)) error {
+		work(ctx)
+		if works++; works == 2 { // the survey, and the one file that was changed
+			h.SetFile(modulesLoad, "")
+		}
+		return nil
+	}})
+	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	rec.events, works = nil, 0
+	h.SetFile(sysctlD, "net.ipv4.ip_forward = 0\n")
+	if rep := r.Pass(t.Context(), reconcile.Trigger{Source: "file"}); rep.Verdict() != guard.Right {
+		t.Errorf("the host is %s after the pass", rep.Verdict())
+	}
+	want := []string{
+		"dropin corrected: /etc/modules-load.d/nfguard.conf was absent, written again",
+		"dropin corrected: /etc/sysctl.d/99-zz-nfguard.conf was changed, written again",
+	}
+	if diff := cmp.Diff(want, rec.lines()); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+}
