@@ -9,6 +9,7 @@ type EventKind string
 // The kinds of events. Once released a kind is never renamed.
 const (
 	EventDrift      EventKind = "drift"      // a guarded sysctl had another value
+	EventDenied     EventKind = "denied"     // a foreign value was kept from being stored
 	EventModule     EventKind = "module"     // br_netfilter was missing, or went away
 	EventDropin     EventKind = "dropin"     // a drop-in of ours was missing or changed
 	EventBridge     EventKind = "bridge"     // a bridge came or went
@@ -32,6 +33,8 @@ const (
 	OutcomeFailed    Outcome = "failed"    // we tried, or were kept from trying
 	OutcomeReverted  Outcome = "reverted"  // put right by us and wrong again on the next look
 	OutcomeHeld      Outcome = "held"      // one of many in a fight, which goes on
+	OutcomeDenied    Outcome = "denied"    // the writer was refused, and its value never stored
+	OutcomeRewritten Outcome = "rewritten" // the writer was told that all went well, and our value was stored
 )
 
 // Writer is the process that changed a sysctl, as far as the kernel could
@@ -56,7 +59,8 @@ type Event struct {
 	Message string    // one sentence for people
 
 	Want string // what the policy asks for
-	Have string // what was found
+	Old  string // what stood before the foreign write, where the kernel told; "" otherwise
+	Have string // what was found, or was to be written
 	Now  string // what is there after the pass
 
 	// Duration is how long the foreign state stood, from the moment that

@@ -36,10 +36,10 @@ const (
 
 	// The fields that systemd-networkd's sysctl monitor writes (systemd 257,
 	// networkd-sysctl.c), with its meaning: the file below /proc/sys, what
-	// the foreign process wrote, and what we hold it to be. Its OLDVALUE, the
-	// value right before the foreign write, is seen by a BPF program only;
-	// the name is kept free for when we have one.
+	// stood before the foreign write (a BPF program alone sees that), what the
+	// foreign process wrote, and what we hold it to be.
 	FieldSysctl   = "SYSCTL"
+	FieldOldValue = "OLDVALUE"
 	FieldNewValue = "NEWVALUE"
 	FieldOurValue = "OURVALUE"
 
@@ -71,6 +71,8 @@ func messageID(k guard.EventKind) string {
 	switch k {
 	case guard.EventDrift:
 		return "4f513955a72e451957e0c1036a86391a"
+	case guard.EventDenied:
+		return "acd3d0349800469d9993980e827d38b1"
 	case guard.EventModule:
 		return "084b86254c874ee4948d839395ecc745"
 	case guard.EventDropin:
@@ -108,7 +110,7 @@ func priority(e guard.Event) sd.Priority {
 		return sd.PriErr
 	}
 	switch e.Kind {
-	case guard.EventDrift, guard.EventModule, guard.EventDropin, guard.EventNextBoot, guard.EventContention, eventLost:
+	case guard.EventDrift, guard.EventDenied, guard.EventModule, guard.EventDropin, guard.EventNextBoot, guard.EventContention, eventLost:
 		return sd.PriWarning
 	case guard.EventKubeProxy:
 		if e.Outcome == guard.OutcomeCorrected { // the node was not ready for it
@@ -126,7 +128,7 @@ func priority(e guard.Event) sd.Priority {
 // Fields returns the journal entry for e: MESSAGE first, then always in the
 // same order, without the fields that e says nothing about.
 func Fields(e guard.Event) []Field {
-	fs := make(fields, 0, 27) // all that there are
+	fs := make(fields, 0, 28) // all that there are
 	fs.add(FieldMessage, e.Message)
 	fs.add(FieldMessageID, messageID(e.Kind))
 	fs.common(priority(e), e.Time)
@@ -146,8 +148,9 @@ func Fields(e guard.Event) []Field {
 		fs.add(FieldError, e.Err.Error())
 	}
 	fs.add(FieldNext, e.Next)
-	if e.Kind == guard.EventDrift || e.Kind == guard.EventContention {
+	if e.Kind == guard.EventDrift || e.Kind == guard.EventDenied || e.Kind == guard.EventContention {
 		fs.add(FieldSysctl, "/proc/sys/"+guard.Key(e.Subject).Path())
+		fs.add(FieldOldValue, e.Old)
 		fs.add(FieldNewValue, e.Have)
 		fs.add(FieldOurValue, e.Want)
 	}

@@ -108,8 +108,8 @@ func TestFields(t *testing.T) {
 		},
 		{
 			name:  "a kind of tomorrow",
-			event: guard.Event{Kind: "denied"},
-			want:  []Field{{"PRIORITY", "5"}, {"SYSLOG_IDENTIFIER", "nfguard"}, {"NFGUARD_EVENT", "denied"}},
+			event: guard.Event{Kind: "tomorrow"},
+			want:  []Field{{"PRIORITY", "5"}, {"SYSLOG_IDENTIFIER", "nfguard"}, {"NFGUARD_EVENT", "tomorrow"}},
 		},
 	}
 	for _, tt := range tests {
@@ -132,6 +132,7 @@ func TestPriority(t *testing.T) {
 		{guard.EventDrift, observed, "4"},
 		{guard.EventDrift, failed, "3"},
 		{guard.EventDrift, guard.OutcomeReverted, "3"},
+		{guard.EventDenied, guard.OutcomeDenied, "4"},
 		{guard.EventModule, failed, "3"},
 		{guard.EventDropin, corrected, "4"},
 		{guard.EventContention, guard.OutcomeHeld, "4"},

@@ -31,16 +31,24 @@ type fight struct {
 	kind     guard.EventKind
 }
 
-// reversal records e, which was put right, or counts it where it is part of
-// a fight.
+// did says what the other side does to the subject.
+func (f *fight) did() string {
+	if f.kind == guard.EventDenied {
+		return "written to"
+	}
+	return "changed"
+}
+
+// reversal records e, which was put right or never stored, or counts it and
+// those that it stands for where it is part of a fight.
 func (r *Reconciler) reversal(f *fight, e guard.Event) {
 	f.last, f.subject, f.kind = e.Time, e.Subject, e.Kind
 	if e.Writer.PID != 0 {
 		f.writer = e.Writer
 	}
 	if f.on {
-		f.count++
-		f.total++
+		f.count += 1 + e.Suppressed
+		f.total += 1 + e.Suppressed
 		return
 	}
 	for len(f.times) > 0 && (len(f.times) >= r.limits.Limit || e.Time.Sub(f.times[0]) > r.limits.Window) {
@@ -52,14 +60,17 @@ func (r *Reconciler) reversal(f *fight, e guard.Event) {
 		return
 	}
 	f.on, f.began, f.recorded = true, e.Time, e.Time
-	f.count, f.total = 0, 1
+	f.count, f.total = 0, 1+e.Suppressed
 	policy := "nfguard goes on correcting it, at a bounded pace, and records it once a minute"
-	if r.limits.Yield {
+	switch {
+	case e.Kind == guard.EventDenied:
+		policy = "none of it is stored; that is recorded once a minute"
+	case r.limits.Yield:
 		policy = "nfguard leaves it alone until nobody has written to it for " + short(r.limits.Window)
 	}
-	e.Kind, e.Outcome, e.Suppressed = guard.EventContention, guard.OutcomeHeld, 1
-	e.Message = fmt.Sprintf("%s was changed %d times within %s%s; %s",
-		e.Subject, r.limits.Limit, short(e.Time.Sub(f.times[0])), by(f.writer), policy)
+	e.Kind, e.Outcome, e.Suppressed = guard.EventContention, guard.OutcomeHeld, 1+e.Suppressed
+	e.Message = fmt.Sprintf("%s was %s %d times within %s%s; %s",
+		e.Subject, f.did(), r.limits.Limit, short(e.Time.Sub(f.times[0])), by(f.writer), policy)
 	e.Next = "stop the other side, or set the key to \"ignore\" under [sysctl]"
 	r.o.Recorder.Record(e)
 	f.times = f.times[:0]
@@ -88,8 +99,8 @@ func (r *Reconciler) tick(f *fight, now time.Time) time.Time {
 	if now.Sub(f.last) >= r.limits.Window {
 		f.on = false
 		e.Outcome, e.Duration = guard.OutcomeObserved, f.last.Sub(f.began)
-		e.Message = fmt.Sprintf("nobody has changed %s for %s; it was changed %d more times in the %s before%s",
-			f.subject, short(r.limits.Window), f.total-1, short(e.Duration), by(f.writer))
+		e.Message = fmt.Sprintf("nobody has %s %s for %s; it was %s %d more times in the %s before%s",
+			f.did(), f.subject, short(r.limits.Window), f.did(), f.total-1, short(e.Duration), by(f.writer))
 		r.o.Recorder.Record(e)
 		f.count, f.total, f.writer = 0, 0, guard.Writer{}
 		return time.Time{}
@@ -98,7 +109,7 @@ func (r *Reconciler) tick(f *fight, now time.Time) time.Time {
 	if due := f.recorded.Add(recordEvery); now.Before(due) {
 		return earlier(end, due)
 	}
-	e.Message = fmt.Sprintf("%s was changed %d more times since the last record%s", f.subject, f.count, by(f.writer))
+	e.Message = fmt.Sprintf("%s was %s %d more times since the last record%s", f.subject, f.did(), f.count, by(f.writer))
 	r.o.Recorder.Record(e)
 	f.count, f.recorded = 0, now
 	return earlier(end, now.Add(recordEvery))

@@ -107,7 +107,29 @@ func (r *Reconciler) Live(ctx context.Context, t Trigger) Look {
 		r.heed(news)
 	}
 	r.recordCorrections(t)
+	r.keepEvidence(time.Now(), &look)
 	return look
+}
+
+// The store of a value follows the news of it within microseconds, unless its
+// writer is preempted just there; after soon it is looked for again, and again
+// at twice its age, until forget.
+const (
+	soon   = 100 * time.Microsecond
+	forget = 100 * time.Millisecond
+)
+
+// keepEvidence keeps what the kernel told of before it happened, until the
+// look that finds it, and says when to look. Other news is of the past.
+func (r *Reconciler) keepEvidence(now time.Time, look *Look) {
+	kept := r.seen[:0]
+	for _, e := range r.seen {
+		if age := now.Sub(e.At); e.Exact && age < forget {
+			kept = append(kept, e)
+			look.Next = earlier(look.Next, now.Add(max(age, soon)))
+		}
+	}
+	r.seen = kept
 }
 
 // correct makes one look and the writes that it asks for, each right after
@@ -234,12 +256,39 @@ func (r *Reconciler) heed(news []Evidence) {
 }
 
 // recordCorrections turns the corrections into events, now that they are
-// done, and forgets the evidence.
+// done, and what the kernel did not store, and forgets the evidence for them.
 func (r *Reconciler) recordCorrections(t Trigger) {
 	for i := range r.pending {
 		r.recordCorrection(&r.pending[i], t)
 	}
-	r.pending, r.seen = r.pending[:0], r.seen[:0]
+	r.pending = r.pending[:0]
+	kept := r.seen[:0]
+	for _, e := range r.seen {
+		if e.Outcome != "" {
+			r.recordDenied(e)
+		} else {
+			kept = append(kept, e)
+		}
+	}
+	r.seen = kept
+}
+
+// recordDenied records a write that the kernel kept from being stored.
+func (r *Reconciler) recordDenied(d Evidence) {
+	for i := range r.keys {
+		k := &r.keys[i]
+		if k.Key != d.Key {
+			continue
+		}
+		e := guard.Event{
+			Kind: guard.EventDenied, Outcome: d.Outcome, Time: d.At, Subject: string(k.Key),
+			Want: k.Value, Old: d.Old, Have: d.New, Now: k.Value,
+			Duration: -1, Source: "sysctl", Writer: d.Writer, Pass: r.passes, Suppressed: d.Missed,
+		}
+		r.totals.Denied += uint64(1 + d.Missed)
+		e.Message = deniedMessage(&e)
+		r.reversal(&k.fight, e)
+	}
 }
 
 func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
@@ -250,14 +299,23 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 		Duration: -1, Source: t.Source, Pass: r.passes, Err: c.err,
 	}
 	told := false
+	kept := r.seen[:0]
 	for _, s := range r.seen {
-		if s.Key == k.Key || s.Key == "" {
-			told, e.Writer = true, s.Writer
+		mine := (s.Key == k.Key || s.Key == "") && s.Outcome == "" && !s.At.After(c.at)
+		if mine {
+			told, e.Writer, e.Old = true, s.Writer, s.Old
+			if s.Exact {
+				c.since = s.At
+			}
+		}
+		if !mine || !s.Exact { // one without a time may be of several corrections
+			kept = append(kept, s)
 		}
 	}
+	r.seen = kept
 	switch {
 	case told:
-		e.Source, e.Duration = "sysctl", c.at.Sub(c.since)
+		e.Source, e.Duration = "sysctl", max(c.at.Sub(c.since), 0)
 	case t.Source == "sysctl": // woken by a write of which there was no news: found by looking
 		e.Source = "resync"
 	}
@@ -279,7 +337,7 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 		r.change("set", e, c.err)
 		e.Message = driftMessage(&e, bound)
 		r.complain(e)
-	case guard.OutcomeObserved, guard.OutcomeHeld:
+	case guard.OutcomeObserved, guard.OutcomeHeld, guard.OutcomeDenied, guard.OutcomeRewritten: // only the first occurs
 		e.Now = c.have
 		e.Message = driftMessage(&e, bound)
 		r.o.Recorder.Record(e)

@@ -27,7 +27,7 @@ func driftMessage(e *guard.Event, bound time.Duration) string {
 	case guard.OutcomeFailed:
 		fmt.Fprintf(&b, "%s is %s, wanted %s%s; could not set it: %v", e.Subject, quoted(e.Have), e.Want, by(e.Writer), e.Err)
 		return b.String()
-	case guard.OutcomeCorrected, guard.OutcomeReverted:
+	case guard.OutcomeCorrected, guard.OutcomeReverted, guard.OutcomeDenied, guard.OutcomeRewritten:
 	}
 	fmt.Fprintf(&b, "%s was %s, set back to %s", e.Subject, quoted(e.Have), e.Want)
 	switch {
@@ -42,6 +42,18 @@ func driftMessage(e *guard.Event, bound time.Duration) string {
 		b.WriteString(", and changed again at once")
 	}
 	return b.String()
+}
+
+// deniedMessage is the sentence of a write that the kernel did not store.
+func deniedMessage(e *guard.Event) string {
+	name := "a process"
+	if e.Writer.PID != 0 {
+		name = process(e.Writer)
+	}
+	if e.Outcome == guard.OutcomeRewritten {
+		return fmt.Sprintf("%s stays %s: %s wrote %s, which was rewritten", e.Subject, e.Want, name, quoted(e.Have))
+	}
+	return fmt.Sprintf("%s stays %s: %s wrote %s and was refused", e.Subject, e.Want, name, quoted(e.Have))
 }
 
 // correctedMessage is the sentence for a module or a drop-in that was put
@@ -72,15 +84,23 @@ func by(w guard.Writer) string {
 	if w.PID == 0 {
 		return ""
 	}
+	return " (written by " + process(w) + ")"
+}
+
+// process names a writer: tuned[812], tuned.service.
+func process(w guard.Writer) string {
 	name := w.Comm
 	if name == "" {
 		name = "process"
 	}
-	s := fmt.Sprintf(" (written by %s[%d]", name, w.PID)
-	if w.Unit != "" {
+	s := fmt.Sprintf("%s[%d]", name, w.PID)
+	switch {
+	case w.Container != "":
+		s += ", container " + w.Container[:min(12, len(w.Container))]
+	case w.Unit != "":
 		s += ", " + w.Unit
 	}
-	return s + ")"
+	return s
 }
 
 // next is the next step for an error, or "".

@@ -49,6 +49,16 @@ type Trigger struct {
 type Evidence struct {
 	Key    guard.Key // "": some key
 	Writer guard.Writer
+
+	// Exact says that the kernel told of it before it stored the value, and
+	// told what it was: the rest is known then. The value may not be there
+	// yet when it is looked for.
+	Exact   bool
+	At      time.Time
+	Old     string        // what was there
+	New     string        // what was to be
+	Outcome guard.Outcome // OutcomeDenied or OutcomeRewritten where it was not stored; "" otherwise
+	Missed  int           // how many more writes to this key the kernel did not tell of
 }
 
 // Options are the parts of a Reconciler. Host and Recorder are needed.
@@ -98,6 +108,7 @@ type Totals struct {
 	Drifts    uint64 `json:"drifts"`    // found
 	Corrected uint64 `json:"corrected"` // put right
 	Failed    uint64 `json:"failed"`    // attempts that failed
+	Denied    uint64 `json:"denied"`    // foreign values that the kernel did not store, in mode lock
 }
 
 // New returns a Reconciler for p.

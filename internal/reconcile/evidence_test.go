@@ -1,0 +1,129 @@
+package reconcile_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/reconcile"
+)
+
+// told returns a host that is right, with a kernel that tells what news holds.
+func told(t *testing.T, news *[]reconcile.Evidence) (h interface{ Write(guard.Key, string) }, rec *recorder, r *reconcile.Reconciler) {
+	t.Helper()
+	host, rec, _ := settled(t, policy())
+	r = reconcile.New(policy(), limits, reconcile.Options{Host: host, Recorder: rec, News: func() []reconcile.Evidence {
+		n := *news
+		*news = nil
+		return n
+	}})
+	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	rec.events = nil
+	return host, rec, r
+}
+
+// TestToldBeforeStored: the kernel tells of a write, and stores it later.
+func TestToldBeforeStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var news []reconcile.Evidence
+		h, rec, r := told(t, &news)
+		writer := guard.Writer{PID: 812, Comm: "tuned", Unit: "tuned.service", Container: "0123456789abcdef"}
+		news = []reconcile.Evidence{{Key: guard.IPTables, Writer: writer, Exact: true, At: time.Now(), Old: "1", New: "0"}}
+		at := time.Now()
+		look := r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: at})
+		if got := look.Next.Sub(at); got != 100*time.Microsecond {
+			t.Errorf("nothing was stored yet: the next look is in %v, want 100µs", got)
+		}
+		time.Sleep(300 * time.Microsecond)
+		look = r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+		if got := look.Next.Sub(at); got != 600*time.Microsecond || rec.events != nil {
+			t.Errorf("still nothing: the next look is at %v, want 600µs; records %q", got, rec.lines())
+		}
+		h.Write(guard.IPTables, "0")
+		time.Sleep(300 * time.Microsecond)
+		look = r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()})
+		if !look.Next.IsZero() {
+			t.Errorf("all is told and done, and another look is wanted at %v", look.Next)
+		}
+		want := []guard.Event{{
+			Kind: guard.EventDrift, Outcome: guard.OutcomeCorrected, Time: at.Add(600 * time.Microsecond), Subject: string(guard.IPTables),
+			Message: "net.bridge.bridge-nf-call-iptables was 0, set back to 1 after 600µs (written by tuned[812], container 0123456789ab)",
+			Want:    "1", Old: "1", Have: "0", Now: "1", Duration: 600 * time.Microsecond, Source: "sysctl", Writer: writer, Pass: 1,
+		}}
+		if diff := cmp.Diff(want, rec.events, cmpopts.IgnoreFields(guard.Event{}, "Err")); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+		// A write that was told and never came (refused by somebody else) is
+		// looked for a while, and is nobody's drift later.
+		rec.events = nil
+		news = []reconcile.Evidence{{Key: guard.IPTables, Writer: writer, Exact: true, At: time.Now(), Old: "1", New: "0"}}
+		looks := 0
+		for look = r.Live(t.Context(), reconcile.Trigger{}); !look.Next.IsZero(); look = r.Live(t.Context(), reconcile.Trigger{}) {
+			time.Sleep(time.Until(look.Next))
+			looks++
+		}
+		if looks < 5 || looks > 15 {
+			t.Errorf("%d looks for a write that never came, want about ten", looks)
+		}
+		h.Write(guard.IPTables, "0")
+		r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()})
+		if len(rec.events) != 1 || rec.events[0].Writer.PID != 0 {
+			t.Errorf("another write is put on the account of the first: %+v", rec.events)
+		}
+	})
+}
+
+func TestDenied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var news []reconcile.Evidence
+		_, rec, r := told(t, &news)
+		deny := func(o guard.Outcome, missed int) {
+			news = append(news, reconcile.Evidence{
+				Key: guard.IPTables, Writer: guard.Writer{PID: 812, Comm: "tuned", Unit: "tuned.service"},
+				Exact: true, At: time.Now(), Old: "1", New: "0", Outcome: o, Missed: missed,
+			})
+			r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+		}
+		deny(guard.OutcomeDenied, 0)
+		deny(guard.OutcomeRewritten, 0)
+		want := []string{
+			"denied denied: net.bridge.bridge-nf-call-iptables stays 1: tuned[812], tuned.service wrote 0 and was refused",
+			"denied rewritten: net.bridge.bridge-nf-call-iptables stays 1: tuned[812], tuned.service wrote 0, which was rewritten",
+		}
+		if diff := cmp.Diff(want, rec.lines()); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+		for range 100 {
+			deny(guard.OutcomeDenied, 999)
+			time.Sleep(100 * time.Millisecond)
+		}
+		counted := 0
+		for _, e := range rec.events {
+			counted += e.Suppressed
+			if e.Kind == guard.EventDenied {
+				counted++
+			}
+		}
+		if n := len(rec.events); n != 8 { // ten make it a fight, with the two above
+			t.Errorf("%d records of a fight that was lost a hundred thousand times: %q", n, rec.lines())
+		}
+		time.Sleep(2 * time.Minute)
+		rec.events = nil
+		r.Tick(time.Now())
+		for _, e := range rec.events {
+			counted += e.Suppressed
+		}
+		if counted != 100_000 || r.Totals().Denied != 100_002 {
+			t.Errorf("%d denials are on record, and %d in the totals", counted, r.Totals().Denied)
+		}
+		last := []string{"contention observed: nobody has written to net.bridge.bridge-nf-call-iptables for 1m0s; " +
+			"it was written to 92999 more times in the 9.2s before (written by tuned[812], tuned.service)"}
+		if diff := cmp.Diff(last, rec.lines()); diff != "" {
+			t.Errorf("the end (-want +got):\n%s", diff)
+		}
+	})
+}
