@@ -1,0 +1,115 @@
+package proc
+
+import "strings"
+
+// Place is where a process runs, as the path of its control group tells. What
+// the path does not tell is empty.
+type Place struct {
+	Unit      string // systemd unit: "kubelet.service", "cri-containerd-….scope"
+	Container string // id of the container: 64 hexadecimal digits
+	Pod       string // uid of the pod; a static pod's has no dashes
+}
+
+// Locate reads a control group path. Of what is nested the innermost counts:
+// the container in a node that is a container itself, not the node.
+//
+// Units are services, scopes, sockets and mounts. A container is known by its
+// id, alone or after the name of its runtime ("crio-", "docker-", "libpod-",
+// "cri-containerd-", …) and before ".scope"; a runtime's monitor (conmon) is
+// not in the container. A pod is known by the form of its uid, as kubelet's
+// two cgroup drivers write it: pod<uid>, and kubepods-burstable-pod<uid>.slice
+// with underscores, because a dash is a step down in the name of a slice.
+func Locate(path string) (p Place) {
+	for step := range strings.SplitSeq(path, "/") {
+		if isUnit(step) {
+			p.Unit = step
+		}
+		// A colon separates slice, runtime and id where runc is told to use
+		// the cgroupfs driver while kubelet's is systemd.
+		for part := range strings.SplitSeq(step, ":") {
+			if uid := podUID(strings.TrimSuffix(part, ".slice")); uid != "" {
+				p.Pod, p.Container = uid, "" // a container above the pod is the node
+			}
+			if id := containerID(strings.TrimSuffix(part, ".scope")); id != "" {
+				p.Container = id
+			}
+		}
+	}
+	return p
+}
+
+// podUID returns the uid in "…-pod<uid>" or "pod<uid>", with dashes, or "".
+func podUID(s string) string {
+	before, uid, ok := cutLast(s, "pod")
+	if !ok || before != "" && !strings.HasSuffix(before, "-") {
+		return ""
+	}
+	if isHex(uid, 32) { // kubelet's hash of a static pod's file
+		return uid
+	}
+	uid = strings.ReplaceAll(uid, "_", "-")
+	parts := strings.Split(uid, "-")
+	lengths := []int{8, 4, 4, 4, 12}
+	if len(parts) != len(lengths) {
+		return ""
+	}
+	for i, n := range lengths {
+		if !isHex(parts[i], n) {
+			return ""
+		}
+	}
+	return uid
+}
+
+// containerID returns the id in "…-<id>" or "<id>", or "".
+func containerID(s string) string {
+	before, id, ok := cutLast(s, "-")
+	if !ok {
+		id = s
+	}
+	if !isHex(id, 64) || strings.HasSuffix(before, "conmon") {
+		return ""
+	}
+	return id
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return "", "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// isHex reports whether s is n lower-case hexadecimal digits.
+func isHex(s string, n int) bool {
+	return len(s) == n && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+func isUnit(step string) bool {
+	for _, suffix := range []string{".service", ".scope", ".socket", ".mount"} {
+		if strings.HasSuffix(step, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+// cgroup picks the path in systemd's own hierarchy out of /proc/PID/cgroup:
+// that named systemd where version 1 is in use, otherwise the unified one.
+func cgroup(text string) string {
+	unified := ""
+	for line := range strings.Lines(text) {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(f) != 3 {
+			continue
+		}
+		if f[1] == "name=systemd" {
+			return f[2]
+		}
+		if f[0] == "0" {
+			unified = f[2]
+		}
+	}
+	return unified
+}
