@@ -1,0 +1,62 @@
+package netfilter
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+)
+
+// layout is where the fields are in a struct ipt_entry or ip6t_entry, which
+// begins with what it matches: a struct ipt_ip or ip6t_ip6.
+type layout struct {
+	targetOffset int // u16: where the target begins
+	nextOffset   int // u16: where the next entry begins
+	comefrom     int // u32: not zero if a hook leads here, as mark_source_chains found
+	size         int // of the struct, behind which matches and target follow
+}
+
+var (
+	ipv4Entry = layout{targetOffset: 88, nextOffset: 90, comefrom: 92, size: 112}
+	ipv6Entry = layout{targetOffset: 140, nextOffset: 142, comefrom: 144, size: 168}
+)
+
+// A target is a struct xt_entry_target: a size, a name, a revision; the target
+// ERROR has a chain's name behind it (struct xt_error_target).
+const (
+	targetName   = 2
+	targetHeader = 32
+	errorTarget  = "ERROR"
+)
+
+// servicesInUse reports whether the entries of a table nat have kube-proxy's
+// chain, and it holds a rule or a hook leads to it. A user-defined chain begins
+// with an entry whose target is ERROR with the chain's name, and ends with one
+// that is no rule but returns; after it the next chain begins. An error means
+// that the bytes are no table of the kernel's.
+func (l *layout) servicesInUse(b []byte) (bool, error) {
+	head, chain := []byte(errorTarget+"\x00"), []byte(servicesChain+"\x00")
+	inside, entries := false, 0
+	for at := 0; at < len(b); {
+		e := b[at:]
+		if len(e) < l.size {
+			return false, fmt.Errorf("entry at %d of %d is cut off", at, len(b))
+		}
+		target := int(binary.NativeEndian.Uint16(e[l.targetOffset:]))
+		next := int(binary.NativeEndian.Uint16(e[l.nextOffset:]))
+		if target < l.size || next < target+targetHeader || next > len(e) {
+			return false, fmt.Errorf("entry at %d of %d is malformed", at, len(b))
+		}
+		t := e[target:next]
+		switch {
+		case bytes.HasPrefix(t[targetName:], head):
+			inside, entries = bytes.HasPrefix(t[targetHeader:], chain), 0
+		case inside:
+			entries++
+			if entries > 1 || binary.NativeEndian.Uint32(e[l.comefrom:]) != 0 {
+				return true, nil
+			}
+		}
+		at += next
+	}
+	return false, nil
+}

@@ -1,0 +1,51 @@
+package netfilter
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// The headers of a message of nfnetlink: struct nlmsghdr, struct nfgenmsg.
+const (
+	nlHeader = unix.SizeofNlMsghdr
+	nfHeader = 4
+)
+
+// messageType is the nlmsg_type of a message of nf_tables.
+func messageType(message uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | message }
+
+// newRequest returns a message without attributes, and still without length.
+func newRequest(message uint16, family byte) []byte {
+	b := make([]byte, nlHeader+nfHeader, 96)
+	binary.NativeEndian.PutUint16(b[4:], messageType(message))
+	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST)
+	b[nlHeader] = family // nfgen_family; version and res_id are zero
+	return b
+}
+
+// appendString appends an attribute that is a string with its zero.
+func appendString(b []byte, t uint16, s string) []byte {
+	n := unix.SizeofNlAttr + len(s) + 1
+	b = binary.NativeEndian.AppendUint16(b, uint16(n))
+	b = binary.NativeEndian.AppendUint16(b, t)
+	b = append(b, s...)
+	return append(b, make([]byte, aligned(n)-n+1)...)
+}
+
+// attr returns the value of the first attribute of type t in b, or nil.
+func attr(b []byte, t uint16) []byte {
+	for len(b) >= unix.SizeofNlAttr {
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < unix.SizeofNlAttr || n > len(b) {
+			return nil
+		}
+		if binary.NativeEndian.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER) == t {
+			return b[unix.SizeofNlAttr:n]
+		}
+		b = b[min(aligned(n), len(b)):]
+	}
+	return nil
+}
+
+func aligned(n int) int { return (n + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1) }

@@ -1,0 +1,97 @@
+package netfilter
+
+import (
+	"context"
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/rtnl"
+)
+
+// Commit is a transaction of nf_tables that went through: somebody has changed
+// tables, chains or rules. The thread that did may have ended since.
+type Commit struct {
+	PID  int    // of the thread, in the initial PID namespace; of a program with one thread, its process
+	Comm string // its name
+}
+
+// Subscription is the news of nf_tables in one network namespace. It is for
+// one goroutine.
+type Subscription struct {
+	group *rtnl.Group
+}
+
+// Subscribe joins the group of nf_tables in the calling thread's network
+// namespace; where nf_tables is a module and not there, the kernel then loads
+// it: see [Loaded]. An error that is unix.EPERM means that CAP_NET_ADMIN is
+// missing.
+//
+// A transaction brings one datagram, however large it is: the others, with
+// all that it changed, are refused in the kernel.
+func Subscribe() (*Subscription, error) {
+	group, err := rtnl.Join(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES, commitsOnly(), 0)
+	if err != nil {
+		return nil, err
+	}
+	return &Subscription{group: group}, nil
+}
+
+// Next waits for a transaction. Its errors, and what they leave usable, are
+// those of [rtnl.Group.Receive].
+func (s *Subscription) Next(ctx context.Context) (Commit, error) {
+	var b [256]byte // 56 are used
+	n, err := s.group.Receive(ctx, b[:])
+	if err != nil {
+		return Commit{}, err
+	}
+	return parseCommit(b[:n]), nil
+}
+
+// Renew forgets the news that nobody has read, also that some was lost. It has
+// to be called in the network namespace of the first subscription. A look that
+// follows it sees all that was forgotten. With an error, the subscription is
+// good for Close only.
+func (s *Subscription) Renew() error {
+	next, err := Subscribe()
+	if err != nil {
+		return err
+	}
+	s.group.Close()
+	*s = *next
+	return nil
+}
+
+// Close ends the subscription.
+func (s *Subscription) Close() error { return s.group.Close() }
+
+// commitsOnly passes the datagrams that begin with NFT_MSG_NEWGEN. The kernel
+// sends one at the end of a transaction, after those about its parts and never
+// together with them: nf_tables_gen_notify in net/netfilter/nf_tables_api.c
+// has its own buffer, from 3.18 on, while nft_commit_notify shares buffers
+// between the parts, from 5.10 on.
+func commitsOnly() []unix.SockFilter {
+	// The filter loads in network byte order what is written in that of the host.
+	newgen := binary.NativeEndian.AppendUint16(nil, messageType(unix.NFT_MSG_NEWGEN))
+	return []unix.SockFilter{
+		rtnl.Stmt(unix.BPF_LD|unix.BPF_H|unix.BPF_ABS, 4), // nlmsg_type
+		rtnl.Equal(uint32(binary.BigEndian.Uint16(newgen)), 0, 1),
+		rtnl.Stmt(unix.BPF_RET|unix.BPF_K, rtnl.Pass),
+		rtnl.Stmt(unix.BPF_RET|unix.BPF_K, rtnl.Drop),
+	}
+}
+
+// parseCommit reads a message NFT_MSG_NEWGEN. What is not there, as before
+// Linux 4.14, stays zero.
+func parseCommit(b []byte) Commit {
+	if len(b) < nlHeader+nfHeader {
+		return Commit{}
+	}
+	var c Commit
+	b = b[nlHeader+nfHeader:]
+	if v := attr(b, unix.NFTA_GEN_PROC_PID); len(v) == 4 {
+		c.PID = int(binary.BigEndian.Uint32(v))
+	}
+	c.Comm = unix.ByteSliceToString(attr(b, unix.NFTA_GEN_PROC_NAME))
+	return c
+}
