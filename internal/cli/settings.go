@@ -13,11 +13,14 @@ import (
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/host"
+	"github.com/nfguard/nfguard/internal/proc"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/source"
+	"github.com/nfguard/nfguard/internal/source/exec"
 	"github.com/nfguard/nfguard/internal/source/file"
 	"github.com/nfguard/nfguard/internal/source/link"
+	"github.com/nfguard/nfguard/internal/source/rules"
 	"github.com/nfguard/nfguard/internal/source/sysctl"
 	"github.com/nfguard/nfguard/internal/source/uevent"
 )
@@ -101,7 +104,11 @@ func notes(c config.Config) []string {
 
 // machine is the host that the commands work on.
 func (a *app) machine() *host.Linux {
-	return host.New(host.Options{Root: a.root, Bridges: bridges, LoadByManager: !host.MayLoad()})
+	var proxies kubeProxies
+	return host.New(host.Options{
+		Root: a.root, LoadByManager: !host.MayLoad(),
+		Bridges: bridges, KubeProxy: proxies.look,
+	})
 }
 
 func bridges(ctx context.Context) ([]guard.Bridge, error) {
@@ -138,7 +145,18 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 	if err != nil {
 		return nil, err
 	}
-	return []source.Source{sysctl.New(paths, loop), link.New(), uevent.New(s.Policy.Module), news}, nil
+	var groups []string
+	for _, unit := range s.Policy.Units {
+		groups = append(groups, literal(proc.UnitGroup(unit)))
+	}
+	units, err := file.New("unit", groups...)
+	if err != nil {
+		return nil, err
+	}
+	return []source.Source{
+		sysctl.New(paths, loop), link.New(), uevent.New(s.Policy.Module), news,
+		exec.New(exec.Options{Names: s.Policy.Programs}), units, rules.New(s.Audit),
+	}, nil
 }
 
 // confD is the directory of the drop-ins beside a configuration file.

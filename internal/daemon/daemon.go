@@ -264,7 +264,10 @@ func (d *Daemon) consider(hints []source.Hint) {
 // pass has everything looked at.
 func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report {
 	d.consider(d.inbox.Take()) // right before the look
-	d.due = nil
+	if d.due != nil {
+		t.Look |= d.due.Look
+		d.due = nil
+	}
 	if w := d.lending.lent(); w != nil {
 		if err := w.Check(); err != nil {
 			d.lending.giveBack(err)

@@ -3,6 +3,7 @@ package guard
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // KubeProxy is what is seen of kube-proxy, or of what takes its place: the
@@ -26,9 +27,9 @@ type Process struct {
 	Pod       string `json:"pod,omitempty"`       // uid of the pod
 	Cgroup    string `json:"cgroup,omitempty"`
 
-	// Started is in the kernel's clock ticks since boot (proc_pid_stat(5)):
-	// with the PID it is one process, whatever PIDs are used again.
-	Started uint64 `json:"-"`
+	// Started is how long after the boot it began: with the PID it is one
+	// process, whatever PIDs are used again.
+	Started time.Duration `json:"-"`
 }
 
 // String names the process for people: kube-proxy[4242].

@@ -20,7 +20,12 @@ type Process struct {
 	Exe    string // its executable, as its own mount namespace names it
 	Cgroup string // cgroup v2 path, or systemd's own hierarchy's in v1; see [Locate]
 
-	Started time.Time // to some 10 ms; [Named] fills it, [Read] does not
+	// PPID is the parent. Started is how long after the boot it began, in steps of 10 ms: with the
+	// PID it tells a process from all others. Netns is the inode of its network
+	// namespace. [Read] leaves them zero, and Netns is zero where we may not see it.
+	PPID    int
+	Started time.Duration
+	Netns   uint64
 }
 
 // maxComm is how much of a name the kernel keeps: TASK_COMM_LEN without its
@@ -62,7 +67,8 @@ func read(dir string, pid int) Process {
 // Named lists the processes that run under one of names, cut to what the
 // kernel keeps, in the procfs that is mounted at root ("/proc"), by pid. It
 // sees those of root's PID namespace and of the ones below it. One that has
-// ended and was not waited for does not run. The cost is three system calls,
+// ended and was not waited for does not run; a child of one that is listed is
+// not, for between fork and exec it bears its parent's name. The cost is three system calls,
 // some 5 µs, for each process of the machine.
 func Named(root string, names []string) ([]Process, error) {
 	dir, err := os.Open(root)
@@ -91,40 +97,59 @@ func Named(root string, names []string) ([]Process, error) {
 		if err != nil {
 			continue
 		}
-		path := root + "/" + entry
-		started, ok := running(string(contents(unix.AT_FDCWD, path+"/stat", page[:])))
-		if !ok {
-			continue
+		if p, ok := inspect(root+"/"+entry, pid); ok {
+			found = append(found, p)
 		}
-		p := read(path, pid)
-		p.Started = started
-		found = append(found, p)
 	}
+	found = slices.DeleteFunc(found, func(p Process) bool {
+		return slices.ContainsFunc(found, func(q Process) bool { return q.PID == p.PPID })
+	})
 	slices.SortFunc(found, func(a, b Process) int { return a.PID - b.PID })
 	return found, nil
+}
+
+// inspect reads all that there is to know of a process that runs.
+func inspect(dir string, pid int) (p Process, ok bool) {
+	var page [4096]byte
+	parent, started, ok := running(string(contents(unix.AT_FDCWD, dir+"/stat", page[:])))
+	if !ok {
+		return p, false
+	}
+	p = read(dir, pid)
+	p.PPID, p.Started = parent, started
+	var st unix.Stat_t
+	if unix.Stat(dir+"/ns/net", &st) == nil {
+		p.Netns = st.Ino
+	}
+	return p, true
+}
+
+// Netns is the inode of the network namespace of the calling thread, or zero.
+func Netns() uint64 {
+	var st unix.Stat_t
+	if unix.Stat("/proc/thread-self/ns/net", &st) != nil {
+		return 0
+	}
+	return st.Ino
 }
 
 // ticks is the unit of the times in /proc/PID/stat, a second's share. It is
 // USER_HZ of the kernel and 100 on all that Go runs on, whatever CONFIG_HZ.
 const ticks = 100
 
-// running reads from the text of /proc/PID/stat, see proc_pid_stat(5), when a
-// process began, and whether it has not ended.
-func running(stat string) (since time.Time, ok bool) {
+// running reads from the text of /proc/PID/stat, see proc_pid_stat(5), who is
+// the parent of a process and when it began, and whether it has not ended.
+func running(stat string) (parent int, since time.Duration, ok bool) {
 	// The name is in parentheses and may hold anything; the state is next,
-	// field 3, and the start is field 22.
+	// field 3, then the parent, and the start is field 22.
 	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	const state, start = 0, 22 - 3
+	const state, ppid, start = 0, 1, 22 - 3
 	if len(f) <= start || f[state] == "Z" || f[state] == "X" {
-		return time.Time{}, false
+		return 0, 0, false
 	}
-	n, err := strconv.ParseInt(f[start], 10, 64)
-	var up unix.Timespec
-	if err != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
-		return time.Time{}, false
-	}
-	age := time.Duration(up.Nano()) - time.Duration(n)*(time.Second/ticks)
-	return time.Now().Add(-age), true
+	parent, err := strconv.Atoi(f[ppid])
+	n, err2 := strconv.ParseInt(f[start], 10, 64)
+	return parent, time.Duration(n) * (time.Second / ticks), err == nil && err2 == nil
 }
 
 // comm is the text of a comm file without the kernel's newline.

@@ -62,7 +62,10 @@ func TestRead(t *testing.T) {
 }
 
 func TestNamed(t *testing.T) {
-	before := time.Now()
+	before, err := uptime()
+	if err != nil {
+		t.Fatal(err)
+	}
 	const long = "nfguard-test-with-a-long-name"
 	a, b := standIn(t, "nfguard-test-a"), standIn(t, long)
 	names := []string{"", "nfguard-test-a", long, "nfguard-test-c"}
@@ -71,13 +74,16 @@ func TestNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, p := range got {
-		if age := p.Started.Sub(before).Abs(); age > 10*time.Second {
+		if age := (p.Started - before).Abs(); age > 10*time.Second {
 			t.Errorf("started %v, %v from the test's beginning", p.Started, age)
+		}
+		if p.Netns != Netns() || p.Netns == 0 {
+			t.Errorf("in the network namespace %d, want %d", p.Netns, Netns())
 		}
 		if p.Cgroup == "" {
 			t.Errorf("no control group: %+v", p)
 		}
-		got[i].Started, got[i].Cgroup = time.Time{}, ""
+		got[i].PPID, got[i].Started, got[i].Netns, got[i].Cgroup = 0, 0, 0, ""
 	}
 	want := []Process{
 		{PID: a.Process.Pid, Comm: "nfguard-test-a", Exe: a.Path},
@@ -115,13 +121,12 @@ func TestRunning(t *testing.T) {
 		{"is gone", "", false},
 		{"began in the future of the format", "7 (a) S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 x 1 1\n", false},
 	} {
-		since, ok := running(tt.stat)
+		parent, since, ok := running(tt.stat)
 		if ok != tt.want {
 			t.Errorf("a process that %s runs: %t", tt.name, ok)
 		}
-		// 250 hundredths of a second after the boot
-		if booted, err := uptime(); ok && (err != nil || time.Until(since.Add(booted-2500*time.Millisecond)).Abs() > 200*time.Millisecond) {
-			t.Errorf("%s: began %v, %v", tt.name, since, err)
+		if ok && (since != 2500*time.Millisecond || parent != 1) {
+			t.Errorf("%s: began %v after the boot, by %d", tt.name, since, parent)
 		}
 	}
 }

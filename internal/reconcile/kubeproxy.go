@@ -65,8 +65,12 @@ func (r *Reconciler) followProxy(t Trigger, rep *Report, now *guard.KubeProxy) {
 	} else if n := len(p.seen.Processes); n > 0 {
 		e.Writer = writer(p.seen.Processes[n-1])
 	}
+	if len(started) == 0 && len(ended) == 0 && !rules {
+		r.readied(e, rep)
+		return
+	}
 	switch {
-	case len(started) > 0:
+	case len(started) > 0: // says which rules there are
 		verb := "started"
 		if was == nil {
 			verb = "was there before nfguard started"
@@ -78,22 +82,30 @@ func (r *Reconciler) followProxy(t Trigger, rep *Report, now *guard.KubeProxy) {
 			e.Message += ", in place of " + names(ended)
 		}
 		r.readiness(&e, t, rep)
+		r.recordProxy(e)
+		return
 	case len(ended) > 0:
 		e.Message = names(ended) + " ended; " + left(p.seen)
-	case rules && len(p.seen.Rules) == 0:
-		e.Message = "kube-proxy's rules are gone: " + before.DescribeRules()
-	case rules:
-		e.Message = "kube-proxy's rules are there: " + p.seen.DescribeRules()
-		if len(before.Rules) > 0 {
-			e.Message = "kube-proxy's rules have changed: " + p.seen.DescribeRules()
+		r.recordProxy(e)
+		if len(p.seen.Processes) == 0 { // as this does
+			return
 		}
-		if len(p.seen.Processes) > 0 && !p.began.IsZero() && len(before.Rules) == 0 {
+	}
+	if !rules {
+		return
+	}
+	switch {
+	case len(p.seen.Rules) == 0:
+		e.Message = "kube-proxy's rules are gone: " + before.DescribeRules()
+	case len(before.Rules) > 0:
+		e.Message = "kube-proxy's rules have changed: " + p.seen.DescribeRules()
+		r.readiness(&e, t, rep)
+	default:
+		e.Message = "kube-proxy's rules are there: " + p.seen.DescribeRules()
+		if len(p.seen.Processes) > 0 && !p.began.IsZero() {
 			e.Message += ", " + short(e.Time.Sub(p.began)) + " after its start"
 		}
 		r.readiness(&e, t, rep)
-	default:
-		r.readied(e, rep)
-		return
 	}
 	r.recordProxy(e)
 }
@@ -154,7 +166,12 @@ func (r *Reconciler) readiness(e *guard.Event, t Trigger, rep *Report) {
 		}
 		r.proxy.unready = time.Time{}
 	default:
-		e.Message += "; the node was ready: " + Readiness(rep.Items) + ", " + bridgeNames(rep)
+		tells := "; the node was ready: "
+		if !r.proxy.unready.IsZero() {
+			e.Duration = e.Time.Sub(r.proxy.unready)
+			tells = "; the node is ready now, after " + short(e.Duration) + " in which it was not: "
+		}
+		e.Message += tells + Readiness(rep.Items) + ", " + bridgeNames(rep)
 		r.proxy.unready = time.Time{}
 	}
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func process(pid int) guard.Process {
-	return guard.Process{PID: pid, Comm: "kube-proxy", Unit: "kube-proxy.service", Started: uint64(pid)}
+	return guard.Process{PID: pid, Comm: "kube-proxy", Unit: "kube-proxy.service", Started: time.Duration(pid)}
 }
 
 var (

@@ -148,6 +148,9 @@ func (n *node) start(env ...string) {
 		if n.t.Failed() {
 			n.mu.Lock()
 			n.t.Logf("nfguard said: %q", n.talk)
+			for _, r := range n.records {
+				n.t.Logf("recorded: %s %s: %s", r["NFGUARD_SOURCE"], r["NFGUARD_EVENT"], r["MESSAGE"])
+			}
 			n.mu.Unlock()
 		}
 		n.stop()
