@@ -573,3 +573,33 @@ func TestPace(t *testing.T) {
 		t.Errorf("an hour later: wait until %v", wait)
 	}
 }
+
+// TestAfterKubeProxyStarted: what it does later is looked for, though nobody
+// tells of it; and what several hints want to be looked at adds up.
+func TestAfterKubeProxyStarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), func(_ *Options, s *Settings) { s.Audit = time.Hour })
+		time.Sleep(10 * time.Second)
+		r.said()
+		k := guard.KubeProxy{Processes: []guard.Process{{PID: 1, Comm: "kube-proxy"}}}
+		r.host.SetKubeProxy(k)
+		r.inbox.Put(source.Hint{Source: "link", Reason: "bridge cnio0 appeared"})
+		r.inbox.Put(source.Hint{Source: "exec", Reason: "kube-proxy[1] started"})
+		for i, wait := range []time.Duration{500 * time.Millisecond, 3 * time.Second, 10 * time.Second, 15 * time.Second} {
+			time.Sleep(wait)
+			k.Rules = []guard.Rules{{Mode: "iptables", IPv4: i%2 == 0, IPv6: i%2 == 1}}
+			r.host.SetKubeProxy(k)
+		}
+		time.Sleep(time.Minute)
+		const ready = "; the node was ready: br_netfilter loaded, 2 of 2 keys as wanted, no bridge yet"
+		want := []string{
+			"10s kube_proxy observed: kube-proxy[1] started (no rules)" + ready,
+			"11s kube_proxy observed: kube-proxy's rules are there: iptables mode, IPv4, 1s after its start" + ready,
+			"15s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv6" + ready,
+			"25s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv4" + ready,
+		}
+		if diff := cmp.Diff(want, r.said()); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+	})
+}
