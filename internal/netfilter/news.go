@@ -28,7 +28,8 @@ type Subscription struct {
 // missing.
 //
 // A transaction brings one datagram, however large it is: the others, with
-// all that it changed, are refused in the kernel.
+// all that it changed, are refused in the kernel. The kernel does write them
+// for a group that anybody is in, at the writer's cost: 4 µs for each rule.
 func Subscribe() (*Subscription, error) {
 	group, err := rtnl.Join(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES, commitsOnly(), 0)
 	if err != nil {
