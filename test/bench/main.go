@@ -95,7 +95,7 @@ func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
 	r := report{bench: b, machine: describe(b.nfguard)}
 	r.latencies = b.latencies(ctx)
 	r.idle = b.idleCost(ctx)
-	r.churns = b.churns(ctx)
+	r.churns = append(b.churns(ctx), b.ruleFlood(ctx))
 	if ctx.Err() != nil {
 		return 2, context.Cause(ctx)
 	}
