@@ -55,3 +55,60 @@ func (p Place) String() string {
 
 // cmdlinePlace is where a word of the kernel's command line stands.
 const cmdlinePlace = "the kernel command line"
+
+// Finding is one thing that a person should know before the next boot. It is
+// comparable, so that what was found twice can be told from what is new.
+type Finding struct {
+	Subject  string `json:"subject"`        // a key, a module, a kernel release, a path
+	Place    Place  `json:"place,omitzero"` // the line that decides; zero when it is none
+	Sentence string `json:"sentence"`       // what will be, and why
+	Next     string `json:"next"`           // what to do about it
+	Breaks   bool   `json:"breaks"`         // the host will not be as wanted
+}
+
+// Report is the forecast. Two of them for the same files are deeply equal.
+type Report struct {
+	Keys     []Key     `json:"keys"`     // in the order of Options.Keys
+	Dropin   Dropin    `json:"dropin"`   // ours in sysctl.d
+	Module   Module    `json:"module"`   // on the running kernel
+	Kernels  []Kernel  `json:"kernels"`  // by release
+	Findings []Finding `json:"findings"` // keys, then the module, then kernels
+
+	// Unread is what could not be read, with the reason. Where it is not
+	// empty, the forecast may be wrong about what is in there.
+	Unread []string `json:"unread,omitempty"`
+}
+
+// Forecast reads the host's files and says what the next boot will bring. It
+// never fails: what cannot be read is in [Report.Unread].
+func Forecast(o Options) Report {
+	t := open(&o)
+	defer t.close()
+	f := forecast{o: &o, t: t, words: parseCmdline(o.Cmdline)}
+	f.kernels()
+	f.keys()
+	f.module()
+	f.report.Unread = t.unread
+	return f.report
+}
+
+// Running judges only whether the module can be loaded into the running
+// kernel, which is much less to read.
+func Running(o Options) Module {
+	t := open(&o)
+	defer t.close()
+	f := forecast{o: &o, t: t, words: parseCmdline(o.Cmdline)}
+	return f.running(f.kernel(o.Release))
+}
+
+// forecast is a report in the making.
+type forecast struct {
+	o      *Options
+	t      *tree
+	words  []word
+	files  []string     // that systemd-sysctl reads
+	lines  []assignment // in them
+	report Report
+}
+
+func (f *forecast) found(s Finding) { f.report.Findings = append(f.report.Findings, s) }
