@@ -53,6 +53,14 @@ func (p Place) String() string {
 	return fmt.Sprintf("%s:%d", p.File, p.Line)
 }
 
+// remove is the next step against what stands there.
+func (p Place) remove() string {
+	if p.File == cmdlinePlace {
+		return "remove it from the boot loader's configuration"
+	}
+	return "remove that line"
+}
+
 // cmdlinePlace is where a word of the kernel's command line stands.
 const cmdlinePlace = "the kernel command line"
 
@@ -84,7 +92,7 @@ type Report struct {
 func Forecast(o Options) Report {
 	t := open(&o)
 	defer t.close()
-	f := forecast{o: &o, t: t, words: parseCmdline(o.Cmdline)}
+	f := forecast{o: &o, t: t, words: parseCmdline(o.Cmdline), report: Report{Findings: []Finding{}}}
 	f.kernels()
 	f.keys()
 	f.module()

@@ -141,8 +141,6 @@ func (f *forecast) why(o *Outcome) string {
 func (f *forecast) unset(k *Key, o *Outcome) string {
 	ours := &f.report.Dropin
 	switch {
-	case o.File == cmdlinePlace:
-		return "remove it from the boot loader's configuration"
 	case o.Reader == SystemdSysctl && ours.Path != "" && !ours.Present && path.Base(o.File) < path.Base(ours.Path):
 		return f.writeOurs() + " and is read later"
 	case strings.HasPrefix(o.File, "/usr/lib/tuned/"):
@@ -151,12 +149,12 @@ func (f *forecast) unset(k *Key, o *Outcome) string {
 		return fmt.Sprintf("copy the file to /etc/%s, which hides it, and remove the line there",
 			path.Join(path.Base(path.Dir(o.File)), path.Base(o.File)))
 	case o.Reader == SystemdSysctl && ours.Name != "":
-		return "remove that line, or give our file a later name: sysctl = \"" + ours.Name + "\" under [persist]"
+		return o.remove() + ", or give our file a later name: sysctl = \"" + ours.Name + "\" under [persist]"
 	}
 	if o.Reader == SystemdSysctl && ours.Present && path.Base(o.File) > path.Base(ours.Path) {
-		return "remove that line: no name would have our file read after it"
+		return o.remove() + ": no name would have our file read after it"
 	}
-	return "remove that line"
+	return o.remove()
 }
 
 func (f *forecast) writeOurs() string {

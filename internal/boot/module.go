@@ -27,7 +27,7 @@ func (f *forecast) running(k Kernel) Module {
 	if m.State == Loadable {
 		if r := f.forbidden(f.t.rules(), f.o.Module, k.deps); r != nil {
 			m.State, m.Place = Forbidden, r.Place
-			m.Reason, m.Next = fmt.Sprintf("%s forbids it: %s", r.Place, r.text), "remove that line"
+			m.Reason, m.Next = fmt.Sprintf("%s forbids it: %s", r.Place, r.text), r.remove()
 		}
 		return m
 	}
@@ -137,7 +137,7 @@ func (f *forecast) loading() {
 	deps := f.deps()
 	if r := f.forbidden(rules, name, deps); r != nil {
 		f.found(Finding{
-			Subject: name, Place: r.Place, Breaks: true, Next: "remove that line",
+			Subject: name, Place: r.Place, Breaks: true, Next: r.remove(),
 			Sentence: fmt.Sprintf("%s will not be loaded at next boot: %s forbids it: %s", name, r.Place, r.text),
 		})
 	} else if r := install(rules, canonical(name)); r != nil {

@@ -10,8 +10,9 @@ import (
 func (f *forecast) switchedOff(loader bool) {
 	early := f.bootSysctl(guard.Key(modulesDisabled).Path())
 	if w, ok := f.param("nomodule"); ok && w.value != "0" || len(early) > 0 && early[len(early)-1].value == "1" {
+		at := Place{File: cmdlinePlace}
 		f.found(Finding{
-			Subject: f.o.Module, Place: Place{File: cmdlinePlace}, Breaks: true, Next: "remove it from the boot loader's configuration",
+			Subject: f.o.Module, Place: at, Breaks: true, Next: at.remove(),
 			Sentence: f.o.Module + " will not be loaded at next boot: the kernel command line switches off the loading of modules",
 		})
 	}

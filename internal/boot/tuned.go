@@ -17,8 +17,11 @@ var profileDirs = []string{"/etc/tuned/profiles", "/etc/tuned", "/usr/lib/tuned/
 // nothing is applied.
 func (t *tree) readTuned() []assignment {
 	options, active := t.profile()
+	if !active {
+		return nil
+	}
 	main, _ := t.read("/etc/tuned/tuned-main.conf", maxFile)
-	if !active || disabled(mainOption(main, "reapply_sysctl")) {
+	if disabled(mainOption(main, "reapply_sysctl")) {
 		return options
 	}
 	files := t.dropins([]string{"/run/sysctl.d", "/etc/sysctl.d"}, confOrHidden)
@@ -46,25 +49,23 @@ func (t *tree) profile() (options []assignment, active bool) {
 	for _, name := range strings.Fields(string(names)) {
 		units = append(units, t.includes(name, seen)...)
 	}
-	merged := make(map[string]unit)
+	var merged []unit
 	for _, u := range units {
-		have := merged[u.name]
-		if !u.replace {
-			u.options = slices.Concat(have.options, u.options)
-		}
-		if u.kind == "" {
-			u.kind = have.kind
-		}
-		merged[u.name] = u
-	}
-	order := make(map[string]bool)
-	for _, u := range units {
-		m := merged[u.name]
-		if order[u.name] || m.off || m.kind != "sysctl" && (m.kind != "" || m.name != "sysctl") {
+		i := slices.IndexFunc(merged, func(m unit) bool { return m.name == u.name })
+		switch {
+		case i < 0:
+			merged = append(merged, u)
 			continue
+		case !u.replace:
+			kept := slices.DeleteFunc(merged[i].options, func(a assignment) bool { return slices.Contains(u.drop, a.name) })
+			u.options = append(kept, u.options...)
 		}
-		order[u.name], active = true, true
-		options = append(options, m.options...)
+		merged[i] = u
+	}
+	for _, u := range merged {
+		if !u.off && u.kind == "sysctl" {
+			active, options = true, append(options, u.options...)
+		}
 	}
 	return options, active
 }
@@ -72,9 +73,10 @@ func (t *tree) profile() (options []assignment, active bool) {
 // unit is one section of a profile.
 type unit struct {
 	name    string
-	kind    string // its type=; "" is the section's name
-	off     bool   // enabled=false
-	replace bool   // drops what an included profile says
+	kind    string   // type=; without it the section's name
+	off     bool     // enabled=false
+	replace bool     // what included profiles say in this section does not count
+	drop    []string // nor do these of their options
 	options []assignment
 }
 
@@ -94,7 +96,7 @@ func (t *tree) includes(name string, seen map[string]bool) []unit {
 		seen[file] = true
 		include, units := parseProfile(file, text)
 		var all []unit
-		for _, other := range strings.FieldsFunc(include, func(r rune) bool { return strings.ContainsRune(",; \t", r) }) {
+		for _, other := range list(include) {
 			all = append(all, t.includes(other, seen)...)
 		}
 		return append(all, units...)
@@ -117,7 +119,7 @@ func parseProfile(file string, text []byte) (include string, units []unit) {
 		}
 		if line[0] == '[' && line[len(line)-1] == ']' {
 			if section = line[1 : len(line)-1]; section != "main" {
-				units = append(units, unit{name: section})
+				units = append(units, unit{name: section, kind: section})
 			}
 			continue
 		}
@@ -136,11 +138,18 @@ func parseProfile(file string, text []byte) (include string, units []unit) {
 			u.off = disabled(value)
 		case "replace":
 			u.replace = !disabled(value)
+		case "drop":
+			u.drop = list(value)
 		default:
 			u.options = append(u.options, assignment{Place: Place{file, n}, name: name, value: value, sets: true})
 		}
 	}
 	return include, units
+}
+
+// list splits what is separated by commas or semicolons.
+func list(value string) []string {
+	return strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(",; \t", r) })
 }
 
 // mainOption returns the last value of an option of tuned-main.conf.
