@@ -40,10 +40,14 @@ type Kernel struct {
 	deps []string // the modules that it needs, by name
 }
 
-// kernels lists the kernels by what is in /lib/modules and /boot.
+// kernels lists the kernels by what is in /lib/modules and /boot, and the one
+// that runs.
 func (f *forecast) kernels() {
 	images := f.t.images()
 	releases := make(map[string]bool)
+	if f.o.Release != "" {
+		releases[f.o.Release] = true // also where nothing of it is left
+	}
 	for r := range images {
 		releases[r] = true
 	}

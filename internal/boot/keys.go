@@ -13,7 +13,7 @@ import (
 type Key struct {
 	Key   guard.Key `json:"key"`
 	Want  string    `json:"want"`
-	Right bool      `json:"right"` // every reader leaves it as wanted, or at next boot it is so by itself
+	Right bool      `json:"right"` // as wanted after each of By
 	By    []Outcome `json:"by"`    // systemd-sysctl always, others where they touch the key
 }
 
@@ -45,20 +45,20 @@ type readings struct {
 }
 
 func (f *forecast) key(s guard.Setting, r *readings) {
-	path := strings.Trim(s.Key.Path(), "/")
-	writes, veto := systemdWrites(f.lines, path)
+	name := s.Key.Path()
+	writes, veto := systemdWrites(f.lines, name)
 	boot := outcome(SystemdSysctl, s, writes)
 	if boot.Place == (Place{}) {
 		boot.Effect = atLoad(s.Key)
-		if early := outcome(KernelCmdline, s, f.bootSysctl(path)); early.File != "" && (!s.Key.BridgeNF() || f.builtin()) {
+		if early := outcome(KernelCmdline, s, f.bootSysctl(name)); early.File != "" && (!s.Key.BridgeNF() || f.builtin()) {
 			boot = early
 		}
 	}
 	k := Key{Key: s.Key, Want: s.Value, By: []Outcome{boot}}
 	for _, o := range []Outcome{
-		outcome(UFW, s, procpsWrites(r.ufw, path, r.version)),
-		outcome(TuneD, s, tunedWrites(r.tuned, path)),
-		outcome(Procps, s, procpsWrites(r.procps, path, r.version)),
+		outcome(UFW, s, procpsWrites(r.ufw, name, r.version)),
+		outcome(TuneD, s, tunedWrites(r.tuned, name)),
+		outcome(Procps, s, procpsWrites(r.procps, name, r.version)),
 	} {
 		if o.Place != (Place{}) {
 			k.By = append(k.By, o)
@@ -77,7 +77,7 @@ func (f *forecast) key(s guard.Setting, r *readings) {
 		})
 	}
 	f.wrong(&k, veto != nil)
-	f.unheard(s, path)
+	f.unheard(s, name)
 }
 
 // outcome says what is left after a reader's writes: the last one that the
@@ -180,8 +180,8 @@ func (f *forecast) withoutIPv6(k *Key) {
 
 // unheard reports a sysctl.KEY=VALUE that comes too early to matter: the
 // kernel sets it before any module is loaded.
-func (f *forecast) unheard(s guard.Setting, path string) {
-	if len(f.bootSysctl(path)) > 0 && s.Key.BridgeNF() && !f.builtin() {
+func (f *forecast) unheard(s guard.Setting, name string) {
+	if len(f.bootSysctl(name)) > 0 && s.Key.BridgeNF() && !f.builtin() {
 		f.found(Finding{
 			Subject: string(s.Key), Place: Place{File: cmdlinePlace}, Next: "set it in a file in /etc/sysctl.d instead",
 			Sentence: fmt.Sprintf("sysctl.%s on the kernel command line will do nothing: the key comes later, with %s", s.Key, f.o.Module),

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -84,14 +85,9 @@ func (f *forecast) builtin() bool {
 
 // module judges the module at next boot.
 func (f *forecast) module() {
-	current := Kernel{State: Unknown}
-	for _, k := range f.report.Kernels {
-		if k.Running {
-			current = k
-		}
-	}
-	if current.Release == "" {
-		current = f.kernel(f.o.Release)
+	current := Kernel{State: Unknown} // of a tree, none runs
+	if i := slices.IndexFunc(f.report.Kernels, func(k Kernel) bool { return k.Running }); i >= 0 {
+		current = f.report.Kernels[i]
 	}
 	f.report.Module = f.running(current)
 	if m := &f.report.Module; m.State == Container || f.t.container() != "" {

@@ -2,6 +2,7 @@ package boot_test
 
 import (
 	"bytes"
+	gocmp "cmp"
 	"compress/gzip"
 	"os"
 	"path/filepath"
@@ -116,10 +117,15 @@ func TestNextBoot(t *testing.T) {
 		name    string
 		files   map[string]string
 		links   map[string]string
+		remove  []string
+		release string
 		cmdline string
 		want    []boot.Finding
 	}{
 		{name: "nothing"},
+		{name: "a kernel without modules", files: map[string]string{
+			"/etc/modules-load.d/nfguard.conf": "", "/proc/config.gz": zipped("CONFIG_NET=y\nCONFIG_BRIDGE_NETFILTER=y\n"),
+		}, release: "6.1.0-x", remove: []string{"/lib/modules", "/boot"}},
 		{name: "loaded by the command line", files: map[string]string{"/etc/modules-load.d/nfguard.conf": ""}, cmdline: "modules-load=x,br-netfilter"},
 		{name: "a comment in the line", files: map[string]string{"/etc/modules-load.d/nfguard.conf": "; x\nbr_netfilter # for kube-proxy\n"}, want: []boot.Finding{{
 			Subject: "br_netfilter", Place: boot.Place{File: "/etc/modules-load.d/nfguard.conf", Line: 2}, Breaks: true,
@@ -181,6 +187,11 @@ func TestNextBoot(t *testing.T) {
 			} {
 				write(t, root, name, text)
 			}
+			for _, name := range tt.remove {
+				if err := os.RemoveAll(filepath.Join(root, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			for name, text := range tt.files {
 				write(t, root, name, text)
 			}
@@ -188,7 +199,7 @@ func TestNextBoot(t *testing.T) {
 				link(t, root, name, target)
 			}
 			r := boot.Forecast(boot.Options{
-				Root: root, Release: "6.1.0-1", Cmdline: tt.cmdline, Keys: guarded,
+				Root: root, Release: gocmp.Or(tt.release, "6.1.0-1"), Cmdline: tt.cmdline, Keys: guarded,
 				SysctlD: "/etc/sysctl.d/99-zz-nfguard.conf", ModulesLoad: "/etc/modules-load.d/nfguard.conf",
 			})
 			if diff := cmp.Diff(tt.want, r.Findings, cmpopts.EquateEmpty()); diff != "" {

@@ -81,9 +81,10 @@ func matchesBraced(pattern, key string) bool {
 }
 
 // procpsWrites returns what sysctl(8) writes to one key from the lines of its
-// files. Version 4 (as seen of 4.0.2) expands patterns, and spares what any
-// line names (as it is spelt: not by "//"); version 3 knows no patterns, and "-key" without a value is an
-// error to it.
+// files. Version 4 (as seen of 4.0.2) expands patterns and spares what any line
+// names, unless it spells it with "//"; "-key" without a value takes nothing
+// out. Version 3 knows no patterns. Either goes on after a refused value, and
+// so falls back to an earlier one, where systemd-sysctl leaves the key alone.
 func procpsWrites(lines []assignment, key string, version int) []assignment {
 	explicit := slices.ContainsFunc(lines, func(l assignment) bool {
 		return l.path == key && (l.sets || l.name[0] == '-')
