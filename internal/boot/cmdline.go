@@ -45,8 +45,9 @@ func (f *forecast) param(name string) (word, bool) {
 }
 
 // listed returns the parameter that names module in its list. Modules are
-// compared as they are written: neither the kernel nor modprobe takes
-// "br-netfilter" for br_netfilter here (seen: 6.1, kmod 30).
+// compared as they are written: "br-netfilter" is not br_netfilter here, for
+// kmod 30 as seen, and for the kernel, which compares bytes (blacklisted() of
+// its kernel/module).
 func (f *forecast) listed(module string, params ...string) (word, bool) {
 	for _, w := range f.words {
 		if slices.Contains(params, w.name) && slices.Contains(strings.Split(w.value, ","), module) {
@@ -62,7 +63,7 @@ func (f *forecast) ipv6Off() bool {
 	return ok && w.value == "1"
 }
 
-// bootSysctl returns the last sysctl.KEY=VALUE for a key. The kernel takes
+// bootSysctl returns each sysctl.KEY=VALUE for a key, in order. The kernel takes
 // every dot for a slash, and "sysctl/" for "sysctl." (since 5.8).
 func (f *forecast) bootSysctl(key string) []assignment {
 	var writes []assignment

@@ -3,6 +3,7 @@ package boot
 import (
 	"path"
 	"slices"
+	"strings"
 )
 
 // forbidden returns what keeps systemd-modules-load and `modprobe -b` from
@@ -13,7 +14,7 @@ import (
 // and counts for each.
 func (f *forecast) forbidden(rules []rule, module string, deps []string) *rule {
 	module = canonical(module)
-	if w, ok := f.listed(module, "modprobe.blacklist"); ok {
+	if w, ok := f.listed(module, "modprobe.blacklist"); ok && !strings.Contains(w.text, `"`) { // to kmod a quote is part of a name
 		return &rule{Place: Place{File: cmdlinePlace}, verb: "blacklist", text: w.text}
 	}
 	for _, m := range append([]string{module}, deps...) {

@@ -96,6 +96,8 @@ func TestModprobe(t *testing.T) {
 		{name: "other names", files: files{"etc/modprobe.d/a": "blacklist br_netfilter\n", "etc/modprobe.d/.a.conf": "blacklist br_netfilter\n"}},
 		{name: "the command line", cmdline: "quiet modprobe.blacklist=foo,br_netfilter ro", place: "the kernel command line"},
 		{name: "the command line, with a dash", cmdline: "modprobe.blacklist=br-netfilter"},
+		{name: "the command line, quoted", cmdline: "modprobe.blacklist=\"br_netfilter\""},
+		{name: "the command line, quoted as a whole", cmdline: "\"modprobe.blacklist=br_netfilter\""},
 		{name: "the command line, for init", cmdline: "-- modprobe.blacklist=br_netfilter", place: "the kernel command line"},
 	}
 	box := newBox(t, "modprobe")

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// The directories of TuneD's profiles, the first one wins. Since 2.23 they are
-// in directories of their own.
+// The directories of TuneD's profiles, the first one wins. Newer versions have
+// them in a directory profiles.
 var profileDirs = []string{"/etc/tuned/profiles", "/etc/tuned", "/usr/lib/tuned/profiles", "/usr/lib/tuned"}
 
 // readTuned returns what TuneD applies with its active profile: first what the

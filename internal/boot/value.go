@@ -42,9 +42,9 @@ func number(word string) (int64, bool) {
 	return n, err == nil
 }
 
-// atLoad returns the value that a key has when nobody sets it: br_netfilter
-// comes with its calls on, in each namespace,
-// "" where it is not known.
+// atLoad returns the value that a key has when nobody sets it, "" where it is
+// not known: br_netfilter comes with its calls on and the rest off, in each
+// network namespace.
 func atLoad(k guard.Key) string {
 	switch {
 	case k == guard.IPTables, k == guard.IP6Tables, k == guard.ARPTables:
