@@ -62,7 +62,7 @@ func (p Place) remove() string {
 }
 
 // cmdlinePlace is where a word of the kernel's command line stands.
-const cmdlinePlace = "the kernel command line"
+const cmdlinePlace = "the kernel's command line"
 
 // Finding is one thing that a person should know before the next boot. It is
 // comparable, so that what was found twice can be told from what is new.

@@ -184,7 +184,7 @@ func (f *forecast) unheard(s guard.Setting, name string) {
 	if len(f.bootSysctl(name)) > 0 && s.Key.BridgeNF() && !f.builtin() {
 		f.found(Finding{
 			Subject: string(s.Key), Place: Place{File: cmdlinePlace}, Next: "set it in a file in /etc/sysctl.d instead",
-			Sentence: fmt.Sprintf("sysctl.%s on the kernel command line will do nothing: the key comes later, with %s", s.Key, f.o.Module),
+			Sentence: fmt.Sprintf("sysctl.%s on the kernel's command line will do nothing: the key comes later, with %s", s.Key, f.o.Module),
 		})
 	}
 }

@@ -35,8 +35,8 @@ func TestModulesLoad(t *testing.T) {
 		{name: "masked", files: files{lib: "br_netfilter\n"}, links: files{a: "/dev/null"}},
 		{name: "other names", files: files{"etc/modules-load.d/a": "br_netfilter\n", "etc/modules-load.d/.a.conf": "br_netfilter\n", "etc/modules": "br_netfilter\n"}},
 		{name: "Debian's /etc/modules", files: files{"etc/modules": "br_netfilter\n"}, links: files{"etc/modules-load.d/modules.conf": "../modules"}, place: "/etc/modules-load.d/modules.conf:1"},
-		{name: "the command line", cmdline: "modules_load=overlay,br_netfilter", place: "the kernel command line"},
-		{name: "the command line, with a dash", cmdline: "modules-load=br_netfilter", place: "the kernel command line"},
+		{name: "the command line", cmdline: "modules_load=overlay,br_netfilter", place: "the kernel's command line"},
+		{name: "the command line, with a dash", cmdline: "modules-load=br_netfilter", place: "the kernel's command line"},
 		{name: "the command line of the initrd", cmdline: "rd.modules_load=br_netfilter"},
 	}
 	box := newBox(t, "systemd-modules-load")

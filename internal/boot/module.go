@@ -55,7 +55,7 @@ func (f *forecast) lacks(k *Kernel) (reason, next string) {
 	case Unbuilt:
 		return "that kernel was built without CONFIG_BRIDGE_NETFILTER", "boot a kernel that has it"
 	case Unsigned:
-		return k.File + " has no signature, and the kernel command line asks for one", "sign it, or install the distribution's module"
+		return k.File + " has no signature, and the kernel's command line asks for one", "sign it, or install the distribution's module"
 	case Unknown, Loaded, BuiltIn, Loadable, Forbidden, Container:
 	}
 	return "", ""

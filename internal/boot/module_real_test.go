@@ -94,11 +94,11 @@ func TestModprobe(t *testing.T) {
 		{name: "a directory hides nothing", files: files{lib: "blacklist br_netfilter\n", a + "/x": ""}, place: "/usr/lib/modprobe.d/a.conf:1"},
 		{name: "*.alias", files: files{"etc/modprobe.d/a.alias": "blacklist br_netfilter\n"}, place: "/etc/modprobe.d/a.alias:1"},
 		{name: "other names", files: files{"etc/modprobe.d/a": "blacklist br_netfilter\n", "etc/modprobe.d/.a.conf": "blacklist br_netfilter\n"}},
-		{name: "the command line", cmdline: "quiet modprobe.blacklist=foo,br_netfilter ro", place: "the kernel command line"},
+		{name: "the command line", cmdline: "quiet modprobe.blacklist=foo,br_netfilter ro", place: "the kernel's command line"},
 		{name: "the command line, with a dash", cmdline: "modprobe.blacklist=br-netfilter"},
 		{name: "the command line, quoted", cmdline: "modprobe.blacklist=\"br_netfilter\""},
 		{name: "the command line, quoted as a whole", cmdline: "\"modprobe.blacklist=br_netfilter\""},
-		{name: "the command line, for init", cmdline: "-- modprobe.blacklist=br_netfilter", place: "the kernel command line"},
+		{name: "the command line, for init", cmdline: "-- modprobe.blacklist=br_netfilter", place: "the kernel's command line"},
 	}
 	box := newBox(t, "modprobe")
 	makeModules(t, box.root)

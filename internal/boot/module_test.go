@@ -52,8 +52,8 @@ func TestVerdict(t *testing.T) {
 			Reason: "/etc/modprobe.d/x.conf:2 forbids it: blacklist br_netfilter", Next: "remove that line",
 		}},
 		{name: "forbidden by the kernel, what it needs", files: installed, cmdline: "module_blacklist=foo,bridge", want: boot.Module{
-			State: boot.Forbidden, Place: boot.Place{File: "the kernel command line"},
-			Reason: "the kernel command line forbids it: module_blacklist=foo,bridge", Next: "remove it from the boot loader's configuration",
+			State: boot.Forbidden, Place: boot.Place{File: "the kernel's command line"},
+			Reason: "the kernel's command line forbids it: module_blacklist=foo,bridge", Next: "remove it from the boot loader's configuration",
 		}},
 		{name: "the kernel takes no dash for a dash", files: installed, cmdline: "module_blacklist=br-netfilter", want: boot.Module{State: boot.Loadable}},
 		{name: "missing", files: map[string]string{dir + "/modules.dep": "kernel/x.ko: kernel/net/bridge/br_netfilter.ko\n", "/etc/os-release": "ID=debian\n"}, want: boot.Module{
@@ -79,7 +79,7 @@ func TestVerdict(t *testing.T) {
 			State: boot.Unbuilt, Reason: "that kernel was built without CONFIG_BRIDGE_NETFILTER", Next: "boot a kernel that has it",
 		}},
 		{name: "unsigned", files: map[string]string{dir + "/modules.dep": "kernel/net/bridge/br_netfilter.ko:\n", ko: "\x7fELF and so on, for a while"}, cmdline: "module.sig_enforce=1", want: boot.Module{
-			State: boot.Unsigned, Reason: ko + " has no signature, and the kernel command line asks for one", Next: "sign it, or install the distribution's module",
+			State: boot.Unsigned, Reason: ko + " has no signature, and the kernel's command line asks for one", Next: "sign it, or install the distribution's module",
 		}},
 		{name: "signed", files: map[string]string{dir + "/modules.dep": "kernel/net/bridge/br_netfilter.ko:\n", ko: "\x7fELF~Module signature appended~\n"}, cmdline: "lockdown=integrity", want: boot.Module{State: boot.Loadable}},
 		{name: "a container", files: map[string]string{"/run/.containerenv": ""}, want: boot.Module{
@@ -138,8 +138,8 @@ func TestNextBoot(t *testing.T) {
 			Next:     "see that this command loads it",
 		}}},
 		{name: "no modules at all", cmdline: "quiet nomodule", want: []boot.Finding{{
-			Subject: "br_netfilter", Place: boot.Place{File: "the kernel command line"}, Breaks: true,
-			Sentence: "br_netfilter will not be loaded at next boot: the kernel command line switches off the loading of modules",
+			Subject: "br_netfilter", Place: boot.Place{File: "the kernel's command line"}, Breaks: true,
+			Sentence: "br_netfilter will not be loaded at next boot: the kernel's command line switches off the loading of modules",
 			Next:     "remove it from the boot loader's configuration",
 		}}},
 		{name: "masked", cmdline: "systemd.mask=systemd-sysctl.service", links: map[string]string{"/etc/systemd/system/systemd-modules-load.service": "/dev/null"}, want: []boot.Finding{
@@ -149,21 +149,21 @@ func TestNextBoot(t *testing.T) {
 				Next:     "systemctl unmask systemd-modules-load.service",
 			},
 			{
-				Subject: "systemd-sysctl.service", Place: boot.Place{File: "the kernel command line"}, Breaks: true,
-				Sentence: "nothing reads /etc/sysctl.d at next boot: systemd-sysctl.service is masked by the kernel command line",
+				Subject: "systemd-sysctl.service", Place: boot.Place{File: "the kernel's command line"}, Breaks: true,
+				Sentence: "nothing reads /etc/sysctl.d at next boot: systemd-sysctl.service is masked by the kernel's command line",
 				Next:     "remove systemd.mask=systemd-sysctl.service from the boot loader's configuration",
 			},
 		}},
 		{name: "too early", cmdline: "sysctl/net/bridge/bridge-nf-call-iptables=0", want: []boot.Finding{{
-			Subject: "net.bridge.bridge-nf-call-iptables", Place: boot.Place{File: "the kernel command line"},
-			Sentence: "sysctl.net.bridge.bridge-nf-call-iptables on the kernel command line will do nothing: the key comes later, with br_netfilter",
+			Subject: "net.bridge.bridge-nf-call-iptables", Place: boot.Place{File: "the kernel's command line"},
+			Sentence: "sysctl.net.bridge.bridge-nf-call-iptables on the kernel's command line will do nothing: the key comes later, with br_netfilter",
 			Next:     "set it in a file in /etc/sysctl.d instead",
 		}}},
 		{name: "built in, and our file gone", cmdline: "sysctl.net.bridge.bridge-nf-call-iptables=0", files: map[string]string{
 			"/etc/sysctl.d/99-zz-nfguard.conf": "", "/lib/modules/6.1.0-1/modules.builtin": "kernel/net/bridge/br_netfilter.ko\n",
 		}, want: []boot.Finding{{
-			Subject: "net.bridge.bridge-nf-call-iptables", Place: boot.Place{File: "the kernel command line"}, Breaks: true,
-			Sentence: "net.bridge.bridge-nf-call-iptables will be 0 at next boot: the kernel command line says so",
+			Subject: "net.bridge.bridge-nf-call-iptables", Place: boot.Place{File: "the kernel's command line"}, Breaks: true,
+			Sentence: "net.bridge.bridge-nf-call-iptables will be 0 at next boot: the kernel's command line says so",
 			Next:     "remove it from the boot loader's configuration",
 		}}},
 		{name: "without IPv6", cmdline: "ipv6.disable=1", want: []boot.Finding{{

@@ -13,7 +13,7 @@ func (f *forecast) switchedOff(loader bool) {
 		at := Place{File: cmdlinePlace}
 		f.found(Finding{
 			Subject: f.o.Module, Place: at, Breaks: true, Next: at.remove(),
-			Sentence: f.o.Module + " will not be loaded at next boot: the kernel command line switches off the loading of modules",
+			Sentence: f.o.Module + " will not be loaded at next boot: the kernel's command line switches off the loading of modules",
 		})
 	}
 	// Set by systemd-sysctl, which comes after systemd-modules-load.
