@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/boot"
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/reconcile"
@@ -33,7 +34,10 @@ Exit codes: 0 all as wanted, 1 something is not, 2 something could not be told.`
 			defer m.Close()
 			r := reconcile.Audit(a.ctx, m, &s.Policy)
 			a.code = auditCode(&r)
-			return a.print(form, a.audit(&r, &s.Policy), func(w io.Writer, d *document) { d.write(w, newStyle(a.Out)) })
+			d := a.audit(&r, &s.Policy)
+			next := m.Forecast()
+			d.NextBoot = &next
+			return a.print(form, d, func(w io.Writer, d *document) { d.write(w, newStyle(a.Out)) })
 		},
 	}
 	outputFlag(cmd, &form)
@@ -114,6 +118,9 @@ type document struct {
 	// this means for the Services of this node.
 	KubeProxy *daemon.KubeProxy `json:"kube_proxy,omitempty"`
 	Meaning   string            `json:"meaning,omitempty"`
+
+	// Of check only: what will set the guarded things at the next boot.
+	NextBoot *boot.Report `json:"next_boot,omitempty"`
 
 	// Findings are things that are not nfguard's to change. One that breaks
 	// will undo what is guarded, and check exits 1 for it.

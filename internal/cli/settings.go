@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nfguard/nfguard/internal/boot"
 	"github.com/nfguard/nfguard/internal/config"
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/guard"
@@ -141,6 +142,7 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 			files = append(files, literal(path))
 		}
 	}
+	files = append(files, boot.Files()...)
 	news, err := file.New("file", files...)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/boot"
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/guard"
 )
@@ -159,9 +160,13 @@ func (d *document) section(w io.Writer, s style, title string, in func(row) bool
 		if !in(r) {
 			continue
 		}
-		line := fmt.Sprintf("%s  %-*s  %s", s.word(r.Verdict), width, r.Subject, r.Have)
+		have := r.Have
 		if r.Verdict != guard.Right && r.Want != r.Have {
-			line += ", wanted " + r.Want
+			have += ", wanted " + r.Want
+		}
+		line := fmt.Sprintf("%s  %-*s  %s", s.word(r.Verdict), width, r.Subject, have)
+		if next := d.atNextBoot(r.Subject); next != "" {
+			line = fmt.Sprintf("%s  %-*s  %-9s  next boot: %s", s.word(r.Verdict), width, r.Subject, have, next)
 		}
 		fmt.Fprintln(w, strings.TrimRight(line, " "))
 		for _, note := range []string{r.Reason, r.Next} {
@@ -170,4 +175,39 @@ func (d *document) section(w io.Writer, s style, title string, in func(row) bool
 			}
 		}
 	}
+}
+
+// atNextBoot says what a module or a key will be at the next boot and by what,
+// as systemd has it, or "".
+func (d *document) atNextBoot(subject string) string {
+	if d.NextBoot == nil {
+		return ""
+	}
+	by := func(what string, p boot.Place) string {
+		if p.File == "" {
+			return what
+		}
+		return what + ", by " + p.String()
+	}
+	if m := d.NextBoot.Module; m.Name == subject {
+		switch {
+		case m.LoadedBy.File != "":
+			return by("loaded", m.LoadedBy)
+		case m.State == boot.BuiltIn:
+			return "built in"
+		}
+		return "not loaded"
+	}
+	for _, k := range d.NextBoot.Keys {
+		if string(k.Key) != subject {
+			continue
+		}
+		for _, o := range k.By {
+			if o.Reader == boot.SystemdSysctl && o.File != "" {
+				return by(o.Effect, o.Place)
+			}
+		}
+		return "as the kernel has it"
+	}
+	return ""
 }

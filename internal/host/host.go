@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/nfguard/nfguard/internal/boot"
 	"github.com/nfguard/nfguard/internal/guard"
 )
 
@@ -38,10 +39,8 @@ type Options struct {
 	// Bridges lists the bridge devices; nil means that there are none.
 	Bridges func(context.Context) ([]guard.Bridge, error)
 
-	// KubeProxy looks for kube-proxy and its rules, NextBoot at what other
-	// files will do at the next boot. Nil: they are never looked at.
+	// KubeProxy looks for kube-proxy and its rules; nil: nobody does.
 	KubeProxy func(context.Context, *guard.Policy) guard.KubeProxy
-	NextBoot  func(context.Context, *guard.Policy) guard.NextBoot
 }
 
 // Linux is a machine. [Linux.Value] belongs to one goroutine together with
@@ -50,6 +49,8 @@ type Linux struct {
 	o       Options
 	files   map[guard.Key]*keyFile
 	loading *loading
+
+	forecast boot.Report
 }
 
 // New returns the machine that o describes. Call Close to let go of its
@@ -96,9 +97,9 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 			o.KubeProxy = &k
 		}
 	}
-	if look&guard.LookNextBoot != 0 && l.o.NextBoot != nil {
-		n := l.o.NextBoot(ctx, p)
-		o.NextBoot = &n
+	if look&guard.LookNextBoot != 0 {
+		l.forecast = l.foretell(p)
+		o.NextBoot = nextBoot(&l.forecast)
 	}
 	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
 		if path != "" {

@@ -40,6 +40,9 @@ func newMachine(t *testing.T, o host.Options) *machine {
 	}}
 	t.Cleanup(m.Close)
 	m.write("lib/modules/6.1.0-test/modules.dep", "kernel/net/bridge/bridge.ko: kernel/net/llc/llc.ko\nkernel/net/bridge/br_netfilter.ko.xz: kernel/net/bridge/bridge.ko\n")
+	for _, module := range []string{"net/bridge/bridge.ko", "net/bridge/br_netfilter.ko.xz", "net/llc/llc.ko"} {
+		m.write("lib/modules/6.1.0-test/kernel/"+module, "")
+	}
 	m.write("proc/sys/kernel/osrelease", "6.1.0-test\n")
 	m.write("proc/sys/net/ipv6/x", "")
 	return m
@@ -162,16 +165,20 @@ func TestLoad(t *testing.T) {
 		},
 		{
 			name: "the module file is not there", args: "-b br_netfilter",
+			setup: func(m *machine) {
+				m.write("etc/os-release", "ID=debian\n")
+				os.Remove(filepath.Join(m.root, "lib/modules/6.1.0-test/kernel/net/bridge/br_netfilter.ko.xz"))
+			},
 			script: "echo 'modprobe: FATAL: Module br_netfilter not found in directory /lib/modules/6.1.0-test' >&2; exit 1",
 			err:    "load br_netfilter: modprobe: FATAL: Module br_netfilter not found in directory /lib/modules/6.1.0-test",
-			next:   "install the package that brings the module to /lib/modules/6.1.0-test (linux-modules-extra on Ubuntu, kernel-modules on Red Hat's)",
+			next:   "install linux-image-6.1.0-test",
 		},
 		{
 			name: "the running kernel's modules were removed", args: "-b br_netfilter",
 			setup:  func(m *machine) { os.RemoveAll(filepath.Join(m.root, "lib/modules")) },
 			script: "echo 'modprobe: FATAL: Module br_netfilter not found in directory /lib/modules/6.1.0-test' >&2; exit 1",
 			err:    "load br_netfilter: modprobe: FATAL: Module br_netfilter not found in directory /lib/modules/6.1.0-test",
-			next:   "/lib/modules/6.1.0-test is gone, probably by a kernel upgrade: reboot into the new kernel",
+			next:   "reboot into the new kernel",
 		},
 		{
 			name: "busy with unloading, at first", args: "-b br_netfilter",
@@ -290,14 +297,14 @@ func TestObstacles(t *testing.T) {
 			override: true,
 		},
 		{
-			name:  "the module is not on the disk",
+			name:  "the module is not in the index",
 			files: map[string]string{"lib/modules/6.1.0-test/modules.dep": "kernel/net/bridge/bridge.ko:\n"},
-			want:  "it is not in /lib/modules/6.1.0-test",
+			want:  "/lib/modules/6.1.0-test/kernel/net/bridge/br_netfilter.ko.xz is there, but not in modules.dep",
 		},
 		{
 			name:  "modules of another kernel only",
 			files: map[string]string{"proc/sys/kernel/osrelease": "6.2.0-other\n"},
-			want:  "it is not in /lib/modules/6.2.0-other",
+			want:  "/lib/modules/6.2.0-other is gone, probably by a kernel upgrade",
 		},
 		{
 			name: "built in",

@@ -149,7 +149,10 @@ func (l *Linux) explain(name, said string, err error) error {
 		e.next = "run modprobe -v " + name + " by hand; in a container, the host has to load it"
 	case strings.Contains(said, "not found"):
 		e.reason = said
-		e.next = l.missingModule(l.modules())
+		e.next = "install the package that brings the module to /lib/modules/" + l.release()
+		if m := l.loadable(name); m.Next != "" {
+			e.next = m.Next
+		}
 	case strings.Contains(said, "Operation not permitted"):
 		e.reason = said
 		e.next = "the kernel refused: in a container the host has to load it; elsewhere see dmesg for lockdown or a missing signature"

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/nfguard/nfguard/internal/boot"
 	"github.com/nfguard/nfguard/internal/guard"
 )
 
@@ -36,55 +37,65 @@ func (l *Linux) obstacle(p *guard.Policy) *guard.Obstacle {
 			Next:   "reboot: the drop-in in modules-load.d loads it before that switch is set",
 		}
 	}
-	if r := l.forbidden(p.Module); r != nil && !p.Override {
-		return &guard.Obstacle{
-			Reason: fmt.Sprintf("%s forbids it: %s", r.place(), r.text),
-			Next:   "remove that line, or set override_blacklist = true under [module]",
+	m := l.loadable(p.Module)
+	switch m.State {
+	case boot.Forbidden:
+		if p.Override {
+			return nil
 		}
+		return &guard.Obstacle{Reason: m.Reason, Next: m.Next + ", or set override_blacklist = true under [module]"}
+	case boot.Missing, boot.Removed, boot.Unindexed, boot.Unbuilt, boot.Unsigned:
+		return &guard.Obstacle{Reason: m.Reason, Next: m.Next}
+	case boot.Unknown, boot.Loaded, boot.BuiltIn, boot.Loadable, boot.Container:
 	}
-	if dir := l.modules(); !l.installed(dir, p.Module) {
-		return &guard.Obstacle{Reason: "it is not in " + dir, Next: l.missingModule(dir)}
-	}
-	return nil
+	return nil // in a container it may still be allowed: modprobe tells
 }
 
-// modules is the directory with the running kernel's modules.
-func (l *Linux) modules() string {
-	release, err := os.ReadFile(filepath.Join(l.o.Proc, "sys/kernel/osrelease"))
+// loadable judges by the files whether the running kernel can load a module.
+func (l *Linux) loadable(name string) boot.Module {
+	return boot.Running(boot.Options{Root: l.o.Root, Module: name, Release: l.release(), Cmdline: l.cmdline()})
+}
+
+// release is the running kernel's, or "".
+func (l *Linux) release() string {
+	text, err := os.ReadFile(filepath.Join(l.o.Proc, "sys/kernel/osrelease"))
 	if err != nil {
-		return "/lib/modules"
+		return ""
 	}
-	return filepath.Join("/lib/modules", strings.TrimSpace(string(release)))
+	return strings.TrimSpace(string(text))
 }
 
-// installed reports whether modprobe can know the module. When in doubt it
-// can: modprobe says so if not.
-func (l *Linux) installed(dir, name string) bool {
-	if _, err := os.Stat(l.path(dir)); errors.Is(err, fs.ErrNotExist) {
-		return false
+// cmdline is the running kernel's command line, or "".
+func (l *Linux) cmdline() string {
+	text, err := os.ReadFile(filepath.Join(l.o.Proc, "cmdline"))
+	if err != nil {
+		return ""
 	}
-	known := false
-	for _, index := range []string{"modules.dep", "modules.builtin"} {
-		text, err := readLimited(l.path(filepath.Join(dir, index)), 16<<20)
-		if err != nil {
-			continue
-		}
-		known = true
-		for line := range strings.Lines(string(text)) {
-			file, _, _ := strings.Cut(strings.TrimSpace(line), ":")
-			module, _, _ := strings.Cut(filepath.Base(file), ".ko")
-			if canonical(module) == canonical(name) {
-				return true
-			}
-		}
-	}
-	return !known
+	return string(text)
 }
 
-// missingModule tells what brings a module file that is not there.
-func (l *Linux) missingModule(dir string) string {
-	if _, err := os.Stat(l.path(dir)); errors.Is(err, fs.ErrNotExist) {
-		return dir + " is gone, probably by a kernel upgrade: reboot into the new kernel"
+// nextBoot is what a pass wants to know of a forecast.
+func nextBoot(r *boot.Report) *guard.NextBoot {
+	n := &guard.NextBoot{Findings: make([]guard.Finding, 0, len(r.Findings))}
+	for _, f := range r.Findings {
+		n.Findings = append(n.Findings, guard.Finding{
+			Subject: f.Subject, Place: f.Place.String(), Sentence: f.Sentence, Next: f.Next, Breaks: f.Breaks,
+		})
 	}
-	return "install the package that brings the module to " + dir + " (linux-modules-extra on Ubuntu, kernel-modules on Red Hat's)"
+	return n
+}
+
+// Forecast is what the last survey that looked at the next boot has found, in
+// full. It is not to be called beside Survey.
+func (l *Linux) Forecast() boot.Report { return l.forecast }
+
+// foretell says what the next boot will bring for p, by the files of the
+// machine.
+func (l *Linux) foretell(p *guard.Policy) boot.Report {
+	o := boot.Options{Root: l.o.Root, Keys: p.Sysctls, Module: p.Module, SysctlD: p.SysctlD, ModulesLoad: p.ModulesLoad}
+	if !p.FilesOnly {
+		o.Release, o.Cmdline = l.release(), l.cmdline()
+		o.Loaded = l.module(p).State == guard.Present
+	}
+	return boot.Forecast(o)
 }

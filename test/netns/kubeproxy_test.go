@@ -2,6 +2,7 @@ package netns_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -47,19 +48,13 @@ func (n *node) check() (v proxyView) {
 	n.t.Helper()
 	out, err := n.nfguard("check", "-o", "json").Output()
 	var exit *exec.ExitError
-	if err != nil && (!asExit(err, &exit) || exit.ExitCode() == 2) {
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() == 2) {
 		n.t.Fatalf("check: %v", err)
 	}
 	if err := json.Unmarshal(out, &v); err != nil {
 		n.t.Fatalf("check: %v\n%s", err, out)
 	}
 	return v
-}
-
-func asExit(err error, exit **exec.ExitError) bool {
-	e, ok := err.(*exec.ExitError)
-	*exit = e
-	return ok
 }
 
 // about waits for a record of kube-proxy whose message has all parts.
