@@ -1,0 +1,107 @@
+package sysctlhook
+
+import (
+	"slices"
+
+	"github.com/cilium/ebpf/asm"
+)
+
+// license is what the programs are offered under to the kernel, which lends
+// bpf_probe_read_kernel and bpf_get_current_task to GPL programs only.
+const license = "Dual BSD/GPL"
+
+func join(blocks ...asm.Instructions) asm.Instructions { return slices.Concat(blocks...) }
+
+// label names the first instruction of code, so that one can jump there.
+func label(name string, code asm.Instructions) asm.Instructions {
+	code[0] = code[0].WithSymbol(name)
+	return code
+}
+
+// zero clears size bytes of the stack, a multiple of eight. It uses R0.
+func zero(at int16, size int) asm.Instructions {
+	code := asm.Instructions{asm.Mov.Imm(asm.R0, 0)}
+	for i := 0; i < size; i += 8 {
+		code = append(code, asm.StoreMem(asm.RFP, at+int16(i), asm.R0, asm.DWord))
+	}
+	return code
+}
+
+// read copies size bytes of the kernel's memory at R3 + offset to the stack,
+// zeroes if there is no memory. It uses all registers that helpers use.
+func read(to int16, size, offset int32) asm.Instructions {
+	return asm.Instructions{
+		asm.Add.Imm(asm.R3, offset),
+		asm.Mov.Reg(asm.R1, asm.RFP),
+		asm.Add.Imm(asm.R1, int32(to)),
+		asm.Mov.Imm(asm.R2, size),
+		asm.FnProbeReadKernel.Call(),
+	}
+}
+
+// namespace leaves at stackInode which network namespace the sysctl itself
+// belongs to: the set of tables in which it is registered is part of struct
+// net. The writer's own namespace would be wrong where a descriptor was opened
+// in one and is used in another, and no helper tells either to programs of
+// this type (bpf_get_netns_cookie is refused, Linux 6.18).
+//
+// The context that the verifier knows is a view: the pointer is one to struct
+// bpf_sysctl_kern.
+func namespace(k *kernel) asm.Instructions {
+	return join(
+		asm.Instructions{asm.Mov.Reg(asm.R3, rCtx)},
+		read(stackPointer, 8, k.head),
+		asm.Instructions{asm.LoadMem(asm.R3, asm.RFP, stackPointer, asm.DWord)},
+		read(stackPointer, 8, k.set),
+		asm.Instructions{asm.LoadMem(asm.R3, asm.RFP, stackPointer, asm.DWord)},
+		read(stackInode, 4, k.ns+k.inum-k.sysctls),
+	)
+}
+
+// process leaves the writer's thread group in the event, as the initial PID
+// namespace numbers it, or 0.
+func process(k *kernel) asm.Instructions {
+	switch k.pid {
+	case fromTask:
+		return join(
+			asm.Instructions{
+				asm.FnGetCurrentTask.Call(),
+				asm.Mov.Reg(asm.R3, asm.R0),
+			},
+			read(eventPID, 4, k.tgid))
+	case fromHelper:
+		return asm.Instructions{
+			asm.FnGetCurrentPidTgid.Call(),
+			asm.RSh.Imm(asm.R0, 32),
+			asm.StoreMem(asm.RFP, eventPID, asm.R0, asm.Word),
+		}
+	case fromNowhere:
+	}
+	return asm.Instructions{
+		asm.Mov.Imm(asm.R0, 0),
+		asm.StoreMem(asm.RFP, eventPID, asm.R0, asm.Word),
+	}
+}
+
+// command leaves the name of the writer's thread in the event, or zeroes.
+func command(k *kernel) asm.Instructions {
+	const size = 16 // TASK_COMM_LEN
+	switch k.comm {
+	case fromTask:
+		return join(
+			asm.Instructions{
+				asm.FnGetCurrentTask.Call(),
+				asm.Mov.Reg(asm.R3, asm.R0),
+			},
+			read(eventComm, size, k.layout.comm))
+	case fromHelper:
+		return asm.Instructions{
+			asm.Mov.Reg(asm.R1, asm.RFP),
+			asm.Add.Imm(asm.R1, int32(eventComm)),
+			asm.Mov.Imm(asm.R2, size),
+			asm.FnGetCurrentComm.Call(),
+		}
+	case fromNowhere:
+	}
+	return zero(eventComm, size)
+}

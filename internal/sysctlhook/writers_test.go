@@ -1,0 +1,182 @@
+package sysctlhook
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+const victim = "/proc/sys/" + ipTables
+
+// short is a writer that is gone before anybody can look who it is.
+const short = `
+#include <fcntl.h>
+#include <unistd.h>
+int main(void) { int fd = open("` + victim + `", O_WRONLY); return write(fd, "0\n", 2) != 2; }
+`
+
+// start starts a program in the room: a child has the namespace of the thread
+// that makes it.
+func (r *room) start(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	var err error
+	r.Do(func() { err = cmd.Start() })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWritersAreNamed(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "hostile.conf")
+	if err := os.WriteFile(conf, []byte("net.bridge.bridge-nf-call-iptables = 0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	static, source := filepath.Join(dir, "short-lived"), filepath.Join(dir, "short.c")
+	if err := os.WriteFile(source, []byte(short), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(lab.Tool(t, lab.Netns, "gcc"), "-static", "-O2", "-o", static, source).CombinedOutput(); err != nil {
+		t.Fatalf("compile the writer: %v\n%s", err, out)
+	}
+	for _, writer := range []struct {
+		name, comm string
+		args       []string
+		child      bool // a child of the process that we start does it, and waits
+	}{
+		{"echo", "sh", []string{"sh", "-c", "echo 0 > " + victim}, false},
+		{"sysctl", "sysctl", []string{lab.Tool(t, lab.Netns, "sysctl"), "-qw", "net.bridge.bridge-nf-call-iptables=0"}, false},
+		{"systemd-sysctl", "systemd-sysctl", []string{lab.Tool(t, lab.Netns, "systemd-sysctl"), conf}, false},
+		{"own PID namespace and procfs", "sh", []string{"unshare", "-pf", "--mount-proc", "sh", "-c", "echo 0 > " + victim + "; read wait"}, true},
+		{"short-lived static binary", "short-lived", []string{static}, false},
+	} {
+		t.Run(writer.name, func(t *testing.T) {
+			r := locked(t, Options{Limit: 1e6, ExemptSelf: true}, Observe)
+			fd := r.open(ipTables)
+			n, right, began := count(1000), 0, time.Now()
+			for i := range n {
+				if _, err := put(fd, "1"); err != nil { // systemd-sysctl writes only what differs
+					t.Fatal(err)
+				}
+				cmd := exec.Command(writer.args[0], writer.args[1:]...)
+				in, err := cmd.StdinPipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.start(t, cmd)
+				if !writer.child {
+					if err := cmd.Wait(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				ws := r.news(5 * time.Second)
+				if i == 0 {
+					t.Logf("%+v", ws)
+				}
+				if len(ws) == 1 && named(ws[0], writer.comm, cmd.Process.Pid, writer.child) {
+					right++
+				} else {
+					t.Errorf("write %d by %d: %+v", i, cmd.Process.Pid, ws)
+				}
+				if writer.child {
+					in.Close()
+					_ = cmd.Wait() // read finds no line
+				}
+				if t.Failed() {
+					break
+				}
+			}
+			t.Logf("%d of %d named rightly, %v each", right, n, time.Since(began)/time.Duration(n))
+		})
+	}
+}
+
+func named(w Write, comm string, pid int, child bool) bool {
+	if child {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.PID))
+		if err != nil || !strings.Contains(string(status), fmt.Sprintf("\nPPid:\t%d\n", pid)) ||
+			!strings.Contains(string(status), fmt.Sprintf("\nNSpid:\t%d\t1\n", w.PID)) {
+			return false
+		}
+		pid = w.PID
+	}
+	return w.Path == ipTables && w.Old == "1" && w.New == "0" && w.Verdict == Allowed && !w.Uncertain &&
+		w.PID == pid && w.Comm == comm && w.UID == 0 && w.CgroupID != 0 && w.Missed == 0 &&
+		time.Since(w.At) > 0 && time.Since(w.At) < 10*time.Second
+}
+
+// A thread's name is its own, its process is the group.
+func TestOwnWrites(t *testing.T) {
+	for _, exempt := range []bool{true, false} {
+		r := locked(t, Options{ExemptSelf: exempt}, Refuse)
+		fd := r.open(ipTables)
+		_, err := put(fd, "0")
+		ws := r.news(100 * time.Millisecond)
+		if exempt && (err != nil || len(ws) != 0 || get(t, fd) != "0") {
+			t.Errorf("exempt: %v, %+v", err, ws)
+		}
+		if !exempt && (err == nil || len(ws) != 1 || ws[0].PID != os.Getpid() || get(t, fd) != "1") {
+			t.Errorf("not exempt: %v, %+v", err, ws)
+		}
+	}
+}
+
+// Nothing is uncounted: what was told, and what was not, is what there was.
+func TestLimit(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		limit   int
+		n, told int // at least
+	}{
+		{"too many in a second", 5, 100, 5},
+		{"the ring is full", 1e6, 1000, ringSize / 256},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := locked(t, Options{Limit: c.limit}, Refuse)
+			fd := r.open(ipTables)
+			for range c.n {
+				if _, err := put(fd, "0"); err == nil {
+					t.Fatal("not refused")
+				}
+			}
+			told, missed := 0, uint64(0)
+			count := func(w Write) { told, missed = told+1, missed+w.Missed }
+			if err := r.Read(count); err != nil {
+				t.Fatal(err)
+			}
+			if missed != 0 || told < c.told || told > c.n/2 {
+				t.Errorf("%d told, %d missed before them", told, missed)
+			}
+			time.Sleep(1100 * time.Millisecond)
+			if _, err := put(fd, "0"); err == nil {
+				t.Fatal("not refused")
+			}
+			if err := r.Read(count); err != nil {
+				t.Fatal(err)
+			}
+			if total := told + int(missed); total != c.n+1 || missed == 0 {
+				t.Errorf("%d told and %d missed of %d", told, missed, c.n+1)
+			}
+			for range c.n {
+				_, _ = put(fd, "00")
+			}
+			if err := r.Missed(func(path string, n uint64) { missed += n }); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Read(count); err != nil {
+				t.Fatal(err)
+			}
+			if total := told + int(missed); total != 2*c.n+1 {
+				t.Errorf("%d told and %d missed of %d", told, missed, 2*c.n+1)
+			}
+			t.Logf("%d told, %d counted", told, missed)
+		})
+	}
+}
