@@ -18,11 +18,13 @@ func label(name string, code asm.Instructions) asm.Instructions {
 	return code
 }
 
-// zero clears size bytes of the stack, a multiple of eight. It uses R0.
+// zero clears size bytes of the stack, a multiple of four. It goes by words of
+// four: eight from a register would be a spilled register to the verifier, on
+// which without CAP_PERFMON no helper may write a part (Linux 6.1).
 func zero(at int16, size int) asm.Instructions {
-	code := asm.Instructions{asm.Mov.Imm(asm.R0, 0)}
-	for i := 0; i < size; i += 8 {
-		code = append(code, asm.StoreMem(asm.RFP, at+int16(i), asm.R0, asm.DWord))
+	var code asm.Instructions
+	for i := 0; i < size; i += 4 {
+		code = append(code, asm.StoreImm(asm.RFP, at+int16(i), 0, asm.Word))
 	}
 	return code
 }
@@ -39,14 +41,15 @@ func read(to int16, size, offset int32) asm.Instructions {
 	}
 }
 
-// namespace leaves at stackInode which network namespace the sysctl itself
+// namespace leaves at stackWord which network namespace the sysctl itself
 // belongs to: the set of tables in which it is registered is part of struct
 // net. The writer's own namespace would be wrong where a descriptor was opened
 // in one and is used in another, and no helper tells either to programs of
 // this type (bpf_get_netns_cookie is refused, Linux 6.18).
 //
 // The context that the verifier knows is a view: the pointer is one to struct
-// bpf_sysctl_kern.
+// bpf_sysctl_kern. A sysctl that is in no namespace's set leads to memory that
+// is not of a struct net, and so to no inode that is guarded.
 func namespace(k *kernel) asm.Instructions {
 	return join(
 		asm.Instructions{asm.Mov.Reg(asm.R3, rCtx)},
@@ -54,33 +57,31 @@ func namespace(k *kernel) asm.Instructions {
 		asm.Instructions{asm.LoadMem(asm.R3, asm.RFP, stackPointer, asm.DWord)},
 		read(stackPointer, 8, k.set),
 		asm.Instructions{asm.LoadMem(asm.R3, asm.RFP, stackPointer, asm.DWord)},
-		read(stackInode, 4, k.ns+k.inum-k.sysctls),
+		read(stackWord, 4, k.ns+k.inum-k.sysctls),
 	)
 }
 
 // process leaves the writer's thread group in the event, as the initial PID
 // namespace numbers it, or 0.
 func process(k *kernel) asm.Instructions {
+	code := asm.Instructions{asm.Mov.Imm(asm.R0, 0)}
 	switch k.pid {
 	case fromTask:
-		return join(
+		code = join(
 			asm.Instructions{
 				asm.FnGetCurrentTask.Call(),
 				asm.Mov.Reg(asm.R3, asm.R0),
 			},
-			read(eventPID, 4, k.tgid))
+			read(stackWord, 4, k.tgid),
+			asm.Instructions{asm.LoadMem(asm.R0, asm.RFP, stackWord, asm.Word)})
 	case fromHelper:
-		return asm.Instructions{
+		code = asm.Instructions{
 			asm.FnGetCurrentPidTgid.Call(),
-			asm.RSh.Imm(asm.R0, 32),
-			asm.StoreMem(asm.RFP, eventPID, asm.R0, asm.Word),
+			asm.RSh.Imm(asm.R0, 32), // the lower half is the thread
 		}
 	case fromNowhere:
 	}
-	return asm.Instructions{
-		asm.Mov.Imm(asm.R0, 0),
-		asm.StoreMem(asm.RFP, eventPID, asm.R0, asm.Word),
-	}
+	return append(code, asm.StoreMem(asm.RFP, eventPID, asm.R0, asm.DWord))
 }
 
 // command leaves the name of the writer's thread in the event, or zeroes.

@@ -19,10 +19,10 @@
 // The program is written with cilium/ebpf/asm, not compiled from C: neither
 // the hosts nor the CI have clang, the result would be an object file in the
 // repository that a review cannot read, and C would bring libbpf's relocations
-// for seven offsets that a page of Go finds. The cost is real. Registers are
-// the reader's to keep track of, the verifier is the only compiler, and past
-// two hundred instructions it would be a mistake. Blocks are functions with
-// names, and what they share with Go is laid out by Go structures.
+// for seven offsets that a page of Go finds. The cost is real: registers are the
+// reader's to keep track of, the verifier is the only compiler, and at twice
+// its 190 instructions it would be a mistake. Blocks are functions with names,
+// and what they share with Go is laid out by Go structures.
 package sysctlhook
 
 import (
@@ -35,6 +35,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
 )
 
 // Answer is what foreign values are answered by.
@@ -44,7 +45,7 @@ type Answer uint32
 const (
 	Observe Answer = iota // they are stored, and told of
 	Refuse                // the writer gets EPERM
-	Rewrite               // the right value is stored, and the writer told that all went well
+	Rewrite               // the right value is stored, and the writer told that all went well: for tools that stop at the first error, as busybox's sysctl -p does
 )
 
 // Options say what to guard.
@@ -100,6 +101,14 @@ type slot struct {
 // v2. What else it lacks makes the hook do with less: see [Hook.How] and
 // [Hook.Answer].
 func Attach(o Options) (*Hook, error) {
+	h, err := o.attach()
+	if errors.Is(err, unix.EPERM) && unlimitMemory() == nil {
+		h, err = o.attach()
+	}
+	return h, err
+}
+
+func (o Options) attach() (*Hook, error) {
 	cgroup, err := openCgroup(o.Cgroup)
 	if err != nil {
 		return nil, err
@@ -172,89 +181,6 @@ func attach(cgroup *os.File, p *ebpf.Program) (*link.RawLink, error) {
 		return nil, fmt.Errorf("attach to %s: %w", cgroup.Name(), err)
 	}
 	return l, nil
-}
-
-// SetAnswer changes the answer, without a gap. Where the kernel can't give it,
-// the nearest is given that changes less: [Hook.Answer] tells which, and
-// [Hook.How] why.
-func (h *Hook) SetAnswer(a Answer) error {
-	h.asked = a
-	if a == Rewrite && !h.kernel.rewrites {
-		a = Refuse
-	}
-	if !h.kernel.reads {
-		a = Observe
-	}
-	s := h.settings
-	s.Answer = a
-	if err := h.tables.settings.Put(uint32(0), s); err != nil {
-		return fmt.Errorf("set the answer: %w", err)
-	}
-	h.settings = s
-	return nil
-}
-
-// Answer returns the answer that is given, for the keys that are not
-// [Hook.Unlocked].
-func (h *Hook) Answer() Answer { return h.settings.Answer }
-
-// SetKeys changes what is guarded. A key that stays is guarded all the time,
-// and one whose value stays is not touched.
-func (h *Hook) SetKeys(keys []Key) error {
-	rules := make(map[string]rule, len(keys))
-	wants := make(map[string]string, len(keys))
-	for _, k := range keys {
-		r, err := k.rule()
-		if err != nil {
-			return err
-		}
-		rules[k.Path], wants[k.Path] = r, k.Want
-	}
-	if len(rules) > maxKeys {
-		return fmt.Errorf("guard %d sysctls: at most %d can be", len(rules), maxKeys)
-	}
-	for path, old := range h.rules {
-		if _, stays := rules[path]; stays {
-			continue
-		}
-		if err := h.tables.rules.Delete(name(path)); err != nil {
-			return fmt.Errorf("guard %s no longer: %w", path, err)
-		}
-		delete(h.rules, path)
-		h.free = append(h.free, old.Slot)
-	}
-	for path, r := range rules {
-		old, known := h.rules[path]
-		if r.Slot = old.Slot; !known {
-			r.Slot = h.free[0]
-		}
-		if known && r == old && h.slots[r.Slot].want == wants[path] {
-			continue
-		}
-		if err := h.tables.rules.Put(name(path), r); err != nil {
-			return fmt.Errorf("guard %s: %w", path, err)
-		}
-		if !known {
-			h.free = h.free[1:]
-		}
-		h.rules[path] = r
-		h.slots[r.Slot].path, h.slots[r.Slot].want = path, wants[path]
-	}
-	return nil
-}
-
-// Unlocked returns the keys, sorted, whose foreign values are told of but
-// never refused: those that are no single number, and those outside of net/,
-// which belong to no network namespace.
-func (h *Hook) Unlocked() []string {
-	var paths []string
-	for path, r := range h.rules {
-		if r.Lock == 0 {
-			paths = append(paths, path)
-		}
-	}
-	slices.Sort(paths)
-	return paths
 }
 
 // How says by what means writes are seen, and what is not done and why.

@@ -35,9 +35,6 @@ type kernel struct {
 // examine finds out what the kernel lends to a program, by loading small ones.
 func examine() (*kernel, error) {
 	err := load()
-	if errors.Is(err, unix.EPERM) && unlimitMemory() == nil {
-		err = load()
-	}
 	if err != nil {
 		return nil, fmt.Errorf("load a BPF program of type cgroup/sysctl: %w", err)
 	}
@@ -94,8 +91,9 @@ func load(code ...asm.Instruction) error {
 	return err
 }
 
-// unlimitMemory lifts RLIMIT_MEMLOCK, on which kernels before 5.11 charge
-// programs and maps, with EPERM when it is too low.
+// unlimitMemory lifts RLIMIT_MEMLOCK, which kernels before 5.11 charge for
+// programs and maps, and say EPERM when it is too low. The 64 KiB that are
+// usual do not do.
 func unlimitMemory() error {
 	return unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, nil)
 }

@@ -26,17 +26,20 @@ func TestToolsGoOn(t *testing.T) {
 		exit   int
 		says   string
 	}{
-		{Refuse, []string{"sysctl", "-p", conf}, 1, "permission denied on key"},
+		{Refuse, []string{"sysctl", "-p", conf}, 1, "Operation not permitted"},
 		{Rewrite, []string{"sysctl", "-p", conf}, 0, "net.bridge.bridge-nf-call-iptables = 0"},
 		{Refuse, []string{"systemd-sysctl", conf}, 0, ""},
 		{Rewrite, []string{"systemd-sysctl", conf}, 0, ""},
 	} {
-		r := locked(t, Options{}, c.answer)
-		out, _ := r.Command(lab.Tool(t, lab.Netns, c.tool[0]), c.tool[1:]...).CombinedOutput()
-		t.Logf("%d %v: %s", c.answer, c.tool, out)
-		if got := get(t, r.open(ipTables)) + get(t, r.open("net/ipv4/ip_forward")); got != "11" {
-			t.Errorf("answer %d, %v: values %s, want 11", c.answer, c.tool, got)
-		}
+		t.Run(fmt.Sprint(c.tool[0], " answer ", c.answer), func(t *testing.T) {
+			r := locked(t, Options{}, c.answer)
+			cmd := r.Command(lab.Tool(t, lab.Netns, c.tool[0]), c.tool[1:]...)
+			out, _ := cmd.CombinedOutput()
+			got := get(t, r.open(ipTables)) + get(t, r.open("net/ipv4/ip_forward"))
+			if got != "11" || cmd.ProcessState.ExitCode() != c.exit || !strings.Contains(string(out), c.says) {
+				t.Errorf("values %s, want 11; exit %v: %s", got, cmd.ProcessState.ExitCode(), out)
+			}
+		})
 	}
 }
 

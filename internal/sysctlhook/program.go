@@ -8,90 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settings is the one element of the map that [Hook.SetAnswer] changes.
-type settings struct {
-	Netns  uint32 // inode of the namespace whose sysctls are guarded
-	Self   uint32 // thread group that may write what it likes; 0: none
-	Answer Answer
-}
-
-// counter limits the events of one key. It is an element of a map of its own,
-// so that nothing of it is lost when the key's rule is replaced.
-type counter struct {
-	Start  uint64 // of the second that Count is about, by CLOCK_MONOTONIC
-	Count  uint64 // events in that second
-	Missed uint64 // left out since the program was loaded
-}
-
-// event is what the program writes to the ring.
-type event struct {
-	At             uint64 // CLOCK_MONOTONIC
-	Cgroup         uint64
-	Missed         uint64 // the key's counter
-	Slot           uint32
-	Verdict        Verdict
-	PID, UID       uint32
-	NewLen, OldLen int32 // as the helpers return them: a length or an errno
-	Comm           [16]byte
-	New, Old       [maxText + 1]byte
-}
-
-// second is what [Options.Limit] counts in.
-const second = 1_000_000_000
-
-// The context of the program, struct bpf_sysctl of include/uapi/linux/bpf.h.
-const (
-	ctxWrite   = 0 // u32
-	ctxFilePos = 4 // u32
-)
-
-// What a program of this type returns: 0 is EPERM for the caller.
-const (
-	refuse = 0
-	allow  = 1
-)
-
-// The stack, from its top down. The kernel gives 512 bytes.
-const (
-	stackEvent   = -int16(unsafe.Sizeof(event{}))
-	stackName    = stackEvent - (maxPath + 1)
-	stackNumber  = stackName - 8
-	stackPointer = stackNumber - 8
-	stackInode   = stackPointer - 8
-)
-
-func onEvent(offset uintptr) int16 { return stackEvent + int16(offset) }
-
-var (
-	eventAt      = onEvent(unsafe.Offsetof(event{}.At))
-	eventCgroup  = onEvent(unsafe.Offsetof(event{}.Cgroup))
-	eventMissed  = onEvent(unsafe.Offsetof(event{}.Missed))
-	eventSlot    = onEvent(unsafe.Offsetof(event{}.Slot))
-	eventVerdict = onEvent(unsafe.Offsetof(event{}.Verdict))
-	eventPID     = onEvent(unsafe.Offsetof(event{}.PID))
-	eventUID     = onEvent(unsafe.Offsetof(event{}.UID))
-	eventNewLen  = onEvent(unsafe.Offsetof(event{}.NewLen))
-	eventOldLen  = onEvent(unsafe.Offsetof(event{}.OldLen))
-	eventComm    = onEvent(unsafe.Offsetof(event{}.Comm))
-	eventNew     = onEvent(unsafe.Offsetof(event{}.New))
-	eventOld     = onEvent(unsafe.Offsetof(event{}.Old))
-)
-
-const (
-	counterStart  = int16(unsafe.Offsetof(counter{}.Start))
-	counterCount  = int16(unsafe.Offsetof(counter{}.Count))
-	counterMissed = int16(unsafe.Offsetof(counter{}.Missed))
-)
-
-// Registers that helpers leave alone, and what they hold from where they are
-// set on.
-const (
-	rCtx     = asm.R6
-	rRule    = asm.R7 // *rule
-	rNewLen  = asm.R8 // of the text being written, or -E2BIG
-	rCounter = asm.R9 // *counter
-)
-
 // ruleField sets R1 to a field of the rule.
 func ruleField(offset uintptr, size asm.Size) asm.Instruction {
 	return asm.LoadMem(asm.R1, rRule, int16(offset), size)
@@ -157,15 +73,15 @@ func ours(k *kernel, m *tables) asm.Instructions {
 			},
 			namespace(k),
 			asm.Instructions{
-				asm.LoadMem(asm.R2, asm.RFP, stackInode, asm.Word),
+				asm.LoadMem(asm.R2, asm.RFP, stackWord, asm.Word),
 				asm.LoadMapValue(asm.R1, m.settings.FD(), uint32(unsafe.Offsetof(settings{}.Netns))),
 				asm.LoadMem(asm.R1, asm.R1, 0, asm.Word),
 				asm.JNE.Reg(asm.R1, asm.R2, "allow"),
 			})
 	}
 	return join(code, label("any namespace", process(k)), asm.Instructions{
-		asm.LoadMem(asm.R2, asm.RFP, eventPID, asm.Word),
-		asm.JEq.Imm(asm.R2, 0, "foreign writer"), // not known
+		asm.LoadMem(asm.R2, asm.RFP, eventPID, asm.DWord),
+		asm.JEq.Imm(asm.R2, 0, "judge"), // not known
 		asm.LoadMapValue(asm.R1, m.settings.FD(), uint32(unsafe.Offsetof(settings{}.Self))),
 		asm.LoadMem(asm.R1, asm.R1, 0, asm.Word),
 		asm.JEq.Reg(asm.R1, asm.R2, "allow"),
@@ -177,44 +93,45 @@ func ours(k *kernel, m *tables) asm.Instructions {
 // a number of more than 20 digits is EINVAL (proc_get_long, kernel/sysctl.c),
 // and blanks as far as one can see may hide one.
 func judge() asm.Instructions {
-	return asm.Instructions{
-		asm.Mov.Reg(asm.R1, rCtx).WithSymbol("foreign writer"),
-		asm.Mov.Reg(asm.R2, asm.RFP),
-		asm.Add.Imm(asm.R2, int32(eventNew)),
-		asm.Mov.Imm(asm.R3, maxText+1),
-		asm.FnSysctlGetNewValue.Call(),
-		asm.Mov.Reg(rNewLen, asm.R0),
-		asm.JEq.Imm(rNewLen, -int32(unix.EINVAL), "allow"), // write(fd, "", 0) stores nothing
+	return join(
+		asm.Instructions{
+			asm.Mov.Reg(asm.R1, rCtx).WithSymbol("judge"),
+			asm.Mov.Reg(asm.R2, asm.RFP),
+			asm.Add.Imm(asm.R2, int32(eventNew)),
+			asm.Mov.Imm(asm.R3, maxText+1),
+			asm.FnSysctlGetNewValue.Call(),
+			asm.Mov.Reg(rNewLen, asm.R0),
+			asm.JEq.Imm(rNewLen, -int32(unix.EINVAL), "allow"), // write(fd, "", 0) stores nothing
 
-		ruleField(unsafe.Offsetof(rule{}.Kind), asm.Word),
-		asm.JEq.Imm(asm.R1, int32(text), "foreign"),
-
+			ruleField(unsafe.Offsetof(rule{}.Kind), asm.Word),
+			asm.JEq.Imm(asm.R1, int32(text), "foreign"),
+		},
 		// The kernel reads numbers by the same function, so that ` 0x0`, `-0`
 		// and `00` are zero here as there.
-		asm.Mov.Imm(asm.R1, 0),
-		asm.StoreMem(asm.RFP, stackNumber, asm.R1, asm.DWord),
-		asm.Mov.Reg(asm.R1, asm.RFP),
-		asm.Add.Imm(asm.R1, int32(eventNew)),
-		asm.Mov.Imm(asm.R2, maxText+1),
-		asm.Mov.Imm(asm.R3, 0), // the base is in the text
-		asm.Mov.Reg(asm.R4, asm.RFP),
-		asm.Add.Imm(asm.R4, int32(stackNumber)),
-		asm.FnStrtol.Call(),
-		asm.JSGE.Imm(asm.R0, 0, "a number"),
+		zero(stackNumber, 8),
+		asm.Instructions{
+			asm.Mov.Reg(asm.R1, asm.RFP),
+			asm.Add.Imm(asm.R1, int32(eventNew)),
+			asm.Mov.Imm(asm.R2, maxText+1),
+			asm.Mov.Imm(asm.R3, 0), // the base is in the text
+			asm.Mov.Reg(asm.R4, asm.RFP),
+			asm.Add.Imm(asm.R4, int32(stackNumber)),
+			asm.FnStrtol.Call(),
+			asm.JSGE.Imm(asm.R0, 0, "a number"),
 
-		ruleField(unsafe.Offsetof(rule{}.Kind), asm.Word),
-		asm.JNE.Imm(asm.R1, int32(boolean), "foreign"),
-		asm.JEq.Imm(rNewLen, -int32(unix.E2BIG), "foreign"),
-		asm.Ja.Label("allow"),
+			ruleField(unsafe.Offsetof(rule{}.Kind), asm.Word),
+			asm.JNE.Imm(asm.R1, int32(boolean), "foreign"),
+			asm.JEq.Imm(rNewLen, -int32(unix.E2BIG), "foreign"),
+			asm.Ja.Label("allow"),
 
-		asm.LoadMem(asm.R2, asm.RFP, stackNumber, asm.DWord).WithSymbol("a number"),
-		ruleField(unsafe.Offsetof(rule{}.Kind), asm.Word),
-		asm.JNE.Imm(asm.R1, int32(boolean), "compare"),
-		asm.JEq.Imm(asm.R2, 0, "compare"),
-		asm.Mov.Imm(asm.R2, 1),
-		ruleField(unsafe.Offsetof(rule{}.Number), asm.DWord).WithSymbol("compare"),
-		asm.JEq.Reg(asm.R1, asm.R2, "allow"),
-	}
+			asm.LoadMem(asm.R2, asm.RFP, stackNumber, asm.DWord).WithSymbol("a number"),
+			ruleField(unsafe.Offsetof(rule{}.Kind), asm.Word),
+			asm.JNE.Imm(asm.R1, int32(boolean), "compare"),
+			asm.JEq.Imm(asm.R2, 0, "compare"),
+			asm.Mov.Imm(asm.R2, 1),
+			ruleField(unsafe.Offsetof(rule{}.Number), asm.DWord).WithSymbol("compare"),
+			asm.JEq.Reg(asm.R1, asm.R2, "allow"),
+		})
 }
 
 // answer decides what becomes of a foreign value. It is rewritten only where
@@ -228,7 +145,7 @@ func judge() asm.Instructions {
 func answer(k *kernel, m *tables) asm.Instructions {
 	code := asm.Instructions{
 		asm.Mov.Imm(asm.R1, int32(Allowed)).WithSymbol("foreign"),
-		asm.StoreMem(asm.RFP, eventVerdict, asm.R1, asm.Word),
+		asm.StoreMem(asm.RFP, eventVerdict, asm.R1, asm.DWord),
 	}
 	if !k.reads { // whose sysctl it is, is not known
 		return code
@@ -242,7 +159,7 @@ func answer(k *kernel, m *tables) asm.Instructions {
 		asm.LoadMem(asm.R2, asm.R1, 0, asm.Word),
 		asm.JEq.Imm(asm.R2, int32(Observe), "answered"),
 		asm.Mov.Imm(asm.R1, int32(Refused)),
-		asm.StoreMem(asm.RFP, eventVerdict, asm.R1, asm.Word),
+		asm.StoreMem(asm.RFP, eventVerdict, asm.R1, asm.DWord),
 		asm.JNE.Imm(asm.R2, int32(Rewrite), "answered"),
 
 		asm.JSLT.Imm(rNewLen, 1, "answered"),
@@ -258,7 +175,7 @@ func answer(k *kernel, m *tables) asm.Instructions {
 		asm.FnSysctlSetNewValue.Call(),
 		asm.JNE.Imm(asm.R0, 0, "answered"),
 		asm.Mov.Imm(asm.R1, int32(Rewritten)),
-		asm.StoreMem(asm.RFP, eventVerdict, asm.R1, asm.Word),
+		asm.StoreMem(asm.RFP, eventVerdict, asm.R1, asm.DWord),
 	})
 }
 
@@ -298,17 +215,17 @@ func limited(m *tables, limit int32) asm.Instructions {
 func tell(k *kernel, m *tables) asm.Instructions {
 	return join(command(k), asm.Instructions{
 		ruleField(unsafe.Offsetof(rule{}.Slot), asm.Word),
-		asm.StoreMem(asm.RFP, eventSlot, asm.R1, asm.Word),
-		asm.StoreMem(asm.RFP, eventNewLen, rNewLen, asm.Word),
+		asm.StoreMem(asm.RFP, eventSlot, asm.R1, asm.DWord),
 
 		asm.Mov.Reg(asm.R1, rCtx),
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, int32(eventOld)),
 		asm.Mov.Imm(asm.R3, maxText+1),
 		asm.FnSysctlGetCurrentValue.Call(),
-		asm.StoreMem(asm.RFP, eventOldLen, asm.R0, asm.Word),
 		asm.FnGetCurrentUidGid.Call(),
-		asm.StoreMem(asm.RFP, eventUID, asm.R0, asm.Word), // the lower half
+		asm.LSh.Imm(asm.R0, 32), // the upper half is the group
+		asm.RSh.Imm(asm.R0, 32),
+		asm.StoreMem(asm.RFP, eventUID, asm.R0, asm.DWord),
 		asm.FnGetCurrentCgroupId.Call(),
 		asm.StoreMem(asm.RFP, eventCgroup, asm.R0, asm.DWord),
 
@@ -328,7 +245,7 @@ func tell(k *kernel, m *tables) asm.Instructions {
 // end returns the verdict.
 func end() asm.Instructions {
 	return asm.Instructions{
-		asm.LoadMem(asm.R1, asm.RFP, eventVerdict, asm.Word).WithSymbol("end"),
+		asm.LoadMem(asm.R1, asm.RFP, eventVerdict, asm.DWord).WithSymbol("end"),
 		asm.Mov.Imm(asm.R0, refuse),
 		asm.JEq.Imm(asm.R1, int32(Refused), "out"),
 		asm.Mov.Imm(asm.R0, allow).WithSymbol("allow"),

@@ -1,6 +1,7 @@
 package sysctlhook
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -18,10 +19,10 @@ import (
 // way through the kernel's memory leads to the right namespace, tells who we
 // are to the program, and whether a rewrite arrives.
 //
-// From 5.18 (f10d05966196, "bpf: Make BPF_PROG_RUN_ARRAY return -err instead
-// of allow boolean") until the stable kernels of 2026 it does not: the kernel
-// drops it and stores what the writer wrote. No version tells which kernels
-// were mended.
+// From f10d05966196 ("bpf: Make BPF_PROG_RUN_ARRAY return -err instead of allow
+// boolean", 5.18) until the stable kernels of the middle of 2026 it does not:
+// the kernel drops it and stores what the writer wrote. Seen to store the 0:
+// 6.1.170, 6.12.43; seen to rewrite it: 5.10.223, 6.1.192, 6.18.44.
 const (
 	rehearsalFile   = "/proc/sys/net/core/somaxconn"
 	rehearsalOffset = 0x6e66677d
@@ -100,7 +101,6 @@ func ignoredWrite() (int, error) {
 // rehearsal is the program for it. It stores who it was run for, and in
 // whose network namespace, and rewrites the value.
 func rehearsal(k *kernel, m *ebpf.Map) *ebpf.ProgramSpec {
-	const text = stackNumber
 	code := asm.Instructions{
 		asm.LoadMem(asm.R0, asm.R1, ctxWrite, asm.Word),
 		asm.JEq.Imm(asm.R0, 0, "allow"),
@@ -112,21 +112,18 @@ func rehearsal(k *kernel, m *ebpf.Map) *ebpf.ProgramSpec {
 		asm.StoreMem(asm.R7, int16(unsafe.Offsetof(found{}.Ran)), asm.R0, asm.Word),
 	}
 	code = join(code, process(k), asm.Instructions{
-		asm.LoadMem(asm.R0, asm.RFP, eventPID, asm.Word),
+		asm.LoadMem(asm.R0, asm.RFP, eventPID, asm.DWord),
 		asm.StoreMem(asm.R7, int16(unsafe.Offsetof(found{}.PID)), asm.R0, asm.Word),
 	})
 	if k.reads {
 		code = join(code, namespace(k), asm.Instructions{
-			asm.LoadMem(asm.R0, asm.RFP, stackInode, asm.Word),
+			asm.LoadMem(asm.R0, asm.RFP, stackWord, asm.Word),
 			asm.StoreMem(asm.R7, int16(unsafe.Offsetof(found{}.Netns)), asm.R0, asm.Word),
 		})
 	}
-	code = join(code, zero(text, 8))
-	for i := range len(rehearsalOther) {
-		code = append(code,
-			asm.Mov.Imm(asm.R0, int32(rehearsalOther[i])),
-			asm.StoreMem(asm.RFP, text+int16(i), asm.R0, asm.Byte))
-	}
+	code = append(code,
+		asm.Mov.Imm(asm.R0, int32(binary.NativeEndian.Uint16([]byte(rehearsalOther)))),
+		asm.StoreMem(asm.RFP, stackNumber, asm.R0, asm.Half))
 	return &ebpf.ProgramSpec{
 		Name:       "nfguard_try",
 		Type:       ebpf.CGroupSysctl,
@@ -135,7 +132,7 @@ func rehearsal(k *kernel, m *ebpf.Map) *ebpf.ProgramSpec {
 		Instructions: join(code, asm.Instructions{
 			asm.Mov.Reg(asm.R1, rCtx),
 			asm.Mov.Reg(asm.R2, asm.RFP),
-			asm.Add.Imm(asm.R2, int32(text)),
+			asm.Add.Imm(asm.R2, int32(stackNumber)),
 			asm.Mov.Imm(asm.R3, int32(len(rehearsalOther))),
 			asm.FnSysctlSetNewValue.Call(),
 			asm.Mov.Imm(asm.R0, allow).WithSymbol("allow"),

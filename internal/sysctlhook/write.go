@@ -77,9 +77,9 @@ func (h *Hook) write(e *event) Write {
 	s := &h.slots[e.Slot]
 	return Write{
 		Path: s.path,
-		Old:  value(e.Old[:], e.OldLen), New: value(e.New[:], e.NewLen),
-		PID: int(e.PID), Comm: value(e.Comm[:], 0), UID: e.UID, CgroupID: e.Cgroup,
-		Verdict:   e.Verdict,
+		Old:  value(e.Old[:]), New: value(e.New[:]),
+		PID: int(e.PID), Comm: value(e.Comm[:]), UID: uint32(e.UID), CgroupID: e.Cgroup,
+		Verdict:   Verdict(e.Verdict),
 		Uncertain: !h.kernel.reads || h.rules[s.path].Lock == 0,
 	}
 }
@@ -112,7 +112,7 @@ func (h *Hook) Missed(yield func(path string, n uint64)) error {
 		if err := h.tables.counters.Lookup(uint32(i), &c); err != nil {
 			return fmt.Errorf("read the counter of %s: %w", h.slots[i].path, err)
 		}
-		if n := h.tell(uint32(i), c.Missed); n > 0 {
+		if n := h.tell(uint64(i), c.Missed); n > 0 {
 			yield(h.slots[i].path, n)
 		}
 	}
@@ -121,7 +121,7 @@ func (h *Hook) Missed(yield func(path string, n uint64)) error {
 
 // tell returns by how much the counter of the slot is above what was told of
 // it, and remembers that. Events that wait are behind what [Hook.Missed] saw.
-func (h *Hook) tell(slot uint32, missed uint64) uint64 {
+func (h *Hook) tell(slot uint64, missed uint64) uint64 {
 	told := &h.slots[slot].missed
 	if missed <= *told {
 		return 0
@@ -131,11 +131,8 @@ func (h *Hook) tell(slot uint32, missed uint64) uint64 {
 	return n
 }
 
-// value is the text in b, which ends where n says, at a zero byte or with b.
-func value(b []byte, n int32) string {
-	if n > 0 && int(n) < len(b) {
-		b = b[:n]
-	}
+// value is the text in b, up to a zero byte, without the last newline.
+func value(b []byte) string {
 	if i := bytes.IndexByte(b, 0); i >= 0 {
 		b = b[:i]
 	}

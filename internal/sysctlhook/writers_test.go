@@ -39,25 +39,24 @@ func TestWritersAreNamed(t *testing.T) {
 	if err := os.WriteFile(conf, []byte("net.bridge.bridge-nf-call-iptables = 0\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	static, source := filepath.Join(dir, "short-lived"), filepath.Join(dir, "short.c")
-	if err := os.WriteFile(source, []byte(short), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(lab.Tool(t, lab.Netns, "gcc"), "-static", "-O2", "-o", static, source).CombinedOutput(); err != nil {
-		t.Fatalf("compile the writer: %v\n%s", err, out)
-	}
+	static := filepath.Join(dir, "short-lived")
 	for _, writer := range []struct {
 		name, comm string
 		args       []string
 		child      bool // a child of the process that we start does it, and waits
 	}{
 		{"echo", "sh", []string{"sh", "-c", "echo 0 > " + victim}, false},
-		{"sysctl", "sysctl", []string{lab.Tool(t, lab.Netns, "sysctl"), "-qw", "net.bridge.bridge-nf-call-iptables=0"}, false},
-		{"systemd-sysctl", "systemd-sysctl", []string{lab.Tool(t, lab.Netns, "systemd-sysctl"), conf}, false},
+		{"sysctl", "sysctl", []string{"sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0"}, false},
+		{"systemd-sysctl", "systemd-sysctl", []string{"systemd-sysctl", conf}, false},
 		{"own PID namespace and procfs", "sh", []string{"unshare", "-pf", "--mount-proc", "sh", "-c", "echo 0 > " + victim + "; read wait"}, true},
 		{"short-lived static binary", "short-lived", []string{static}, false},
 	} {
 		t.Run(writer.name, func(t *testing.T) {
+			if writer.args[0] == static {
+				compile(t, static)
+			} else {
+				writer.args[0] = lab.Tool(t, lab.Netns, writer.args[0])
+			}
 			r := locked(t, Options{Limit: 1e6, ExemptSelf: true}, Observe)
 			fd := r.open(ipTables)
 			n, right, began := count(1000), 0, time.Now()
@@ -95,6 +94,17 @@ func TestWritersAreNamed(t *testing.T) {
 			}
 			t.Logf("%d of %d named rightly, %v each", right, n, time.Since(began)/time.Duration(n))
 		})
+	}
+}
+
+func compile(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path+".c", []byte(short), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cc := exec.Command(lab.Tool(t, lab.Netns, "gcc"), "-static", "-O2", "-o", path, path+".c")
+	if out, err := cc.CombinedOutput(); err != nil {
+		t.Fatalf("compile the writer: %v\n%s", err, out)
 	}
 }
 
