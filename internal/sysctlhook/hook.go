@@ -41,11 +41,12 @@ import (
 // Answer is what foreign values are answered by.
 type Answer uint32
 
-// The answers.
+// The answers. Most tools go on after an EPERM, as procps' and systemd's do;
+// busybox's sysctl -p stops there, and is an example of whom a rewrite is for.
 const (
 	Observe Answer = iota // they are stored, and told of
 	Refuse                // the writer gets EPERM
-	Rewrite               // the right value is stored, and the writer told that all went well: for tools that stop at the first error, as busybox's sysctl -p does
+	Rewrite               // the right value is stored, and the writer told that all went well
 )
 
 // Options say what to guard.
