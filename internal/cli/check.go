@@ -34,6 +34,7 @@ Exit codes: 0 all as wanted, 1 something is not, 2 something could not be told.`
 			defer m.Close()
 			r := reconcile.Audit(a.ctx, m, &s.Policy)
 			a.code = auditCode(&r)
+			r.Findings = append(a.locked(&s), r.Findings...)
 			d := a.audit(&r, &s.Policy)
 			next := m.Forecast()
 			d.NextBoot = &next

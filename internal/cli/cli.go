@@ -35,6 +35,7 @@ type app struct {
 	reload     <-chan os.Signal
 	configPath string
 	root       string
+	hook       *hook // of the daemon only
 	code       int
 }
 

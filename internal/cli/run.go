@@ -43,7 +43,7 @@ func (a *app) run(verbose bool) error {
 	if uid := os.Geteuid(); uid != 0 {
 		return &hintError{fmt.Errorf("it needs root to change sysctls, and runs as uid %d", uid), "start it by systemctl start nfguard, or with sudo"}
 	}
-	_, c, err := a.settings()
+	s, c, err := a.settings()
 	if err != nil {
 		return err
 	}
@@ -75,6 +75,8 @@ func (a *app) run(verbose bool) error {
 	defer writing.Wait()
 	defer stopWriting()
 
+	a.hook = attach(s)
+	defer a.hook.close()
 	machine := a.machine()
 	defer machine.Close()
 	n := startNotifier()
@@ -96,6 +98,7 @@ func (a *app) run(verbose bool) error {
 		Configures: a.configures,
 		Descriptor: machine.Descriptor,
 		Sources:    a.sources,
+		Weak:       a.hook.weak,
 		Host:       machine,
 		Recorder:   records,
 		Log:        slog.New(records.Handler(level)),

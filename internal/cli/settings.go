@@ -26,10 +26,14 @@ import (
 	"github.com/nfguard/nfguard/internal/source/uevent"
 )
 
-// resync is how often the sysctls are read when nothing tells of a write:
-// with the time to wake up, a write that nobody tells of (through another
-// mount of procfs) is put right within one second.
-const resync = 900 * time.Millisecond
+// How often the sysctls are read when nothing tells of a write. With the time
+// to wake up, a write that nobody tells of (through another mount of procfs)
+// is put right within one second. Where the kernel tells of every write, it is
+// for what changes them in another way.
+const (
+	resync     = 900 * time.Millisecond
+	resyncTold = 30 * time.Second
+)
 
 // settings reads the configuration and translates it.
 func (a *app) settings() (daemon.Settings, config.Config, error) {
@@ -63,12 +67,17 @@ func settingsOf(c config.Config) (daemon.Settings, error) {
 		Resync: c.Timing.Resync,
 		Audit:  c.Timing.Audit,
 		Notes:  notes(c),
+		Answer: answer(c),
 	}
-	if c.Mode == config.ModeObserve {
+	switch c.Mode {
+	case config.ModeObserve:
 		s.Policy.Mode = guard.Observe
+	case config.ModeLock:
+		s.Policy.Mode = guard.Lock
+	case config.ModeEnforce:
 	}
 	if s.Resync == 0 {
-		s.Resync = resync
+		s.Resync, s.ResyncTold = resync, resyncTold
 	}
 	for _, k := range c.Sysctl {
 		if !k.Ignore {
@@ -85,15 +94,11 @@ func settingsOf(c config.Config) (daemon.Settings, error) {
 func notes(c config.Config) []string {
 	var notes []string
 	d := config.Default()
-	if c.Mode == config.ModeLock {
-		notes = append(notes, `mode = "lock" is not in this version yet: it enforces`)
-	}
 	for _, part := range []struct {
 		name      string
 		have, def any
 	}{
 		{"[bridges]", c.Bridges, d.Bridges},
-		{"[lock]", c.Lock, d.Lock},
 		{"[metrics]", c.Metrics, d.Metrics},
 	} {
 		if !reflect.DeepEqual(part.have, part.def) {
@@ -132,6 +137,9 @@ func bridges(ctx context.Context) ([]guard.Bridge, error) {
 
 // sources are where the daemon gets its news from.
 func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, error) {
+	if err := a.hook.follow(s); err != nil {
+		return nil, fmt.Errorf("guard by BPF: %w", err)
+	}
 	paths := make([]string, len(s.Policy.Sysctls))
 	for i, k := range s.Policy.Sysctls {
 		paths[i] = daemon.SysctlPath(k.Key)
@@ -156,7 +164,7 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 		return nil, err
 	}
 	return []source.Source{
-		sysctl.New(paths, loop), link.New(), uevent.New(s.Policy.Module), news,
+		sysctl.New(paths, loop, a.hook.Hook, a.hook.why), link.New(), uevent.New(s.Policy.Module), news,
 		exec.New(exec.Options{Names: s.Policy.Programs}), units, rules.New(s.Audit),
 	}, nil
 }

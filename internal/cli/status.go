@@ -95,7 +95,8 @@ func writeStatus(w io.Writer, s daemon.Status) {
 	fmt.Fprintf(w, "%s: %s\n", state, s.Sentence)
 	fmt.Fprintf(w, "nfguard %s, pid %d, mode %s, since %s; pass %d at %s\n", s.Version, s.PID, s.Mode,
 		s.Started.Local().Format(time.DateTime), s.Pass, s.LastPass.Local().Format(time.TimeOnly))
-	fmt.Fprintf(w, "%d drifts found, %d corrections, %d failed attempts\n", s.Totals.Drifts, s.Totals.Corrected, s.Totals.Failed)
+	fmt.Fprintf(w, "%d drifts found, %d corrections, %d failed attempts, %d foreign values kept out\n",
+		s.Totals.Drifts, s.Totals.Corrected, s.Totals.Failed, s.Totals.Denied)
 	if s.ConfigError != "" {
 		fmt.Fprintf(w, "%s\n%s\n", st.bad("the configuration on disk is wrong; the one before is in force:"), s.ConfigError)
 	}

@@ -27,7 +27,11 @@ type Settings struct {
 	Policy     guard.Policy
 	Contention reconcile.Contention
 	Resync     time.Duration // between looks at the sysctls when nothing happens
+	ResyncTold time.Duration // the same where the kernel tells of every write; 0: no other
 	Audit      time.Duration // between passes when nothing happens
+
+	// Answer is what the kernel shall do with a foreign value, where it can.
+	Answer source.Answer
 
 	// Notes are sentences about the configuration that are logged when it
 	// comes into force: a key that this version does not use.
@@ -50,6 +54,10 @@ type Options struct {
 
 	// Sources makes the sources of news for settings.
 	Sources func(Settings, source.Lender) ([]source.Source, error)
+
+	// Weak says what of the settings that are in force can't be kept on this
+	// host. Nil: all of it can.
+	Weak func(Settings) []guard.Finding
 
 	Host     reconcile.Host
 	Recorder reconcile.Recorder
@@ -83,6 +91,8 @@ type Daemon struct {
 	pace      pace            // of wake-ups by news of writes
 	deaf      time.Time       // news of writes wakes nobody before
 	nextLook  time.Time
+	early     time.Time // when a value is looked for of which news has come; zero: none is
+	lastNews  time.Time // of a write
 	nextPass  time.Time // the audit, or a retry
 	backoff   time.Duration
 	lastHint  time.Time // when a pass was last made for a hint
@@ -113,6 +123,9 @@ func assemble(o Options, s sleeper) *Daemon {
 	}
 	if o.Configures == nil {
 		o.Configures = func(string) bool { return false }
+	}
+	if o.Weak == nil {
+		o.Weak = func(Settings) []guard.Finding { return nil }
 	}
 	if o.Publish == nil {
 		o.Publish = func(Status) {}
@@ -159,6 +172,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	d.startSources(sources)
 	defer func() { d.stop() }()
+	d.confess(settings)
 
 	report := d.pass(ctx, reconcile.Trigger{Source: "start", Look: guard.LookAll})
 	if report.Aborted == nil {

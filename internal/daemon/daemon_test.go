@@ -62,10 +62,14 @@ type watch struct {
 	mu    sync.Mutex
 	hints []source.Hint
 	stale bool
-	reads int
+
+	complete bool
+	reads    int
 }
 
 func (w *watch) FD() int { return 7 }
+
+func (w *watch) Complete() bool { return w.complete }
 
 func (w *watch) Read(hint func(source.Hint)) error {
 	w.mu.Lock()

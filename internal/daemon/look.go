@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/proc"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/reflex"
 	"github.com/nfguard/nfguard/internal/source"
@@ -25,15 +26,30 @@ func (d *Daemon) await(next time.Time) (readable bool) {
 	if all := d.arm(); !all || !now.Before(d.nextLook) {
 		next = earliest(next, d.nextLook)
 	}
+	if !d.early.IsZero() {
+		next = earliest(next, d.early)
+	}
 	fd := -1
 	if w := d.lending.lent(); w != nil {
 		fd = w.FD()
 	}
-	readable = d.sleep.Wait(fd, next.Sub(now), d.settings.Resync)
+	readable = d.sleep.Wait(fd, next.Sub(now), d.resync(now))
 	if readable {
 		d.deaf = d.pace.take(time.Now())
 	}
 	return readable
+}
+
+// calm is how long there has to be no news of a write before the kernel is
+// trusted to tell of the next one: in a storm it leaves some out.
+const calm = time.Minute
+
+// resync is how often the sysctls are looked at without news.
+func (d *Daemon) resync(now time.Time) time.Duration {
+	if w := d.lending.lent(); w != nil && w.Complete() && d.settings.ResyncTold > 0 && now.Sub(d.lastNews) > calm {
+		return d.settings.ResyncTold
+	}
+	return d.settings.Resync
 }
 
 // arm has the sleeper keep what may be put back without a decision, and
@@ -56,13 +72,13 @@ func (d *Daemon) look(ctx context.Context, readable bool) {
 	if readable {
 		t.Source = "sysctl"
 	}
-	before := d.rec.Totals()
+	before, every := d.rec.Totals(), d.resync(t.Time)
 	d.sleep.Answers(func(a reflex.Answer) {
 		since := a.At.Add(-a.Stood)
-		d.rec.Answered(d.armed[a.Index], a.Have, since, a.At, since.Add(-d.settings.Resync))
+		d.rec.Answered(d.armed[a.Index], a.Have, since, a.At, since.Add(-every))
 	})
 	look := d.rec.Live(ctx, t)
-	d.nextLook = t.Time.Add(d.settings.Resync)
+	d.nextLook, d.early = t.Time.Add(every), look.Next
 	if !look.Next.IsZero() {
 		d.nextLook = earliest(d.nextLook, look.Next)
 	}
@@ -89,13 +105,28 @@ func (d *Daemon) news() []reconcile.Evidence {
 	if err != nil {
 		d.lending.giveBack(err)
 	}
+	if len(seen) > 0 {
+		d.lastNews = time.Now()
+	}
 	return seen
 }
 
 func (d *Daemon) evidence(h source.Hint) reconcile.Evidence {
+	place := proc.Locate(h.Writer.Cgroup)
 	e := reconcile.Evidence{Writer: guard.Writer{
-		PID: h.Writer.PID, Comm: h.Writer.Comm, Exe: h.Writer.Exe, Cgroup: h.Writer.Cgroup, Unit: h.Writer.Unit(),
+		PID: h.Writer.PID, Comm: h.Writer.Comm, Exe: h.Writer.Exe, Cgroup: h.Writer.Cgroup,
+		Unit: place.Unit, Container: place.Container, Pod: place.Pod,
 	}}
+	if c := h.Change; c != nil {
+		e.Exact, e.At, e.Old, e.New, e.Missed = true, h.Time, c.Old, c.New, int(c.Missed)
+		switch c.Answer {
+		case source.Refused:
+			e.Outcome = guard.OutcomeDenied
+		case source.Rewritten:
+			e.Outcome = guard.OutcomeRewritten
+		case source.Stored:
+		}
+	}
 	for _, s := range d.settings.Policy.Sysctls {
 		if h.Path != "" && h.Path == SysctlPath(s.Key) {
 			e.Key = s.Key

@@ -44,6 +44,7 @@ func (d *Daemon) reconfigure(now time.Time) {
 		d.note(settings)
 		d.rec.SetPolicy(settings.Policy, settings.Contention)
 		d.startSources(sources)
+		d.confess(settings)
 	}
 	if err == nil {
 		d.want(reconcile.Trigger{Source: "reload", Time: now, Look: guard.LookAll})
@@ -52,6 +53,17 @@ func (d *Daemon) reconfigure(now time.Time) {
 	d.status.badConfig(err)
 	d.o.Recorder.Record(e)
 	d.o.Notify("READY=1")
+}
+
+// confess records what of the settings can't be kept here.
+func (d *Daemon) confess(s Settings) {
+	d.status.weak = d.o.Weak(s)
+	for _, f := range d.status.weak {
+		d.o.Recorder.Record(guard.Event{
+			Kind: guard.EventConfig, Outcome: guard.OutcomeFailed, Time: time.Now(), Subject: f.Subject, Duration: -1,
+			Source: "start", Message: f.Sentence, Next: f.Next,
+		})
+	}
 }
 
 func (d *Daemon) note(s Settings) {

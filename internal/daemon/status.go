@@ -71,6 +71,7 @@ type board struct {
 	sentence  string // the last that the service manager was told
 	report    reconcile.Report
 	badConf   error
+	weak      []guard.Finding
 }
 
 func (b *board) took(r reconcile.Report) { b.report, b.changed = r, true }
@@ -140,7 +141,7 @@ func (d *Daemon) snapshot(now time.Time) Status {
 		Totals: d.rec.Totals(), Complaints: d.rec.Complaints(), Fights: d.rec.Fights(),
 		Sources: d.inbox.Health(), Bridges: d.status.report.Bridges,
 		KubeProxy: NewKubeProxy(d.rec.ProxyState(), d.status.report.KubeProxy),
-		Findings:  d.status.report.Findings, Meaning: d.status.report.Meaning,
+		Findings:  slices.Concat(d.status.weak, d.status.report.Findings), Meaning: d.status.report.Meaning,
 	}
 	if d.status.badConf != nil {
 		s.ConfigError = d.status.badConf.Error()

@@ -13,6 +13,7 @@ type Mode string
 const (
 	Enforce Mode = "enforce" // put right and recorded
 	Observe Mode = "observe" // recorded, nothing is changed
+	Lock    Mode = "lock"    // as enforce, and the kernel is asked to keep foreign values out
 )
 
 // Policy is the desired state of a host.

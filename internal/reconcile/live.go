@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -287,6 +288,9 @@ func (r *Reconciler) recordDenied(d Evidence) {
 		}
 		r.totals.Denied += uint64(1 + d.Missed)
 		e.Message = deniedMessage(&e)
+		if d.New == "" && d.Writer.PID == 0 { // a count, of a storm that is over
+			e.Message = fmt.Sprintf("%s stays %s: %d more writes were %s", e.Subject, e.Want, 1+d.Missed, e.Outcome)
+		}
 		r.reversal(&k.fight, e)
 	}
 }

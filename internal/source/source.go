@@ -16,7 +16,26 @@ type Hint struct {
 	Time   time.Time // when the news arrived
 	Writer Writer    // who caused it, where the kernel told
 	Path   string    // the file that it is about, where there is one
+	Change *Change   // what was written, where the kernel told before it stored it
 }
+
+// Change is a foreign write of which the kernel told before it stored the
+// value, at Hint.Time.
+type Change struct {
+	Old, New string
+	Answer   Answer
+	Missed   uint64 // how many more writes to this file it did not tell of
+}
+
+// Answer is what the kernel was told to do with a foreign value.
+type Answer uint8
+
+// The answers.
+const (
+	Stored    Answer = iota // let it be stored
+	Refused                 // the writer got EPERM
+	Rewritten               // our value was stored, and the writer told that all went well
+)
 
 // Writer is the process behind a hint. A PID of zero means unknown.
 type Writer struct {

@@ -18,6 +18,10 @@ type Watch interface {
 
 	// Check reports ErrStale when what is watched is not what is there now.
 	Check() error
+
+	// Complete reports whether it tells of every write, through whatever
+	// mount of procfs.
+	Complete() bool
 }
 
 // ErrStale says that a watch has to be opened anew.

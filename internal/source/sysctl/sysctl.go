@@ -1,7 +1,10 @@
 // Package sysctl watches files of /proc/sys for writes. It learns of a write
-// by fanotify, which names the process, or where that is refused by inotify,
-// which does not. Both see only writes through the same mount of procfs: a
-// container usually has its own, and the resync finds what it writes.
+// by a BPF program ([sysctlhook.Hook]), which sees all of them, before they
+// happen, and knows the process; inotify beside it tells when the value is
+// there. Where there is no BPF, by fanotify, which names the process, or where
+// that is refused by inotify alone, which does not. These two see only writes
+// through the same mount of procfs: a container usually has its own, and the
+// resync finds what it writes.
 //
 // No news comes when a sysctl is unregistered, nor when memory pressure drops
 // the inode that a watch sits on: so each watched file is kept open, and
@@ -18,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/source"
+	"github.com/nfguard/nfguard/internal/sysctlhook"
 )
 
 const name = "sysctl"
@@ -26,12 +30,15 @@ const name = "sysctl"
 type Source struct {
 	paths []string
 	loop  source.Lender
+	hook  *sysctlhook.Hook
+	why   string // there is no hook
 	only  string // tests: the one mechanism to try
 }
 
 // New returns a source for the files at paths, whose descriptor loop waits on.
-func New(paths []string, loop source.Lender) *Source {
-	return &Source{paths: paths, loop: loop}
+// hook, if there is one, is read by the loop only; why says why there is none.
+func New(paths []string, loop source.Lender, hook *sysctlhook.Hook, why string) *Source {
+	return &Source{paths: paths, loop: loop, hook: hook, why: why}
 }
 
 // Name is "sysctl".
@@ -54,6 +61,12 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 	}
 }
 
+// watcher is a watch that can be closed.
+type watcher interface {
+	source.Watch
+	close()
+}
+
 // mechanism is a way of the kernel to tell of writes.
 type mechanism struct {
 	name string
@@ -62,13 +75,23 @@ type mechanism struct {
 	read func(w *watch, hint func(source.Hint)) error
 }
 
-func (s *Source) open() (*watch, string, error) {
+func (s *Source) open() (watcher, string, error) {
 	f, err := pin(s.paths)
 	if err != nil {
 		return nil, "", err
 	}
 	var refused []error
-	for _, m := range []mechanism{fanotify, inotify} {
+	ways := []mechanism{fanotify, inotify}
+	if s.hook != nil {
+		w, err := s.hooked(f)
+		if err == nil {
+			return w, "subscribed: " + s.hook.How() + ", with inotify", nil
+		}
+		refused = append(refused, err)
+	} else if s.why != "" {
+		refused = append(refused, errors.New(s.why))
+	}
+	for _, m := range ways {
 		if s.only != "" && s.only != m.name {
 			continue
 		}
@@ -84,6 +107,26 @@ func (s *Source) open() (*watch, string, error) {
 	}
 	f.close()
 	return nil, "", errors.Join(refused...)
+}
+
+// hooked watches by the hook and, for the time of the store, by inotify.
+func (s *Source) hooked(f *files) (*hooked, error) {
+	fd, err := inotify.open(f)
+	if err != nil {
+		return nil, fmt.Errorf("inotify: %w", err)
+	}
+	w := &hooked{watch: watch{files: f, fd: fd, mechanism: inotify}, hook: s.hook}
+	if w.both, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err == nil {
+		for _, fd := range []int{fd, s.hook.FD()} {
+			err = errors.Join(err, unix.EpollCtl(w.both, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}))
+		}
+		if err == nil {
+			return w, nil
+		}
+		unix.Close(w.both)
+	}
+	unix.Close(fd)
+	return nil, fmt.Errorf("epoll: %w", err)
 }
 
 // files are the watched files, kept open. An element of fds is -1 where the
@@ -158,6 +201,9 @@ func (w *watch) Check() error {
 	}
 	return nil
 }
+
+// Complete is false: a container usually has its own mount.
+func (*watch) Complete() bool { return false }
 
 func (w *watch) close() {
 	unix.Close(w.fd)

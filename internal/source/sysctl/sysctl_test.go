@@ -72,7 +72,7 @@ func start(t *testing.T, only string) (*lab.Namespace, *loop, source.Watch, chan
 	t.Helper()
 	ns, l := lab.NewNamespace(t), newLoop()
 	ctx, cancel := context.WithCancel(t.Context())
-	s := New(keys, l)
+	s := New(keys, l, nil, "")
 	s.only = only
 	done := make(chan error, 1)
 	ns.Go(func() { done <- s.Run(ctx, func(source.Hint) {}) })
@@ -164,7 +164,7 @@ func TestStale(t *testing.T) {
 	l := newLoop()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	s := New(paths, l)
+	s := New(paths, l, nil, "")
 	if err := s.Run(ctx, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("without any file: %v", err)
 	}
@@ -215,7 +215,7 @@ func TestFanotifyRefused(t *testing.T) {
 			how <- err.Error()
 			return
 		}
-		_ = New(keys, l).Run(ctx, func(h source.Hint) { how <- h.Reason })
+		_ = New(keys, l, nil, "").Run(ctx, func(h source.Hint) { how <- h.Reason })
 	})
 	want := "subscribed: inotify, which does not tell who writes (fanotify: operation not permitted)"
 	if got := <-how; got != want {

@@ -1,0 +1,91 @@
+package sysctl
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/proc"
+	"github.com/nfguard/nfguard/internal/source"
+	"github.com/nfguard/nfguard/internal/sysctlhook"
+)
+
+// hooked is a watch by the BPF program. inotify beside it only wakes: it
+// tells after the value is stored, the program before.
+type hooked struct {
+	watch
+	hook   *sysctlhook.Hook
+	both   int // an epoll instance with the two descriptors
+	groups proc.Groups
+
+	storm  bool      // some writes were not told of
+	missed time.Time // when it was last asked how many
+}
+
+func (w *hooked) FD() int { return w.both }
+
+// Complete is true: the program sees every write, whoever makes it.
+func (*hooked) Complete() bool { return true }
+
+func (w *hooked) close() {
+	unix.Close(w.both) // the hook is not ours
+	w.watch.close()
+}
+
+func (w *hooked) Read(hint func(source.Hint)) error {
+	if err := w.drain(func([]byte) {}); err != nil {
+		return err
+	}
+	err := w.hook.Read(func(x sysctlhook.Write) {
+		w.storm = w.storm || x.Missed > 0
+		hint(w.hint(x))
+	})
+	if err != nil {
+		return err
+	}
+	return w.rest(hint)
+}
+
+func (w *hooked) hint(x sysctlhook.Write) source.Hint {
+	h := source.Hint{Source: name, Reason: "written", Time: x.At, Path: "/proc/sys/" + x.Path, Writer: source.ReadWriter(x.PID)}
+	if x.Comm != "" {
+		h.Writer.Comm = x.Comm // it may have ended, or be another by now
+	}
+	if h.Writer.Cgroup == "" {
+		h.Writer.Cgroup = w.groups.Path(x.CgroupID)
+	}
+	if !x.Uncertain {
+		h.Change = &source.Change{Old: x.Old, New: x.New, Answer: answer(x.Verdict), Missed: x.Missed}
+	}
+	return h
+}
+
+// rest tells of those writes at the end of a storm that nobody else tells of.
+func (w *hooked) rest(hint func(source.Hint)) error {
+	now := time.Now()
+	if !w.storm || now.Sub(w.missed) < time.Second {
+		return nil
+	}
+	w.missed, w.storm = now, false
+	return w.hook.Missed(func(path string, n uint64) {
+		w.storm = true // until a second has passed without
+		if a := w.hook.Answer(); n > 0 && a != sysctlhook.Observe {
+			c := &source.Change{Answer: source.Refused, Missed: n - 1}
+			if a == sysctlhook.Rewrite {
+				c.Answer = source.Rewritten
+			}
+			hint(source.Hint{Source: name, Reason: "written", Time: now, Path: "/proc/sys/" + path, Change: c})
+		}
+	})
+}
+
+func answer(v sysctlhook.Verdict) source.Answer {
+	switch v {
+	case sysctlhook.Refused:
+		return source.Refused
+	case sysctlhook.Rewritten:
+		return source.Rewritten
+	case sysctlhook.Allowed:
+	}
+	return source.Stored
+}
