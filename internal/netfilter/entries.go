@@ -11,13 +11,12 @@ import (
 type layout struct {
 	targetOffset int // u16: where the target begins
 	nextOffset   int // u16: where the next entry begins
-	comefrom     int // u32: not zero if a hook leads here, as mark_source_chains found
 	size         int // of the struct, behind which matches and target follow
 }
 
 var (
-	ipv4Entry = layout{targetOffset: 88, nextOffset: 90, comefrom: 92, size: 112}
-	ipv6Entry = layout{targetOffset: 140, nextOffset: 142, comefrom: 144, size: 168}
+	ipv4Entry = layout{targetOffset: 88, nextOffset: 90, size: 112}
+	ipv6Entry = layout{targetOffset: 140, nextOffset: 142, size: 168}
 )
 
 // A target is a struct xt_entry_target: a size, a name, a revision; the target
@@ -28,12 +27,12 @@ const (
 	errorTarget  = "ERROR"
 )
 
-// servicesInUse reports whether the entries of a table nat have kube-proxy's
-// chain, and it holds a rule or a hook leads to it. A user-defined chain begins
+// hasServices reports whether the entries of a table nat have kube-proxy's
+// chain, and it holds a rule. A user-defined chain begins
 // with an entry whose target is ERROR with the chain's name, and ends with one
 // that is no rule but returns; after it the next chain begins. An error means
 // that the bytes are no table of the kernel's.
-func (l *layout) servicesInUse(b []byte) (bool, error) {
+func (l *layout) hasServices(b []byte) (bool, error) {
 	head, chain := []byte(errorTarget+"\x00"), []byte(servicesChain+"\x00")
 	inside, entries := false, 0
 	for at := 0; at < len(b); {
@@ -51,8 +50,7 @@ func (l *layout) servicesInUse(b []byte) (bool, error) {
 		case bytes.HasPrefix(t[targetName:], head):
 			inside, entries = bytes.HasPrefix(t[targetHeader:], chain), 0
 		case inside:
-			entries++
-			if entries > 1 || binary.NativeEndian.Uint32(e[l.comefrom:]) != 0 {
+			if entries++; entries > 1 {
 				return true, nil
 			}
 		}

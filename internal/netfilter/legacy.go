@@ -77,7 +77,7 @@ func (f *family) hasNAT() (bool, error) {
 // process replaces the table.
 const attempts = 10
 
-// hasServices reports whether the chain of kube-proxy is in use.
+// hasServices reports whether the chain of kube-proxy holds a rule.
 func (t *legacyTable) hasServices(ctx context.Context, f *family) (bool, error) {
 	exists, err := f.hasNAT()
 	if !exists || err != nil {
@@ -136,7 +136,7 @@ func readServices(fd int, f *family, size int) (bool, error) {
 	if err := getsockopt(fd, f.level, getEntries, b); err != nil {
 		return false, os.NewSyscallError("getsockopt", err)
 	}
-	return f.layout.servicesInUse(b[entriesOffset:])
+	return f.layout.hasServices(b[entriesOffset:])
 }
 
 // getsockopt is getsockopt(2) with a value of any kind, which is read and

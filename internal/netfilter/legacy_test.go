@@ -16,54 +16,47 @@ import (
 )
 
 // entry is one of a table: a target with data behind it.
-func (l *layout) entry(comefrom uint32, target, data string) []byte {
+func (l *layout) entry(target, data string) []byte {
 	b := make([]byte, l.size+targetHeader+len(data))
 	binary.NativeEndian.PutUint16(b[l.targetOffset:], uint16(l.size))
 	binary.NativeEndian.PutUint16(b[l.nextOffset:], uint16(len(b)))
-	binary.NativeEndian.PutUint32(b[l.comefrom:], comefrom)
 	copy(b[l.size+targetName:], target)
 	copy(b[l.size+targetHeader:], data)
 	return b
 }
 
-// table has the named user-defined chains, each with so many entries and a
-// mark on them, between the built-in chains and the end.
-func (l *layout) table(chains ...struct {
-	name     string
-	entries  int
-	comefrom uint32
-},
-) []byte {
-	b := bytes.Repeat(l.entry(1, "", "verd"), 3)
-	for _, c := range chains {
-		b = append(b, l.entry(0, errorTarget, (c.name + strings.Repeat("\x00", 32))[:32])...)
-		b = append(b, bytes.Repeat(l.entry(c.comefrom, "DNAT", "some data of a target"), c.entries)...)
-	}
-	return append(b, l.entry(0, errorTarget, (errorTarget + strings.Repeat("\x00", 32))[:32])...)
+// testChain is a user-defined one and its entries, of which the last is no rule.
+type testChain struct {
+	name    string
+	entries int
 }
 
-func TestServicesInUse(t *testing.T) {
-	type chain = struct {
-		name     string
-		entries  int
-		comefrom uint32
+// table has chains between the built-in ones and the end.
+func (l *layout) table(chains ...testChain) []byte {
+	b := bytes.Repeat(l.entry("", "verd"), 3)
+	for _, c := range chains {
+		b = append(b, l.entry(errorTarget, (c.name + strings.Repeat("\x00", 32))[:32])...)
+		b = append(b, bytes.Repeat(l.entry("DNAT", "some data of a target"), c.entries)...)
 	}
+	return append(b, l.entry(errorTarget, (errorTarget + strings.Repeat("\x00", 32))[:32])...)
+}
+
+func TestHasServices(t *testing.T) {
 	for name, tt := range map[string]struct {
-		chains []chain
+		chains []testChain
 		want   bool
 	}{
 		"no chains":                 {nil, false},
-		"another":                   {[]chain{{"KUBE-SVC-X", 5, 1}}, false},
-		"a longer name":             {[]chain{{"KUBE-SERVICES-X", 5, 1}}, false},
-		"empty":                     {[]chain{{"KUBE-SERVICES", 1, 0}}, false},
-		"empty, before one in use":  {[]chain{{"KUBE-SERVICES", 1, 0}, {"X", 3, 1}}, false},
-		"a rule":                    {[]chain{{"KUBE-SERVICES", 2, 0}}, true},
-		"empty and reached":         {[]chain{{"KUBE-SERVICES", 1, 1 << 4}}, true},
-		"a rule, behind empty ones": {[]chain{{"A", 1, 0}, {"B", 1, 0}, {"KUBE-SERVICES", 2, 1}}, true},
+		"another":                   {[]testChain{{"KUBE-SVC-X", 5}}, false},
+		"a longer name":             {[]testChain{{"KUBE-SERVICES-X", 5}}, false},
+		"empty":                     {[]testChain{{"KUBE-SERVICES", 1}}, false},
+		"empty, before one in use":  {[]testChain{{"KUBE-SERVICES", 1}, {"X", 3}}, false},
+		"a rule":                    {[]testChain{{"KUBE-SERVICES", 2}}, true},
+		"a rule, behind empty ones": {[]testChain{{"A", 1}, {"B", 1}, {"KUBE-SERVICES", 2}}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, l := range []layout{ipv4Entry, ipv6Entry} {
-				got, err := l.servicesInUse(l.table(tt.chains...))
+				got, err := l.hasServices(l.table(tt.chains...))
 				if got != tt.want || err != nil {
 					t.Errorf("size %d: %t, %v; want %t", l.size, got, err, tt.want)
 				}
@@ -72,7 +65,7 @@ func TestServicesInUse(t *testing.T) {
 	}
 }
 
-func TestServicesInUseRefusesWhatIsNoTable(t *testing.T) {
+func TestHasServicesRefusesWhatIsNoTable(t *testing.T) {
 	l := &ipv4Entry
 	damaged := func(offset int, value uint16) []byte {
 		b := l.table()
@@ -93,22 +86,18 @@ func TestServicesInUseRefusesWhatIsNoTable(t *testing.T) {
 		"an end inside another entry": {damaged(l.nextOffset, 300), "entry at 300 of 620 is malformed"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := l.servicesInUse(tt.b); fmt.Sprint(err) != tt.want {
+			if _, err := l.hasServices(tt.b); fmt.Sprint(err) != tt.want {
 				t.Errorf("error %v, want %s", err, tt.want)
 			}
 		})
 	}
 }
 
-// FuzzServicesInUse proves that no bytes, however broken, are worse than an error,
-// and that what is behind a chain in use is not looked at.
-func FuzzServicesInUse(f *testing.F) {
+// FuzzHasServices proves that no bytes, however broken, are worse than an error,
+// and that what is behind a rule found is not looked at.
+func FuzzHasServices(f *testing.F) {
 	for _, l := range []layout{ipv4Entry, ipv6Entry} {
-		chain := struct {
-			name     string
-			entries  int
-			comefrom uint32
-		}{servicesChain, 2, 1}
+		chain := testChain{servicesChain, 2}
 		f.Add(l.table(chain), l.size == ipv6Entry.size)
 		f.Add(l.table(chain)[:500], l.size == ipv6Entry.size)
 	}
@@ -117,12 +106,12 @@ func FuzzServicesInUse(f *testing.F) {
 		if v6 {
 			l = &ipv6Entry
 		}
-		used, err := l.servicesInUse(b)
+		used, err := l.hasServices(b)
 		if used && err != nil {
-			t.Errorf("in use, and %v", err)
+			t.Errorf("a rule, and %v", err)
 		}
-		if again, err := l.servicesInUse(append(b, 1, 2, 3)); used && (!again || err != nil) {
-			t.Errorf("in use only without what follows: %t, %v", again, err)
+		if again, err := l.hasServices(append(b, 1, 2, 3)); used && (!again || err != nil) {
+			t.Errorf("a rule only without what follows: %t, %v", again, err)
 		}
 	})
 }

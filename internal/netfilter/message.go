@@ -16,10 +16,10 @@ const (
 func messageType(message uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | message }
 
 // newRequest returns a message without attributes, and still without length.
-func newRequest(message uint16, family byte) []byte {
+func newRequest(message, flags uint16, family byte) []byte {
 	b := make([]byte, nlHeader+nfHeader, 96)
 	binary.NativeEndian.PutUint16(b[4:], messageType(message))
-	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST)
+	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST|flags)
 	b[nlHeader] = family // nfgen_family; version and res_id are zero
 	return b
 }

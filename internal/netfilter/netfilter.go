@@ -83,9 +83,9 @@ type Look struct {
 // KubeProxy returns the rules of kube-proxy that are in force, at most one
 // entry for each mode and backend, and none without an error where there are
 // none. With an error, what is returned is there and the rest is unknown; one
-// that is unix.EPERM means that the capability is missing. A chain counts if
-// it holds a rule or is jumped to, not for its name alone: "iptables -F" leaves
-// it empty, and kube-proxy --cleanup removes it, as it does the table.
+// that is unix.EPERM means that the capability is missing. A chain counts if it
+// holds a rule, not for its name: "iptables -F" leaves it empty, and kube-proxy,
+// which always has one in it, removes it by --cleanup, as it does the table.
 //
 // It costs some twenty system calls, however many rules there are, except for
 // legacy tables that have changed since the last look: those are copied as a

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -66,34 +67,30 @@ func TestKubeProxy(t *testing.T) {
 		script string
 		want   []string
 	}{
-		"nothing":                      {},
-		"the chain holds a rule, nft":  {"iptables-nft -t nat -N KUBE-SERVICES; iptables-nft -t nat -A KUBE-SERVICES -j RETURN", []string{"iptables mode (nf_tables), IPv4"}},
-		"IPv6 only, nft":               {"ip6tables-nft -t nat -N KUBE-SERVICES; ip6tables-nft -t nat -A KUBE-SERVICES -j RETURN", []string{"iptables mode (nf_tables), IPv6"}},
-		"both families, legacy":        {each("legacy", chain+rule), []string{"iptables mode (legacy), IPv4 and IPv6"}},
-		"IPv6 only, legacy":            {"ip6tables-legacy -t nat -N KUBE-SERVICES; ip6tables-legacy -t nat -A KUBE-SERVICES -j RETURN", []string{"iptables mode (legacy), IPv6"}},
-		"jumped to, no Services, nft":  {each("nft", chain+wired), []string{"iptables mode (nf_tables), IPv4 and IPv6"}},
-		"jumped to, no Services, leg.": {each("legacy", chain+wired), []string{"iptables mode (legacy), IPv4 and IPv6"}},
-		"the name only, nft":           {each("nft", chain), nil},
-		"the name only, legacy":        {each("legacy", chain), nil},
-		"flushed, nft":                 {each("nft", flushed), nil},
-		"flushed, legacy":              {each("legacy", flushed), nil},
-		"the kubelet's, nft":           {each("nft", kubelet), nil},
-		"the kubelet's, legacy":        {each("legacy", kubelet), nil},
-		"others', nft":                 {each("nft", others), nil},
-		"others', legacy":              {each("legacy", others), nil},
+		"nothing":                     {},
+		"the chain holds a rule, nft": {"iptables-nft -t nat -N KUBE-SERVICES; iptables-nft -t nat -A KUBE-SERVICES -j RETURN", []string{"iptables mode (nf_tables), IPv4"}},
+		"IPv6 only, nft":              {"ip6tables-nft -t nat -N KUBE-SERVICES; ip6tables-nft -t nat -A KUBE-SERVICES -j RETURN", []string{"iptables mode (nf_tables), IPv6"}},
+		"both families, legacy":       {each("legacy", chain+rule), []string{"iptables mode (legacy), IPv4 and IPv6"}},
+		"IPv6 only, legacy":           {"ip6tables-legacy -t nat -N KUBE-SERVICES; ip6tables-legacy -t nat -A KUBE-SERVICES -j RETURN", []string{"iptables mode (legacy), IPv6"}},
+		"jumped to, empty, nft":       {each("nft", chain+wired), nil},
+		"jumped to, empty, legacy":    {each("legacy", chain+wired), nil},
+		"the name only, nft":          {each("nft", chain), nil},
+		"the name only, legacy":       {each("legacy", chain), nil},
+		"flushed, nft":                {each("nft", flushed), nil},
+		"flushed, legacy":             {each("legacy", flushed), nil},
+		"the kubelet's, nft":          {each("nft", kubelet), nil},
+		"the kubelet's, legacy":       {each("legacy", kubelet), nil},
+		"others', nft":                {each("nft", others), nil},
+		"others', legacy":             {each("legacy", others), nil},
 		"firewalld's": {"nft add table inet firewalld; nft add chain inet firewalld services; nft add rule inet firewalld services accept\n" +
 			"nft add table inet kube-proxy; nft add chain inet kube-proxy services", nil},
-		"an empty table kube-proxy": {"nft add table ip kube-proxy", nil},
-		"another kube-proxy's table": {
-			"nft add table ip6 kube-proxy; nft add chain ip6 kube-proxy whatever",
-			[]string{"nftables mode, IPv6"},
-		},
+		"another kube-proxy's table": {"nft add table ip6 kube-proxy; nft add chain ip6 kube-proxy whatever", []string{"nftables mode, IPv6"}},
 		"ipvs, nft": {
 			"ip link add kube-ipvs0 type bridge\n" + each("nft", chain+rule),
 			[]string{"ipvs mode (nf_tables), IPv4 and IPv6"},
 		},
 		"ipvs, legacy": {
-			"ip link add kube-ipvs0 type bridge\niptables-legacy -t nat -N KUBE-SERVICES; iptables-legacy -t nat -A PREROUTING -j KUBE-SERVICES",
+			"ip link add kube-ipvs0 type bridge\niptables-legacy -t nat -N KUBE-SERVICES; iptables-legacy -t nat -A KUBE-SERVICES -j RETURN",
 			[]string{"ipvs mode (legacy), IPv4"},
 		},
 		"ipvs, the device only": {"ip link add kube-ipvs0 type bridge", []string{"ipvs mode"}},
@@ -153,6 +150,29 @@ func TestStandIn(t *testing.T) {
 	}
 }
 
+// TestResync looks while the rules are replaced without a pause, of which
+// nothing may be seen.
+func TestResync(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	path := standin.Build(t)
+	for _, args := range []string{"-mode=iptables -backend=nft", "-mode=iptables -backend=legacy", "-mode=nftables", "-mode=nftables -services=300"} {
+		t.Run(args, func(t *testing.T) {
+			ns := lab.NewNamespace(t)
+			standin.Start(t, ns, path, append(strings.Fields(args), "-family=ipv4", "-resync=1us")...)
+			want := look(t, ns, new(Look))
+			looks, missed := 0, 0
+			for end := time.Now().Add(3 * time.Second); time.Now().Before(end); looks++ {
+				if !cmp.Equal(want, look(t, ns, new(Look))) {
+					missed++
+				}
+			}
+			if len(want) != 1 || missed > 0 {
+				t.Errorf("%d of %d looks did not find %q", missed, looks, want)
+			}
+		})
+	}
+}
+
 // TestLookLeavesNothing looks at rules in both backends again and again, while
 // they change so that nothing can be remembered.
 func TestLookLeavesNothing(t *testing.T) {
@@ -189,7 +209,7 @@ func TestWithoutCapability(t *testing.T) {
 	if !errors.Is(err, unix.EPERM) {
 		t.Errorf("error %v, want EPERM", err)
 	}
-	want := "ask nf_tables for the chain KUBE-SERVICES: operation not permitted\n" +
+	want := "ask nf_tables for the table kube-proxy: operation not permitted\n" +
 		"read the IPv4 table nat of iptables-legacy: getsockopt: operation not permitted"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)

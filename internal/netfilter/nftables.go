@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,31 +40,35 @@ func loaded(root string) bool {
 
 // nftRules finds what kube-proxy has in nf_tables: the tables of its mode
 // nftables, and the chains in which iptables-nft keeps the others. Each is
-// asked for by its name, which is a lookup in a hash table under RCU and waits
-// for no writer (nf_tables_getchain in net/netfilter/nf_tables_api.c).
+// asked for by its name, which waits for no writer: the kernel answers under
+// RCU (nf_tables_cb in net/netfilter/nf_tables_api.c).
 func nftRules(chains Mode) ([]Rules, error) {
 	if !Loaded() {
 		return nil, nil
 	}
-	s, err := openNFT()
-	if errors.Is(err, unix.EPROTONOSUPPORT) {
-		return nil, nil // no nfnetlink, no nf_tables
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer s.close()
-
 	byChain := Rules{Mode: chains, Backend: NFT}
 	byTable := Rules{Mode: NFTables, Backend: NFT}
-	var errs [4]error
-	byChain.IPv4, errs[0] = s.chainInUse(unix.NFPROTO_IPV4, natTable, servicesChain)
-	byChain.IPv6, errs[1] = s.chainInUse(unix.NFPROTO_IPV6, natTable, servicesChain)
-	byTable.IPv4, errs[2] = s.tableInUse(unix.NFPROTO_IPV4, proxyTable)
-	byTable.IPv6, errs[3] = s.tableInUse(unix.NFPROTO_IPV6, proxyTable)
-	for _, err := range errs {
-		if err != nil { // the others would say the same
+	for _, f := range []struct {
+		nfproto        byte
+		chains, tables *bool
+	}{
+		{unix.NFPROTO_IPV4, &byChain.IPv4, &byTable.IPv4},
+		{unix.NFPROTO_IPV6, &byChain.IPv6, &byTable.IPv6},
+	} {
+		s, err := openNFT()
+		if errors.Is(err, unix.EPROTONOSUPPORT) {
+			return nil, nil // no nfnetlink, no nf_tables
+		}
+		if err != nil {
 			return nil, err
+		}
+		*f.tables, err = s.hasTable(f.nfproto, proxyTable)
+		if err == nil {
+			*f.chains, err = s.hasRule(f.nfproto, natTable, servicesChain)
+		}
+		s.close()
+		if err != nil {
+			return nil, err // the other family would say the same
 		}
 	}
 	return appendSome(appendSome(nil, byChain), byTable), nil
@@ -71,6 +76,10 @@ func nftRules(chains Mode) ([]Rules, error) {
 
 // nftSocket asks nf_tables one question at a time. The kernel answers within
 // the send (netlink_unicast_kernel in net/netlink/af_netlink.c): no call waits.
+//
+// Answers are about what is committed. The use counts that the kernel gives
+// with tables and chains are not: they follow a transaction that is still being
+// read, so that what is removed and made anew in one has no users for a while.
 type nftSocket int
 
 func openNFT() (nftSocket, error) {
@@ -88,58 +97,54 @@ func openNFT() (nftSocket, error) {
 
 func (s nftSocket) close() { unix.Close(int(s)) }
 
-// chainInUse reports whether a chain is there and counts a user: its rules and
-// the jumps to it (nft_use_inc of chain->use).
-func (s nftSocket) chainInUse(family byte, table, chain string) (bool, error) {
-	request := newRequest(unix.NFT_MSG_GETCHAIN, family)
-	request = appendString(request, unix.NFTA_CHAIN_TABLE, table)
-	request = appendString(request, unix.NFTA_CHAIN_NAME, chain)
-	use, err := s.ask(request, unix.NFTA_CHAIN_USE)
-	if err != nil {
-		return false, fmt.Errorf("ask nf_tables for the chain %s: %w", chain, err)
-	}
-	return use > 0, nil
-}
-
-// tableInUse reports whether a table is there and counts a user: its chains,
-// sets and objects.
-func (s nftSocket) tableInUse(family byte, table string) (bool, error) {
-	request := appendString(newRequest(unix.NFT_MSG_GETTABLE, family), unix.NFTA_TABLE_NAME, table)
-	use, err := s.ask(request, unix.NFTA_TABLE_USE)
+// hasTable reports whether a table is there.
+func (s nftSocket) hasTable(family byte, table string) (bool, error) {
+	request := newRequest(unix.NFT_MSG_GETTABLE, 0, family)
+	request = appendString(request, unix.NFTA_TABLE_NAME, table)
+	answer, err := s.ask(request)
 	if err != nil {
 		return false, fmt.Errorf("ask nf_tables for the table %s: %w", table, err)
 	}
-	return use > 0, nil
+	return answer == messageType(unix.NFT_MSG_NEWTABLE), nil
 }
 
-// ask returns the number in the attribute use of the one answer to a request,
-// and zero if there is no such object.
-func (s nftSocket) ask(request []byte, use uint16) (uint32, error) {
+// hasRule reports whether a chain is there and holds a rule. It begins a dump
+// of the chain and reads its first part, of one page at most; the kernel goes
+// on with it when more is read, and gives up when the socket is closed, which
+// is all that it is good for then (netlink_dump in net/netlink/af_netlink.c).
+func (s nftSocket) hasRule(family byte, table, chain string) (bool, error) {
+	request := newRequest(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, family)
+	request = appendString(request, unix.NFTA_RULE_TABLE, table)
+	request = appendString(request, unix.NFTA_RULE_CHAIN, chain)
+	answer, err := s.ask(request)
+	if err != nil {
+		return false, fmt.Errorf("ask nf_tables for the chain %s: %w", chain, err)
+	}
+	return answer == messageType(unix.NFT_MSG_NEWRULE), nil
+}
+
+// ask returns the type of the first message of the answer to a request, and
+// zero if there is no such object.
+func (s nftSocket) ask(request []byte) (uint16, error) {
 	binary.NativeEndian.PutUint32(request, uint32(len(request))) // nlmsg_len
 	if _, err := unix.Write(int(s), request); err != nil {
 		return 0, err
 	}
-	var answer [4096]byte // the kernel's own limit is less than a page
-	n, _, err := unix.Recvfrom(int(s), answer[:], unix.MSG_DONTWAIT)
+	var b [nlHeader + 4]byte // the rest of the datagram is dropped
+	n, _, err := unix.Recvfrom(int(s), b[:], unix.MSG_DONTWAIT)
 	if err != nil {
 		return 0, err
 	}
-	b := answer[:n]
-	if len(b) < nlHeader+4 {
-		return 0, errShort
+	if n < len(b) {
+		return 0, io.ErrUnexpectedEOF
 	}
-	if binary.NativeEndian.Uint16(b[4:]) == unix.NLMSG_ERROR {
+	answer := binary.NativeEndian.Uint16(b[4:])
+	if answer == unix.NLMSG_ERROR {
 		errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[nlHeader:])))
 		if errno == unix.ENOENT {
 			return 0, nil
 		}
 		return 0, errno
 	}
-	v := attr(b[nlHeader+nfHeader:], use)
-	if len(v) != 4 {
-		return 0, errShort
-	}
-	return binary.BigEndian.Uint32(v), nil
+	return answer, nil
 }
-
-var errShort = errors.New("the answer lacks something")

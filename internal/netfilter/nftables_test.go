@@ -137,7 +137,7 @@ func TestParseCommit(t *testing.T) {
 
 // newgen is a message NFT_MSG_NEWGEN as the kernel makes them.
 func newgen(pid uint32, comm string) []byte {
-	b := newRequest(unix.NFT_MSG_NEWGEN, unix.AF_UNSPEC)
+	b := newRequest(unix.NFT_MSG_NEWGEN, 0, unix.AF_UNSPEC)
 	for _, a := range []struct{ t, v uint32 }{{unix.NFTA_GEN_ID, 9}, {unix.NFTA_GEN_PROC_PID, pid}} {
 		b = binary.NativeEndian.AppendUint16(b, 8)
 		b = binary.NativeEndian.AppendUint16(b, uint16(a.t))
