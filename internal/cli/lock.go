@@ -19,9 +19,10 @@ type hook struct {
 	why              string // there is none
 }
 
-// told is how many writes a second to one sysctl the kernel tells of: as many
-// as the loop answers when somebody writes all the time.
-const told = 100
+// told is how many writes a second to one sysctl the kernel tells of; the rest
+// is counted. Each costs some ten microseconds, and a burst that the loop
+// answers in full has as many.
+const told = 200
 
 // attach hooks the sysctls of this network namespace.
 func attach(s daemon.Settings) *hook {

@@ -23,7 +23,8 @@ func (d *Daemon) await(next time.Time) (readable bool) {
 			return false
 		}
 	}
-	if all := d.arm(); !all || !now.Before(d.nextLook) {
+	// After news the loop looks itself: what a storm left out is asked for.
+	if all := d.arm(); !all || !now.Before(d.nextLook) || now.Sub(d.lastNews) < calm {
 		next = earliest(next, d.nextLook)
 	}
 	if !d.early.IsZero() {

@@ -46,6 +46,8 @@ type node struct {
 	t   *testing.T
 	dir string
 
+	withoutBPF bool // as where cgroup v2 is not mounted
+
 	cmd     *exec.Cmd
 	ready   chan struct{}
 	mu      sync.Mutex
@@ -125,6 +127,11 @@ func (n *node) start(env ...string) {
 	}
 	go n.listen(socket)
 	n.cmd = n.nfguard("run")
+	if n.withoutBPF {
+		hidden := []string{"unshare", "-m", "--propagation", "private", "sh", "-c", `umount -l /sys/fs/cgroup && exec "$@"`, "sh"}
+		n.cmd = n.Command(hidden[0], append(hidden[1:], binary, "run", "--config", n.file("nfguard.toml"))...)
+		n.cmd.Env = n.nfguard().Env
+	}
 	n.cmd.Env = append(append(n.cmd.Env, "NOTIFY_SOCKET="+n.file("notify")), env...)
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	errs, err := n.cmd.StderrPipe()

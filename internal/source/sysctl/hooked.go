@@ -18,8 +18,8 @@ type hooked struct {
 	both   int // an epoll instance with the two descriptors
 	groups proc.Groups
 
-	storm  bool      // some writes were not told of
-	missed time.Time // when it was last asked how many
+	told  time.Time // when the last write was told of
+	asked time.Time // when it was last asked how many were not
 }
 
 func (w *hooked) FD() int { return w.both }
@@ -37,7 +37,7 @@ func (w *hooked) Read(hint func(source.Hint)) error {
 		return err
 	}
 	err := w.hook.Read(func(x sysctlhook.Write) {
-		w.storm = w.storm || x.Missed > 0
+		w.told = x.At
 		hint(w.hint(x))
 	})
 	if err != nil {
@@ -60,22 +60,30 @@ func (w *hooked) hint(x sysctlhook.Write) source.Hint {
 	return h
 }
 
-// rest tells of those writes at the end of a storm that nobody else tells of.
+// A storm may end with writes that were not told of, and nobody comes after
+// them to tell: they are asked for, once a second, up to a while after it.
+const (
+	askEvery = time.Second
+	askFor   = time.Minute
+)
+
+// rest hints how many writes were not told of.
 func (w *hooked) rest(hint func(source.Hint)) error {
 	now := time.Now()
-	if !w.storm || now.Sub(w.missed) < time.Second {
+	if now.Sub(w.told) > askFor || now.Sub(w.asked) < askEvery {
 		return nil
 	}
-	w.missed, w.storm = now, false
+	w.asked = now
 	return w.hook.Missed(func(path string, n uint64) {
-		w.storm = true // until a second has passed without
-		if a := w.hook.Answer(); n > 0 && a != sysctlhook.Observe {
-			c := &source.Change{Answer: source.Refused, Missed: n - 1}
-			if a == sysctlhook.Rewrite {
-				c.Answer = source.Rewritten
-			}
-			hint(source.Hint{Source: name, Reason: "written", Time: now, Path: "/proc/sys/" + path, Change: c})
+		c := &source.Change{Answer: source.Refused, Missed: n - 1}
+		switch w.hook.Answer() {
+		case sysctlhook.Observe:
+			return // the values were stored, and found by looking
+		case sysctlhook.Rewrite:
+			c.Answer = source.Rewritten
+		case sysctlhook.Refuse:
 		}
+		hint(source.Hint{Source: name, Reason: "written", Time: now, Path: "/proc/sys/" + path, Change: c})
 	})
 }
 

@@ -1,0 +1,271 @@
+package netns_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+// unlimited makes each reversal a record: no fight has so many.
+const unlimited = "[contention]\nlimit = 1000\nwindow = \"1s\"\n"
+
+// TestEveryWriterIsNamed: a thousand writes, by whomever and through whatever
+// mount of procfs, each corrected or kept out with a record that names its
+// writer, by the PID that it had.
+func TestEveryWriterIsNamed(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	static := buildStatic(t)
+	for _, mode := range []string{"enforce", "lock"} {
+		t.Run(mode, func(t *testing.T) {
+			n := newNode(t, fmt.Sprintf("mode = %q\n", mode)+unlimited)
+			n.write("hostile.conf", "net.bridge.bridge-nf-call-iptables = 0\n")
+			n.start()
+			n.awaitReady()
+			n.recorded("start", func(r map[string]string) bool { return r["NFGUARD_EVENT"] == "start" })
+			writers := []struct {
+				comm string
+				args []string
+			}{
+				{"sh", []string{"sh", "-c", "echo 0 >" + keyFile("iptables")}},
+				{"sysctl", []string{"sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0"}},
+				{"systemd-sysctl", []string{lab.Tool(t, lab.Netns, "systemd-sysctl"), n.file("hostile.conf")}},
+				{"sh", []string{"unshare", "-pf", "--mount-proc", "sh", "-c", "echo 0 >" + keyFile("iptables")}},
+				{"static", []string{static, keyFile("iptables")}},
+			}
+			type write struct{ comm, pid string } // pid "": not known to us
+			var wrote []write
+			for range 200 {
+				for _, w := range writers {
+					cmd := n.Command(w.args[0], w.args[1:]...)
+					_ = cmd.Run() // refused, in mode lock
+					pid := strconv.Itoa(cmd.Process.Pid)
+					if w.args[0] == "unshare" {
+						pid = ""
+					}
+					wrote = append(wrote, write{w.comm, pid})
+					n.becomes("1 1 1", time.Second)
+					time.Sleep(8 * time.Millisecond) // the pace at which each is told of and answered
+				}
+			}
+			n.stop()
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			event := map[string]string{"enforce": "drift", "lock": "denied"}[mode]
+			i, named := 0, 0
+			for _, r := range n.records {
+				if r["NFGUARD_EVENT"] != event || r["NFGUARD_SOURCE"] == "start" {
+					continue
+				}
+				if i < len(wrote) && r["OBJECT_COMM"] == wrote[i].comm && (wrote[i].pid == "" || r["OBJECT_PID"] == wrote[i].pid) {
+					named++
+				} else if i < len(wrote) && i-named < 5 {
+					t.Errorf("write %d was by %+v, the record says: %s", i, wrote[i], r["MESSAGE"])
+				}
+				i++
+			}
+			t.Logf("%d writes, %d records, %d name the writer", len(wrote), i, named)
+			if i != len(wrote) || named != len(wrote) {
+				t.Errorf("%d writes, %d records, %d name the writer", len(wrote), i, named)
+			}
+		})
+	}
+}
+
+// buildStatic builds the shortest-lived writer that there is.
+func buildStatic(t *testing.T) string {
+	t.Helper()
+	const program = `#include <fcntl.h>
+#include <unistd.h>
+int main(int n, char **a) { int f = open(a[1], O_WRONLY); return write(f, "0", 1) != 1; }
+`
+	path := t.TempDir() + "/static"
+	cmd := exec.Command(lab.Tool(t, lab.Netns, "gcc"), "-x", "c", "-O", "-static", "-o", path, "-")
+	cmd.Stdin = strings.NewReader(program)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the writer: %v\n%s", err, out)
+	}
+	return path
+}
+
+// TestLock: what the writers of foreign values see, and what is on record.
+func TestLock(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	for _, tt := range []struct {
+		answer, outcome string
+		exit            int // of sysctl
+	}{
+		{"refuse", "denied", 1},
+		{"rewrite", "rewritten", 0},
+	} {
+		t.Run(tt.answer, func(t *testing.T) {
+			n := newNode(t, fmt.Sprintf("mode = \"lock\"\n[lock]\nanswer = %q\n", tt.answer))
+			// Read by sysctl --system's way of reading: the hostile line does not
+			// keep it from the next one.
+			n.write("hostile.conf", "net.bridge.bridge-nf-call-iptables = 0\nnet.ipv4.conf.lo.accept_local = 1\n")
+			n.start()
+			n.awaitReady()
+			out, err := n.Command("sysctl", "-p", n.file("hostile.conf")).CombinedOutput()
+			if code(err) != tt.exit {
+				t.Errorf("sysctl -p: exit %d, want %d\n%s", code(err), tt.exit, out)
+			}
+			if got := strings.TrimSpace(n.Run(t, "sysctl", "-n", "net.ipv4.conf.lo.accept_local")); got != "1" {
+				t.Errorf("the line after the hostile one was not set: %s", got)
+			}
+			if got := n.values(); got != "1 1 1" {
+				t.Errorf("the keys are %s", got)
+			}
+			r := n.recorded("the lock's answer", func(r map[string]string) bool { return r["NFGUARD_EVENT"] == "denied" })
+			for field, want := range map[string]string{
+				"NFGUARD_OUTCOME": tt.outcome, "OBJECT_COMM": "sysctl", "OLDVALUE": "1", "NEWVALUE": "0", "OURVALUE": "1", "PRIORITY": "4",
+			} {
+				if r[field] != want {
+					t.Errorf("%s is %q, want %q", field, r[field], want)
+				}
+			}
+			n.set("1", "1", "1") // the right value is everybody's
+			if v := n.check(); len(v.Findings) > 0 && strings.Contains(v.Findings[0].Subject, "lock") {
+				t.Errorf("the lock is said not to be in force: %+v", v.Findings[0])
+			}
+		})
+	}
+}
+
+// TestLockEndsWithItsOwner: a lock that outlives the guard would lock people out.
+func TestLockEndsWithItsOwner(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	n := newNode(t, "mode = \"lock\"\n")
+	n.start()
+	n.awaitReady()
+	if err := n.Command("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0").Run(); code(err) != 1 {
+		t.Fatalf("it is not locked: exit %d", code(err))
+	}
+	_ = n.cmd.Process.Signal(syscall.SIGKILL)
+	<-n.ended
+	n.cmd = nil
+	n.Run(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
+	if got := n.values(); got != "0 1 1" {
+		t.Errorf("the keys are %s", got)
+	}
+}
+
+// TestLockByReload: the mode is changed while the daemon runs.
+func TestLockByReload(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	n := newNode(t, "")
+	n.start()
+	n.awaitReady()
+	text, err := os.ReadFile(n.file("nfguard.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	try := func() int { return code(n.Command("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0").Run()) }
+	if got := try(); got != 0 {
+		t.Errorf("mode enforce: exit %d", got)
+	}
+	n.write("nfguard.toml", "mode = \"lock\"\n"+string(text))
+	n.recorded("reload", func(r map[string]string) bool { return r["MESSAGE"] == "the configuration was reloaded" })
+	if got := try(); got != 1 {
+		t.Errorf("mode lock: exit %d", got)
+	}
+}
+
+// TestLockCannotBe: it enforces, and says so loudly.
+func TestLockCannotBe(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	n := newNode(t, "mode = \"lock\"\n")
+	n.withoutBPF = true
+	n.start()
+	n.awaitReady()
+	const sentence = `mode = "lock" is not in force: foreign values are put right and not kept out: BPF: `
+	r := n.recorded("the confession", func(r map[string]string) bool { return strings.HasPrefix(r["MESSAGE"], sentence) })
+	if r["PRIORITY"] != "3" || r["NFGUARD_NEXT"] == "" {
+		t.Errorf("the record: %v", r)
+	}
+	v := n.check()
+	if len(v.Findings) == 0 || !strings.HasPrefix(v.Findings[0].Sentence, sentence) {
+		t.Errorf("check finds %+v", v.Findings)
+	}
+	n.set("0")
+	n.becomes("1 1 1", 2*time.Second)
+	n.stop()
+	if v := n.check(); len(v.Findings) == 0 || !strings.Contains(v.Findings[0].Sentence, "nfguard is not running") {
+		t.Errorf("without the daemon check finds %+v", v.Findings)
+	}
+}
+
+// TestStormAgainstTheLock: a million refusals are a handful of records that
+// count each of them, and no read ever sees the 0.
+func TestStormAgainstTheLock(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	const writes = 1_000_000
+	n := newNode(t, "mode = \"lock\"\n")
+	n.start()
+	n.awaitReady()
+	stop, read := make(chan struct{}), make(chan int)
+	n.Go(func() {
+		f, err := os.Open(keyFile("iptables"))
+		if err != nil {
+			close(read)
+			return
+		}
+		defer f.Close()
+		var b [8]byte
+		reads := 0
+		for {
+			select {
+			case <-stop:
+				read <- reads
+				return
+			default:
+			}
+			if _, err := f.ReadAt(b[:1], 0); err != nil || b[0] != '1' {
+				t.Errorf("a read found %q, %v", b[:1], err)
+			}
+			reads++
+		}
+	})
+	n.Do(func() {
+		f, err := os.OpenFile(keyFile("iptables"), os.O_WRONLY, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		for range writes {
+			if _, err := f.WriteAt([]byte("0\n"), 0); err == nil {
+				t.Error("a write was not refused")
+				return
+			}
+		}
+	})
+	close(stop)
+	t.Logf("%d reads meanwhile", <-read)
+	time.Sleep(2500 * time.Millisecond) // the last ones are asked for, a second after the storm
+	n.stop()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	records, counted := 0, 0
+	for _, r := range n.records {
+		switch r["NFGUARD_EVENT"] {
+		case "denied":
+			records++
+			counted++
+		case "contention":
+			records++
+		}
+		if s, err := strconv.Atoi(r["NFGUARD_SUPPRESSED"]); err == nil {
+			counted += s
+		}
+	}
+	t.Logf("%d records stand for %d refusals", records, counted)
+	if records > 15 || counted != writes {
+		t.Errorf("%d records stand for %d refusals, want at most 15 for %d", records, counted, writes)
+	}
+}
