@@ -37,7 +37,7 @@ func (g *Groups) Path(id uint64) string {
 	g.paths, g.swept = make(map[uint64]string), time.Now()
 	_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
-			return nil // it has just gone
+			return nil //nolint:nilerr // a group that has just gone
 		}
 		if info, err := d.Info(); err == nil {
 			if st, ok := info.Sys().(*syscall.Stat_t); ok {
