@@ -34,6 +34,9 @@ type churn struct {
 	err     error
 }
 
+// share is nfguard's share of one core, in per cent.
+func (c *churn) share() float64 { return 100 * c.cpu.Seconds() / c.elapsed.Seconds() }
+
 func (b *bench) idleCost(ctx context.Context) (cost idle) {
 	progress("idle: %v to settle, %v of watching", b.calm, b.idle)
 	cost.err = b.withDaemon(ctx, func(in *box.Box, pid int) error {
@@ -141,13 +144,50 @@ func (b *bench) churns(ctx context.Context) []*churn {
 	return []*churn{veth, bridge}
 }
 
+// startsPerSecond is what a busy host does: a node that runs probes in shells.
+const startsPerSecond = 2000
+
+const processStarts = "programs started"
+
+// processStarts starts and ends programs that are not kube-proxy.
+func (b *bench) processStarts(ctx context.Context) *churn {
+	c := &churn{what: processStarts, events: b.starts}
+	progress("churn: %d %s", c.events, c.what)
+	c.err = b.withDaemon(ctx, func(in *box.Box, pid int) error {
+		if err := sleep(ctx, b.settle); err != nil {
+			return err
+		}
+		before, err := cpuTime(pid)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := in.Must(ctx, "", b.forker, b.forker, strconv.Itoa(startsPerSecond), strconv.Itoa(c.events)); err != nil {
+			return err
+		}
+		c.elapsed = time.Since(began)
+		after, err := cpuTime(pid)
+		c.cpu = after - before
+		return err
+	})
+	return c
+}
+
 // withDaemon runs f beside an nfguard in a box with one bridge.
 func (b *bench) withDaemon(ctx context.Context, f func(in *box.Box, pid int) error) error {
+	return b.withDaemonAfter(ctx, func(*box.Box) error { return nil }, f)
+}
+
+// withDaemonAfter is withDaemon with something to be done before the start.
+func (b *bench) withDaemonAfter(ctx context.Context, before func(in *box.Box) error, f func(in *box.Box, pid int) error) error {
 	in, err := box.New()
 	if err != nil {
 		return err
 	}
 	defer in.Close()
+	if err := before(in); err != nil {
+		return err
+	}
 	if err := in.Must(ctx, "", "ip", "link", "add", "cnio0", "up", "type", "bridge"); err != nil {
 		return err
 	}

@@ -17,12 +17,16 @@ import (
 
 // What nfguard is to reach.
 const (
-	aimRatio  = 1.5                    // its p50 against the C loop's
-	aimP99    = 200 * time.Microsecond // at nice -10, as the unit runs it
-	aimPSS    = 8 << 10                // KiB
-	aimWakeup = 1.0                    // a second, besides the resync's own
-	aimChurn  = 10 * time.Microsecond  // a veth pair, the idle cost included: less than a wake-up
-	resync    = 900 * time.Millisecond // how often it reads the keys unasked
+	aimRatio   = 1.5                    // its p50 against the C loop's
+	aimP99     = 200 * time.Microsecond // at nice -10, as the unit runs it
+	aimPSS     = 8 << 10                // KiB
+	aimWakeup  = 1.0                    // a second, besides the resync's own
+	aimChurn   = 10 * time.Microsecond  // a veth pair, the idle cost included: less than a wake-up
+	aimStarts  = 0.2                    // per cent of a core
+	aimRules   = 1.0                    // per cent of a core
+	aimFight   = 2.0                    // per cent of a core
+	aimRecords = 10                     // of a fight, in a minute
+	resync     = 900 * time.Millisecond // how often it reads the keys unasked
 )
 
 // report is one run of the benchmark.
@@ -32,6 +36,7 @@ type report struct {
 	latencies []*latency
 	idle      idle
 	churns    []*churn
+	fights    []*fight
 }
 
 // incomplete tells whether something could not be measured.
@@ -43,6 +48,9 @@ func (r *report) incomplete() bool {
 	for _, c := range r.churns {
 		failed = failed || c.err != nil
 	}
+	for _, f := range r.fights {
+		failed = failed || f.err != nil
+	}
 	return failed
 }
 
@@ -53,6 +61,7 @@ func (r *report) String() string {
 	r.writeLatencies(&w)
 	r.writeIdle(&w)
 	r.writeChurns(&w)
+	r.writeFights(&w)
 	r.writeAims(&w)
 	return w.String()
 }
@@ -129,14 +138,26 @@ func (r *report) writeIdle(w *strings.Builder) {
 }
 
 func (r *report) writeChurns(w *strings.Builder) {
-	fmt.Fprint(w, "\n| come and go | how many | took, s | nfguard's processor time, ms | µs each |\n|---|--:|--:|--:|--:|\n")
+	fmt.Fprint(w, "\n| come and go | how many | took, s | nfguard's processor time, ms | µs each | % of a core |\n|---|--:|--:|--:|--:|--:|\n")
 	for _, c := range r.churns {
 		if c.err != nil {
-			fmt.Fprintf(w, "| %s | not measured: %s ||||\n", c.what, oneLine(c.err))
+			fmt.Fprintf(w, "| %s | not measured: %s |||||\n", c.what, oneLine(c.err))
 			continue
 		}
-		fmt.Fprintf(w, "| %s | %d | %.1f | %.1f | %s |\n", c.what, c.events, c.elapsed.Seconds(),
-			float64(c.cpu.Microseconds())/1e3, micros(c.cpu/time.Duration(c.events)))
+		fmt.Fprintf(w, "| %s | %d | %.1f | %.1f | %s | %.2f |\n", c.what, c.events, c.elapsed.Seconds(),
+			float64(c.cpu.Microseconds())/1e3, micros(c.cpu/time.Duration(c.events)), c.share())
+	}
+}
+
+func (r *report) writeFights(w *strings.Builder) {
+	fmt.Fprintf(w, "\n| somebody writes 0 in a tight loop for %v | writes a second | reads that found the 0 | nfguard, %% of a core | records |\n|---|--:|--:|--:|--:|\n", r.storm)
+	for _, f := range r.fights {
+		if f.err != nil {
+			fmt.Fprintf(w, "| %s | not measured: %s ||||\n", f.what, oneLine(f.err))
+			continue
+		}
+		fmt.Fprintf(w, "| %s | %.0f | %.2f %% | %.2f | %d |\n", f.what, float64(f.writes)/f.elapsed.Seconds(),
+			100*float64(f.zeros)/float64(f.writes), f.share(), f.records)
 	}
 }
 
@@ -170,11 +191,22 @@ func (r *report) writeAims(w *strings.Builder) {
 		fmt.Sprintf("%.2f", beyond), measured, beyond <= aimWakeup)
 	const pairs = 500
 	for _, c := range r.churns {
-		if c.what == vethPairs {
-			each := c.cpu / time.Duration(c.events)
+		each := c.cpu / time.Duration(c.events)
+		switch c.what {
+		case vethPairs:
 			aim(fmt.Sprintf("veth pairs do not wake it: below %d ms per %d pairs", (pairs*aimChurn).Milliseconds(), pairs),
 				fmt.Sprintf("%.1f ms", (pairs*each).Seconds()*1e3), c.err == nil, each < aimChurn)
+		case processStarts:
+			aim(fmt.Sprintf("%d starts of programs a second: below %.1f %% of a core", startsPerSecond, aimStarts),
+				fmt.Sprintf("%.2f %%", c.share()), c.err == nil, c.share() < aimStarts)
+		case ruleFlood:
+			aim(fmt.Sprintf("%d nftables rules replaced %d times: below %.0f %% of a core", floodRules, floodTurns, aimRules),
+				fmt.Sprintf("%.2f %%", c.share()), c.err == nil, c.share() < aimRules)
 		}
+	}
+	for _, f := range r.fights {
+		aim(fmt.Sprintf("a fight, %s: at most %.0f %% of a core and %d records a minute", f.what, aimFight, aimRecords),
+			fmt.Sprintf("%.2f %%, %d", f.share(), f.records), f.err == nil, f.share() <= aimFight && f.records <= aimRecords)
 	}
 }
 

@@ -14,13 +14,15 @@ import (
 const (
 	floodRules = 10_000
 	floodTurns = 10
+
+	ruleFlood = "nftables rules of 2,500 Services, replaced"
 )
 
 // ruleFlood has nft replace a table like kube-proxy's again and again, each
 // time in one transaction. The time of it is nearly all nft's own, so a share
 // of it is the share of a core that nfguard takes beside a core that is busy.
 func (b *bench) ruleFlood(ctx context.Context) *churn {
-	c := &churn{what: fmt.Sprintf("all of %d nftables rules, replaced", floodRules), events: floodTurns}
+	c := &churn{what: ruleFlood, events: floodTurns}
 	progress("churn: %d times %s", c.events, c.what)
 	c.err = b.withDaemon(ctx, func(in *box.Box, pid int) error {
 		rules := proxyTable(floodRules)

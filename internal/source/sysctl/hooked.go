@@ -33,15 +33,19 @@ func (w *hooked) close() {
 }
 
 func (w *hooked) Read(hint func(source.Hint)) error {
-	if err := w.drain(func([]byte) {}); err != nil {
+	written, told := false, false
+	if err := w.drain(func([]byte) { written = true }); err != nil {
 		return err
 	}
 	err := w.hook.Read(func(x sysctlhook.Write) {
-		w.told = x.At
+		w.told, told = x.At, true
 		hint(w.hint(x))
 	})
 	if err != nil {
 		return err
+	}
+	if written && !told { // by us, or one of a storm that the program has left out
+		hint(source.Hint{Source: name, Reason: "written"})
 	}
 	return w.rest(hint)
 }

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/test/demo/box"
+)
+
+// fight is what becomes of a writer that sets a key to 0 in a tight loop.
+type fight struct {
+	what    string
+	config  string // beside the defaults
+	writes  int
+	zeros   int // reads, one after each write, that found the 0
+	records int
+	cpu     time.Duration // nfguard's
+	elapsed time.Duration
+	err     error
+}
+
+// fights has the same writer meet each way of nfguard to deal with it.
+func (b *bench) fights(ctx context.Context) []*fight {
+	list := []*fight{
+		{what: "enforce, hold (the default)"},
+		{what: "enforce, yield", config: "[contention]\npolicy = \"yield\"\n"},
+		{what: "observe", config: "mode = \"observe\"\n"},
+		{what: "lock, refuse", config: "mode = \"lock\"\n"},
+		{what: "lock, rewrite", config: "mode = \"lock\"\n[lock]\nanswer = \"rewrite\"\n"},
+	}
+	for _, f := range list {
+		progress("fight: %s, %v of writing", f.what, b.storm)
+		f.err = b.fight(ctx, f)
+	}
+	return list
+}
+
+func (b *bench) fight(ctx context.Context, f *fight) error {
+	before := func(in *box.Box) error {
+		return in.Do(func() error {
+			if err := os.MkdirAll("/run/conf.d", 0o755); err != nil {
+				return err
+			}
+			return os.WriteFile("/run/conf.d/10-fight.toml", []byte(f.config), 0o644)
+		})
+	}
+	return b.withDaemonAfter(ctx, before, func(in *box.Box, pid int) error {
+		if err := sleep(ctx, b.settle); err != nil {
+			return err
+		}
+		cpu, err := cpuTime(pid)
+		if err != nil {
+			return err
+		}
+		if err := in.Do(func() error { return f.write(ctx, b.storm) }); err != nil {
+			return err
+		}
+		after, err := cpuTime(pid)
+		if err != nil {
+			return err
+		}
+		f.cpu = after - cpu
+		return in.Do(func() error {
+			log, err := os.ReadFile("/run/stderr")
+			f.records = bytes.Count(log, []byte(`"NFGUARD_EVENT":"drift"`)) + bytes.Count(log, []byte(`"NFGUARD_EVENT":"denied"`)) +
+				bytes.Count(log, []byte(`"NFGUARD_EVENT":"contention"`))
+			return err
+		})
+	})
+}
+
+// write writes and reads without a pause, from a descriptor that stays open.
+func (f *fight) write(ctx context.Context, d time.Duration) error {
+	fd, err := unix.Open(iptables, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", iptables, err)
+	}
+	defer unix.Close(fd)
+	var have [1]byte
+	began := time.Now()
+	for ; ; f.writes++ {
+		if f.writes%1024 == 0 {
+			if f.elapsed = time.Since(began); f.elapsed >= d {
+				return nil
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+		if _, err := unix.Pwrite(fd, []byte("0\n"), 0); err != nil && !errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("write %s: %w", iptables, err)
+		}
+		if _, err := unix.Pread(fd, have[:], 0); err != nil {
+			return fmt.Errorf("read %s: %w", iptables, err)
+		}
+		if have[0] == '0' {
+			f.zeros++
+		}
+	}
+}
+
+// share is nfguard's share of one core.
+func (f *fight) share() float64 { return 100 * f.cpu.Seconds() / f.elapsed.Seconds() }
