@@ -101,7 +101,9 @@ func (d *Daemon) news() []reconcile.Evidence {
 	}
 	var seen []reconcile.Evidence
 	err := w.Read(func(h source.Hint) {
-		seen = append(seen, d.evidence(h))
+		e := d.evidence(h)
+		e.Vague = w.Complete() && h.Path == "" // one that tells of all writes tells of which
+		seen = append(seen, e)
 	})
 	if err != nil {
 		d.lending.giveBack(err)

@@ -305,7 +305,7 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 	told := false
 	kept := r.seen[:0]
 	for _, s := range r.seen {
-		mine := (s.Key == k.Key || s.Key == "") && s.Outcome == "" && !s.At.After(c.at)
+		mine := (s.Key == k.Key || s.Key == "") && s.Outcome == "" && !s.Vague && !s.At.After(c.at)
 		if mine {
 			told, e.Writer, e.Old = true, s.Writer, s.Old
 			if s.Exact {

@@ -50,6 +50,10 @@ type Evidence struct {
 	Key    guard.Key // "": some key
 	Writer guard.Writer
 
+	// Vague says that somebody has written, and that it may have been us: it
+	// explains a value that does not stay, and accounts for no correction.
+	Vague bool
+
 	// Exact says that the kernel told of it before it stored the value, and
 	// told what it was: the rest is known then. The value may not be there
 	// yet when it is looked for.

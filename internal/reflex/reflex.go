@@ -26,6 +26,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/monotonic"
 )
 
 const (
@@ -104,15 +106,15 @@ type Answer struct {
 // Answers calls yield for what the last Wait put back. A sysctl that could
 // not be read or written is not an answer: the loop finds it when it looks.
 func (r *Reflex) Answers(yield func(Answer)) {
-	var now time.Time
-	var mono int64
+	var now monotonic.Pair
+	known := false
 	for i := range r.count {
 		k := &r.keys[i]
 		if k.answered == 0 || k.errno != 0 {
 			continue
 		}
-		if now.IsZero() {
-			now, mono = time.Now(), clock()
+		if !known {
+			now, known = monotonic.Now(), true
 		}
 		have := k.have[:k.haveLen]
 		if n := len(have); n > 0 && have[n-1] == '\n' {
@@ -121,7 +123,7 @@ func (r *Reflex) Answers(yield func(Answer)) {
 		yield(Answer{
 			Index: i, Have: string(have),
 			Stood: time.Duration(k.answered - r.woken),
-			At:    now.Add(time.Duration(k.answered - mono)),
+			At:    now.Time(k.answered),
 		})
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/monotonic"
 )
 
 // Verdict is what became of a write.
@@ -51,7 +53,7 @@ const maxRead = 256
 // that follows at once finds the old one, for some 15 µs more, or for as long as
 // the writer is kept from running (Linux 6.18, two processors).
 func (h *Hook) Read(yield func(Write)) error {
-	now, mono := time.Now(), clock()
+	now := monotonic.Now() // bpf_ktime_get_ns is CLOCK_MONOTONIC
 	for range maxRead {
 		err := h.reader.ReadInto(&h.record)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -65,7 +67,7 @@ func (h *Hook) Read(yield func(Write)) error {
 			return errors.New("read the BPF ring: not an event")
 		}
 		w := h.write(&e)
-		w.At = now.Add(time.Duration(int64(e.At) - mono))
+		w.At = now.Time(int64(e.At))
 		if h.foreign(&w) {
 			w.Missed = h.tell(e.Slot, e.Missed)
 			yield(w)
@@ -138,13 +140,4 @@ func value(b []byte) string {
 		b = b[:i]
 	}
 	return string(bytes.TrimSuffix(b, []byte("\n")))
-}
-
-// clock is CLOCK_MONOTONIC in nanoseconds, as bpf_ktime_get_ns has it.
-func clock() int64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		panic(fmt.Sprintf("clock_gettime(CLOCK_MONOTONIC): %v", err)) // cannot fail
-	}
-	return ts.Nano()
 }

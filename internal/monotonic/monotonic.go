@@ -1,0 +1,50 @@
+// Package monotonic translates times that the kernel tells by its monotonic
+// clock.
+package monotonic
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pair is one moment by two clocks.
+type Pair struct {
+	now  time.Time
+	nano int64
+}
+
+// The clocks are read one after the other. A thread that is preempted in
+// between would have them some milliseconds apart, and an answer come before
+// the write that it answers.
+const (
+	apart = 10 * time.Microsecond
+	tries = 10
+)
+
+// Now reads both clocks, less than ten microseconds apart unless the machine
+// never lets us.
+func Now() (p Pair) {
+	best := time.Duration(1<<63 - 1)
+	for range tries {
+		before, now, after := Nano(), time.Now(), Nano()
+		if gap := time.Duration(after - before); gap < best {
+			best, p = gap, Pair{now, before + int64(gap/2)}
+		}
+		if best < apart {
+			break
+		}
+	}
+	return p
+}
+
+// Time is when the kernel's monotonic clock, CLOCK_MONOTONIC, showed nano
+// nanoseconds.
+func (p Pair) Time(nano int64) time.Time { return p.now.Add(time.Duration(nano - p.nano)) }
+
+// Nano is what CLOCK_MONOTONIC shows now.
+func Nano() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // it always works
+	return ts.Nano()
+}
