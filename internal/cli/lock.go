@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -26,11 +27,15 @@ const told = 200
 
 // attach hooks the sysctls of this network namespace.
 func attach(s daemon.Settings) *hook {
-	h, err := sysctlhook.Attach(sysctlhook.Options{Keys: hookKeys(s), Answer: hookAnswer(s.Answer), ExemptSelf: true, Limit: told})
-	if err != nil {
-		return &hook{why: fmt.Sprintf("BPF: %v", err)}
+	for try := 1; ; try++ { // the kernel may be short of something for a moment
+		h, err := sysctlhook.Attach(sysctlhook.Options{Keys: hookKeys(s), Answer: hookAnswer(s.Answer), ExemptSelf: true, Limit: told})
+		if err == nil {
+			return &hook{Hook: h}
+		}
+		if try == 3 || errors.Is(err, sysctlhook.ErrNotSupported) {
+			return &hook{why: fmt.Sprintf("BPF: %v", err)}
+		}
 	}
-	return &hook{Hook: h}
 }
 
 // follow has the hook keep to new settings.

@@ -64,7 +64,7 @@ func TestLockDiesWithItsOwner(t *testing.T) {
 	_, free := put(fd, "0")
 	took := time.Since(began)
 	if !errors.Is(locked, unix.EPERM) || free != nil {
-		t.Errorf("while it lived: %v, afterwards: %v", locked, free)
+		t.Errorf("while it lived (%q): %v, afterwards: %v", line, locked, free)
 	}
 	t.Logf("free %v after SIGKILL was sent", took)
 }
