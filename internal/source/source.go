@@ -16,6 +16,7 @@ type Hint struct {
 	Time   time.Time // when the news arrived
 	Writer Writer    // who caused it, where the kernel told
 	Path   string    // the file that it is about, where there is one
+	Device string    // the network device that it is about and that is there, where there is one
 }
 
 // Writer is the process behind a hint. A PID of zero means unknown.
