@@ -4,9 +4,9 @@ import "fmt"
 
 // Remembered is what nfguard has set of a bridge's flags, and not taken back.
 type Remembered struct {
-	Name  string
-	Index int
-	Flags Flags
+	Name  string `json:"name"`
+	Index int    `json:"index"`
+	Flags Flags  `json:"flags"`
 }
 
 // PlanFlags judges the flags of the bridges of o: in scope "bridges" those

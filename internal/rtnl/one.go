@@ -112,6 +112,24 @@ func getLink(name string, index int) (link, error) {
 	return l, nil
 }
 
+// Index returns the index of the device with that name, or 0 where there is
+// none. It waits for no lock.
+func Index(name string) int {
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	if unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req) != nil {
+		return 0
+	}
+	return int(req.Uint32())
+}
+
 func gone(err error) error {
 	if errors.Is(err, unix.ENODEV) {
 		return ErrNoBridge
