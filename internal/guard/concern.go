@@ -14,7 +14,7 @@ func Concerns(p *Policy, o *Observation) []Finding {
 	var list []Finding
 	if o.RememberedErr != nil {
 		list = append(list, Finding{
-			Subject:  "bridges",
+			Subject:  AllBridges,
 			Sentence: fmt.Sprintf("which flags of bridges nfguard has set is not known: %v; after a change to scope = \"host\" they stay", o.RememberedErr),
 			Next:     "remove the file; what is set from then on is remembered again",
 		})
@@ -49,7 +49,7 @@ func Concerns(p *Policy, o *Observation) []Finding {
 	}
 	if on := Flags(o.On); p.Bridges != nil && others && o.Module.State == Present && on != (Flags{}) {
 		list = append(list, Finding{
-			Subject:  "bridges",
+			Subject:  AllBridges,
 			Sentence: fmt.Sprintf("the sysctls hand the frames of every bridge to %s, not only of those that scope = \"bridges\" keeps", names(on.families())),
 			Next:     "nfguard leaves them alone in this scope: sysctl -w " + assign(on.families()) + ", and the same in a file of sysctl.d",
 		})

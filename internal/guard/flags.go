@@ -9,6 +9,9 @@ type Remembered struct {
 	Flags Flags  `json:"flags"`
 }
 
+// AllBridges is the subject of what is about no single bridge.
+const AllBridges = "bridges"
+
 // PlanFlags judges the flags of the bridges of o: in scope "bridges" those
 // that are to be kept, otherwise those that this scope has left. It is a part
 // of [PlanFor], for when only bridges were looked at.
@@ -24,7 +27,7 @@ func PlanFlags(p *Policy, o *Observation) []Item {
 		}
 	case o.Bridging != nil:
 		items = append(items, Item{
-			Kind: EventFlag, Subject: "bridges", Verdict: Uncertain, Want: "known",
+			Kind: EventFlag, Subject: AllBridges, Verdict: Uncertain, Want: "known",
 			Reason: fmt.Sprintf("could not look: %v", o.Bridging), Err: o.Bridging,
 		})
 	default:

@@ -53,6 +53,14 @@ type Setting struct {
 	Value string
 }
 
+// Scope is the word for it: "host" or "bridges".
+func (p *Policy) Scope() string {
+	if p.Bridges != nil {
+		return "bridges"
+	}
+	return "host"
+}
+
 const header = "# Written by nfguard, see nfguard(8). A change made here is put back:\n" +
 	"# what is kept is decided in /etc/nfguard/nfguard.toml.\n"
 
