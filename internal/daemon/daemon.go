@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -76,6 +77,7 @@ type Daemon struct {
 
 	settings Settings
 	rec      *reconcile.Reconciler
+	asides   sync.WaitGroup
 	stop     func() // ends the sources and waits for them
 	reloads  chan struct{}
 
@@ -84,6 +86,7 @@ type Daemon struct {
 	deaf      time.Time       // news of writes wakes nobody before
 	nextLook  time.Time
 	nextPass  time.Time // the audit, or a retry
+	nextTend  time.Time // a look at single bridges that was put off; zero: none was
 	backoff   time.Duration
 	lastHint  time.Time // when a pass was last made for a hint
 	due       *reconcile.Trigger
@@ -150,7 +153,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.settings = settings
 	d.note(settings)
 	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
-		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, News: d.news,
+		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, Aside: d.aside, News: d.news,
 	})
 	d.status.started = time.Now()
 	sources, err := d.o.Sources(settings, d.lending)
@@ -168,7 +171,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		d.turn(ctx)
 	}
-	d.end()
+	d.end(ctx)
 	return nil
 }
 
@@ -180,9 +183,10 @@ func (d *Daemon) turn(ctx context.Context) {
 	}
 	d.consider(d.inbox.Take()) // first: what the look finds may be what a hint is about
 	d.look(ctx, readable)
+	d.tend(ctx)
 	now := time.Now()
 	if !d.reload.IsZero() && !now.Before(d.reload) {
-		d.reconfigure(now)
+		d.reconfigure(ctx, now)
 	}
 	if d.settles(now) {
 		d.want(reconcile.Trigger{Source: "exec", Time: now, Look: guard.LookKubeProxy})
@@ -243,7 +247,11 @@ func (d *Daemon) settles(now time.Time) (due bool) {
 func (d *Daemon) consider(hints []source.Hint) {
 	for _, h := range hints {
 		d.o.Log.Debug("hint", "source", h.Source, "reason", h.Reason, "path", h.Path)
-		d.want(reconcile.Trigger{Source: h.Source, Time: h.Time, Look: lookFor(h.Source)})
+		t := reconcile.Trigger{Source: h.Source, Time: h.Time, Look: lookFor(h.Source)}
+		d.want(t)
+		if h.Device != "" {
+			d.rec.Bridge(h.Device, t)
+		}
 		if (h.Source == "exec" || h.Source == "unit") && !strings.HasPrefix(h.Reason, source.Subscribed) {
 			d.settling = d.settling[:0]
 			for _, wait := range afterStart {
