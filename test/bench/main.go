@@ -37,6 +37,7 @@ type bench struct {
 	idle    time.Duration // the idle window
 	pairs   int           // veth pairs of the churn
 	bridges int           // bridges of the churn
+	flags   int           // bridges that are to get their flags
 }
 
 func main() {
@@ -49,13 +50,13 @@ func main() {
 	b := bench{
 		writes: 2000, blocks: 4, boxes: 30, rounds: 4,
 		settle: time.Second, calm: 10 * time.Second, idle: 30 * time.Second,
-		pairs: 500, bridges: 50,
+		pairs: 500, bridges: 50, flags: 1000,
 	}
 	if *quick {
 		b = bench{
 			writes: 40, blocks: 1, boxes: 10, rounds: 1,
 			settle: 300 * time.Millisecond, calm: time.Second, idle: 2 * time.Second,
-			pairs: 20, bridges: 5,
+			pairs: 20, bridges: 5, flags: 20,
 		}
 	}
 	if *writes != 0 {
@@ -96,6 +97,7 @@ func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
 	r.latencies = b.latencies(ctx)
 	r.idle = b.idleCost(ctx)
 	r.churns = b.churns(ctx)
+	r.appearance = b.appearances(ctx, b.flags)
 	if ctx.Err() != nil {
 		return 2, context.Cause(ctx)
 	}

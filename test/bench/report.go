@@ -21,6 +21,7 @@ const (
 	aimP99    = 200 * time.Microsecond // at nice -10, as the unit runs it
 	aimPSS    = 8 << 10                // KiB
 	aimWakeup = 1.0                    // a second, besides the resync's own
+	aimFlags  = time.Millisecond       // p99 of a new bridge without its flags
 	aimChurn  = 10 * time.Microsecond  // a veth pair, the idle cost included: less than a wake-up
 	resync    = 900 * time.Millisecond // how often it reads the keys unasked
 )
@@ -32,11 +33,13 @@ type report struct {
 	latencies []*latency
 	idle      idle
 	churns    []*churn
+
+	appearance *appearance
 }
 
 // incomplete tells whether something could not be measured.
 func (r *report) incomplete() bool {
-	failed := r.idle.err != nil
+	failed := r.idle.err != nil || r.appearance.err != nil
 	for _, l := range r.latencies {
 		failed = failed || l.err != nil
 	}
@@ -53,6 +56,7 @@ func (r *report) String() string {
 	r.writeLatencies(&w)
 	r.writeIdle(&w)
 	r.writeChurns(&w)
+	w.WriteString(r.appearance.String())
 	r.writeAims(&w)
 	return w.String()
 }
@@ -168,6 +172,8 @@ func (r *report) writeAims(w *strings.Builder) {
 	beyond := r.idle.wakeups - 1/resync.Seconds()
 	aim(fmt.Sprintf("at most %.0f wake-up a second besides the resync's %.1f", aimWakeup, 1/resync.Seconds()),
 		fmt.Sprintf("%.2f", beyond), measured, beyond <= aimWakeup)
+	p99 := quantile(r.appearance.after, 0.99)
+	aim(fmt.Sprintf("a new bridge has its flags: p99 below %s µs", micros(aimFlags)), micros(p99)+" µs", r.appearance.err == nil, p99 < aimFlags)
 	const pairs = 500
 	for _, c := range r.churns {
 		if c.what == vethPairs {
