@@ -46,6 +46,7 @@ type node struct {
 	t   *testing.T
 	dir string
 
+	command func(args ...string) *exec.Cmd // nfguard on this node
 	cmd     *exec.Cmd
 	ready   chan struct{}
 	mu      sync.Mutex
@@ -59,6 +60,7 @@ type node struct {
 func newNode(t *testing.T, config string) *node {
 	t.Helper()
 	n := &node{Namespace: lab.NewNamespace(t), t: t, dir: t.TempDir()}
+	n.command = n.nfguard
 	n.Run(t, "ip", "link", "add", "cnio0", "type", "bridge")
 	n.Run(t, "ip", "link", "set", "cnio0", "up")
 	n.set("0", "0", "0")
@@ -124,7 +126,7 @@ func (n *node) start(env ...string) {
 		n.t.Fatal(err)
 	}
 	go n.listen(socket)
-	n.cmd = n.nfguard("run")
+	n.cmd = n.command("run")
 	n.cmd.Env = append(append(n.cmd.Env, "NOTIFY_SOCKET="+n.file("notify")), env...)
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	errs, err := n.cmd.StderrPipe()
