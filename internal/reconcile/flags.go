@@ -14,6 +14,7 @@ type errand struct {
 	name   string
 	policy *guard.Policy // never changed
 	cause  Trigger
+	urgent bool // nothing else may go on before it: not to be put off
 }
 
 // batch is errands that are run beside the loop. There is one at a time, so
@@ -43,7 +44,7 @@ const betweenFlags = 10 * time.Millisecond
 func (r *Reconciler) Bridge(name string, t Trigger) {
 	if r.policy.Bridges != nil {
 		p := r.policy
-		r.enqueue(errand{name, &p, t})
+		r.enqueue(errand{name: name, policy: &p, cause: t})
 	}
 }
 
@@ -71,7 +72,7 @@ func (r *Reconciler) Tend(ctx context.Context, now time.Time) (again time.Time) 
 	}
 	var due, later []errand
 	for _, e := range r.errands {
-		if wait := r.fought(e.name); now.Before(wait) {
+		if wait := r.fought(e.name); !e.urgent && now.Before(wait) {
 			again = earlier(again, wait)
 			later = append(later, e)
 		} else {
@@ -142,7 +143,7 @@ func (r *Reconciler) Ahead(ctx context.Context, p guard.Policy, t Trigger) {
 	}
 	for _, it := range guard.PlanFlags(&p, &o) {
 		if it.Action != nil {
-			r.enqueue(errand{it.Subject, &p, t})
+			r.enqueue(errand{name: it.Subject, policy: &p, cause: t, urgent: true})
 		}
 	}
 	r.tend(ctx)
@@ -190,6 +191,10 @@ func (r *Reconciler) recordVisit(v *visit) {
 		e.Message = flagMessage(&e, v.was.Why, taken)
 		r.change(v.was.Action.Op.String(), e, nil)
 		r.settled(v.name)
+		if taken || v.urgent { // our own change of mind is no fight
+			r.o.Recorder.Record(e)
+			return
+		}
 		r.reversal(r.thing(v.name), e)
 		return
 	}

@@ -197,6 +197,14 @@ func TestScopeChanges(t *testing.T) {
 		}
 	}
 	r.Ahead(t.Context(), host, reconcile.Trigger{Source: "reload"}) // no change: nothing
+	for range 20 { // this is no fight, and would not be put off by one
+		r.Ahead(t.Context(), scoped(), reconcile.Trigger{Source: "reload"})
+		h.SetFlags("cni0", guard.Flags{false, false, true})
+	}
+	if got := r.Fights(); len(got) > 0 {
+		t.Errorf("fights: %v", got)
+	}
+	rec.lines()
 	r.Ahead(t.Context(), scoped(), reconcile.Trigger{Source: "reload"})
 	if h.Flags("cni0") != (guard.Flags{true, true, true}) || h.Flags("virbr0") != none {
 		t.Errorf("before the change: cni0 %v, virbr0 %v", h.Flags("cni0"), h.Flags("virbr0"))

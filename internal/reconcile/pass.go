@@ -94,7 +94,7 @@ func (r *Reconciler) act(ctx context.Context, t Trigger, items []guard.Item, tri
 		acted = true
 		if it.Kind == guard.EventFlag {
 			flags, tried[it.Subject] = true, attempt{}
-			r.enqueue(errand{it.Subject, &p, t})
+			r.enqueue(errand{name: it.Subject, policy: &p, cause: t})
 			continue
 		}
 		start := time.Now()
