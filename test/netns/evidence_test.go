@@ -16,9 +16,11 @@ import (
 func (n *node) withCNI(args ...string) *exec.Cmd {
 	n.write("10-k8s.conflist", `{"name": "k8s", "plugins": [{"type": "bridge", "bridge": "podbr",
 		"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.200.2.0/24"}]]}}]}`)
-	cmd := n.Command("unshare", append([]string{"-m", "--propagation", "private", "sh", "-c",
+	cmd := n.Command("unshare", append([]string{
+		"-m", "--propagation", "private", "sh", "-c",
 		`mount -t tmpfs tmpfs /etc && mkdir -p /etc/cni/net.d && cp "$0" /etc/cni/net.d/ && exec "$@"`,
-		n.file("10-k8s.conflist"), binary}, append(args, "--config", n.file("nfguard.toml"))...)...)
+		n.file("10-k8s.conflist"), binary,
+	}, append(args, "--config", n.file("nfguard.toml"))...)...)
 	cmd.Env = n.nfguard().Env
 	return cmd
 }

@@ -62,7 +62,34 @@ route add default via fd00:200::1
 		}
 	}
 	server.Do(func() { serve(n.t) })
+	// A device may carry IPv6 up to a second after it was set up.
+	for _, from := range []*lab.Namespace{client, n.Namespace} {
+		for i, gateway := range []string{"10.200.2.1", "fd00:200::1"} {
+			n.reaches(from, endpoints[i], nil)
+			n.reaches(from, gateway, unix.ECONNREFUSED)
+		}
+	}
 	return client
+}
+
+// reaches waits until a connection to port 53 of ip ends as wanted.
+func (n *node) reaches(from *lab.Namespace, ip string, want error) {
+	n.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		var err error
+		from.Do(func() {
+			var c net.Conn
+			if c, err = net.DialTimeout("tcp", net.JoinHostPort(ip, "53"), patience); err == nil {
+				c.Close()
+			}
+		})
+		if errors.Is(err, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			n.t.Fatalf("%s is not reached: %v", ip, err)
+		}
+	}
 }
 
 // serve answers on port 53, TCP and UDP, IPv4 and IPv6, as long as the test lasts.
