@@ -40,7 +40,6 @@ func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
 		readable := d.await(next)
 		d.consider(d.inbox.Take())
 		d.look(ctx, readable)
-		d.tend(ctx)
 	}
 }
 
@@ -50,15 +49,6 @@ func (d *Daemon) aside(work func()) {
 		defer d.sleep.Ring()
 		work()
 	})
-}
-
-// tend has looks at single bridges recorded, and begun.
-func (d *Daemon) tend(ctx context.Context) {
-	before := d.rec.Totals()
-	d.nextTend = d.rec.Tend(ctx, time.Now())
-	if d.rec.Totals() != before {
-		d.status.changed = true
-	}
 }
 
 // endAsides waits for what runs aside, for two seconds: what hangs in the

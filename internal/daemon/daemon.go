@@ -183,7 +183,6 @@ func (d *Daemon) turn(ctx context.Context) {
 	}
 	d.consider(d.inbox.Take()) // first: what the look finds may be what a hint is about
 	d.look(ctx, readable)
-	d.tend(ctx)
 	now := time.Now()
 	if !d.reload.IsZero() && !now.Before(d.reload) {
 		d.reconfigure(ctx, now)
@@ -247,10 +246,9 @@ func (d *Daemon) settles(now time.Time) (due bool) {
 func (d *Daemon) consider(hints []source.Hint) {
 	for _, h := range hints {
 		d.o.Log.Debug("hint", "source", h.Source, "reason", h.Reason, "path", h.Path)
-		t := reconcile.Trigger{Source: h.Source, Time: h.Time, Look: lookFor(h.Source)}
-		d.want(t)
+		d.want(reconcile.Trigger{Source: h.Source, Time: h.Time, Look: lookFor(h.Source)})
 		if h.Device != "" {
-			d.rec.Bridge(h.Device, t)
+			d.rec.Bridge(h.Device, reconcile.Trigger{Source: h.Source, Time: h.Time})
 		}
 		if (h.Source == "exec" || h.Source == "unit") && !strings.HasPrefix(h.Reason, source.Subscribed) {
 			d.settling = d.settling[:0]
