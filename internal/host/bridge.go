@@ -56,14 +56,14 @@ func (l *Linux) SurveyBridge(ctx context.Context, p *guard.Policy, name string) 
 	if p.Bridges == nil {
 		o.Module = l.module(p)
 		o.On = l.on()
+		o.Remembered, o.RememberedErr = l.remembered()
 	}
-	l.beyondBridges(ctx, p, &o)
+	l.evidence(ctx, p, &o)
 	return o
 }
 
-// beyondBridges adds to o what a judgement on bridges takes beside them.
-func (l *Linux) beyondBridges(ctx context.Context, p *guard.Policy, o *guard.Observation) {
-	o.Remembered, o.RememberedErr = l.remembered()
+// evidence adds to o what says that bridges carry pods, where that counts.
+func (l *Linux) evidence(ctx context.Context, p *guard.Policy, o *guard.Observation) {
 	if p.Bridges == nil || !p.Bridges.Auto || o.Bridging != nil {
 		return
 	}

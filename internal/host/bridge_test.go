@@ -46,6 +46,8 @@ func keep(t *testing.T, ns *lab.Namespace, l *host.Linux, p guard.Policy, name s
 			}
 		}
 		o = l.SurveyBridge(t.Context(), &p, name)
+		whole := l.Survey(t.Context(), &p, 0)
+		o.Remembered, o.RememberedErr = whole.Remembered, whole.RememberedErr
 	})
 	return o
 }

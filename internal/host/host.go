@@ -94,7 +94,8 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 		o.IPv6Off = l.ipv6Off()
 		o.On = l.on()
 		o.TaggedPass = l.digit(vlanTagged) == '0'
-		l.beyondBridges(ctx, p, &o)
+		o.Remembered, o.RememberedErr = l.remembered()
+		l.evidence(ctx, p, &o)
 		if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
 			k := l.o.KubeProxy(ctx, p)
 			o.KubeProxy = &k
