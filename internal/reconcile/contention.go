@@ -29,6 +29,7 @@ type fight struct {
 	writer   guard.Writer
 	subject  string
 	kind     guard.EventKind
+	stuck    int // corrections in a row that did not stay
 }
 
 // reversal records e, which was put right, or counts it where it is part of

@@ -39,6 +39,10 @@ type visit struct {
 // fought over: as the loop paces its answers to sysctls.
 const betweenFlags = 10 * time.Millisecond
 
+// maxFlagStuck is how many times in a row flags that were set may be gone at
+// the next look before the kernel is believed not to keep them.
+const maxFlagStuck = 5
+
 // Bridge asks for a look at one bridge without waiting for a pass; [Reconciler.Tend]
 // has it made. A bridge that is not to be kept is not touched.
 func (r *Reconciler) Bridge(name string, t Trigger) {
@@ -183,9 +187,18 @@ func (r *Reconciler) recordVisit(v *visit) {
 		e.Duration = v.at.Sub(v.cause.Time)
 	}
 	r.totals.Drifts++
-	if !v.there || v.now.Verdict == guard.Right || v.now.Verdict == guard.Excused {
-		if v.there {
-			e.Now = v.now.Have
+	f := r.thing(v.name)
+	f.kind = guard.EventFlag
+	right := !v.there || v.now.Verdict == guard.Right || v.now.Verdict == guard.Excused
+	if f.stuck++; right {
+		f.stuck = 0
+	}
+	if v.there {
+		e.Now = v.now.Have
+	}
+	if right || v.err == nil && (f.on || f.stuck < maxFlagStuck) {
+		if !right {
+			e.Outcome = guard.OutcomeReverted
 		}
 		r.totals.Corrected++
 		e.Message = flagMessage(&e, v.was.Why, taken)
@@ -195,13 +208,12 @@ func (r *Reconciler) recordVisit(v *visit) {
 			r.o.Recorder.Record(e)
 			return
 		}
-		r.reversal(r.thing(v.name), e)
+		r.reversal(f, e)
 		return
 	}
 	r.totals.Failed++
-	e.Outcome, e.Err, e.Now = guard.OutcomeFailed, v.err, v.now.Have
-	if v.err == nil {
-		e.Outcome, e.Err = guard.OutcomeReverted, errNotKept
+	if e.Outcome, e.Err = guard.OutcomeFailed, v.err; v.err == nil {
+		e.Err = errNotKept
 	}
 	e.Next = next(e.Err)
 	e.Message = stuckMessage(&e)
@@ -215,7 +227,7 @@ func flagMessage(e *guard.Event, why string, taken bool) string {
 		return s + ` of scope "bridges", taken back: the sysctls are in effect`
 	}
 	s += ", set to "
-	if e.Now == e.Want {
+	if e.Now == e.Want || e.Outcome == guard.OutcomeReverted {
 		s += "1"
 	} else {
 		s += e.Now
@@ -226,7 +238,11 @@ func flagMessage(e *guard.Event, why string, taken bool) string {
 	case e.Source == "start":
 		s += ", as found at start"
 	}
-	return s + " (" + why + ")"
+	s += " (" + why + ")"
+	if e.Outcome == guard.OutcomeReverted {
+		s += ", and changed again at once"
+	}
+	return s
 }
 
 // prune forgets what was said and done about bridges that are gone, or are not

@@ -130,7 +130,7 @@ func New(p guard.Policy, c Contention, o Options) *Reconciler {
 func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 	old := r.keys
 	r.policy, r.limits = p, c
-	r.errands = nil // of the policy that went
+	r.errands = nil      // of the policy that went
 	r.last = time.Time{} // of a new key there was no look before
 	r.keys = make([]key, len(p.Sysctls))
 	r.values = make([]guard.Value, len(p.Sysctls))
