@@ -10,8 +10,9 @@ import (
 var errHung = errors.New("stopped while a look or an action was hanging")
 
 // beside runs work in a goroutine of its own, and keeps the sysctls right and
-// looks at single bridges of which there is news while it lasts. When ctx is cancelled, work gets two seconds to end; what
-// hangs in the kernel longer ends with the process.
+// looks at single bridges of which there is news while it lasts. When ctx is
+// cancelled, work gets two seconds to end; what hangs in the kernel longer ends
+// with the process.
 func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
 	done := make(chan struct{})
 	go func() {
