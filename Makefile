@@ -19,7 +19,7 @@ VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
 UNIT := $(shell $(GO) list ./... | grep -v /test/)
-FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink \
+FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink internal/rtnl:FuzzParseAddress \
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate internal/netfilter:FuzzHasServices internal/netfilter:FuzzParse \
         internal/boot:FuzzSysctl internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned
 

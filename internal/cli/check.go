@@ -108,9 +108,15 @@ type document struct {
 	Root    string        `json:"root,omitempty"`   // the tree that was looked at
 	Time    time.Time     `json:"time"`
 	Mode    guard.Mode    `json:"mode"`
+	Scope   string        `json:"scope"` // "host" or "bridges"
 	Verdict guard.Verdict `json:"verdict"`
 	Summary string        `json:"summary"`
 	Items   []row         `json:"items"`
+
+	// Which sysctls are on, guarded or not; and with scope "bridges" what
+	// carries the flags over a reboot. Of a tree there is neither.
+	Sysctls     *sysctlRow `json:"sysctls,omitempty"`
+	FlagsAtBoot string     `json:"flags_at_boot,omitempty"`
 
 	Bridges      []bridgeRow `json:"bridges"`
 	BridgesError string      `json:"bridges_error,omitempty"`
@@ -134,28 +140,19 @@ type document struct {
 
 // row is the judgement on one guarded thing.
 type row struct {
-	Kind    string        `json:"kind"` // "module", "sysctl" or "dropin"
+	Kind    string        `json:"kind"` // "module", "sysctl", "bridge" or "dropin"
 	Subject string        `json:"subject"`
 	Verdict guard.Verdict `json:"verdict"`
 	Want    string        `json:"want"`
 	Have    string        `json:"have"`
 	Reason  string        `json:"reason,omitempty"`
 	Next    string        `json:"next,omitempty"`
-	Action  string        `json:"action,omitempty"` // what apply does: "load", "set", "write"
-}
-
-// bridgeRow is a bridge with what is in effect for it: the sysctl or its own
-// flag.
-type bridgeRow struct {
-	guard.Bridge
-	IPTables  bool `json:"effective_iptables"`
-	IP6Tables bool `json:"effective_ip6tables"`
-	ARPTables bool `json:"effective_arptables"`
+	Action  string        `json:"action,omitempty"` // what apply does: "load", "set", "write", "flag", "unflag"
 }
 
 func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 	d := &document{
-		Schema: 1, Time: r.Time.UTC(), Mode: p.Mode, Verdict: r.Verdict(), Summary: reconcile.Readiness(r.Items),
+		Schema: 1, Time: r.Time.UTC(), Mode: p.Mode, Scope: p.Scope(), Verdict: r.Verdict(), Summary: reconcile.Readiness(r.Items),
 		Items: []row{}, Bridges: []bridgeRow{}, Meaning: r.Meaning, Findings: append([]guard.Finding{}, r.Findings...),
 	}
 	if !p.FilesOnly {
@@ -173,14 +170,7 @@ func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 	for _, it := range r.Items {
 		d.Items = append(d.Items, a.row(it))
 	}
-	for _, b := range r.Bridges {
-		d.Bridges = append(d.Bridges, bridgeRow{
-			Bridge:    b,
-			IPTables:  b.Effective(guard.IPv4, r.On[guard.IPv4]),
-			IP6Tables: b.Effective(guard.IPv6, r.On[guard.IPv6]),
-			ARPTables: b.Effective(guard.ARP, r.On[guard.ARP]),
-		})
-	}
+	d.addBridges(r, p)
 	if r.Bridging != nil {
 		d.BridgesError = r.Bridging.Error()
 	}
@@ -194,6 +184,8 @@ func (a *app) row(it guard.Item) row {
 		r.Kind = "module"
 	case guard.EventDrift:
 		r.Kind = "sysctl"
+	case guard.EventFlag:
+		r.Kind = "bridge"
 	case guard.EventDropin:
 		r.Kind = "dropin"
 	}

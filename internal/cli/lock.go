@@ -109,6 +109,12 @@ func (h *hook) weak(s daemon.Settings) []guard.Finding {
 		}
 		list = append(list, f)
 	}
+	if s.Policy.Bridges != nil {
+		list = append(list, guard.Finding{
+			Subject: lockSubject, Next: "none is needed: they are enforced",
+			Sentence: "the flags of bridges can't be locked, they are put right",
+		})
+	}
 	if free := h.Unlocked(); len(free) > 0 {
 		list = append(list, guard.Finding{
 			Subject: lockSubject, Next: "none is needed: they are enforced",

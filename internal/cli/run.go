@@ -127,11 +127,15 @@ func (a *app) run(verbose bool) error {
 // runtimeDir is where the daemon leaves its status: systemd's RuntimeDirectory
 // or /run/nfguard.
 func runtimeDir() (string, error) {
-	dir := os.Getenv("RUNTIME_DIRECTORY")
-	if dir == "" {
-		dir = "/run/nfguard"
-	}
+	dir := runtimePath()
 	return dir, os.MkdirAll(dir, 0o755)
+}
+
+func runtimePath() string {
+	if dir := os.Getenv("RUNTIME_DIRECTORY"); dir != "" {
+		return dir
+	}
+	return "/run/nfguard"
 }
 
 // lock makes sure that one daemon works on a runtime directory. The lock goes

@@ -1,11 +1,10 @@
 package cli
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 	"github.com/nfguard/nfguard/internal/host"
 	"github.com/nfguard/nfguard/internal/proc"
 	"github.com/nfguard/nfguard/internal/reconcile"
-	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/source"
 	"github.com/nfguard/nfguard/internal/source/exec"
 	"github.com/nfguard/nfguard/internal/source/file"
@@ -41,18 +39,12 @@ func (a *app) settings() (daemon.Settings, config.Config, error) {
 	if err != nil {
 		return daemon.Settings{}, c, err
 	}
-	s, err := settingsOf(c)
+	s := settingsOf(c)
 	s.Policy.FilesOnly = a.root != ""
-	return s, c, err
+	return s, c, nil
 }
 
-func settingsOf(c config.Config) (daemon.Settings, error) {
-	if c.Scope == config.ScopeBridges {
-		return daemon.Settings{}, &hintError{
-			errors.New(`scope = "bridges" is not in this version yet`),
-			`leave scope at "host"; to keep the sysctls as they are until then, set mode = "observe"`,
-		}
-	}
+func settingsOf(c config.Config) daemon.Settings {
 	s := daemon.Settings{
 		Policy: guard.Policy{
 			Mode:     guard.Enforce,
@@ -79,15 +71,17 @@ func settingsOf(c config.Config) (daemon.Settings, error) {
 	if s.Resync == 0 {
 		s.Resync, s.ResyncTold = resync, resyncTold
 	}
+	s.Policy.Bridges = selection(c)
 	for _, k := range c.Sysctl {
-		if !k.Ignore {
-			s.Policy.Sysctls = append(s.Policy.Sysctls, guard.Setting{Key: k.Key, Value: k.Value})
+		if k.Ignore || s.Policy.Bridges != nil && k.Key.ByFlag() {
+			continue
 		}
+		s.Policy.Sysctls = append(s.Policy.Sysctls, guard.Setting{Key: k.Key, Value: k.Value})
 	}
 	if c.Persist.Enabled {
 		s.Policy.ModulesLoad, s.Policy.SysctlD = c.Persist.ModulesLoad, c.Persist.Sysctl
 	}
-	return s, nil
+	return s
 }
 
 // notes says which parts of a configuration do nothing in this version.
@@ -98,7 +92,6 @@ func notes(c config.Config) []string {
 		name      string
 		have, def any
 	}{
-		{"[bridges]", c.Bridges, d.Bridges},
 		{"[metrics]", c.Metrics, d.Metrics},
 	} {
 		if !reflect.DeepEqual(part.have, part.def) {
@@ -113,26 +106,9 @@ func (a *app) machine() *host.Linux {
 	var proxies kubeProxies
 	return host.New(host.Options{
 		Root: a.root, LoadByManager: !host.MayLoad(),
-		Bridges: bridges, KubeProxy: proxies.look,
+		Bridges: host.Bridges, KubeProxy: proxies.look,
+		Memory: filepath.Join(runtimePath(), "bridges.json"),
 	})
-}
-
-func bridges(ctx context.Context) ([]guard.Bridge, error) {
-	list, err := rtnl.Bridges(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list bridges: %w", err)
-	}
-	out := make([]guard.Bridge, len(list))
-	for i, b := range list {
-		out[i] = guard.Bridge{
-			Name: b.Name, Index: b.Index, Up: b.Up,
-			CallIPTables: b.NFCallIPTables, CallIP6Tables: b.NFCallIP6Tables, CallARPTables: b.NFCallARPTables,
-		}
-		for _, p := range b.Ports {
-			out[i].Ports.Count(p.Kind, p.Away)
-		}
-	}
-	return out, nil
 }
 
 // sources are where the daemon gets its news from.
@@ -151,6 +127,9 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 		}
 	}
 	files = append(files, boot.Files()...)
+	if b := s.Policy.Bridges; b != nil && b.Auto {
+		files = append(files, host.CNIDir+"/*")
+	}
 	news, err := file.New("file", files...)
 	if err != nil {
 		return nil, err
@@ -163,10 +142,14 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 	if err != nil {
 		return nil, err
 	}
-	return []source.Source{
-		sysctl.New(paths, loop, a.hook.Hook, a.hook.why), link.New(), uevent.New(s.Policy.Module), news,
+	sources := []source.Source{
+		link.New(), uevent.New(s.Policy.Module), news,
 		exec.New(exec.Options{Names: s.Policy.Programs}), units, rules.New(s.Audit),
-	}, nil
+	}
+	if len(paths) > 0 {
+		sources = slices.Insert(sources, 0, source.Source(sysctl.New(paths, loop, a.hook.Hook, a.hook.why)))
+	}
+	return sources, nil
 }
 
 // confD is the directory of the drop-ins beside a configuration file.

@@ -69,10 +69,7 @@ func (a *app) status(form format, watch bool) error {
 
 func readStatus() (daemon.Status, error) {
 	var s daemon.Status
-	dir := os.Getenv("RUNTIME_DIRECTORY")
-	if dir == "" {
-		dir = "/run/nfguard"
-	}
+	dir := runtimePath()
 	text, err := os.ReadFile(filepath.Join(dir, "status.json"))
 	if !running(dir) || errors.Is(err, fs.ErrNotExist) {
 		return s, &hintError{errors.New("nfguard is not running"), "systemctl start nfguard; nfguard check looks without a daemon"}
@@ -93,7 +90,7 @@ func writeStatus(w io.Writer, s daemon.Status) {
 		state = st.bad(s.State)
 	}
 	fmt.Fprintf(w, "%s: %s\n", state, s.Sentence)
-	fmt.Fprintf(w, "nfguard %s, pid %d, mode %s, since %s; pass %d at %s\n", s.Version, s.PID, s.Mode,
+	fmt.Fprintf(w, "nfguard %s, pid %d, mode %s, scope %s, since %s; pass %d at %s\n", s.Version, s.PID, s.Mode, s.Scope,
 		s.Started.Local().Format(time.DateTime), s.Pass, s.LastPass.Local().Format(time.TimeOnly))
 	fmt.Fprintf(w, "%d drifts found, %d corrections, %d failed attempts, %d foreign values kept out\n",
 		s.Totals.Drifts, s.Totals.Corrected, s.Totals.Failed, s.Totals.Denied)

@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 
 	"golang.org/x/sys/unix"
 
@@ -64,61 +63,16 @@ func (d *document) write(w io.Writer, s style) {
 	}
 	fmt.Fprintf(w, "%s: %s\n", where, d.Summary)
 	d.section(w, s, "LIVE", func(r row) bool { return r.Kind != "dropin" })
+	d.writeLeft(w, s)
 	d.section(w, s, "NEXT BOOT", func(r row) bool { return r.Kind == "dropin" })
-	for _, f := range d.Findings {
-		word := s.warn("note   ")
-		if f.Breaks {
-			word = s.bad("breaks ")
-		}
-		fmt.Fprintf(w, "%s  %s\n         %s\n", word, f.Sentence, f.Next)
-	}
+	d.writeFlagsAtBoot(w, s)
+	d.writeFindings(w, s, false)
 	d.writeBridges(w, s)
+	d.writeFindings(w, s, true)
 	if k := d.KubeProxy; k != nil {
 		fmt.Fprintf(w, "\nKUBE-PROXY\n%s\n", describe(k))
 		fmt.Fprintf(w, "%s\n", d.Meaning)
 	}
-}
-
-func (d *document) writeBridges(w io.Writer, s style) {
-	if d.BridgesError == "" && len(d.Bridges) == 0 {
-		return
-	}
-	fmt.Fprintln(w, "\nBRIDGES")
-	if d.BridgesError != "" {
-		fmt.Fprintf(w, "%s  %s\n", s.word(guard.Uncertain), d.BridgesError)
-		return
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "name\tstate\tports\tto iptables\tto ip6tables\tto arptables")
-	for _, b := range d.Bridges {
-		state := "down"
-		if b.Up {
-			state = "up"
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", b.Name, state, ports(b.Ports),
-			through(b.IPTables, b.CallIPTables), through(b.IP6Tables, b.CallIP6Tables), through(b.ARPTables, b.CallARPTables))
-	}
-	t.Flush()
-}
-
-// ports says what is behind the ports of a bridge: "2 pods, 1 uplink".
-func ports(p guard.Ports) string {
-	var parts []string
-	for _, c := range []struct {
-		n         int
-		one, many string
-	}{{p.Pods, "pod", "pods"}, {p.VMs, "VM", "VMs"}, {p.Uplinks, "uplink", "uplinks"}, {p.Others, "other", "others"}} {
-		switch {
-		case c.n == 1:
-			parts = append(parts, "1 "+c.one)
-		case c.n > 1:
-			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.many))
-		}
-	}
-	if len(parts) == 0 {
-		return "none"
-	}
-	return strings.Join(parts, ", ")
 }
 
 // describe says how far kube-proxy has come, and what there is of it.
@@ -132,17 +86,6 @@ func describe(k *daemon.KubeProxy) string {
 		text += "; could not look: " + k.Error
 	}
 	return text
-}
-
-// through says whether bridged packets are handed over, and by what.
-func through(effective, flag bool) string {
-	switch {
-	case flag:
-		return "yes (bridge)"
-	case effective:
-		return "yes (sysctl)"
-	}
-	return "no"
 }
 
 func (d *document) section(w io.Writer, s style, title string, in func(row) bool) {

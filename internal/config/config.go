@@ -62,10 +62,11 @@ type Sysctl struct {
 	Ignore bool   // leave the key alone, whatever it holds
 }
 
-// Bridges selects bridges by name where the scope is ScopeBridges. The
-// patterns are those of path.Match and well-formed; Ignore wins over Match.
+// Bridges selects bridges where the scope is ScopeBridges. The patterns are
+// those of path.Match and well-formed; Ignore wins.
 type Bridges struct {
-	Match  []string
+	Match  []string // by name
+	Auto   bool     // by evidence that they carry pods; Match is nil then
 	Ignore []string
 }
 

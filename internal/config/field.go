@@ -37,7 +37,7 @@ func (c *Config) schema() schema {
 		fields = append(fields, field{sysctlField(s.Key), s})
 	}
 	return append(fields,
-		field{"bridges.match", list{&c.Bridges.Match, bridgePattern}},
+		field{"bridges.match", patterns{list{&c.Bridges.Match, bridgePattern}, &c.Bridges.Auto}},
 		field{"bridges.ignore", list{&c.Bridges.Ignore, bridgePattern}},
 		field{"kube_proxy.processes", list{&c.KubeProxy.Processes, processName}},
 		field{"kube_proxy.units", list{&c.KubeProxy.Units, unitName}},
@@ -215,6 +215,34 @@ func (l list) set(v any) *Problem {
 	}
 	*l.into = strs
 	return nil
+}
+
+// patterns is a list, or "auto".
+type patterns struct {
+	list
+	auto *bool
+}
+
+func (p patterns) get() any {
+	if *p.auto {
+		return "auto"
+	}
+	return p.list.get()
+}
+
+func (p patterns) set(v any) *Problem {
+	if s, ok := v.(string); ok {
+		if s != "auto" {
+			return wrong(fmt.Sprintf("must be a list of texts in quotes, or \"auto\", not %q", s), fmt.Sprintf("put it in brackets: [%q]", s))
+		}
+		*p.into, *p.auto = nil, true
+		return nil
+	}
+	problem := p.list.set(v)
+	if problem == nil {
+		*p.auto = false
+	}
+	return problem
 }
 
 // mistyped says that v is of the wrong TOML type.

@@ -226,7 +226,7 @@ func (l *loader) together() {
 		}
 		at(key, "modules_load and sysctl name the same file", "give each a file of its own")
 	}
-	if l.config.Scope == ScopeBridges && len(l.config.Bridges.Match) == 0 {
+	if b := l.config.Bridges; l.config.Scope == ScopeBridges && !b.Auto && len(b.Match) == 0 {
 		at("bridges.match", `is empty, so scope "bridges" would guard nothing`, `name the bridges that carry pods, such as "cni*"`)
 	}
 }

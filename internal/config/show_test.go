@@ -77,6 +77,29 @@ func TestShowFileNameWithNewline(t *testing.T) {
 	diff(t, "first line", `mode = "enforce"  # /a\nb.toml:3`, first)
 }
 
+// A later file takes the place of "auto", and "auto" that of patterns.
+func TestAuto(t *testing.T) {
+	for _, tt := range []struct {
+		first, second string
+		want          Bridges
+		shown         string
+	}{
+		{`match = ["a"]`, `match = "auto"`, Bridges{Auto: true, Ignore: []string{"b"}}, `match = "auto"  # /etc/nfguard/conf.d/x.toml:2`},
+		{`match = "auto"`, `match = ["a"]`, Bridges{Match: []string{"a"}, Ignore: []string{"b"}}, `match = ["a"]   # /etc/nfguard/conf.d/x.toml:2`},
+	} {
+		c, origins, msg := load(t, map[string]string{
+			mainFile:                     "scope = \"bridges\"\n[bridges]\nignore = [\"b\"]\n" + tt.first + "\n",
+			"/etc/nfguard/conf.d/x.toml": "[bridges]\n" + tt.second + "\n",
+		})
+		diff(t, "error", "", msg)
+		diff(t, "bridges", tt.want, c.Bridges)
+		var b bytes.Buffer
+		if err := Show(&b, c, origins); err != nil || !strings.Contains(b.String(), tt.shown) {
+			t.Errorf("%v, shown is not %q:\n%s", err, tt.shown, b.String())
+		}
+	}
+}
+
 func TestShowBrokenWriter(t *testing.T) {
 	want := errors.New("disk full")
 	if err := Show(writer{want}, Default(), nil); !errors.Is(err, want) {
@@ -107,6 +130,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add("mode = \"lock\"\ntiming.resync = \"100ms\"\n", "[sysctl]\n\"kernel.x\" = \" a\\t\\\\\\\"b\"\n\"net/ipv4/conf/a.b/c\" = -7\n")
 	f.Add("bridges = { match = ['\\[*', \"é\"], ignore = [] }", "[timing]\naudit = \"1h0m0.5s\"\n")
 	f.Add("\"\" = 1\n[[a.b]]\nc = 1979-05-27", "\xef\xbb\xbfa = \"\"\"\n\\\n\"\"\"")
+	f.Add("bridges.match = \"auto\"\nscope = \"bridges\"\n", "[bridges]\nmatch = [\"a\"]")
 	f.Add("[contention]\nlimit = 0x10\nwindow = \"1h\"", "metrics.textfile = \"/a.prom\"\nkube_proxy.units = [\"a\\\\x2d.service\"]")
 	f.Fuzz(func(t *testing.T, first, second string) {
 		if !utf8.ValidString(first) || !utf8.ValidString(second) {

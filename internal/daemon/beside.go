@@ -9,9 +9,10 @@ import (
 // errHung ends the wait for work that hangs in the kernel when we are to stop.
 var errHung = errors.New("stopped while a look or an action was hanging")
 
-// beside runs work in a goroutine of its own, and keeps the sysctls right
-// while it lasts. When ctx is cancelled, work gets two seconds to end; what
-// hangs in the kernel longer ends with the process.
+// beside runs work in a goroutine of its own, and keeps the sysctls right and
+// looks at single bridges of which there is news while it lasts. When ctx is
+// cancelled, work gets two seconds to end; what hangs in the kernel longer ends
+// with the process.
 func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
 	done := make(chan struct{})
 	go func() {
@@ -37,6 +38,30 @@ func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
 			}
 			next = earliest(next, deadline.Add(time.Millisecond))
 		}
-		d.look(ctx, d.await(next))
+		readable := d.await(next)
+		d.consider(d.inbox.Take())
+		d.look(ctx, readable)
+	}
+}
+
+// aside runs work in a goroutine of its own and rings when it has ended.
+func (d *Daemon) aside(work func()) {
+	d.asides.Go(func() {
+		defer d.sleep.Ring()
+		work()
+	})
+}
+
+// endAsides waits for what runs aside, for two seconds: what hangs in the
+// kernel longer ends with the process.
+func (d *Daemon) endAsides() {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		d.asides.Wait()
+	}()
+	select {
+	case <-ended:
+	case <-time.After(2 * time.Second):
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -84,6 +85,7 @@ type Daemon struct {
 
 	settings Settings
 	rec      *reconcile.Reconciler
+	asides   sync.WaitGroup
 	stop     func() // ends the sources and waits for them
 	reloads  chan struct{}
 
@@ -94,6 +96,7 @@ type Daemon struct {
 	early     time.Time // when a value is looked for of which news has come; zero: none is
 	lastNews  time.Time // of a write
 	nextPass  time.Time // the audit, or a retry
+	nextTend  time.Time // a look at single bridges that was put off; zero: none was
 	backoff   time.Duration
 	lastHint  time.Time // when a pass was last made for a hint
 	due       *reconcile.Trigger
@@ -163,7 +166,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.settings = settings
 	d.note(settings)
 	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
-		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, News: d.news,
+		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, Aside: d.aside, News: d.news,
 	})
 	d.status.started = time.Now()
 	sources, err := d.o.Sources(settings, d.lending)
@@ -182,7 +185,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		d.turn(ctx)
 	}
-	d.end()
+	d.end(ctx)
 	return nil
 }
 
@@ -196,7 +199,7 @@ func (d *Daemon) turn(ctx context.Context) {
 	d.look(ctx, readable)
 	now := time.Now()
 	if !d.reload.IsZero() && !now.Before(d.reload) {
-		d.reconfigure(now)
+		d.reconfigure(ctx, now)
 	}
 	if d.settles(now) {
 		d.want(reconcile.Trigger{Source: "exec", Time: now, Look: guard.LookKubeProxy})
@@ -258,6 +261,9 @@ func (d *Daemon) consider(hints []source.Hint) {
 	for _, h := range hints {
 		d.o.Log.Debug("hint", "source", h.Source, "reason", h.Reason, "path", h.Path)
 		d.want(reconcile.Trigger{Source: h.Source, Time: h.Time, Look: lookFor(h.Source)})
+		if h.Device != "" {
+			d.rec.Bridge(h.Device, reconcile.Trigger{Source: h.Source, Time: h.Time})
+		}
 		if (h.Source == "exec" || h.Source == "unit") && !strings.HasPrefix(h.Reason, source.Subscribed) {
 			d.settling = d.settling[:0]
 			for _, wait := range afterStart {

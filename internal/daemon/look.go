@@ -67,7 +67,7 @@ func (d *Daemon) arm() (all bool) {
 }
 
 // look has the sysctls looked at, and put right, and recorded what the
-// sleeper has put back already.
+// sleeper has put back already and what was done to single bridges.
 func (d *Daemon) look(ctx context.Context, readable bool) {
 	t := reconcile.Trigger{Source: "resync", Time: time.Now()}
 	if readable {
@@ -79,6 +79,7 @@ func (d *Daemon) look(ctx context.Context, readable bool) {
 		d.rec.Answered(d.armed[a.Index], a.Have, since, a.At, since.Add(-every))
 	})
 	look := d.rec.Live(ctx, t)
+	d.nextTend = d.rec.Tend(ctx, t.Time)
 	d.nextLook, d.early = t.Time.Add(every), look.Next
 	if !look.Next.IsZero() {
 		d.nextLook = earliest(d.nextLook, look.Next)

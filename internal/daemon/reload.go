@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"time"
@@ -13,7 +14,7 @@ import (
 )
 
 // reconfigure reads the configuration and, when it is good, swaps it in.
-func (d *Daemon) reconfigure(now time.Time) {
+func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 	asked := d.asked
 	d.reload, d.asked = time.Time{}, false
 	settings, err := d.o.Load()
@@ -39,6 +40,7 @@ func (d *Daemon) reconfigure(now time.Time) {
 		e.Message = "the configuration was read again: nothing has changed"
 	default:
 		e.Message = "the configuration was reloaded"
+		d.rec.Ahead(ctx, settings.Policy, reconcile.Trigger{Source: "reload", Time: now})
 		d.stop()
 		d.settings = settings
 		d.note(settings)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,7 @@ type Status struct {
 	Sentence string `json:"sentence"` // the same for people
 
 	Mode        string            `json:"mode"`
+	Scope       string            `json:"scope"`     // "host" or "bridges"
 	Verdict     guard.Verdict     `json:"verdict"`   // of the last pass
 	Pass        uint64            `json:"pass"`      // its number
 	LastPass    time.Time         `json:"last_pass"` // when it ended
@@ -88,6 +90,9 @@ func (d *Daemon) housekeep(now time.Time) (next time.Time) {
 	if t := d.rec.Tick(now); !t.IsZero() {
 		next = earliest(next, t)
 	}
+	if !d.nextTend.IsZero() {
+		next = earliest(next, d.nextTend)
+	}
 	if d.due != nil {
 		next = earliest(next, d.lastHint.Add(settle))
 	}
@@ -136,7 +141,7 @@ func (d *Daemon) publish(now time.Time) {
 func (d *Daemon) snapshot(now time.Time) Status {
 	s := Status{
 		Schema: 1, Version: build.Version(), PID: os.Getpid(), Started: d.status.started, Written: now,
-		State: "healthy", Mode: string(d.settings.Policy.Mode),
+		State: "healthy", Mode: string(d.settings.Policy.Mode), Scope: d.settings.Policy.Scope(),
 		Verdict: d.status.report.Verdict(), Pass: d.status.report.Pass, LastPass: d.status.report.Time,
 		Totals: d.rec.Totals(), Complaints: d.rec.Complaints(), Fights: d.rec.Fights(),
 		Sources: d.inbox.Health(), Bridges: d.status.report.Bridges,
@@ -205,8 +210,10 @@ func (d *Daemon) begin(r reconcile.Report) {
 }
 
 // end takes leave. The host stays as it is.
-func (d *Daemon) end() {
+func (d *Daemon) end(ctx context.Context) {
 	d.o.Notify("STOPPING=1")
+	d.endAsides()
+	d.rec.Tend(ctx, time.Now()) // it begins nothing any more
 	d.rec.Leave(time.Now())
 	totals := d.rec.Totals()
 	d.o.Recorder.Record(guard.Event{

@@ -1,5 +1,7 @@
 package guard
 
+import "net/netip"
+
 // Bridge is one bridge device of the host's network namespace.
 type Bridge struct {
 	Name  string `json:"name"`
@@ -12,7 +14,15 @@ type Bridge struct {
 	CallIPTables  bool `json:"nf_call_iptables"`
 	CallIP6Tables bool `json:"nf_call_ip6tables"`
 	CallARPTables bool `json:"nf_call_arptables"`
+
+	VLANFiltering bool `json:"vlan_filtering"` // it tells VLANs apart
+
+	// Addresses are looked at only where a [Selection] goes by evidence.
+	Addresses []netip.Prefix `json:"-"`
 }
+
+// Flags are the flags of b.
+func (b *Bridge) Flags() Flags { return Flags{b.CallIPTables, b.CallIP6Tables, b.CallARPTables} }
 
 // Ports counts the ports of a bridge by what is behind them.
 type Ports struct {
@@ -55,15 +65,7 @@ const (
 // netfilter, given which of the sysctls are on (br_netfilter_hooks.c: the
 // sysctl or the bridge's flag). It supposes that br_netfilter is loaded.
 func (b *Bridge) Effective(f Family, sysctl bool) bool {
-	switch f {
-	case IPv4:
-		return sysctl || b.CallIPTables
-	case IPv6:
-		return sysctl || b.CallIP6Tables
-	case ARP:
-		return sysctl || b.CallARPTables
-	}
-	return false
+	return f <= ARP && (sysctl || b.Flags()[f])
 }
 
 func (f Family) String() string {
@@ -76,6 +78,18 @@ func (f Family) String() string {
 		return "ARP"
 	}
 	return "?"
+}
+
+// table is the program whose rules see frames of family f.
+func (f Family) table() string {
+	switch f {
+	case IPv6:
+		return "ip6tables"
+	case ARP:
+		return "arptables"
+	case IPv4:
+	}
+	return "iptables"
 }
 
 // Key is the sysctl that decides for every bridge.

@@ -8,18 +8,19 @@ type EventKind string
 
 // The kinds of events. Once released a kind is never renamed.
 const (
-	EventDrift      EventKind = "drift"      // a guarded sysctl had another value
-	EventDenied     EventKind = "denied"     // a foreign value was kept from being stored
-	EventModule     EventKind = "module"     // br_netfilter was missing, or went away
-	EventDropin     EventKind = "dropin"     // a drop-in of ours was missing or changed
-	EventBridge     EventKind = "bridge"     // a bridge came or went
-	EventKubeProxy  EventKind = "kube_proxy" // kube-proxy, or its rules, came or went
-	EventNextBoot   EventKind = "next_boot"  // a file of others will undo the setting at the next boot, or no longer will
-	EventContention EventKind = "contention" // a key is reversed again and again
-	EventConfig     EventKind = "config"     // the configuration was reloaded, or refused
-	EventSource     EventKind = "source"     // a source of news was lost, or is back
-	EventStart      EventKind = "start"      // the daemon reached its first full look
-	EventStop       EventKind = "stop"       // the daemon was told to stop
+	EventDrift      EventKind = "drift"       // a guarded sysctl had another value
+	EventDenied     EventKind = "denied"      // a foreign value was kept from being stored
+	EventModule     EventKind = "module"      // br_netfilter was missing, or went away
+	EventDropin     EventKind = "dropin"      // a drop-in of ours was missing or changed
+	EventBridge     EventKind = "bridge"      // a bridge came or went, or is worth a note
+	EventFlag       EventKind = "bridge_flag" // a bridge that is kept had not its own flags
+	EventKubeProxy  EventKind = "kube_proxy"  // kube-proxy, or its rules, came or went
+	EventNextBoot   EventKind = "next_boot"   // a file of others will undo the setting at the next boot, or no longer will
+	EventContention EventKind = "contention"  // a key is reversed again and again
+	EventConfig     EventKind = "config"      // the configuration was reloaded, or refused
+	EventSource     EventKind = "source"      // a source of news was lost, or is back
+	EventStart      EventKind = "start"       // the daemon reached its first full look
+	EventStop       EventKind = "stop"        // the daemon was told to stop
 )
 
 // Outcome says what came of an event; the journal keeps it in
@@ -69,8 +70,9 @@ type Event struct {
 
 	Source     string // what woke us: a source's name, "resync", "audit", …
 	Writer     Writer
-	Pass       uint64 // which pass found it, counted from 1
-	Suppressed int    // how many corrections without a record of their own this one stands for
-	Err        error  // why it failed
-	Next       string // what to do about it, a sentence for people; "" when nothing
+	Pass       uint64    // which pass found it, counted from 1
+	Suppressed int       // how many corrections without a record of their own this one stands for
+	Err        error     // why it failed
+	About      EventKind // of a contention: the kind of what is fought over; "" is a sysctl
+	Next       string    // what to do about it, a sentence for people; "" when nothing
 }

@@ -230,8 +230,8 @@ func TestDropinText(t *testing.T) {
 }
 
 func TestOpString(t *testing.T) {
-	got := []string{guard.LoadModule.String(), guard.SetSysctl.String(), guard.WriteFile.String(), guard.Op(0).String()}
-	if diff := cmp.Diff([]string{"load", "set", "write", "?"}, got); diff != "" {
+	got := []string{guard.LoadModule.String(), guard.SetSysctl.String(), guard.WriteFile.String(), guard.SetFlags.String(), guard.ClearFlags.String(), guard.Op(0).String()}
+	if diff := cmp.Diff([]string{"load", "set", "write", "flag", "unflag", "?"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

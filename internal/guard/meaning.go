@@ -21,7 +21,7 @@ func Meaning(p *Policy, o *Observation) string {
 		}
 	}
 	if len(pods) == 0 {
-		if p.Mode == Observe {
+		if p.Mode == Observe || p.Bridges != nil {
 			return "no Linux bridge carries pods here: the setting is not needed"
 		}
 		return fmt.Sprintf("no Linux bridge carries pods here: the setting is not needed, and is kept because mode = %s", p.Mode)
@@ -38,10 +38,10 @@ func Meaning(p *Policy, o *Observation) string {
 	}
 	var parts []string
 	if len(will) > 0 {
-		parts = append(parts, fmt.Sprintf("pods on %s reach Services with an endpoint on this node", list(will)))
+		parts = append(parts, fmt.Sprintf("pods on %s reach Services with an endpoint on this node", enumerate(will)))
 	}
 	if len(not) > 0 {
-		parts = append(parts, fmt.Sprintf("pods on %s will not reach Services with an endpoint on this node", list(not)))
+		parts = append(parts, fmt.Sprintf("pods on %s will not reach Services with an endpoint on this node", enumerate(not)))
 	}
 	s := strings.Join(parts, "; ")
 	if o.KubeProxy.State() == ProxyAbsent {
@@ -80,7 +80,7 @@ func (o *Observation) handed(b *Bridge, f Family) bool {
 	return o.Module.State == Present && b.Effective(f, o.On[f])
 }
 
-func list(names []string) string {
+func enumerate(names []string) string {
 	if n := len(names); n > 2 {
 		return strings.Join(names[:n-1], ", ") + " and " + names[n-1]
 	}

@@ -26,6 +26,14 @@ type Observation struct {
 	// IPv6Off is true where the kernel was booted without IPv6.
 	IPv6Off bool
 
+	// TaggedPass says that br_netfilter leaves VLAN-tagged frames alone:
+	// net.bridge.bridge-nf-filter-vlan-tagged is 0.
+	TaggedPass bool
+
+	CNI           *CNI         // nil: not looked at
+	Remembered    []Remembered // the flags that nfguard has set
+	RememberedErr error        // why that is not known, or not all of it
+
 	KubeProxy *KubeProxy // nil: not looked at
 	NextBoot  *NextBoot  // nil: not looked at
 }

@@ -16,8 +16,8 @@ const (
 
 // Item is the judgement on one guarded thing, with what is to be done.
 type Item struct {
-	Kind    EventKind // EventModule, EventDrift or EventDropin
-	Subject string    // module, key or path
+	Kind    EventKind // EventModule, EventDrift, EventFlag or EventDropin
+	Subject string    // module, key, bridge or path
 	Verdict Verdict
 	Want    string
 	Have    string
@@ -25,6 +25,7 @@ type Item struct {
 	Next    string  // what a person can do; "" when nothing is needed
 	Action  *Action // nil when there is nothing that we can do
 	Err     error   // why it is Uncertain
+	Why     string  // of a bridge, why it is kept: "matches cni*"
 }
 
 // Op is what an action does.
@@ -35,6 +36,8 @@ const (
 	LoadModule Op = iota + 1
 	SetSysctl
 	WriteFile
+	SetFlags
+	ClearFlags
 )
 
 func (o Op) String() string {
@@ -45,6 +48,10 @@ func (o Op) String() string {
 		return "set"
 	case WriteFile:
 		return "write"
+	case SetFlags:
+		return "flag"
+	case ClearFlags:
+		return "unflag"
 	}
 	return "?"
 }
@@ -52,13 +59,18 @@ func (o Op) String() string {
 // Action is one change to the host, as data.
 type Action struct {
 	Op      Op
-	Subject string // module, key or path
-	Value   string // value or content; "" for LoadModule
+	Subject string // module, key, bridge or path
+	Value   string // value or content of SetSysctl and WriteFile
 	Force   bool   // LoadModule only: against modprobe.d's word
+
+	// SetFlags and ClearFlags only: the bridge's index, which together with its
+	// name says that it is the one that was looked at, and which flags.
+	Index int
+	Flags Flags
 }
 
 // PlanFor judges o by p. The items come in a fixed order: the module, the
-// sysctls in the policy's order, the drop-ins.
+// sysctls in the policy's order, the bridges, the drop-ins.
 func PlanFor(p *Policy, o *Observation) []Item {
 	items := make([]Item, 0, 3+len(p.Sysctls))
 	if !p.FilesOnly {
@@ -67,6 +79,7 @@ func PlanFor(p *Policy, o *Observation) []Item {
 			items = append(items, planSysctl(p, o, s, o.Values[i]))
 		}
 	}
+	items = append(items, PlanFlags(p, o)...)
 	for _, d := range o.Dropins {
 		items = append(items, planDropin(p, o, d))
 	}
@@ -110,7 +123,7 @@ func planSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
 	case SameValue(v.Have, s.Value):
 		it.Verdict = Right
 		if why := p.Excused(s, o); why != "" {
-			it.Verdict, it.Reason = Excused, "IPv6 is switched off in this kernel: it drops every bridged IPv6 frame now"
+			it.Verdict, it.Reason = Excused, noIPv6Now
 			it.Next = "if IPv6 frames have to cross a bridge, set it to 0 yourself and to \"ignore\" under [sysctl]"
 		}
 	case p.Excused(s, o) != "":

@@ -30,6 +30,10 @@ type Policy struct {
 	// Sysctls are the guarded keys. A key that is to be ignored is not here.
 	Sysctls []Setting
 
+	// Bridges is scope "bridges"; nil means scope "host". With it the three
+	// sysctls of the flags are not in Sysctls: they are left alone.
+	Bridges *Selection
+
 	// FilesOnly says that the host is a tree and not a running kernel: only
 	// the drop-ins are judged and kept.
 	FilesOnly bool
@@ -48,6 +52,14 @@ type Policy struct {
 type Setting struct {
 	Key   Key
 	Value string
+}
+
+// Scope is the word for it: "host" or "bridges".
+func (p *Policy) Scope() string {
+	if p.Bridges != nil {
+		return "bridges"
+	}
+	return "host"
 }
 
 const header = "# Written by nfguard, see nfguard(8). A change made here is put back:\n" +
@@ -78,7 +90,13 @@ func (p *Policy) SysctlText(o *Observation) string {
 // "Module ipv6 is disabled, so call_ip6tables is not supported").
 func (p *Policy) Excused(s Setting, o *Observation) string {
 	if o.IPv6Off && s.Key == IP6Tables && s.Value != "0" {
-		return "IPv6 is switched off in this kernel, and with 1 it would drop every bridged IPv6 frame"
+		return noIPv6
 	}
 	return ""
 }
+
+// What is said of ip6tables where the kernel has no IPv6: of 0, and of 1.
+const (
+	noIPv6    = "IPv6 is switched off in this kernel, and with 1 it would drop every bridged IPv6 frame"
+	noIPv6Now = "IPv6 is switched off in this kernel: it drops every bridged IPv6 frame now"
+)

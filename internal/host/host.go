@@ -39,16 +39,21 @@ type Options struct {
 	// Bridges lists the bridge devices; nil means that there are none.
 	Bridges func(context.Context) ([]guard.Bridge, error)
 
+	// Memory is the file that says what was set of bridges' flags; "" means
+	// that nothing is remembered.
+	Memory string
+
 	// KubeProxy looks for kube-proxy and its rules; nil: nobody does.
 	KubeProxy func(context.Context, *guard.Policy) guard.KubeProxy
 }
 
 // Linux is a machine. [Linux.Value] belongs to one goroutine together with
-// SetSysctl; Survey and the other operations of Do may run beside it.
+// SetSysctl; the surveys and the other operations of Do may run beside it.
 type Linux struct {
 	o       Options
 	files   map[guard.Key]*keyFile
 	loading *loading
+	memory  memory
 
 	forecast boot.Report
 }
@@ -65,7 +70,7 @@ func New(o Options) *Linux {
 	if o.LoadTimeout == 0 {
 		o.LoadTimeout = 10 * time.Second
 	}
-	return &Linux{o: o, files: make(map[guard.Key]*keyFile)}
+	return &Linux{o: o, files: make(map[guard.Key]*keyFile), memory: memory{path: o.Memory}}
 }
 
 // Close closes the descriptors of the sysctls.
@@ -88,10 +93,10 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 		}
 		o.Module = l.module(p)
 		o.IPv6Off = l.ipv6Off()
-		for _, f := range []guard.Family{guard.IPv4, guard.IPv6, guard.ARP} {
-			text, err := os.ReadFile(filepath.Join(l.o.Proc, "sys", f.Key().Path()))
-			o.On[f] = err == nil && len(text) > 0 && text[0] != '0'
-		}
+		o.On = l.on()
+		o.TaggedPass = l.digit(vlanTagged) == '0'
+		o.Remembered, o.RememberedErr = l.remembered()
+		l.evidence(ctx, p, &o)
 		if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
 			k := l.o.KubeProxy(ctx, p)
 			o.KubeProxy = &k
@@ -119,6 +124,10 @@ func (l *Linux) Do(ctx context.Context, a guard.Action) error {
 		return l.set(guard.Key(a.Subject), a.Value)
 	case guard.WriteFile:
 		return l.write(a.Subject, a.Value)
+	case guard.SetFlags:
+		return l.setFlags(a)
+	case guard.ClearFlags:
+		return l.clearFlags(a)
 	}
 	return fmt.Errorf("%v %s: no such operation", a.Op, a.Subject)
 }

@@ -79,6 +79,8 @@ func messageID(k guard.EventKind) string {
 		return "f9b38123c31d4b229683c1370be0fdb6"
 	case guard.EventBridge:
 		return "fcac3f1caf1240ec2a7b10d3cc4c2bf2"
+	case guard.EventFlag:
+		return "c789aeb281c34f4e8b8979d0794bf3bd"
 	case guard.EventKubeProxy:
 		return "572e0c700cae41faa0d3f2748c119659"
 	case guard.EventNextBoot:
@@ -112,6 +114,8 @@ func priority(e guard.Event) sd.Priority {
 	switch e.Kind {
 	case guard.EventDrift, guard.EventDenied, guard.EventModule, guard.EventDropin, guard.EventNextBoot, guard.EventContention, eventLost:
 		return sd.PriWarning
+	case guard.EventFlag:
+		return sd.PriNotice // every bridge that is new is without its flags
 	case guard.EventKubeProxy:
 		if e.Outcome == guard.OutcomeCorrected { // the node was not ready for it
 			return sd.PriWarning
@@ -148,7 +152,8 @@ func Fields(e guard.Event) []Field {
 		fs.add(FieldError, e.Err.Error())
 	}
 	fs.add(FieldNext, e.Next)
-	if e.Kind == guard.EventDrift || e.Kind == guard.EventDenied || e.Kind == guard.EventContention {
+	if e.Kind == guard.EventDrift || e.Kind == guard.EventDenied ||
+		e.Kind == guard.EventContention && (e.About == "" || e.About == guard.EventDrift || e.About == guard.EventDenied) {
 		fs.add(FieldSysctl, "/proc/sys/"+guard.Key(e.Subject).Path())
 		fs.add(FieldOldValue, e.Old)
 		fs.add(FieldNewValue, e.Have)

@@ -29,6 +29,7 @@ type fight struct {
 	writer   guard.Writer
 	subject  string
 	kind     guard.EventKind
+	stuck    int // corrections in a row that did not stay
 }
 
 // did says what the other side does to the subject.
@@ -68,12 +69,25 @@ func (r *Reconciler) reversal(f *fight, e guard.Event) {
 	case r.limits.Yield:
 		policy = "nfguard leaves it alone until nobody has written to it for " + short(r.limits.Window)
 	}
-	e.Kind, e.Outcome, e.Suppressed = guard.EventContention, guard.OutcomeHeld, 1+e.Suppressed
+	e.About, e.Kind, e.Outcome, e.Suppressed = e.Kind, guard.EventContention, guard.OutcomeHeld, 1+e.Suppressed
 	e.Message = fmt.Sprintf("%s was %s %d times within %s%s; %s",
 		e.Subject, f.did(), r.limits.Limit, short(e.Time.Sub(f.times[0])), by(f.writer), policy)
-	e.Next = "stop the other side, or set the key to \"ignore\" under [sysctl]"
+	e.Next = "stop the other side, or " + spare(e.About)
 	r.o.Recorder.Record(e)
 	f.times = f.times[:0]
+}
+
+// spare says how to leave alone what is fought over.
+func spare(kind guard.EventKind) string {
+	switch kind { //nolint:exhaustive // those that are put right
+	case guard.EventFlag:
+		return "add the bridge to ignore under [bridges]"
+	case guard.EventDropin:
+		return "set enabled = false under [persist]"
+	case guard.EventModule:
+		return "set mode = \"observe\""
+	}
+	return "set the key to \"ignore\" under [sysctl]"
 }
 
 // Tick records the fights that go on or ended, and returns when it wants to
@@ -94,7 +108,7 @@ func (r *Reconciler) tick(f *fight, now time.Time) time.Time {
 	}
 	e := guard.Event{
 		Kind: guard.EventContention, Outcome: guard.OutcomeHeld, Time: now, Subject: f.subject,
-		Duration: now.Sub(f.began), Source: "timer", Pass: r.passes, Suppressed: f.count, Writer: f.writer,
+		Duration: now.Sub(f.began), Source: "timer", Pass: r.passes, Suppressed: f.count, Writer: f.writer, About: f.kind,
 	}
 	if now.Sub(f.last) >= r.limits.Window {
 		f.on = false

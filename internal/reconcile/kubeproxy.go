@@ -133,7 +133,7 @@ func (r *Reconciler) readiness(e *guard.Event, t Trigger, rep *Report) {
 		case c.Error != "":
 		case c.Op == guard.LoadModule.String():
 			was = append(was, c.Subject+" was not loaded")
-		case c.Op == guard.SetSysctl.String():
+		case c.Op == guard.SetSysctl.String() || c.Op == guard.SetFlags.String():
 			if s := c.Subject + " was " + quoted(c.From); !slices.Contains(was, s) {
 				was = append(was, s)
 			}

@@ -13,12 +13,14 @@ import (
 
 // FuzzLaws starts from any state of a host and any fault, and holds the pass
 // to its laws: two passes converge wherever the host allows it, a third
-// writes nothing, nothing is ever set to 0 or unloaded, and what an
-// observing pass sees it leaves alone.
+// writes nothing, nothing is ever set to 0 or unloaded, no flag of a bridge
+// that is not kept is touched, and what an observing pass sees it leaves alone.
 func FuzzLaws(f *testing.F) {
 	f.Add(uint16(0), uint8(0))
 	f.Add(uint16(0xffff), uint8(0))
 	f.Add(uint16(0x0155), uint8(3))
+	f.Add(uint16(0x0c03), uint8(0))
+	f.Add(uint16(0x1c03), uint8(64))
 	f.Fuzz(func(t *testing.T, state uint16, faults uint8) {
 		on := func(bit int) bool { return state&(1<<bit) != 0 }
 		h := hosttest.New(on(0))
@@ -44,6 +46,14 @@ func FuzzLaws(f *testing.F) {
 			p.Mode = guard.Observe
 		}
 		h.IPv6Off = on(9)
+		if on(10) {
+			p.Bridges = scoped().Bridges
+			p.Sysctls = p.Sysctls[3:]
+		}
+		h.SetBridges(guard.Bridge{Name: "virbr0", Index: 3})
+		if on(11) {
+			h.SetBridges(guard.Bridge{Name: "virbr0", Index: 3}, guard.Bridge{Name: "cni0", Index: 4, CallIPTables: on(12)})
+		}
 		broken := false
 		fault := func(bit int, set func()) {
 			if faults&(1<<bit) != 0 {
@@ -59,6 +69,9 @@ func FuzzLaws(f *testing.F) {
 		fault(4, func() { h.NoEffect = true })
 		fault(5, func() { h.Obstacle = &guard.Obstacle{Reason: "blacklisted"} })
 
+		fault(6, func() { h.FlagErr = boom })
+
+		flags := h.Flags("cni0")
 		values, files := h.State()
 		r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: new(recorder)})
 		pass := func() reconcile.Report { return r.Pass(t.Context(), reconcile.Trigger{Source: "audit"}) }
@@ -69,11 +82,14 @@ func FuzzLaws(f *testing.F) {
 			if a.Op == guard.SetSysctl && a.Value == "0" {
 				t.Errorf("%s was set to 0", a.Subject)
 			}
+			if a.Op == guard.ClearFlags || a.Op == guard.SetFlags && (p.Bridges == nil || a.Subject != "cni0") {
+				t.Errorf("flags of %s were touched: %+v", a.Subject, a)
+			}
 		}
 		third := pass()
 		if p.Mode == guard.Observe {
 			v, fl := h.State()
-			if diff := cmp.Diff(values, v) + cmp.Diff(files, fl); diff != "" || len(writes) > 0 {
+			if diff := cmp.Diff(values, v) + cmp.Diff(files, fl); diff != "" || len(writes) > 0 || h.Flags("cni0") != flags {
 				t.Errorf("mode observe changed the host: %s%v", diff, writes)
 			}
 			return

@@ -124,7 +124,7 @@ func next(err error) string {
 
 // Readiness says in a few words how the guarded things stand.
 func Readiness(items []guard.Item) string {
-	keys, right := 0, 0
+	var keys, right, bridges, flagged int
 	module := "the module is not loaded"
 	for _, it := range items {
 		switch it.Kind { //nolint:exhaustive // the kinds of items
@@ -137,9 +137,24 @@ func Readiness(items []guard.Item) string {
 			if it.Verdict == guard.Right || it.Verdict == guard.Excused {
 				right++
 			}
+		case guard.EventFlag:
+			bridges++
+			if it.Verdict == guard.Right || it.Verdict == guard.Excused {
+				flagged++
+			}
 		}
 	}
-	return fmt.Sprintf("%s, %d of %d keys as wanted", module, right, keys)
+	if keys+bridges == 0 {
+		return module + ", no key and no bridge to keep"
+	}
+	var parts []string
+	if keys > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %d keys", right, keys))
+	}
+	if bridges > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %d bridges", flagged, bridges))
+	}
+	return module + ", " + strings.Join(parts, " and ") + " as wanted"
 }
 
 // short prints a duration with three digits at the most.

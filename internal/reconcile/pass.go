@@ -42,7 +42,7 @@ func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 		if round == 0 {
 			first, before = rep.Items, r.bridges
 		}
-		if round < maxActs && r.act(ctx, rep.Items, tried) {
+		if round < maxActs && r.act(ctx, t, rep.Items, tried) {
 			continue
 		}
 		r.settle(t, first, rep.Items, tried, before, &o)
@@ -58,10 +58,13 @@ func (r *Reconciler) beyond(t Trigger, rep *Report, o *guard.Observation) {
 	r.followProxy(t, rep, o.KubeProxy)
 	o.KubeProxy = r.proxy.seen
 	r.odd = r.follow(t, guard.EventKubeProxy, r.odd, o.KubeProxy.Findings())
+	if o.Bridging == nil {
+		r.concerns = r.follow(t, guard.EventBridge, r.concerns, guard.Concerns(&r.policy, o))
+	}
 	if o.NextBoot != nil {
 		r.ahead = r.follow(t, guard.EventNextBoot, r.ahead, o.NextBoot.Findings)
 	}
-	rep.explain(&r.policy, o, r.ProxyState(), &guard.NextBoot{Findings: r.ahead})
+	rep.explain(&r.policy, o, r.ProxyState(), r.concerns, &guard.NextBoot{Findings: r.ahead})
 }
 
 // beside runs work through Options.Beside. A work that was given up on must
@@ -74,12 +77,14 @@ func (r *Reconciler) beside(ctx context.Context, work func(context.Context)) err
 }
 
 // act carries out what the items ask for and was not tried in this pass yet,
-// and reports whether there was anything. The sysctls are Live's.
-func (r *Reconciler) act(ctx context.Context, items []guard.Item, tried map[string]attempt) bool {
+// and reports whether there was anything. The sysctls are Live's, and the
+// flags of bridges Tend's: news of a bridge may have it look there already.
+func (r *Reconciler) act(ctx context.Context, t Trigger, items []guard.Item, tried map[string]attempt) bool {
 	if r.policy.Mode == guard.Observe {
 		return false
 	}
-	acted := false
+	acted, flags := false, false
+	p := r.policy
 	for _, it := range items {
 		if it.Action == nil || it.Action.Op == guard.SetSysctl {
 			continue
@@ -88,6 +93,11 @@ func (r *Reconciler) act(ctx context.Context, items []guard.Item, tried map[stri
 			continue
 		}
 		acted = true
+		if it.Kind == guard.EventFlag {
+			flags, tried[it.Subject] = true, attempt{}
+			r.enqueue(errand{name: it.Subject, policy: &p, cause: t})
+			continue
+		}
 		start := time.Now()
 		var done error
 		err := r.beside(ctx, func(ctx context.Context) { done = r.o.Host.Do(ctx, *it.Action) })
@@ -95,6 +105,9 @@ func (r *Reconciler) act(ctx context.Context, items []guard.Item, tried map[stri
 			err = done
 		}
 		tried[it.Subject] = attempt{it, err, time.Since(start)}
+	}
+	if flags {
+		r.tend(ctx)
 	}
 	return acted
 }
@@ -109,9 +122,13 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 		}
 		r.bridges, r.surveyed = o.Bridges, true
 	}
-	for i, it := range items {
-		was, op := first[i], ""
+	r.prune(t, items)
+	for _, it := range items {
+		was, op := initially(first, it), ""
 		a, acted := tried[it.Subject]
+		if it.Kind == guard.EventFlag {
+			acted = false
+		}
 		if acted {
 			was, op = a.was, a.was.Action.Op.String()
 		}
@@ -150,6 +167,8 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 			// Live has recorded it.
 		case it.Kind == guard.EventDrift && it.Verdict == guard.Wrong:
 			// The module's own record covers it.
+		case it.Kind == guard.EventFlag && it.Verdict == guard.Wrong && r.policy.Mode != guard.Observe:
+			// Tend has recorded it, or the record of a sysctl covers it.
 		default:
 			e.Outcome, e.Err = guard.OutcomeFailed, it.Err
 			if r.policy.Mode == guard.Observe {
@@ -160,6 +179,17 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 		}
 	}
 	r.recordBridges(t, gone, came, items)
+}
+
+// initially is what it was in the first look of the pass; a bridge may not have
+// been there.
+func initially(first []guard.Item, it guard.Item) guard.Item {
+	for _, was := range first {
+		if was.Kind == it.Kind && was.Subject == it.Subject {
+			return was
+		}
+	}
+	return it
 }
 
 func (r *Reconciler) thing(subject string) *fight {
@@ -174,6 +204,7 @@ func (r *Reconciler) thing(subject string) *fight {
 // complaint is what stands recorded about a subject. It is not repeated until
 // it changes, and its end is recorded too.
 type complaint struct {
+	kind    guard.EventKind
 	message string
 	since   time.Time
 }
@@ -186,7 +217,7 @@ func (r *Reconciler) complain(e guard.Event) {
 	if c, ok := r.standing[e.Subject]; ok {
 		since = c.since
 	}
-	r.standing[e.Subject] = complaint{e.Message, since}
+	r.standing[e.Subject] = complaint{e.Kind, e.Message, since}
 	r.o.Recorder.Record(e)
 }
 

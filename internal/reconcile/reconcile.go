@@ -29,6 +29,11 @@ type Host interface {
 	// long, and runs beside Value and SetSysctl.
 	Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation
 
+	// SurveyBridge looks at one bridge only, and at what else decides about its
+	// flags. It may wait for others' changes of the network's devices, and runs
+	// beside everything else. A bridge that does not exist is not in its answer.
+	SurveyBridge(ctx context.Context, p *guard.Policy, name string) guard.Observation
+
 	// Do carries out one action. SetSysctl never blocks; the others may.
 	Do(ctx context.Context, a guard.Action) error
 }
@@ -75,6 +80,10 @@ type Options struct {
 	// means to run it and wait.
 	Beside func(ctx context.Context, work func(context.Context)) error
 
+	// Aside starts work that Tend is to hear the end of, and returns at once.
+	// Nil means to run it and wait.
+	Aside func(work func())
+
 	// News returns the writes that the kernel has told of since the last
 	// call. Nil means that it never tells.
 	News func() []Evidence
@@ -100,8 +109,11 @@ type Reconciler struct {
 	things   map[string]*fight // of module and drop-ins, by subject
 	bridges  []guard.Bridge
 	surveyed bool
+	errands  []errand // bridges that wait for a look
+	batch    *batch   // of those that are looked at now; nil: none
 	proxy    proxy
 	odd      []guard.Finding // of kube-proxy, as recorded
+	concerns []guard.Finding // of bridges, as recorded
 	ahead    []guard.Finding // of the next boot, as recorded
 	changes  []Change
 	totals   Totals
@@ -120,6 +132,9 @@ func New(p guard.Policy, c Contention, o Options) *Reconciler {
 	if o.Beside == nil {
 		o.Beside = func(ctx context.Context, work func(context.Context)) error { work(ctx); return nil }
 	}
+	if o.Aside == nil {
+		o.Aside = func(work func()) { work() }
+	}
 	r := &Reconciler{o: o, standing: make(map[string]complaint), things: make(map[string]*fight)}
 	r.SetPolicy(p, c)
 	return r
@@ -130,6 +145,7 @@ func New(p guard.Policy, c Contention, o Options) *Reconciler {
 func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 	old := r.keys
 	r.policy, r.limits = p, c
+	r.errands = nil      // of the policy that went
 	r.last = time.Time{} // of a new key there was no look before
 	r.keys = make([]key, len(p.Sysctls))
 	r.values = make([]guard.Value, len(p.Sysctls))
@@ -168,12 +184,13 @@ type Report struct {
 	Bridges  []guard.Bridge
 	Bridging error // why the bridges are not known
 	IPv6Off  bool
-	On       [3]bool // which sysctls hand bridged frames over, by guard.Family
-	Aborted  error   // why the pass was not finished; the rest is empty then
+	On       [3]bool    // which sysctls hand bridged frames over, by guard.Family
+	CNI      *guard.CNI // what container networks are configured; nil: not looked at
+	Aborted  error      // why the pass was not finished; the rest is empty then
 
 	KubeProxy  *guard.KubeProxy // nil: never looked at
 	ProxyState guard.ProxyState
-	Findings   []guard.Finding // of kube-proxy, then of the next boot
+	Findings   []guard.Finding // of kube-proxy, of bridges, then of the next boot
 	Meaning    string          // what all this means for Services, one sentence
 }
 
@@ -207,7 +224,7 @@ func Audit(ctx context.Context, h Host, p *guard.Policy) Report {
 	}
 	o.SetValues(p, values)
 	rep := report(p, &o)
-	rep.explain(p, &o, o.KubeProxy.State(), o.NextBoot)
+	rep.explain(p, &o, o.KubeProxy.State(), guard.Concerns(p, &o), o.NextBoot)
 	return rep
 }
 
@@ -219,13 +236,14 @@ func report(p *guard.Policy, o *guard.Observation) Report {
 		Bridging: o.Bridging,
 		IPv6Off:  o.IPv6Off,
 		On:       o.On,
+		CNI:      o.CNI,
 	}
 }
 
 // explain adds what is beside the guarded things.
-func (r *Report) explain(p *guard.Policy, o *guard.Observation, state guard.ProxyState, next *guard.NextBoot) {
+func (r *Report) explain(p *guard.Policy, o *guard.Observation, state guard.ProxyState, concerns []guard.Finding, next *guard.NextBoot) {
 	r.KubeProxy, r.ProxyState = o.KubeProxy, state
-	r.Findings = o.KubeProxy.Findings()
+	r.Findings = append(o.KubeProxy.Findings(), concerns...)
 	if next != nil {
 		r.Findings = append(r.Findings, next.Findings...)
 	}

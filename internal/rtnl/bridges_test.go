@@ -102,10 +102,12 @@ func FuzzParseLink(f *testing.F) {
 	f.Add([]byte(nil))
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(unix.IFLA_INFO_KIND, nl.ZeroTerminated("bridge"))
-	info.AddRtAttr(unix.IFLA_INFO_DATA, nil).AddRtAttr(unix.IFLA_BR_NF_CALL_IPTABLES, []byte{1})
+	data := info.AddRtAttr(unix.IFLA_INFO_DATA, nil)
+	data.AddRtAttr(unix.IFLA_BR_NF_CALL_IPTABLES, []byte{1})
+	data.AddRtAttr(unix.IFLA_BR_VLAN_FILTERING, []byte{1})
 	seed := append(make([]byte, 16), info.Serialize()...)
-	if !parseLink(seed).iptables {
-		f.Fatal("the seed is not a bridge with its flag on")
+	if l := parseLink(seed); !l.iptables || !l.vlans || l.arptables {
+		f.Fatal("the seed is not a bridge with its flags on")
 	}
 	f.Add(seed)
 	f.Add(seed[:len(seed)-3])

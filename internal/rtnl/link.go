@@ -3,6 +3,7 @@ package rtnl
 import (
 	"encoding/binary"
 	"iter"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,8 +15,8 @@ type link struct {
 	name, kind    string
 	away          bool // linked to a device of another namespace
 
-	// the flags nf_call_*, of a bridge only
-	iptables, ip6tables, arptables bool
+	// of a bridge only: the flags nf_call_*, and vlan_filtering
+	iptables, ip6tables, arptables, vlans bool
 }
 
 // parseLink reads a struct ifinfomsg and the attributes after it. What is not
@@ -69,6 +70,8 @@ func (l *link) parseInfo(b []byte) {
 			l.ip6tables = on
 		case unix.IFLA_BR_NF_CALL_ARPTABLES:
 			l.arptables = on
+		case unix.IFLA_BR_VLAN_FILTERING:
+			l.vlans = on
 		}
 	}
 }
@@ -90,4 +93,22 @@ func attrs(b []byte) iter.Seq2[uint16, []byte] {
 			b = b[min(aligned, len(b)):]
 		}
 	}
+}
+
+// parseAddress reads a struct ifaddrmsg and the attributes after it. What is
+// malformed is no address.
+func parseAddress(b []byte) (index int, p netip.Prefix, ok bool) {
+	if len(b) < unix.SizeofIfAddrmsg {
+		return 0, netip.Prefix{}, false
+	}
+	var addr netip.Addr
+	for t, v := range attrs(b[unix.SizeofIfAddrmsg:]) {
+		// IFA_ADDRESS is the other end of a point-to-point link, and IFA_LOCAL,
+		// where there is one, ours.
+		if t == unix.IFA_LOCAL || t == unix.IFA_ADDRESS && !addr.IsValid() {
+			addr, _ = netip.AddrFromSlice(v)
+		}
+	}
+	p = netip.PrefixFrom(addr, int(b[1]))
+	return int(binary.NativeEndian.Uint32(b[4:])), p, p.IsValid()
 }

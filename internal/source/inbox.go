@@ -10,6 +10,10 @@ import (
 // evidence for a record, and nobody reads a longer list.
 const keep = 16
 
+// keepDevices is the same for hints about a device: each is a reason to look
+// at that one, and those beyond are found when everything is looked at.
+const keepDevices = 256
+
 // Inbox is where hints wait for the one goroutine that looks. Putting one in
 // never blocks. It also knows the health of each source that is supervised.
 type Inbox struct {
@@ -75,6 +79,9 @@ func (in *Inbox) news(h Hint) bool {
 			return false
 		}
 		n++
+	}
+	if h.Device != "" {
+		return n < keepDevices
 	}
 	return n < keep
 }

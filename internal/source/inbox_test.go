@@ -128,6 +128,12 @@ func TestInbox(t *testing.T) {
 	if got := in.Take(); got != nil {
 		t.Errorf("an inbox that was emptied holds %v", got)
 	}
+	for i := range 1000 { // each is to be looked at
+		in.Put(source.Hint{Source: "link", Reason: fmt.Sprint("bridge ", i), Device: fmt.Sprint(i)})
+	}
+	if got := in.Take(); len(got) != 256 {
+		t.Errorf("%d hints about devices, want 256", len(got))
+	}
 	in.Put(source.Hint{Source: "x"})
 	if got := in.Take(); got[0].Time.IsZero() {
 		t.Error("a hint without a time")

@@ -17,6 +17,7 @@ type Hint struct {
 	Writer Writer    // who caused it, where the kernel told
 	Path   string    // the file that it is about, where there is one
 	Change *Change   // what was written, where the kernel told before it stored it
+	Device string    // the network device that it is about and that is there, where there is one
 }
 
 // Change is a foreign write of which the kernel told before it stored the

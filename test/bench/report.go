@@ -21,6 +21,7 @@ const (
 	aimP99     = 200 * time.Microsecond // at nice -10, as the unit runs it
 	aimPSS     = 8 << 10                // KiB
 	aimWakeup  = 1.0                    // a second, besides the resync's own
+	aimFlags   = time.Millisecond       // p99 of a new bridge without its flags
 	aimChurn   = 10 * time.Microsecond  // a veth pair, the idle cost included: less than a wake-up
 	aimStarts  = 0.2                    // per cent of a core
 	aimRules   = 1.0                    // per cent of a core
@@ -37,11 +38,13 @@ type report struct {
 	idle      idle
 	churns    []*churn
 	fights    []*fight
+
+	appearance *appearance
 }
 
 // incomplete tells whether something could not be measured.
 func (r *report) incomplete() bool {
-	failed := r.idle.err != nil
+	failed := r.idle.err != nil || r.appearance.err != nil
 	for _, l := range r.latencies {
 		failed = failed || l.err != nil
 	}
@@ -62,6 +65,7 @@ func (r *report) String() string {
 	r.writeIdle(&w)
 	r.writeChurns(&w)
 	r.writeFights(&w)
+	w.WriteString(r.appearance.String())
 	r.writeAims(&w)
 	return w.String()
 }
@@ -189,6 +193,8 @@ func (r *report) writeAims(w *strings.Builder) {
 	beyond := r.idle.wakeups - 1/resync.Seconds()
 	aim(fmt.Sprintf("at most %.0f wake-up a second besides the resync's %.1f", aimWakeup, 1/resync.Seconds()),
 		fmt.Sprintf("%.2f", beyond), measured, beyond <= aimWakeup)
+	p99 := quantile(r.appearance.after, 0.99)
+	aim(fmt.Sprintf("a new bridge has its flags: p99 below %s µs", micros(aimFlags)), micros(p99)+" µs", r.appearance.err == nil, p99 < aimFlags)
 	const pairs = 500
 	for _, c := range r.churns {
 		each := c.cpu / time.Duration(c.events)

@@ -48,6 +48,7 @@ type node struct {
 
 	withoutBPF bool // as where cgroup v2 is not mounted
 
+	command func(args ...string) *exec.Cmd // nfguard on this node
 	cmd     *exec.Cmd
 	ready   chan struct{}
 	mu      sync.Mutex
@@ -61,6 +62,7 @@ type node struct {
 func newNode(t *testing.T, config string) *node {
 	t.Helper()
 	n := &node{Namespace: lab.NewNamespace(t), t: t, dir: t.TempDir()}
+	n.command = n.nfguard
 	n.Run(t, "ip", "link", "add", "cnio0", "type", "bridge")
 	n.Run(t, "ip", "link", "set", "cnio0", "up")
 	n.set("0", "0", "0")
@@ -126,11 +128,11 @@ func (n *node) start(env ...string) {
 		n.t.Fatal(err)
 	}
 	go n.listen(socket)
-	n.cmd = n.nfguard("run")
+	n.cmd = n.command("run")
 	if n.withoutBPF {
 		hidden := []string{"unshare", "-m", "--propagation", "private", "sh", "-c", `umount -l /sys/fs/cgroup && exec "$@"`, "sh"}
 		n.cmd = n.Command(hidden[0], append(hidden[1:], binary, "run", "--config", n.file("nfguard.toml"))...)
-		n.cmd.Env = n.nfguard().Env
+		n.cmd.Env = n.command().Env
 	}
 	n.cmd.Env = append(append(n.cmd.Env, "NOTIFY_SOCKET="+n.file("notify")), env...)
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

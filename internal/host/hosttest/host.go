@@ -17,13 +17,13 @@ import (
 
 // Host is a machine in memory. All its methods are safe together.
 type Host struct {
-	mu      sync.Mutex
-	loaded  bool
-	lost    map[guard.Key]bool
-	values  map[guard.Key]string
-	files   map[string]string
-	bridges []guard.Bridge
-	writes  []guard.Action
+	mu     sync.Mutex
+	loaded bool
+	lost   map[guard.Key]bool
+	values map[guard.Key]string
+	files  map[string]string
+	writes []guard.Action
+	bridging
 
 	kubeProxy guard.KubeProxy
 	findings  []guard.Finding
@@ -41,6 +41,12 @@ type Host struct {
 	BeforeSet func(h *Host)              // called before a sysctl is set, without the lock
 	AfterSet  func(h *Host, k guard.Key) // called after a sysctl was set, without the lock
 	Stubborn  map[guard.Key]string       // keys that keep this value whatever is written
+
+	FlagErr    error                         // what setting and clearing flags returns
+	FlagsFixed bool                          // bridges whose flags stay 0 whatever is set
+	MemoryErr  error                         // why it is not known which flags were set
+	HangLook   chan struct{}                 // a look at one bridge begins only when it is closed
+	BeforeFlag func(h *Host, a guard.Action) // called before flags are set or cleared, without the lock
 }
 
 // New returns a host with the module loaded and the kernel's own values, or
@@ -127,13 +133,6 @@ func (h *Host) SetFile(path, text string) {
 	}
 }
 
-// SetBridges says which bridges there are.
-func (h *Host) SetBridges(b ...guard.Bridge) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.bridges = b
-}
-
 // SetKubeProxy says what there is of kube-proxy.
 func (h *Host) SetKubeProxy(k guard.KubeProxy) {
 	h.mu.Lock()
@@ -201,6 +200,7 @@ func (h *Host) Survey(_ context.Context, p *guard.Policy, look guard.Look) guard
 	for _, f := range []guard.Family{guard.IPv4, guard.IPv6, guard.ARP} {
 		o.On[f] = h.values[f.Key()] == "1"
 	}
+	h.beyondBridges(&o)
 	if look&guard.LookKubeProxy != 0 {
 		k := h.kubeProxy
 		o.KubeProxy = &k
@@ -231,6 +231,9 @@ func (h *Host) Do(_ context.Context, a guard.Action) error {
 	}
 	if a.Op == guard.SetSysctl && h.BeforeSet != nil {
 		h.BeforeSet(h)
+	}
+	if (a.Op == guard.SetFlags || a.Op == guard.ClearFlags) && h.BeforeFlag != nil {
+		h.BeforeFlag(h, a)
 	}
 	h.mu.Lock()
 	h.writes = append(h.writes, a)
@@ -264,6 +267,8 @@ func (h *Host) do(a guard.Action) error {
 			return h.WriteErr
 		}
 		h.files[a.Subject] = a.Value
+	case guard.SetFlags, guard.ClearFlags:
+		return h.flag(a)
 	}
 	return nil
 }

@@ -34,9 +34,10 @@ func New() *Source { return &Source{buffer: receiveBuffer} }
 // Name is "link".
 func (*Source) Name() string { return name }
 
-// Run hints "bridge NAME appeared", "… changed" and "… went", and "news lost"
-// where they came faster than they were read; it goes on after that. It
-// subscribes in the network namespace of the calling thread.
+// Run hints "bridge NAME appeared" and "… changed", with the device, "bridge
+// NAME went", and "news lost" where they came faster than they were read; it
+// goes on after that. It subscribes in the network namespace of the calling
+// thread.
 func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 	sub, err := rtnl.SubscribeBridges(s.buffer)
 	if err != nil {
@@ -44,21 +45,23 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 	}
 	defer sub.Close()
 
-	say := func(reason string) {
-		hint(source.Hint{Source: name, Reason: reason, Time: time.Now()})
+	say := func(reason, device string) {
+		hint(source.Hint{Source: name, Reason: reason, Time: time.Now(), Device: device})
 	}
-	say("subscribed")
+	say("subscribed", "")
 	for {
 		news, err := sub.Next(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
-			say("news lost")
+			say("news lost", "")
 		case err != nil:
 			return err
+		case news.Change == rtnl.Went:
+			say("bridge "+news.Bridge+" went", "")
 		default:
-			say("bridge " + news.Bridge + " " + string(news.Change))
+			say("bridge "+news.Bridge+" "+string(news.Change), news.Bridge)
 		}
 	}
 }

@@ -25,8 +25,9 @@ func start(t *testing.T, ns *lab.Namespace, s *Source) <-chan string {
 	reasons, done := make(chan string), make(chan error)
 	ns.Go(func() {
 		done <- s.Run(ctx, func(h source.Hint) {
-			if h.Source != "link" || h.Time.IsZero() {
-				t.Errorf("incomplete hint %+v", h)
+			there := strings.HasSuffix(h.Reason, " appeared") || strings.HasSuffix(h.Reason, " changed")
+			if h.Source != "link" || h.Time.IsZero() || there != (h.Device != "") || !strings.Contains(h.Reason, h.Device) {
+				t.Errorf("wrong hint %+v", h)
 			}
 			select {
 			case reasons <- h.Reason:

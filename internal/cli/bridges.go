@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/reconcile"
+)
+
+// bridgeRow is a bridge with what is in effect for it: the sysctl or its own
+// flag.
+type bridgeRow struct {
+	guard.Bridge
+	IPTables  bool `json:"effective_iptables"`
+	IP6Tables bool `json:"effective_ip6tables"`
+	ARPTables bool `json:"effective_arptables"`
+
+	// Of scope "bridges" only: whether its flags are kept, and why or why not.
+	Kept *bool  `json:"kept,omitempty"`
+	Why  string `json:"why,omitempty"`
+
+	sysctls [3]bool
+}
+
+// sysctlRow is which sysctls hand the frames of every bridge over.
+type sysctlRow struct {
+	IPTables  bool `json:"iptables"`
+	IP6Tables bool `json:"ip6tables"`
+	ARPTables bool `json:"arptables"`
+}
+
+// flagsAtBoot is what there is to say of the next boot: no file of systemd's
+// can carry what a device that does not exist yet is to have.
+const flagsAtBoot = "no file can set a bridge's own flags: nfguard.service, which is ordered before the kubelet and its like, sets them when the bridge appears"
+
+func (d *document) addBridges(r *reconcile.Report, p *guard.Policy) {
+	if p.FilesOnly {
+		return
+	}
+	d.Sysctls = &sysctlRow{r.On[guard.IPv4], r.On[guard.IPv6], r.On[guard.ARP]}
+	if p.Bridges != nil {
+		d.FlagsAtBoot = flagsAtBoot
+	}
+	for i := range r.Bridges {
+		b := &r.Bridges[i]
+		row := bridgeRow{
+			Bridge:    *b,
+			IPTables:  b.Effective(guard.IPv4, r.On[guard.IPv4]),
+			IP6Tables: b.Effective(guard.IPv6, r.On[guard.IPv6]),
+			ARPTables: b.Effective(guard.ARP, r.On[guard.ARP]),
+			sysctls:   r.On,
+		}
+		if p.Bridges != nil {
+			c := p.Bridges.Choose(b, r.CNI)
+			row.Kept, row.Why = &c.Kept, c.Why
+		}
+		d.Bridges = append(d.Bridges, row)
+	}
+}
+
+// writeLeft says in a line what scope "bridges" leaves alone.
+func (d *document) writeLeft(w io.Writer, s style) {
+	if d.Sysctls == nil || d.Scope != "bridges" {
+		return
+	}
+	value := map[bool]string{false: "0", true: "1"}
+	fmt.Fprintf(w, "%s  net.bridge.bridge-nf-call-*  iptables %s, ip6tables %s, arptables %s; left alone: scope = \"bridges\"\n",
+		s.word(guard.Excused), value[d.Sysctls.IPTables], value[d.Sysctls.IP6Tables], value[d.Sysctls.ARPTables])
+}
+
+func (d *document) writeFlagsAtBoot(w io.Writer, s style) {
+	if d.FlagsAtBoot != "" {
+		fmt.Fprintf(w, "%s  %s\n", s.warn("note   "), d.FlagsAtBoot)
+	}
+}
+
+// writeFindings prints the findings that are of bridges, or those that are not.
+func (d *document) writeFindings(w io.Writer, s style, ofBridges bool) {
+	for _, f := range d.Findings {
+		of := f.Subject == guard.AllBridges || slices.ContainsFunc(d.Bridges, func(b bridgeRow) bool { return b.Name == f.Subject })
+		if of != ofBridges {
+			continue
+		}
+		word := s.warn("note   ")
+		if f.Breaks {
+			word = s.bad("breaks ")
+		}
+		fmt.Fprintf(w, "%s  %s\n         %s\n", word, f.Sentence, f.Next)
+	}
+}
+
+func (d *document) writeBridges(w io.Writer, s style) {
+	if d.BridgesError == "" && len(d.Bridges) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nBRIDGES")
+	if d.BridgesError != "" {
+		fmt.Fprintf(w, "%s  %s\n", s.word(guard.Uncertain), d.BridgesError)
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	head := "name\tstate\tports\tto iptables\tto ip6tables\tto arptables"
+	if d.Scope == "bridges" {
+		head += "\tflags"
+	}
+	fmt.Fprintln(t, head)
+	for _, b := range d.Bridges {
+		state := "down"
+		if b.Up {
+			state = "up"
+		}
+		flags := b.Flags()
+		line := []string{b.Name, state, ports(b.Ports)}
+		for f, on := range b.sysctls {
+			line = append(line, through(flags[f], on))
+		}
+		if b.Kept != nil {
+			kept := "left: "
+			if *b.Kept {
+				kept = "kept: "
+			}
+			line = append(line, kept+b.Why)
+		}
+		fmt.Fprintln(t, strings.Join(line, "\t"))
+	}
+	t.Flush()
+}
+
+// ports says what is behind the ports of a bridge: "2 pods, 1 uplink".
+func ports(p guard.Ports) string {
+	var parts []string
+	for _, c := range []struct {
+		n         int
+		one, many string
+	}{{p.Pods, "pod", "pods"}, {p.VMs, "VM", "VMs"}, {p.Uplinks, "uplink", "uplinks"}, {p.Others, "other", "others"}} {
+		switch {
+		case c.n == 1:
+			parts = append(parts, "1 "+c.one)
+		case c.n > 1:
+			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.many))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// through says whether bridged packets are handed over, and by what.
+func through(flag, sysctl bool) string {
+	switch {
+	case flag && sysctl:
+		return "yes (both)"
+	case flag:
+		return "yes (flag)"
+	case sysctl:
+		return "yes (sysctl)"
+	}
+	return "no"
+}

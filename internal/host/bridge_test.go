@@ -1,0 +1,170 @@
+package host_test
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/host"
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+// scoped is the policy of scope "bridges".
+func scoped(auto bool) guard.Policy {
+	return guard.Policy{Module: "br_netfilter", Bridges: &guard.Selection{
+		Match: []string{"cni*"}, Auto: auto, Families: []guard.Family{guard.IPv4, guard.IPv6, guard.ARP},
+	}}
+}
+
+// flagged is a host with a memory, in a namespace of its own.
+func flagged(t *testing.T) (*lab.Namespace, *host.Linux, string) {
+	t.Helper()
+	memory := filepath.Join(t.TempDir(), "run", "bridges.json")
+	ns := lab.NewNamespace(t)
+	l := host.New(host.Options{Root: t.TempDir(), Bridges: host.Bridges, Memory: memory})
+	t.Cleanup(l.Close)
+	return ns, l, memory
+}
+
+// keep does what the plan says of one bridge, inside the namespace.
+func keep(t *testing.T, ns *lab.Namespace, l *host.Linux, p guard.Policy, name string) (o guard.Observation) {
+	t.Helper()
+	ns.Do(func() {
+		o = l.SurveyBridge(t.Context(), &p, name)
+		for _, it := range guard.PlanFlags(&p, &o) {
+			if it.Action != nil {
+				if err := l.Do(t.Context(), *it.Action); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		o = l.SurveyBridge(t.Context(), &p, name)
+		whole := l.Survey(t.Context(), &p, 0)
+		o.Remembered, o.RememberedErr = whole.Remembered, whole.RememberedErr
+	})
+	return o
+}
+
+func TestFlags(t *testing.T) {
+	ns, l, memory := flagged(t)
+	for _, name := range []string{"cni0", "cni1", "virbr0"} {
+		ns.Run(t, "ip", "link", "add", name, "type", "bridge", "nf_call_arptables", "1")
+	}
+	all := guard.Flags{true, true, true}
+	for _, name := range []string{"cni0", "cni1", "virbr0", "cni9"} {
+		keep(t, ns, l, scoped(false), name)
+	}
+	ns.Run(t, "ip", "link", "del", "cni1") // dropped with the next write
+	ns.Run(t, "ip", "link", "set", "cni0", "type", "bridge", "nf_call_iptables", "0")
+	ns.Run(t, "ip", "link", "add", "cni2", "type", "bridge")
+	keep(t, ns, l, scoped(false), "cni0")
+	keep(t, ns, l, scoped(false), "cni2")
+
+	p := scoped(false)
+	var o guard.Observation
+	ns.Do(func() { o = l.Survey(t.Context(), &p, 0) })
+	got := make(map[string]guard.Flags)
+	for _, b := range o.Bridges {
+		got[b.Name] = b.Flags()
+	}
+	if diff := cmp.Diff(map[string]guard.Flags{"cni0": all, "cni2": all, "virbr0": {2: true}}, got); diff != "" || o.Bridging != nil {
+		t.Errorf("flags (-want +got):\n%s%v", diff, o.Bridging)
+	}
+	want := []guard.Remembered{{Name: "cni0", Flags: guard.Flags{true, true, false}}, {Name: "cni2", Flags: all}}
+	if diff := cmp.Diff(want, o.Remembered, cmpopts.IgnoreFields(guard.Remembered{}, "Index")); diff != "" || o.RememberedErr != nil {
+		t.Errorf("remembered (-want +got):\n%s%v", diff, o.RememberedErr)
+	}
+
+	// Taken back: only what was set, and nothing is left to remember.
+	hostwide := guard.Policy{Module: "br_netfilter", Sysctls: []guard.Setting{{Key: guard.IPTables, Value: "1"}, {Key: guard.IP6Tables, Value: "1"}}}
+	if o := keep(t, ns, l, hostwide, "cni0"); o.Bridges[0].Flags() != (guard.Flags{2: true}) {
+		t.Errorf("cni0 has %v", o.Bridges[0].Flags())
+	}
+	keep(t, ns, l, hostwide, "cni2")
+	if _, err := os.Stat(memory); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the memory is still there: %v", err)
+	}
+}
+
+// A sysctl that is not in effect keeps the flag.
+func TestFlagsStayWithoutSysctls(t *testing.T) {
+	ns, l, _ := flagged(t)
+	ns.Run(t, "ip", "link", "add", "cni0", "type", "bridge")
+	keep(t, ns, l, scoped(false), "cni0")
+	ns.Run(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
+	p := guard.Policy{Module: "br_netfilter", Sysctls: []guard.Setting{{Key: guard.IPTables, Value: "1"}}}
+	if o := keep(t, ns, l, p, "cni0"); o.Bridges[0].Flags() != (guard.Flags{0: true}) {
+		t.Errorf("cni0 has %v", o.Bridges[0].Flags())
+	}
+}
+
+// A memory that is broken, or can't be written, keeps no flag from being set.
+func TestBadMemory(t *testing.T) {
+	ns, l, memory := flagged(t)
+	ns.Run(t, "ip", "link", "add", "cni0", "type", "bridge")
+	if err := os.MkdirAll(memory, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	o := keep(t, ns, l, scoped(false), "cni0")
+	if o.Bridges[0].Flags() != (guard.Flags{true, true, true}) || o.RememberedErr == nil || !strings.Contains(o.RememberedErr.Error(), memory) {
+		t.Errorf("a directory: %+v", o)
+	}
+	os.Remove(memory)
+	if err := os.WriteFile(memory, []byte(`{"schema": 1, "brid`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ns.Run(t, "ip", "link", "add", "cni1", "type", "bridge")
+	o = keep(t, ns, l, scoped(false), "cni1")
+	if o.Bridges[0].Flags() != (guard.Flags{true, true, true}) || o.RememberedErr != nil || len(o.Remembered) != 1 {
+		t.Errorf("half a file: %+v", o)
+	}
+}
+
+func TestEvidence(t *testing.T) {
+	root := t.TempDir()
+	for name, text := range map[string]string{
+		"05-loopback.conf": `{"cniVersion": "0.3.1", "name": "lo", "type": "loopback"}`,
+		"10-containerd.conflist": `{"cniVersion": "1.0.0", "name": "k8s", "plugins": [
+			{"type": "bridge", "isGateway": true, "ipam": {"type": "host-local",
+				"ranges": [[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:1::/64"}]]}},
+			{"type": "portmap"}]}`,
+		"20-old.conf":   `{"name": "old", "type": "bridge", "bridge": "mynet0", "ipam": {"type": "host-local", "subnet": "usePodCidr"}}`,
+		"25-dhcp.conf":  `{"name": "dhcp", "type": "bridge", "bridge": "br9", "ipam": {"type": "dhcp", "subnet": "10.9.0.0/24"}}`,
+		"30-bad.conf":   `{"name": "bad"`,
+		"40-backup.bak": `{"name": "gone", "type": "bridge"}`,
+	} {
+		path := filepath.Join(root, host.CNIDir, name)
+		os.MkdirAll(filepath.Dir(path), 0o755)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ns, pod := lab.NewNamespace(t), lab.NewNamespace(t)
+	l := host.New(host.Options{Root: root, Bridges: host.Bridges})
+	ns.Run(t, "ip", "link", "add", "podbr", "type", "bridge")
+	ns.Run(t, "ip", "addr", "add", "10.244.1.1/24", "dev", "podbr")
+	ns.Run(t, "ip", "link", "add", "veth0", "master", "podbr", "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
+	o := keep(t, ns, l, scoped(true), "podbr")
+	prefix := netip.MustParsePrefix
+	want := []guard.Network{
+		{Name: "k8s", Place: "/etc/cni/net.d/10-containerd.conflist", Bridge: "cni0", Subnets: []netip.Prefix{prefix("10.244.1.0/24"), prefix("fd00:1::/64")}},
+		{Name: "old", Place: "/etc/cni/net.d/20-old.conf", Bridge: "mynet0"},
+		{Name: "dhcp", Place: "/etc/cni/net.d/25-dhcp.conf", Bridge: "br9"},
+	}
+	if diff := cmp.Diff(want, o.CNI.Networks, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+		t.Errorf("networks (-want +got):\n%s", diff)
+	}
+	if o.CNI.Err == nil || o.CNI.Err.Error() != "read /etc/cni/net.d/30-bad.conf: unexpected end of JSON input" {
+		t.Errorf("error: %v", o.CNI.Err)
+	}
+	if o.Bridges[0].Flags() != (guard.Flags{true, true, true}) {
+		t.Errorf("not kept by evidence: %+v", o.Bridges)
+	}
+}

@@ -1,0 +1,118 @@
+package host
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// CNIDir is where container runtimes look for network configurations.
+const CNIDir = "/etc/cni/net.d"
+
+// What is read of the configuration: hosts have one file, or a few.
+const (
+	maxCNIFiles = 64
+	maxCNIFile  = 256 << 10
+)
+
+// cniConfig is the part of a network configuration, or of a list of plugins,
+// that tells a bridge.
+type cniConfig struct {
+	Name    string
+	Type    string
+	Bridge  string
+	IPAM    cniIPAM
+	Plugins []cniConfig
+}
+
+// cniIPAM is the part that the plugin "host-local" reads.
+type cniIPAM struct {
+	Type   string
+	Subnet string
+	Ranges [][]struct{ Subnet string }
+}
+
+// cni reads which networks of the plugin "bridge" are configured. The files
+// are read in order of their names; of one that cannot be read or understood
+// the error says so.
+func (l *Linux) cni() guard.CNI {
+	var c guard.CNI
+	entries, err := os.ReadDir(l.path(CNIDir))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			c.Err = err
+		}
+		return c
+	}
+	n := 0
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); ext != ".conf" && ext != ".conflist" && ext != ".json" {
+			continue
+		}
+		path := filepath.Join(CNIDir, e.Name())
+		if n++; n > maxCNIFiles {
+			c.Err = errors.Join(c.Err, fmt.Errorf("%s has more than %d files: %s and those after it are not read", CNIDir, maxCNIFiles, e.Name()))
+			break
+		}
+		if !e.Type().IsRegular() && e.Type() != fs.ModeSymlink { // a fifo would never end
+			c.Err = errors.Join(c.Err, fmt.Errorf("%s is no regular file", path))
+			continue
+		}
+		networks, err := l.networks(path)
+		if err != nil {
+			c.Err = errors.Join(c.Err, err)
+		}
+		c.Networks = append(c.Networks, networks...)
+	}
+	return c
+}
+
+func (l *Linux) networks(path string) ([]guard.Network, error) {
+	text, err := readLimited(l.path(path), maxCNIFile)
+	if err != nil {
+		return nil, err
+	}
+	var conf cniConfig
+	if err := json.Unmarshal(text, &conf); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	var networks []guard.Network
+	for _, plugin := range slices.Concat([]cniConfig{conf}, conf.Plugins) {
+		if plugin.Type != "bridge" {
+			continue
+		}
+		networks = append(networks, guard.Network{
+			Name: conf.Name, Place: path, Bridge: cmp.Or(plugin.Bridge, "cni0"), Subnets: plugin.IPAM.subnets(),
+		})
+	}
+	return networks, nil
+}
+
+// subnets are those that the addresses of pods, and of the bridge, are of. A
+// subnet that is none, as "usePodCidr", is no evidence.
+func (i *cniIPAM) subnets() []netip.Prefix {
+	if i.Type != "host-local" {
+		return nil
+	}
+	texts := []string{i.Subnet}
+	for _, set := range i.Ranges {
+		for _, r := range set {
+			texts = append(texts, r.Subnet)
+		}
+	}
+	var subnets []netip.Prefix
+	for _, text := range texts {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			subnets = append(subnets, p)
+		}
+	}
+	return subnets
+}

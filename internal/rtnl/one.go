@@ -1,0 +1,158 @@
+package rtnl
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNoBridge says that there is no such bridge, or no longer.
+var ErrNoBridge = errors.New("no such bridge")
+
+// BridgeNamed returns one bridge without its ports, or an error that is
+// [ErrNoBridge] where no device, or one of another kind, has the name. It
+// takes a few microseconds whatever else the host has, and waits for nothing
+// but rtnl_lock, which others can hold for long.
+func BridgeNamed(name string) (Bridge, error) {
+	l, err := getLink(name, 0)
+	if err != nil {
+		return Bridge{}, err
+	}
+	return l.bridge(), nil
+}
+
+// PortsOf returns the ports of the bridge with that index, by name. The
+// kernel picks them out, so it costs what they are and not what the host has.
+// ctx is looked at as by [Bridges].
+func PortsOf(ctx context.Context, index int) ([]Port, error) {
+	msgs, err := uninterrupted(ctx, func() ([][]byte, error) { return dumpLinks(index) })
+	if err != nil {
+		return nil, fmt.Errorf("list the ports of a bridge: %w", err)
+	}
+	var ports []Port
+	for _, m := range msgs {
+		if l := parseLink(m); l.master == index { // before Linux 4.5 all are told
+			ports = append(ports, l.port())
+		}
+	}
+	slices.SortFunc(ports, func(a, b Port) int { return cmp.Compare(a.Name, b.Name) })
+	return ports, nil
+}
+
+// NFCall are the flags nf_call_* of a bridge: for iptables, ip6tables and
+// arptables.
+type NFCall [3]bool
+
+// SetNFCall turns on, or off, those flags of a bridge that which names, by one
+// message. It goes by the index, after a look whether that still belongs to
+// the bridge of the name: an index can be used again, and a name, too. Where
+// it does not, the error is [ErrNoBridge] and nothing was changed. Equal flags
+// may be set; the kernel then changes nothing, and tells listeners all the
+// same.
+func SetNFCall(index int, name string, which NFCall, on bool) error {
+	l, err := getLink("", index)
+	if err == nil && l.name != name {
+		err = ErrNoBridge
+	}
+	if err != nil {
+		return err
+	}
+	// Without NLM_F_CREATE it can change only; with the kind, only a bridge
+	// (rtnl_newlink: EOPNOTSUPP for another). A name in it would rename.
+	req := nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	req.AddData(msg)
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(unix.IFLA_INFO_KIND, nl.NonZeroTerminated("bridge"))
+	data := info.AddRtAttr(unix.IFLA_INFO_DATA, nil)
+	var value byte
+	if on {
+		value = 1
+	}
+	for i, attr := range []int{unix.IFLA_BR_NF_CALL_IPTABLES, unix.IFLA_BR_NF_CALL_IP6TABLES, unix.IFLA_BR_NF_CALL_ARPTABLES} {
+		if which[i] {
+			data.AddRtAttr(attr, []byte{value})
+		}
+	}
+	req.AddData(info)
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return gone(err)
+	}
+	return nil
+}
+
+// getLink asks for one bridge, by its name or, where that is "", its index.
+func getLink(name string, index int) (link, error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(skipStats)))
+	if name != "" {
+		req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	}
+	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	if err != nil {
+		return link{}, gone(err)
+	}
+	if len(msgs) != 1 {
+		return link{}, fmt.Errorf("%d answers to a question for one device", len(msgs))
+	}
+	l := parseLink(msgs[0])
+	if l.kind != "bridge" {
+		return link{}, ErrNoBridge
+	}
+	return l, nil
+}
+
+// Index returns the index of the device with that name, or 0 where there is
+// none. It waits for no lock.
+func Index(name string) int {
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	if unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req) != nil {
+		return 0
+	}
+	return int(req.Uint32())
+}
+
+func gone(err error) error {
+	if errors.Is(err, unix.ENODEV) {
+		return ErrNoBridge
+	}
+	return err
+}
+
+// Addresses returns the IP addresses of all devices with their prefixes, by
+// the device's index. ctx is looked at as by [Bridges].
+func Addresses(ctx context.Context) (map[int][]netip.Prefix, error) {
+	msgs, err := uninterrupted(ctx, func() ([][]byte, error) {
+		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+		req.AddData(nl.NewIfAddrmsg(unix.AF_UNSPEC))
+		return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	all := make(map[int][]netip.Prefix)
+	for _, m := range msgs {
+		if index, p, ok := parseAddress(m); ok {
+			all[index] = append(all[index], p)
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,102 @@
+package rtnl
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+func TestOneBridge(t *testing.T) {
+	ns, pod := lab.NewNamespace(t), lab.NewNamespace(t)
+	ns.Run(t, "ip", "link", "add", "cni0", "type", "bridge", "nf_call_ip6tables", "1")
+	ns.Run(t, "ip", "link", "add", "other", "type", "bridge")
+	ns.Run(t, "ip", "link", "add", "veth9", "master", "other", "type", "veth", "peer", "name", "eth9", "netns", pod.Path())
+	ns.Run(t, "ip", "link", "add", "veth0", "master", "cni0", "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
+	ns.Run(t, "ip", "tuntap", "add", "dev", "tap0", "mode", "tap")
+	ns.Run(t, "ip", "link", "set", "tap0", "master", "cni0")
+	ns.Run(t, "ip", "addr", "add", "10.244.0.1/24", "dev", "cni0")
+	ns.Run(t, "ip", "addr", "add", "fd00::1/64", "dev", "cni0")
+	ns.Do(func() {
+		b, err := BridgeNamed("cni0")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		want := Bridge{Name: "cni0", Index: b.Index, NFCallIP6Tables: true}
+		if diff := cmp.Diff(want, b); diff != "" || b.Index == 0 {
+			t.Errorf("bridge (-want +got):\n%s", diff)
+		}
+		ports, err := PortsOf(t.Context(), b.Index)
+		if diff := cmp.Diff([]Port{{Name: "tap0", Kind: "tun"}, {Name: "veth0", Kind: "veth", Away: true}}, ports); diff != "" || err != nil {
+			t.Errorf("ports (-want +got):\n%s%v", diff, err)
+		}
+		all, err := Addresses(t.Context())
+		addresses := []netip.Prefix{netip.MustParsePrefix("10.244.0.1/24"), netip.MustParsePrefix("fd00::1/64")}
+		if diff := cmp.Diff(addresses, all[b.Index], cmpopts.EquateComparable(netip.Prefix{})); diff != "" || err != nil {
+			t.Errorf("addresses (-want +got):\n%s%v", diff, err)
+		}
+
+		if err := SetNFCall(b.Index, "cni0", NFCall{0: true, 2: true}, true); err != nil {
+			t.Error(err)
+		}
+		want.NFCallIPTables, want.NFCallARPTables = true, true
+		b, err = BridgeNamed("cni0")
+		if diff := cmp.Diff(want, b); diff != "" || err != nil {
+			t.Errorf("two flags set (-want +got):\n%s%v", diff, err)
+		}
+		if err := SetNFCall(b.Index, "cni0", NFCall{0: true, 1: true}, false); err != nil {
+			t.Error(err)
+		}
+		want.NFCallIPTables, want.NFCallIP6Tables = false, false
+		b, err = BridgeNamed("cni0")
+		if diff := cmp.Diff(want, b); diff != "" || err != nil {
+			t.Errorf("two flags cleared (-want +got):\n%s%v", diff, err)
+		}
+	})
+}
+
+// Neither an index nor a name that has come to mean another device is hit.
+func TestOnlyTheBridgeThatIsMeant(t *testing.T) {
+	ns := lab.NewNamespace(t)
+	all := NFCall{true, true, true}
+	ns.Run(t, "ip", "link", "add", "cni0", "index", "77", "type", "bridge")
+	ns.Run(t, "ip", "link", "del", "cni0")
+	ns.Run(t, "ip", "link", "add", "virbr0", "index", "77", "type", "bridge")
+	ns.Run(t, "ip", "link", "add", "cni0", "index", "78", "type", "veth", "peer", "name", "v1")
+	ns.Do(func() {
+		for name, err := range map[string]error{
+			"the index of another bridge":     SetNFCall(77, "cni0", all, true),
+			"the index of another kind":       SetNFCall(78, "cni0", all, true),
+			"an index that is free":           SetNFCall(79, "cni0", all, true),
+			"the name of another kind":        func() error { _, err := BridgeNamed("cni0"); return err }(),
+			"a name that is free":             func() error { _, err := BridgeNamed("cni1"); return err }(),
+			"a name that no device can carry": func() error { _, err := BridgeNamed("abcdefghijklmnopqrst"); return err }(),
+		} {
+			if !errors.Is(err, ErrNoBridge) {
+				if name == "a name that no device can carry" && errors.Is(err, unix.ERANGE) {
+					continue // the kernel's own word for it
+				}
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if b, err := BridgeNamed("virbr0"); err != nil || b.NFCallIPTables || b.NFCallIP6Tables || b.NFCallARPTables {
+			t.Errorf("virbr0 was hit: %+v, %v", b, err)
+		}
+	})
+}
+
+func FuzzParseAddress(f *testing.F) {
+	f.Add([]byte(nil))
+	f.Add([]byte{2, 24, 0, 0, 3, 0, 0, 0, 8, 0, 2, 0, 10, 0, 0, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if _, p, ok := parseAddress(b); ok != p.IsValid() {
+			t.Errorf("%v is %v", p, ok)
+		}
+	})
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/nfguard/nfguard/test/demo/box"
+)
+
+// scopeBridges is the configuration under which flags of bridges are kept,
+// in a file that is read after the box's own.
+const scopeBridges = "scope = \"bridges\"\n[bridges]\nmatch = [\"cni*\"]\n"
+
+// appearance is how long new bridges are without their flags with
+// scope = "bridges".
+type appearance struct {
+	after []time.Duration // the request that made the bridge had been answered, sorted
+	least []time.Duration // the same up to the last look that found them wrong, sorted
+	whole []time.Duration // the same as after, from the beginning of that request on, sorted
+	err   error           // why it could not be measured
+}
+
+// appearances makes count bridges, one at a time, each deleted as soon as its
+// flags are right. The kernel tells of a new bridge right before it answers
+// the request; what it takes to make one is in whole only.
+func (b *bench) appearances(ctx context.Context, count int) *appearance {
+	progress("appearance: %d bridges", count)
+	a := new(appearance)
+	a.err = b.withScopedDaemon(ctx, func(in *box.Box) error {
+		if err := sleep(ctx, b.settle); err != nil {
+			return err
+		}
+		for i := range count {
+			if err := in.Do(func() error { return a.one(fmt.Sprintf("cni%d", i)) }); err != nil {
+				return err
+			}
+			if err := sleep(ctx, time.Duration(2000+rand.IntN(5000))*time.Microsecond); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, list := range [][]time.Duration{a.after, a.least, a.whole} {
+		slices.Sort(list)
+	}
+	return a
+}
+
+// one makes a bridge, and watches its flags until they are right.
+func (a *appearance) one(name string) error {
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}}
+	began := time.Now()
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return fmt.Errorf("add %s: %w", name, err)
+	}
+	made := time.Now()
+	defer netlink.LinkDel(bridge)
+	for wrong := made; ; {
+		right, err := flagged(name)
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		if right {
+			a.after, a.whole = append(a.after, now.Sub(made)), append(a.whole, now.Sub(began))
+			a.least = append(a.least, wrong.Sub(made))
+			return nil
+		}
+		wrong = now
+		if now.Sub(made) > tooLong {
+			return fmt.Errorf("%s is without its flags after %v", name, tooLong)
+		}
+	}
+}
+
+// flagged reads the flags from sysfs, which takes no lock that nfguard waits for.
+func flagged(name string) (bool, error) {
+	for _, flag := range []string{"nf_call_arptables", "nf_call_ip6tables", "nf_call_iptables"} { // all by one message
+		text, err := os.ReadFile("/sys/class/net/" + name + "/bridge/" + flag)
+		if err != nil {
+			return false, err
+		}
+		if strings.TrimSpace(string(text)) != "1" {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (b *bench) withScopedDaemon(ctx context.Context, f func(in *box.Box) error) error {
+	in, err := box.New()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	err = in.Do(func() error {
+		return errors.Join(os.Mkdir("/run/conf.d", 0o755), os.WriteFile("/run/conf.d/scope.toml", []byte(scopeBridges), 0o644))
+	})
+	if err != nil {
+		return err
+	}
+	d, err := startDaemon(ctx, in, b.nfguard, "nice", "-n", "-10") // as the unit runs it
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(in), d.Stop())
+}
+
+// String is the part of the report in Markdown.
+func (a *appearance) String() string {
+	var w strings.Builder
+	fmt.Fprint(&w, "\n| a new bridge is without its flags, µs | bridges | min | p50 | p99 | max |\n|---|--:|--:|--:|--:|--:|\n")
+	if a.err != nil {
+		fmt.Fprintf(&w, "| not measured: %s ||||||\n", oneLine(a.err))
+		return w.String()
+	}
+	for _, l := range []struct {
+		what    string
+		samples []time.Duration
+	}{{"after it was made", a.after}, {"at least, where the observer was not running meanwhile", a.least}, {"with the time that it takes to make it", a.whole}} {
+		fmt.Fprintf(&w, "| %s | %d | %s | %s | %s | %s |\n", l.what, len(l.samples), micros(l.samples[0]),
+			micros(quantile(l.samples, 0.5)), micros(quantile(l.samples, 0.99)), micros(l.samples[len(l.samples)-1]))
+	}
+	return w.String()
+}

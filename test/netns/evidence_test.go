@@ -1,0 +1,122 @@
+package netns_test
+
+import (
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+// withCNI is a command of nfguard on a host with this network configuration.
+func (n *node) withCNI(args ...string) *exec.Cmd {
+	n.write("10-k8s.conflist", `{"name": "k8s", "plugins": [{"type": "bridge", "bridge": "podbr",
+		"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.200.2.0/24"}]]}}]}`)
+	cmd := n.Command("unshare", append([]string{
+		"-m", "--propagation", "private", "sh", "-c",
+		`mount -t tmpfs tmpfs /etc && mkdir -p /etc/cni/net.d && cp "$0" /etc/cni/net.d/ && exec "$@"`,
+		n.file("10-k8s.conflist"), binary,
+	}, append(args, "--config", n.file("nfguard.toml"))...)...)
+	cmd.Env = n.nfguard().Env
+	return cmd
+}
+
+// pod hangs an empty pod on a bridge.
+func (n *node) pod(bridge string) {
+	n.t.Helper()
+	n.Run(n.t, "ip", "link", "add", "veth-"+bridge, "master", bridge, "type", "veth", "peer", "name", "eth0", "netns", lab.NewNamespace(n.t).Path())
+}
+
+// With match = "auto" a bridge is kept by evidence, and what is not certain is
+// not touched; check says why.
+func TestEvidence(t *testing.T) {
+	n := newScopedNode(t, "match = \"auto\"\n")
+	for _, name := range []string{"podbr", "cni0", "docker0", "empty", "virbr0"} {
+		n.Run(t, "ip", "link", "add", name, "type", "bridge")
+	}
+	n.Run(t, "ip", "addr", "add", "10.200.2.1/24", "dev", "cni0")
+	for _, name := range []string{"podbr", "cni0", "docker0"} {
+		n.pod(name)
+	}
+	n.Run(t, "ip", "tuntap", "add", "dev", "tap0", "mode", "tap")
+	n.Run(t, "ip", "link", "set", "tap0", "master", "podbr")
+
+	out, err := n.withCNI("check", "-o", "json").Output()
+	var d struct {
+		Scope       string
+		Sysctls     map[string]bool
+		FlagsAtBoot string `json:"flags_at_boot"`
+		Items       []struct{ Kind, Subject, Verdict, Want, Have, Action string }
+		Bridges     []struct {
+			Name string
+			Kept bool
+			Why  string
+		}
+		Findings []struct{ Subject string }
+	}
+	if jsonErr := json.Unmarshal(out, &d); jsonErr != nil || code(err) != 1 {
+		t.Fatalf("exit %d, %v\n%s", code(err), jsonErr, out)
+	}
+	why := make(map[string]string)
+	for _, b := range d.Bridges {
+		why[b.Name] = map[bool]string{true: "kept: ", false: "left: "}[b.Kept] + b.Why
+	}
+	const ports = "a port leads into other network namespaces, "
+	want := map[string]string{
+		"podbr":   "kept: " + ports + "and /etc/cni/net.d/10-k8s.conflist (k8s) names it",
+		"cni0":    "kept: " + ports + "and its address 10.200.2.1 is in 10.200.2.0/24 of /etc/cni/net.d/10-k8s.conflist (k8s)",
+		"docker0": "left: " + ports + "but no CNI configuration has its name or its subnet",
+		"empty":   "left: no port leads into another network namespace",
+		"virbr0":  "left: ignored by virbr*",
+	}
+	if diff := cmp.Diff(want, why); diff != "" {
+		t.Errorf("bridges (-want +got):\n%s", diff)
+	}
+	if d.Scope != "bridges" || d.FlagsAtBoot == "" || len(d.Findings) != 1 || d.Findings[0].Subject != "podbr" ||
+		cmp.Diff(map[string]bool{"iptables": false, "ip6tables": false, "arptables": false}, d.Sysctls) != "" {
+		t.Errorf("%s", out)
+	}
+	if it := d.Items[1]; it.Kind != "bridge" || it.Subject != "cni0" || it.Verdict != "wrong" || it.Action != "flag" ||
+		it.Want != "iptables 1, ip6tables 1, arptables 1" || it.Have != "iptables 0, ip6tables 0, arptables 0" {
+		t.Errorf("item: %+v", it)
+	}
+
+	if out, err := n.withCNI("apply").CombinedOutput(); err != nil ||
+		!strings.Contains(string(out), "flag podbr: iptables 0, ip6tables 0, arptables 0 → iptables 1, ip6tables 1, arptables 1\n") {
+		t.Errorf("apply: %v\n%s", err, out)
+	}
+	for name, want := range map[string]string{"podbr": "1 1 1", "cni0": "1 1 1", "docker0": "0 0 0", "empty": "0 0 0", "virbr0": "0 0 0"} {
+		if got := n.flags(name); got != want {
+			t.Errorf("%s has the flags %s, want %s", name, got, want)
+		}
+	}
+	text, err := n.withCNI("check").CombinedOutput()
+	for _, want := range []string{
+		"left     net.bridge.bridge-nf-call-*  iptables 0, ip6tables 0, arptables 0; left alone: scope = \"bridges\"\n",
+		"yes (flag)", "ok       podbr", "note     no file can set a bridge's own flags: nfguard.service",
+		"note     podbr is kept (" + ports + "and /etc/cni/net.d/10-k8s.conflist (k8s) names it) and carries virtual machines, too",
+	} {
+		if !strings.Contains(string(text), want) || err != nil {
+			t.Errorf("check: %v, and not said: %s\n%s", err, want, text)
+		}
+	}
+}
+
+// The daemon sets the flags as soon as the first pod is on the bridge.
+func TestEvidenceAppears(t *testing.T) {
+	n := newScopedNode(t, "match = \"auto\"\n")
+	n.command = n.withCNI
+	n.start()
+	n.awaitReady()
+	n.Run(t, "ip", "link", "add", "podbr", "up", "type", "bridge")
+	time.Sleep(300 * time.Millisecond)
+	if got := n.flags("podbr"); got != "0 0 0" {
+		t.Errorf("without a pod it is not certain, and the flags are %s", got)
+	}
+	n.pod("podbr")
+	n.flagged("podbr", "1 1 1", 500*time.Millisecond) // before the audit
+}
