@@ -1,6 +1,7 @@
 package vm_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -8,11 +9,34 @@ import (
 	"github.com/nfguard/nfguard/test/vm"
 )
 
-// TestFacts holds the kernel and systemd to what nfguard rests on. Where one
+// secondKernel is the kernel beside Debian 12's own that the facts and the
+// most telling stories have to hold on, too.
+const secondKernel = "6.12"
+
+// TestFacts holds both kernels and systemd to what nfguard rests on. Where one
 // of these fails on a newer Debian, nfguard has to be thought over.
 func TestFacts(t *testing.T) {
-	m := vm.Boot(t, vm.Options{})
-	for _, fact := range []struct{ name, script, want string }{
+	for _, kernel := range []struct{ option, version string }{{"", "6.1"}, {secondKernel, secondKernel}} {
+		t.Run("Linux "+kernel.version, func(t *testing.T) {
+			m := vm.Boot(t, vm.Options{Kernel: kernel.option})
+			if release := m.Sh(t, "uname -r"); !strings.HasPrefix(release, kernel.version+".") {
+				t.Fatalf("the kernel is %s", release)
+			}
+			for _, fact := range facts() {
+				t.Run(fact.name, func(t *testing.T) {
+					if d := cmp.Diff(fact.want, m.Sh(t, fact.script)); d != "" {
+						t.Errorf("(-want +got)\n%s", d)
+					}
+				})
+			}
+		})
+	}
+}
+
+type fact struct{ name, script, want string }
+
+func facts() []fact {
+	return []fact{
 		{
 			name: "module absent: sysctl fails, systemd-sysctl exits 0",
 			script: `
@@ -136,11 +160,5 @@ exit status 1`,
 			want: `modprobe: ERROR: could not insert 'br_netfilter': Operation not permitted
 exit status 1`,
 		},
-	} {
-		t.Run(fact.name, func(t *testing.T) {
-			if d := cmp.Diff(fact.want, m.Sh(t, fact.script)); d != "" {
-				t.Errorf("(-want +got)\n%s", d)
-			}
-		})
 	}
 }

@@ -24,7 +24,7 @@ var recipe string
 // base is in every image: what the recipe itself uses, and what scenarios ask
 // of a node. tuned is installed, but not started at boot.
 var base = []string{
-	"linux-image-cloud-amd64", "systemd-sysv", "udev", "kmod", "dbus", "qemu-guest-agent", "busybox-static", "lz4",
+	"systemd-sysv", "udev", "kmod", "dbus", "qemu-guest-agent", "busybox-static", "lz4", "zstd",
 	"iproute2", "iptables", "nftables", "conntrack", "procps", "netbase",
 	"bind9-dnsutils", "curl", "socat",
 	"tuned",
@@ -37,18 +37,21 @@ type image struct {
 	disk   string // qcow2, an ext4 file system without partitions; a backing file
 }
 
-// imageOf returns the image with the packages given and the base ones. One
-// that the cache lacks is built first, which takes root, about a minute and
+// imageOf returns the image with a kernel as [Options] names it, the packages
+// given and the base ones. One that the cache lacks is built first, which takes root, about a minute and
 // 450 MB of disk. Builds on one machine wait for each other; an image appears
 // whole or not at all, and when ctx or this process ends, so does the build.
 // A build leaves its output in build.log of the cache.
-func imageOf(ctx context.Context, packages []string) (image, error) {
+func imageOf(ctx context.Context, kernel string, packages []string) (image, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return image{}, err
 	}
 	cache = filepath.Join(cache, "nfguard", "vm")
-	packages = slices.Concat(base, packages)
+	if kernel != "" {
+		kernel += "-"
+	}
+	packages = slices.Concat(base, packages, []string{"linux-image-" + kernel + "cloud-amd64"})
 	slices.Sort(packages)
 	packages = slices.Compact(packages)
 

@@ -50,10 +50,15 @@ systemctl --quiet --root="$tree" disable tuned.service apt-daily.timer apt-daily
 # does not decompress: Documentation/arch/x86/boot.rst, payload_offset and payload_length.
 kernel=$(echo "$tree"/boot/vmlinuz-*)
 number() { od -An "-tu$2" "-j$1" "-N$2" "$kernel" | tr -d ' '; }
-setup=$((($(number 497 1) + 1) * 512))
-# The payload's last four bytes are its unpacked size, not a part of the lz4 stream.
-tail -c "+$((setup + $(number 584 4) + 1))" "$kernel" | head -c "$(($(number 588 4) - 4))" |
-	chroot "$tree" lz4 -dc >"$out/vmlinux"
+payload=$((($(number 497 1) + 1) * 512 + $(number 584 4)))
+case $(number $payload 4) in
+407642370) unpack=lz4 ;;   # 0x184c2102, Linux 6.1
+4247762216) unpack=zstd ;; # 0xfd2fb528, Linux 6.12
+*) echo "image.sh: $kernel is compressed in a way unknown to it" >&2 && exit 1 ;;
+esac
+# The payload's last four bytes are its unpacked size, not a part of the stream.
+tail -c "+$((payload + 1))" "$kernel" | head -c "$(($(number 588 4) - 4))" |
+	chroot "$tree" "$unpack" -dc >"$out/vmlinux"
 
 # An initrd for virtio disks: busybox, and the modules in the order that modprobe names.
 boot=$out/initrd.d
@@ -63,8 +68,12 @@ version=${kernel##*/vmlinuz-}
 chroot "$tree" modprobe -S "$version" --show-depends -a virtio_pci virtio_blk |
 	awk '$1 == "insmod" && !seen[$2]++ { print $2 }' >"$out/modules"
 while read -r module; do
-	cp "$tree$module" "$boot/"
-	echo "/bin/busybox insmod /${module##*/}"
+	name=${module##*/}
+	case $name in
+	*.xz) chroot "$tree" busybox xzcat "$module" >"$boot/${name%.xz}" ;;
+	*) cp "$tree$module" "$boot/" ;;
+	esac
+	echo "/bin/busybox insmod /${name%.xz}"
 done <"$out/modules" >"$out/insmod"
 {
 	echo '#!/bin/busybox sh'

@@ -35,6 +35,11 @@ const (
 
 // Options choose a machine. The zero value is the usual one.
 type Options struct {
+	// Kernel is the version of another kernel of Debian 12's, as the name of
+	// its package has it: "6.12" is what the security archive offers beside
+	// 6.1, and newer than the one that backports stopped at. "" means 6.1.
+	// Each makes an image of its own.
+	Kernel string
 	// Packages of Debian 12 beyond the base ones. Each list makes an image of
 	// its own, built when it is first asked for.
 	Packages []string
@@ -69,7 +74,7 @@ func Boot(t testing.TB, opts Options) *Machine {
 	ctx, cancel := context.WithTimeout(t.Context(), buildLimit)
 	defer cancel()
 	began := time.Now()
-	img, err := imageOf(ctx, opts.Packages)
+	img, err := imageOf(ctx, opts.Kernel, opts.Packages)
 	if err != nil {
 		t.Fatal(err)
 	}
