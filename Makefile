@@ -51,8 +51,10 @@ cover: ## guard, reconcile and config are covered over 90 %
 			END { if (c <= 90) { print p " is covered by " c " %, less than 90 %"; exit 1 } }' || exit 1; \
 	done
 
-vm: vmdeps packages ## the packages on a real Debian in a virtual machine
-	CGO_ENABLED=1 $(GO) test -race -count=1 -p 1 -timeout 40m ./test/vm/...
+# It builds the packages itself. -v, because a passing test has figures to tell, and
+# which boots it had to try twice.
+vm: vmdeps ## the packages on a real Debian in a virtual machine, and everything that needs one
+	NFGUARD_TEST_REQUIRE=root,vm CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 40m -v ./test/vm
 
 lint: ## formatting, import rules, mistakes
 	$(GO) run $(GOLANGCI) run ./...

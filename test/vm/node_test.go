@@ -1,17 +1,12 @@
 package vm_test
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"testing"
 	"time"
 
 	"github.com/nfguard/nfguard/test/vm"
 )
-
-const root = "../.." // of the repository
 
 const (
 	iptables  = "net.bridge.bridge-nf-call-iptables"
@@ -25,31 +20,12 @@ const (
 // node is a worker: a machine, and what stories ask of it again and again.
 type node struct{ *vm.Machine }
 
-// install puts nfguard on the machine, enables and starts it, as its package
-// does: the package of make packages where there is one, else the same files
-// from the repository.
+// install installs the package of the tree as it is, which enables and starts
+// nfguard.
 func (n *node) install(t *testing.T) {
 	t.Helper()
-	if debs, _ := filepath.Glob(root + "/dist/nfguard_*_amd64.deb"); len(debs) > 0 {
-		n.Push(t, debs[0], "/srv/nfguard.deb", 0o644)
-		n.Sh(t, "dpkg -i /srv/nfguard.deb")
-		return
-	}
-	binary := filepath.Join(t.TempDir(), "nfguard")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -X github.com/nfguard/nfguard/internal/build.version=vm", "-o", binary, "./cmd/nfguard")
-	build.Dir = root
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build nfguard: %v\n%s", err, out)
-	}
-	n.Push(t, binary, "/usr/bin/nfguard", 0o755)
-	n.Push(t, root+"/config/nfguard.toml", "/etc/nfguard/nfguard.toml", 0o644)
-	n.Push(t, root+"/systemd/nfguard.catalog", "/usr/lib/systemd/catalog/nfguard.catalog", 0o644)
-	n.Push(t, root+"/systemd/nfguard.service", "/usr/lib/systemd/system/nfguard.service", 0o644)
-	n.Sh(t, `mkdir -p /etc/nfguard/conf.d
-		journalctl --update-catalog
-		systemctl daemon-reload
-		systemctl --quiet enable --now nfguard`)
+	n.Push(t, deb(t), "/srv/nfguard.deb", 0o644)
+	n.Sh(t, "dpkg -i /srv/nfguard.deb")
 }
 
 // wantRight waits until all three sysctls are 1, and fails the test if they

@@ -1,9 +1,6 @@
 package vm_test
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,40 +9,6 @@ import (
 
 // cloud is what Debian's images for clouds have, and provisioning relies on.
 var cloud = []string{"cloud-init", "openssh-server", "python3-apt", "sudo"}
-
-// deb returns the package of make packages, and builds one where there is none.
-func deb(t *testing.T) string {
-	t.Helper()
-	if debs, _ := filepath.Glob(root + "/dist/nfguard_*_amd64.deb"); len(debs) > 0 {
-		return debs[0]
-	}
-	dir := t.TempDir()
-	run(t, root+"/packaging/build.sh", dir, "amd64")
-	debs, _ := filepath.Glob(dir + "/nfguard_*_amd64.deb")
-	if len(debs) == 0 {
-		t.Fatal("packaging/build.sh made no package")
-	}
-	return debs[0]
-}
-
-// run runs a program of the host, which has to exit 0, and returns its stdout.
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Stderr = t.Output()
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
-	}
-	return string(out)
-}
-
-func write(t *testing.T, path, content string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // wantGuarding holds the machine to what every way of provisioning promises.
 func wantGuarding(t *testing.T, m *vm.Machine) {

@@ -1,0 +1,81 @@
+package vm_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+const root = "../.." // of the repository
+
+// scratch lasts as long as the tests.
+var scratch string
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "nfguard-vm-test-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(scratch)
+	os.Exit(code)
+}
+
+// buildDist builds the packages of the tree as it is, once for all tests: what
+// lies in dist may be of yesterday.
+var buildDist = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(scratch, "dist")
+	out, err := exec.Command(root+"/packaging/build.sh", dir).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("build the packages: %w\n%s", err, out)
+	}
+	return dir, err
+})
+
+// dist returns the directory with the four packages of the tree as it is.
+func dist(t *testing.T) string {
+	t.Helper()
+	dir, err := buildDist()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// deb returns the package for the machines of these tests.
+func deb(t *testing.T) string {
+	t.Helper()
+	return one(t, dist(t), "*_amd64.deb")
+}
+
+// one returns the only file of dir that matches pattern.
+func one(t *testing.T, dir, pattern string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("want one %s in %s, got %v", pattern, dir, found)
+	}
+	return found[0]
+}
+
+// run runs a program of the host, which has to exit 0, and returns its stdout.
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Stderr = t.Output()
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
