@@ -13,7 +13,8 @@ import (
 	"github.com/nfguard/nfguard/test/vm"
 )
 
-func TestBoot(t *testing.T) {
+// TestMachine holds the laboratory itself to what package vm says of it.
+func TestMachine(t *testing.T) {
 	m := vm.Boot(t, vm.Options{Append: "nfguard.test=1"})
 
 	t.Run("Debian 12's kernel", func(t *testing.T) {
@@ -70,35 +71,34 @@ func TestBoot(t *testing.T) {
 			t.Errorf("of an event that was not: %v", entries)
 		}
 	})
+	t.Run("a reboot", func(t *testing.T) {
+		before := m.Sh(t, "echo kept >/srv/rebooted; "+bootID)
+		m.Reboot(t)
+		if got := m.Sh(t, "cat /srv/rebooted"); got != "kept" {
+			t.Errorf("the file after a reboot: %q", got)
+		}
+		if m.Sh(t, bootID) == before {
+			t.Error("the same boot as before")
+		}
+	})
+	t.Run("a shutdown", func(t *testing.T) {
+		m.Sh(t, "echo kept >/srv/shut")
+		m.Shutdown(t)
+		m.Start(t)
+		if got := m.Sh(t, "cat /srv/shut"); got != "kept" {
+			t.Errorf("the file after a shutdown: %q", got)
+		}
+	})
+	t.Run("a power cut", func(t *testing.T) {
+		m.Sh(t, "echo kept >/srv/synced; sync; echo lost >/srv/unsynced")
+		m.PowerCut(t)
+		if got := m.Sh(t, "cat /srv/synced"); got != "kept" {
+			t.Errorf("what was synced: %q", got)
+		}
+		if got := m.Run(t, "cat", "/srv/unsynced").Stdout; got != "" {
+			t.Errorf("what was not synced survived, so this was no power cut: %q", got)
+		}
+	})
 }
 
 const bootID = "cat /proc/sys/kernel/random/boot_id"
-
-func TestReboot(t *testing.T) {
-	m := vm.Boot(t, vm.Options{})
-	before := m.Sh(t, "echo kept >/srv/file; "+bootID)
-	m.Reboot(t)
-	if got := m.Sh(t, "cat /srv/file"); got != "kept" {
-		t.Errorf("the file after a reboot: %q", got)
-	}
-	if m.Sh(t, bootID) == before {
-		t.Error("the same boot as before")
-	}
-	m.Shutdown(t)
-	m.Start(t)
-	if got := m.Sh(t, "cat /srv/file"); got != "kept" {
-		t.Errorf("the file after a shutdown: %q", got)
-	}
-}
-
-func TestPowerCut(t *testing.T) {
-	m := vm.Boot(t, vm.Options{})
-	m.Sh(t, "echo kept >/srv/synced; sync; echo lost >/srv/unsynced")
-	m.PowerCut(t)
-	if got := m.Sh(t, "cat /srv/synced"); got != "kept" {
-		t.Errorf("what was synced: %q", got)
-	}
-	if got := m.Run(t, "cat", "/srv/unsynced").Stdout; got != "" {
-		t.Errorf("what was not synced survived, so this was no power cut: %q", got)
-	}
-}
