@@ -23,9 +23,30 @@ func (n *node) powerCut(t *testing.T) {
 	n.wantRight(t)
 	n.Sh(t, "systemctl is-active nfguard kube-proxy")
 	n.Sh(t, "rm "+hostile)
+	n.makeNetwork(t)
+	n.wantService(t)
+}
+
+func (n *node) reboot(t *testing.T) {
+	mark := n.mark(t)
+	n.Reboot(t)
+	n.Sh(t, "systemctl is-active nfguard kube-proxy")
+	boot := "_BOOT_ID=" + n.boot(t)
+	n.record(t, mark, boot, "NFGUARD_EVENT=start")
+	if before := n.Journal(t, boot, "NFGUARD_OUTCOME=corrected"); len(before) > 0 {
+		t.Errorf("nfguard had to correct %v", before)
+	}
+	n.Sh(t, "nfguard check")
+	n.makeNetwork(t)
+	n.wantService(t)
+}
+
+// makeNetwork is what the network plugin and kube-proxy do on each boot.
+func (n *node) makeNetwork(t *testing.T) {
+	t.Helper()
 	n.makeBridge(t)
 	n.makePods(t)
-	n.wantService(t)
+	n.connect(t)
 }
 
 func (n *node) boot(t *testing.T) string {
@@ -46,15 +67,14 @@ func (n *node) bootWithoutService(t *testing.T) {
 		t.Fatalf("nfguard, disabled, is %s", got)
 	}
 	n.Sh(t, "nfguard check; systemctl is-active kube-proxy")
-	n.makeBridge(t)
-	n.makePods(t)
+	n.makeNetwork(t)
 	n.wantService(t)
 }
 
 // With IPv6 switched off at boot, br_netfilter drops bridged IPv6 frames where
 // ip6tables is 1. So this sysctl is left as it is, and everybody is told.
 func TestWithoutIPv6(t *testing.T) {
-	n := &node{vm.Boot(t, vm.Options{Append: "ipv6.disable=1"})}
+	n := &node{Machine: vm.Boot(t, vm.Options{Append: "ipv6.disable=1"})}
 	n.Sh(t, "modprobe br_netfilter; sysctl -q "+iptables+"=0 "+ip6tables+"=0 "+arptables+"=0")
 	n.install(t)
 	n.Sh(t, "cd /proc/sys/net/bridge; grep -x 1 bridge-nf-call-iptables; grep -x 1 bridge-nf-call-arptables; grep -x 0 bridge-nf-call-ip6tables")

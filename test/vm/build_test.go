@@ -51,6 +51,24 @@ func deb(t *testing.T) string {
 	return one(t, dist(t), "*_amd64.deb")
 }
 
+const olderVersion = "v0.0.0-rc.1"
+
+// olderDeb builds the last commit as an older version, with other comments in
+// the configuration file.
+func olderDeb(t *testing.T) string {
+	t.Helper()
+	src, out := filepath.Join(t.TempDir(), "src"), filepath.Join(t.TempDir(), "dist")
+	run(t, "git", "clone", "-q", root, src)
+	config := filepath.Join(src, "config/nfguard.toml")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, config, string(text)+"# In the release before.\n")
+	run(t, "env", "VERSION="+olderVersion, filepath.Join(src, "packaging/build.sh"), out, "amd64")
+	return one(t, out, "*.deb")
+}
+
 // one returns the only file of dir that matches pattern.
 func one(t *testing.T, dir, pattern string) string {
 	t.Helper()

@@ -67,7 +67,13 @@ func (n *node) withoutDBus(t *testing.T) {
 	n.Sh(t, "rmmod br_netfilter")
 	n.record(t, mark, "NFGUARD_EVENT=module").want(t, map[string]string{"NFGUARD_OUTCOME": "corrected"})
 	n.wantRight(t)
-	n.Sh(t, "systemctl start dbus.socket dbus.service")
+
+	for _, verb := range []string{"start", "restart"} {
+		n.Sh(t, "systemctl "+verb+" dbus.socket dbus.service")
+		mark := n.mark(t)
+		n.Sh(t, "sysctl -q "+arptables+"=0")
+		n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_OUTCOME": "corrected"})
+	}
 	n.wantService(t)
 }
 

@@ -11,6 +11,7 @@ func (n *node) foreignWrite(t *testing.T) {
 	n.Sh(t, `systemd-run --quiet --unit=culprit sh -c 'echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables; sleep 60; :'`)
 	r := n.record(t, mark, "NFGUARD_EVENT=drift")
 	pid := n.Sh(t, "systemctl show --value --property=MainPID culprit")
+	n.culprit = pid
 	n.Sh(t, "systemctl stop culprit")
 	n.wantRight(t)
 	n.wantService(t)
@@ -90,21 +91,51 @@ func (n *node) makeHostile(t *testing.T) {
 	n.Write(t, hostile, []byte(iptables+" = 0\n"+ip6tables+" = 0\n"+arptables+" = 0\n"), 0o644)
 }
 
-// TuneD is what resets the sysctls on most nodes where they are reset.
+// TuneD is what resets the sysctls on most nodes where they are reset. Its
+// profile need not name them: after its own sysctls it applies the system's
+// again (reapply_sysctl), and with them whatever file has the last word.
 func (n *node) tuned(t *testing.T) {
-	n.Write(t, "/etc/tuned/hostile/tuned.conf", []byte("[sysctl]\n"+iptables+"=0\n"), 0o644)
+	n.makeHostile(t)
+	n.Write(t, "/etc/tuned/harmless/tuned.conf", []byte("[sysctl]\nvm.swappiness=10\n"), 0o644)
 	mark := n.mark(t)
-	n.Sh(t, "systemctl start tuned; tuned-adm profile hostile")
-	r := n.record(t, mark, "NFGUARD_EVENT=drift")
+	n.Sh(t, "systemctl start tuned; tuned-adm profile harmless")
+	records := n.records(t, mark, 3, "NFGUARD_EVENT=drift")
 	n.wantRight(t)
 	n.wantService(t)
-	n.Sh(t, "systemctl stop tuned; rm -r /etc/tuned/hostile")
-	r.want(t, map[string]string{
-		"MESSAGE":             iptables + ` was 0, set back to 1 after .+ \(written by tuned\[[0-9]+\], tuned\.service\)`,
-		"NFGUARD_OUTCOME":     "corrected",
-		"OBJECT_COMM":         "tuned",
-		"OBJECT_SYSTEMD_UNIT": `tuned\.service`,
+	n.Sh(t, "systemctl stop tuned; rm -r /etc/tuned/harmless "+hostile)
+	for _, r := range records {
+		r.want(t, map[string]string{
+			"MESSAGE":             `net\.bridge\..+ was 0, set back to 1 after .+ \(written by tuned\[[0-9]+\], tuned\.service\)`,
+			"NFGUARD_OUTCOME":     "corrected",
+			"OBJECT_COMM":         "tuned",
+			"OBJECT_SYSTEMD_UNIT": `tuned\.service`,
+		})
+	}
+}
+
+// Each of the first reversals has a record of its own. Then there is one that
+// says that it is a fight, and one with their number when nobody has written
+// for as long as the window.
+func (n *node) fight(t *testing.T) {
+	n.Write(t, "/etc/nfguard/conf.d/50-window.toml", []byte("[contention]\nwindow = '5s'\n"), 0o644)
+	n.Sh(t, "systemctl reload nfguard")
+	mark := n.mark(t)
+	n.Sh(t, "for i in $(seq 40); do echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables; sleep 0.02; done")
+	n.record(t, mark, "NFGUARD_EVENT=contention", "NFGUARD_OUTCOME=held").want(t, map[string]string{
+		"MESSAGE":         iptables + ` was changed 10 times within .+ \(written by sh\[[0-9]+\].*\); nfguard goes on correcting it, .*`,
+		"NFGUARD_SUBJECT": iptables,
+		"NFGUARD_NEXT":    "stop the other side, .*",
 	})
+	n.record(t, mark, "NFGUARD_EVENT=contention", "NFGUARD_OUTCOME=observed").want(t, map[string]string{
+		"MESSAGE":            "nobody has changed " + iptables + ` for 5s; it was changed [0-9]+ more times in the .+ before \(written by .*`,
+		"NFGUARD_SUPPRESSED": "[0-9]+",
+	})
+	if own := n.Journal(t, "--unit=nfguard", "--since="+mark, "NFGUARD_EVENT=drift"); len(own) == 0 || len(own) > 9 {
+		t.Errorf("%d reversals have a record of their own, want those before the tenth", len(own))
+	}
+	n.wantRight(t)
+	n.Sh(t, "rm /etc/nfguard/conf.d/*; systemctl reload nfguard")
+	n.wantService(t)
 }
 
 func (n *node) rmmod(t *testing.T) {

@@ -6,39 +6,84 @@ import (
 	"github.com/nfguard/nfguard/test/vm"
 )
 
-// TestGuard is the life of one worker. The stories are told in this order on
-// one machine, and each leaves the node right for the next.
+// story is a part of a worker's life. It leaves the node right for the next.
+type story struct {
+	name   string
+	proves string // for the README
+	both   bool   // told on the second kernel, too
+	tell   func(*node, *testing.T)
+}
+
+// life is told in this order on one machine.
+var life = []story{
+	{"fresh install", "the module is loaded, the sysctls are 1, the drop-ins are there and the unit is active and enabled when `dpkg -i` returns; kube-proxy, which refused to start before, starts", true, (*node).freshInstall},
+	{"started together with kube-proxy", "kube-proxy's start job waits for READY, and so for the first pass", true, (*node).beforeKubeProxy},
+	{"a writer is corrected and named", "every field of the record, `journalctl OBJECT_PID=`, `-u` of the writer's unit, `-x`", true, (*node).foreignWrite},
+	{"sysctl -w", "a writer that is gone at once is known by its pid all the same", true, (*node).sysctlWrite},
+	{"a hostile sysctl.d file", "`sysctl --system` and `systemctl restart systemd-sysctl` are corrected and named, key by key", true, (*node).hostileFile},
+	{"TuneD", "Debian's TuneD applies a profile and then, by reapply_sysctl, the hostile file: corrected, and TuneD named", false, (*node).tuned},
+	{"a fight", "more than ten reversals are one record when they begin and one with their number when they end", false, (*node).fight},
+	{"rmmod br_netfilter", "loaded again, the bridge and its ports untouched, the new sysctls watched", true, (*node).rmmod},
+	{"modprobe -r br_netfilter", "loaded again, and the record names the bridges that the kernel took along", true, (*node).modprobeRemove},
+	{"a drop-in is changed, another removed", "both are written again as they were", false, (*node).changedDropins},
+	{"the configuration is reloaded", "a key that is to be ignored is, a mistake changes nothing and is recorded", false, (*node).reload},
+	{"journald is restarted", "the next record arrives", false, (*node).journaldRestart},
+	{"D-Bus is away, and restarted", "sysctls and the module are put right without it", false, (*node).withoutDBus},
+	{"killed", "started again by systemd; what happened meanwhile is found", false, (*node).killed},
+	{"hung", "the watchdog starts it again", false, (*node).hung},
+	{"removed", "the daemon is stopped; the live values, the drop-ins and the configuration stay", false, (*node).removed},
+	{"installed again", "as after the first installation, with the configuration from before", false, (*node).installedAgain},
+	{"purged", "nothing of it is left on the disk; the live values stay", false, (*node).purged},
+	{"upgraded", "from an older package: the edited configuration is kept, the running daemon is replaced, and both are on record", false, (*node).upgraded},
+	{"the module is blacklisted", "the record and `nfguard check` name file and line; the service stays up, degraded; `check` exits 1", false, (*node).blacklisted},
+	{"the module is not on the disk", "the same for a kernel without the module's file", false, (*node).hiddenModule},
+	{"a power cut after a drift", "two seconds later the record is on the disk; at the boot with a hostile file kube-proxy still finds the node right", false, (*node).powerCut},
+	{"loading modules is switched off", "said plainly, with the only cure", false, (*node).modulesDisabled},
+	{"a reboot", "the drop-ins have it right before nfguard looks, and it writes to nothing", true, (*node).reboot},
+	{"a boot without the service", "right by the drop-ins alone", false, (*node).bootWithoutService},
+	{"the record as a whole", "each record has the promised fields, each field was seen, each kind is explained by `journalctl -x`", false, (*node).wholeRecord},
+}
+
+// TestGuard is the life of one worker, and the source of README.md's journal.
 func TestGuard(t *testing.T) {
-	n := &node{vm.Boot(t, vm.Options{})}
-	for _, story := range []struct {
-		name string
-		tell func(*node, *testing.T)
-	}{
-		{"fresh install", (*node).freshInstall},
-		{"started together with kube-proxy", (*node).beforeKubeProxy},
-		{"a writer is corrected and named", (*node).foreignWrite},
-		{"sysctl -w", (*node).sysctlWrite},
-		{"a hostile sysctl.d file", (*node).hostileFile},
-		{"TuneD", (*node).tuned},
-		{"rmmod br_netfilter", (*node).rmmod},
-		{"modprobe -r br_netfilter", (*node).modprobeRemove},
-		{"a drop-in is changed, another removed", (*node).changedDropins},
-		{"the configuration is reloaded", (*node).reload},
-		{"journald is restarted", (*node).journaldRestart},
-		{"D-Bus is away", (*node).withoutDBus},
-		{"killed", (*node).killed},
-		{"hung", (*node).hung},
-		{"the module is blacklisted", (*node).blacklisted},
-		{"the module is not on the disk", (*node).hiddenModule},
-		{"a power cut after a drift", (*node).powerCut},
-		{"loading modules is switched off", (*node).modulesDisabled},
-		{"a boot without the service", (*node).bootWithoutService},
-	} {
-		t.Run(story.name, func(t *testing.T) { story.tell(n, t) })
-		if t.Failed() {
-			t.FailNow() // the next would be told of another node
+	dist(t) // now, or the first story would seem slow
+	n := &node{Machine: vm.Boot(t, vm.Options{})}
+	told := n.live(t, life)
+	report(t, n, told)
+}
+
+// TestSecondKernel tells on a newer kernel what depends on the kernel most.
+func TestSecondKernel(t *testing.T) {
+	n := &node{Machine: vm.Boot(t, vm.Options{Kernel: secondKernel})}
+	var stories []story
+	for _, s := range life {
+		if s.both {
+			stories = append(stories, s)
 		}
 	}
+	n.live(t, stories)
+	t.Logf("told on Linux %s", n.Sh(t, "uname -r"))
+}
+
+// live tells stories, one after the other, and returns when each began by the
+// guest's clock. The first that fails ends the test: the next would be told of
+// another node.
+func (n *node) live(t *testing.T, stories []story) []chapter {
+	t.Helper()
+	var told []chapter
+	for _, s := range stories {
+		told = append(told, chapter{s, n.mark(t)})
+		if !t.Run(s.name, func(t *testing.T) { s.tell(n, t) }) {
+			t.FailNow()
+		}
+	}
+	return told
+}
+
+// chapter is a story that was told, and the mark at which it began.
+type chapter struct {
+	story
+	mark string
 }
 
 // kubeProxy stands in for kube-proxy: it starts only where bridged packets
@@ -67,6 +112,7 @@ func (n *node) freshInstall(t *testing.T) {
 	n.Sh(t, "grep -x br_netfilter "+modulesLoad)
 	n.Sh(t, "grep -x 'net.bridge.bridge-nf-call-iptables = 1' "+sysctlD)
 	n.Sh(t, "nfguard check; nfguard status")
+	n.connect(t)
 	n.wantService(t)
 }
 

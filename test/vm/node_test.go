@@ -1,6 +1,7 @@
 package vm_test
 
 import (
+	"fmt"
 	"regexp"
 	"testing"
 	"time"
@@ -18,14 +19,27 @@ const (
 )
 
 // node is a worker: a machine, and what stories ask of it again and again.
-type node struct{ *vm.Machine }
+type node struct {
+	*vm.Machine
+	ready   time.Duration // from the begin of the first installation to READY
+	culprit string        // the pid of the writer that the stories name first
+}
 
 // install installs the package of the tree as it is, which enables and starts
 // nfguard.
 func (n *node) install(t *testing.T) {
 	t.Helper()
 	n.Push(t, deb(t), "/srv/nfguard.deb", 0o644)
-	n.Sh(t, "dpkg -i /srv/nfguard.deb")
+	// Both by the monotonic clock, in seconds and in microseconds.
+	times := n.Sh(t, `
+		cut -d ' ' -f 1 /proc/uptime
+		dpkg -i /srv/nfguard.deb >&2
+		systemctl show --value --property=ActiveEnterTimestampMonotonic nfguard`)
+	var began, ready float64
+	if _, err := fmt.Sscan(times, &began, &ready); err != nil {
+		t.Fatalf("times of the installation: %v in %q", err, times)
+	}
+	n.ready = time.Duration((ready/1e6 - began) * float64(time.Second))
 }
 
 // wantRight waits until all three sysctls are 1, and fails the test if they
@@ -44,6 +58,12 @@ func (n *node) mark(t *testing.T) string {
 
 // record is what nfguard has written to the journal about one event.
 type record map[string]any
+
+// time returns when the journal received the record, comparable with marks.
+func (r record) time() string {
+	usec := r.field("__REALTIME_TIMESTAMP")
+	return "@" + usec[:len(usec)-6] + "." + usec[len(usec)-6:]
+}
 
 // field returns a field's value, of several the first, or "".
 func (r record) field(name string) string {

@@ -16,7 +16,8 @@ func (n *node) makeBridge(t *testing.T) {
 }
 
 // makePods does the second half, two pods on that bridge, and kube-proxy's
-// part: a Service with the cluster IP 10.32.0.102, served by one of them.
+// part: a Service with the cluster IP 10.32.0.102, served by one of them. Its
+// port 80 says hello, its port 7 repeats what it hears.
 func (n *node) makePods(t *testing.T) {
 	t.Helper()
 	n.Sh(t, `
@@ -32,8 +33,10 @@ func (n *node) makePods(t *testing.T) {
 			host=$((host + 1))
 		done
 		iptables -t nat -A PREROUTING -d 10.32.0.102/32 -p tcp --dport 80 -j DNAT --to-destination 10.200.0.3:8080
-		systemd-run --quiet --unit=server --property=NetworkNamespacePath=/run/netns/server \
-			socat TCP-LISTEN:8080,reuseaddr,fork EXEC:'echo hello'`)
+		iptables -t nat -A PREROUTING -d 10.32.0.102/32 -p tcp --dport 7 -j DNAT --to-destination 10.200.0.3:8007
+		server="systemd-run --quiet --property=NetworkNamespacePath=/run/netns/server"
+		$server --unit=hello socat TCP-LISTEN:8080,reuseaddr,fork EXEC:'echo hello'
+		$server --unit=echo socat TCP-LISTEN:8007,reuseaddr,fork PIPE`)
 	n.Until(t, "ip netns exec client socat - TCP:10.200.0.3:8080 | grep -x hello") // by the pod's own IP
 }
 
@@ -45,9 +48,24 @@ func (n *node) serviceWorks(t *testing.T) bool {
 	return r.Stdout == "hello\n"
 }
 
+// connect opens the connection that is to outlive all that befalls the node:
+// what is written to /run/say goes through the cluster IP to the pod beside
+// and comes back into /run/heard.
+func (n *node) connect(t *testing.T) {
+	t.Helper()
+	n.Sh(t, `
+		mkfifo /run/say
+		systemd-run --quiet --unit=connection --property=NetworkNamespacePath=/run/netns/client \
+			sh -c 'exec socat - TCP:10.32.0.102:7,connect-timeout=3 <>/run/say >/run/heard'`)
+}
+
+// wantService holds that a pod reaches the pod beside it by the cluster IP, by
+// a new connection and by the one that [node.connect] has opened.
 func (n *node) wantService(t *testing.T) {
 	t.Helper()
 	if !n.serviceWorks(t) {
 		t.Error("a pod does not reach the pod beside it by the cluster IP")
 	}
+	line := n.Sh(t, "systemctl --quiet is-active connection; tee /run/say </proc/sys/kernel/random/uuid")
+	n.Until(t, "grep -x "+line+" /run/heard")
 }
