@@ -11,28 +11,29 @@ import (
 
 const root = "../.." // of the repository
 
-// scratch lasts as long as the tests.
+// scratch is the directory that buildDist makes. It lasts as long as the tests.
 var scratch string
 
 func TestMain(m *testing.M) {
-	var err error
-	if scratch, err = os.MkdirTemp("", "nfguard-vm-test-"); err != nil {
-		panic(err)
-	}
 	code := m.Run()
-	os.RemoveAll(scratch)
+	if scratch != "" {
+		os.RemoveAll(scratch)
+	}
 	os.Exit(code)
 }
 
 // buildDist builds the packages of the tree as it is, once for all tests: what
 // lies in dist may be of yesterday.
 var buildDist = sync.OnceValues(func() (string, error) {
-	dir := filepath.Join(scratch, "dist")
-	out, err := exec.Command(root+"/packaging/build.sh", dir).CombinedOutput()
+	var err error
+	if scratch, err = os.MkdirTemp("", "nfguard-vm-test-"); err != nil {
+		return "", err
+	}
+	out, err := exec.Command(root+"/packaging/build.sh", scratch).CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("build the packages: %w\n%s", err, out)
 	}
-	return dir, err
+	return scratch, err
 })
 
 // dist returns the directory with the four packages of the tree as it is.

@@ -5,16 +5,20 @@ import (
 	"testing"
 )
 
+// One after the other: of a second one that changes while the first is put
+// right, the record still says how the pass had found it, as it should be.
 func (n *node) changedDropins(t *testing.T) {
 	before := n.Sh(t, "cat "+modulesLoad+" "+sysctlD)
-	mark := n.mark(t)
-	n.Sh(t, "sed -i s/1$/0/ "+sysctlD+"; rm "+modulesLoad)
-	n.record(t, mark, "NFGUARD_EVENT=dropin", "NFGUARD_SUBJECT="+sysctlD).want(t, map[string]string{
-		"MESSAGE": sysctlD + " was changed, written again", "NFGUARD_OUTCOME": "corrected",
-	})
-	n.record(t, mark, "NFGUARD_EVENT=dropin", "NFGUARD_SUBJECT="+modulesLoad).want(t, map[string]string{
-		"MESSAGE": modulesLoad + " was absent, written again", "NFGUARD_OUTCOME": "corrected",
-	})
+	for _, c := range []struct{ path, command, was string }{
+		{sysctlD, "sed -i s/1$/0/ ", "changed"},
+		{modulesLoad, "rm ", "absent"},
+	} {
+		mark := n.mark(t)
+		n.Sh(t, c.command+c.path)
+		n.record(t, mark, "NFGUARD_EVENT=dropin").want(t, map[string]string{
+			"MESSAGE": c.path + " was " + c.was + ", written again", "NFGUARD_SUBJECT": c.path, "NFGUARD_OUTCOME": "corrected",
+		})
+	}
 	if after := n.Sh(t, "cat "+modulesLoad+" "+sysctlD); after != before {
 		t.Errorf("written again:\n%s\nbefore:\n%s", after, before)
 	}

@@ -22,7 +22,7 @@ var life = []story{
 	{"sysctl -w", "a writer that is gone at once is known by its pid all the same", true, (*node).sysctlWrite},
 	{"a hostile sysctl.d file", "`sysctl --system` and `systemctl restart systemd-sysctl` are corrected and named, key by key", true, (*node).hostileFile},
 	{"TuneD", "Debian's TuneD applies a profile and then, by reapply_sysctl, the hostile file: corrected, and TuneD named", false, (*node).tuned},
-	{"a fight", "more than ten reversals are one record when they begin and one with their number when they end", false, (*node).fight},
+	{"a fight", "ten reversals within the window are a fight: one record when it begins, and one with their number when it ends", false, (*node).fight},
 	{"rmmod br_netfilter", "loaded again, the bridge and its ports untouched, the new sysctls watched", true, (*node).rmmod},
 	{"modprobe -r br_netfilter", "loaded again, and the record names the bridges that the kernel took along", true, (*node).modprobeRemove},
 	{"a drop-in is changed, another removed", "both are written again as they were", false, (*node).changedDropins},

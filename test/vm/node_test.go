@@ -21,7 +21,7 @@ const (
 // node is a worker: a machine, and what stories ask of it again and again.
 type node struct {
 	*vm.Machine
-	ready   time.Duration // from the begin of the first installation to READY
+	ready   time.Duration // from the start of the first installation to READY
 	culprit string        // the pid of the writer that the stories name first
 }
 

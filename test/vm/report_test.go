@@ -34,7 +34,7 @@ func reportFigures(b *strings.Builder, t *testing.T, n *node) {
 	fmt.Fprintf(b, "### Figures\n\n| | |\n|---|---|\n")
 	fmt.Fprintf(b, "| nfguard | %s |\n", n.Sh(t, "dpkg-query -W -f '${Version}' nfguard"))
 	fmt.Fprintf(b, "| guest | %s, Linux %s, %s |\n", n.Sh(t, ". /etc/os-release; echo $PRETTY_NAME"), n.Sh(t, "uname -r"), n.Sh(t, "systemctl --version | head -n 1"))
-	fmt.Fprintf(b, "| from the begin of `dpkg -i` to READY, emulated in software | %.1f s |\n", n.ready.Seconds())
+	fmt.Fprintf(b, "| from the start of `dpkg -i` to READY, emulated in software | %.1f s |\n", n.ready.Seconds())
 	packages, err := filepath.Glob(filepath.Join(dist(t), "nfguard*"))
 	if err != nil || len(packages) != 4 {
 		t.Fatalf("want four packages, got %q: %v", packages, err)
