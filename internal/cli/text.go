@@ -89,13 +89,19 @@ func describe(k *daemon.KubeProxy) string {
 }
 
 func (d *document) section(w io.Writer, s style, title string, in func(row) bool) {
-	width := 0
+	have := func(r row) string {
+		if r.Verdict != guard.Right && r.Want != r.Have {
+			return r.Have + ", wanted " + r.Want
+		}
+		return r.Have
+	}
+	subjects, values := 0, 0
 	for _, r := range d.Items {
 		if in(r) {
-			width = max(width, len(r.Subject))
+			subjects, values = max(subjects, len(r.Subject)), max(values, len(have(r)))
 		}
 	}
-	if width == 0 {
+	if subjects == 0 {
 		return
 	}
 	fmt.Fprintf(w, "\n%s\n", title)
@@ -103,13 +109,9 @@ func (d *document) section(w io.Writer, s style, title string, in func(row) bool
 		if !in(r) {
 			continue
 		}
-		have := r.Have
-		if r.Verdict != guard.Right && r.Want != r.Have {
-			have += ", wanted " + r.Want
-		}
-		line := fmt.Sprintf("%s  %-*s  %s", s.word(r.Verdict), width, r.Subject, have)
+		line := fmt.Sprintf("%s  %-*s  %-*s", s.word(r.Verdict), subjects, r.Subject, values, have(r))
 		if next := d.atNextBoot(r.Subject); next != "" {
-			line = fmt.Sprintf("%s  %-*s  %-9s  next boot: %s", s.word(r.Verdict), width, r.Subject, have, next)
+			line += "  next boot: " + next
 		}
 		fmt.Fprintln(w, strings.TrimRight(line, " "))
 		for _, note := range []string{r.Reason, r.Next} {
