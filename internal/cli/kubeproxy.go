@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/netfilter"
@@ -51,7 +52,8 @@ func processes(p *guard.Policy) ([]guard.Process, error) {
 		if slices.ContainsFunc(found, func(f guard.Process) bool { return f.Unit == unit }) {
 			continue
 		}
-		if q, ok := proc.Oldest(proc.UnitGroup(unit)); ok {
+		// "(name)" is systemd on its way to execute it: a later look sees it.
+		if q, ok := proc.Oldest(proc.UnitGroup(unit)); ok && !strings.HasPrefix(q.Comm, "(") {
 			add(q)
 		}
 	}

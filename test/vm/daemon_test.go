@@ -5,18 +5,13 @@ import (
 	"testing"
 )
 
-// One after the other: of a second one that changes while the first is put
-// right, the record still says how the pass had found it, as it should be.
 func (n *node) changedDropins(t *testing.T) {
 	before := n.Sh(t, "cat "+modulesLoad+" "+sysctlD)
-	for _, c := range []struct{ path, command, was string }{
-		{sysctlD, "sed -i s/1$/0/ ", "changed"},
-		{modulesLoad, "rm ", "absent"},
-	} {
-		mark := n.mark(t)
-		n.Sh(t, c.command+c.path)
-		n.record(t, mark, "NFGUARD_EVENT=dropin").want(t, map[string]string{
-			"MESSAGE": c.path + " was " + c.was + ", written again", "NFGUARD_SUBJECT": c.path, "NFGUARD_OUTCOME": "corrected",
+	mark := n.mark(t)
+	n.Sh(t, "sed -i s/1$/0/ "+sysctlD+"; rm "+modulesLoad)
+	for path, was := range map[string]string{sysctlD: "changed", modulesLoad: "absent"} {
+		n.record(t, mark, "NFGUARD_EVENT=dropin", "NFGUARD_SUBJECT="+path).want(t, map[string]string{
+			"MESSAGE": path + " was " + was + ", written again", "NFGUARD_OUTCOME": "corrected",
 		})
 	}
 	if after := n.Sh(t, "cat "+modulesLoad+" "+sysctlD); after != before {

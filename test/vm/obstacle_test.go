@@ -31,9 +31,9 @@ func (n *node) hiddenModule(t *testing.T) {
 	n.record(t, mark, "NFGUARD_EVENT=module").want(t, map[string]string{
 		"MESSAGE":         "br_netfilter is not loaded, wanted loaded: it is not in /lib/modules/.*",
 		"NFGUARD_OUTCOME": "failed",
-		"NFGUARD_NEXT":    "install the package that brings the module to /lib/modules/.*",
+		"NFGUARD_NEXT":    "install linux-image-6.*",
 	})
-	n.wantDegraded(t, "it is not in /lib/modules/", "install the package that brings the module to /lib/modules/")
+	n.wantDegraded(t, "it is not in /lib/modules/", "install linux-image-")
 	n.Sh(t, `
 		file=$(readlink /root/hidden)
 		mv "$file".hidden "$file"

@@ -16,7 +16,7 @@ var (
 	sometimes = []string{
 		"NFGUARD_WANT", "NFGUARD_HAVE", "NFGUARD_NOW", "NFGUARD_DURATION_USEC", "NFGUARD_PASS",
 		"NFGUARD_SUPPRESSED", "NFGUARD_ERROR", "NFGUARD_NEXT",
-		"SYSCTL", "NEWVALUE", "OURVALUE",
+		"SYSCTL", "OLDVALUE", "NEWVALUE", "OURVALUE",
 		"OBJECT_PID", "OBJECT_COMM", "OBJECT_EXE", "OBJECT_SYSTEMD_UNIT", "OBJECT_SYSTEMD_CGROUP",
 	}
 )
@@ -41,7 +41,7 @@ func (n *node) wholeRecord(t *testing.T) {
 			t.Errorf("no record has %s", field)
 		}
 	}
-	for _, kind := range []string{"drift", "module", "dropin", "bridge", "contention", "config", "start", "stop"} {
+	for _, kind := range []string{"drift", "module", "dropin", "bridge", "contention", "denied", "kube_proxy", "next_boot", "bridge_flag", "config", "start", "stop"} {
 		r := kinds[kind]
 		if r == nil {
 			t.Errorf("no record of a %s", kind)
