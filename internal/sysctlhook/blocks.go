@@ -7,7 +7,9 @@ import (
 )
 
 // license is what the programs are offered under to the kernel, which lends
-// bpf_probe_read_kernel and bpf_get_current_task to GPL programs only.
+// bpf_probe_read_kernel and bpf_get_current_task to GPL programs only. The two
+// programs of this package, and nothing else of nfguard, may be had under these
+// licences besides its own.
 const license = "Dual BSD/GPL"
 
 func join(blocks ...asm.Instructions) asm.Instructions { return slices.Concat(blocks...) }

@@ -1,0 +1,150 @@
+package reconcile
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// The store of a value follows the news of it within microseconds, unless its
+// writer is preempted just there; after soon it is looked for again, and again
+// at twice its age, until forget.
+const (
+	soon   = 100 * time.Microsecond
+	forget = 100 * time.Millisecond
+)
+
+// keepEvidence keeps what the kernel told of before it happened, until the
+// look that finds it, and says when to look. Other news is of the past.
+func (r *Reconciler) keepEvidence(now time.Time, look *Look) {
+	kept := r.seen[:0]
+	for _, e := range r.seen {
+		if age := now.Sub(e.At); e.Exact && age < forget {
+			kept = append(kept, e)
+			look.Next = earlier(look.Next, now.Add(max(age, soon)))
+		}
+	}
+	r.seen = kept
+}
+
+// heed notes what news of foreign writes means for their keys: a value that
+// did not stay was overtaken, and a fight that we yielded goes on.
+func (r *Reconciler) heed(news []Evidence) {
+	now := time.Now()
+	for i := range r.keys {
+		k := &r.keys[i]
+		for _, e := range news {
+			if e.Key != k.Key && e.Key != "" {
+				continue
+			}
+			k.stuck = 0
+			if k.fight.on && r.limits.Yield {
+				k.fight.last = now
+			}
+		}
+	}
+}
+
+// recordCorrections turns the corrections into events, now that they are
+// done, and what the kernel did not store, and forgets the evidence for them.
+func (r *Reconciler) recordCorrections(t Trigger) {
+	for i := range r.pending {
+		r.recordCorrection(&r.pending[i], t)
+	}
+	r.pending = r.pending[:0]
+	kept := r.seen[:0]
+	for _, e := range r.seen {
+		if e.Outcome != "" {
+			r.recordDenied(e)
+		} else {
+			kept = append(kept, e)
+		}
+	}
+	r.seen = kept
+}
+
+// recordDenied records a write that the kernel kept from being stored.
+func (r *Reconciler) recordDenied(d Evidence) {
+	for i := range r.keys {
+		k := &r.keys[i]
+		if k.Key != d.Key {
+			continue
+		}
+		e := guard.Event{
+			Kind: guard.EventDenied, Outcome: d.Outcome, Time: d.At, Subject: string(k.Key),
+			Want: k.Value, Old: d.Old, Have: d.New, Now: k.Value,
+			Duration: -1, Source: "sysctl", Writer: d.Writer, Pass: r.passes, Suppressed: d.Missed,
+		}
+		r.totals.Denied += uint64(1 + d.Missed)
+		e.Message = deniedMessage(&e)
+		if d.New == "" && d.Writer.PID == 0 { // a count, of a storm that is over
+			e.Message = fmt.Sprintf("%s stays %s: %d more writes were %s", e.Subject, e.Want, 1+d.Missed, e.Outcome)
+		}
+		r.reversal(&k.fight, e)
+	}
+}
+
+func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
+	k := &r.keys[c.key]
+	e := guard.Event{
+		Kind: guard.EventDrift, Outcome: c.outcome, Time: c.at, Subject: string(k.Key),
+		Want: k.Value, Have: c.have, Now: k.Value,
+		Duration: -1, Source: t.Source, Pass: r.passes, Err: c.err,
+	}
+	told := false
+	kept := r.seen[:0]
+	for _, s := range r.seen {
+		mine := (s.Key == k.Key || s.Key == "") && s.Outcome == "" && !s.Vague && !s.At.After(c.at)
+		if mine {
+			told, e.Writer, e.Old = true, s.Writer, s.Old
+			if s.Exact {
+				c.since = s.At
+			}
+		}
+		if !mine || !s.Exact { // one without a time may be of several corrections
+			kept = append(kept, s)
+		}
+	}
+	r.seen = kept
+	switch {
+	case told:
+		e.Source, e.Duration = "sysctl", max(c.at.Sub(c.since), 0)
+	case t.Source == "sysctl": // woken by a write of which there was no news: found by looking
+		e.Source = "resync"
+	}
+	var bound time.Duration // how long it can have stood at most; 0: unknown
+	if !told && !c.former.IsZero() {
+		bound = c.at.Sub(c.former)
+	}
+	r.totals.Drifts++
+	switch c.outcome {
+	case guard.OutcomeCorrected, guard.OutcomeReverted:
+		r.totals.Corrected++
+		r.change("set", e, nil)
+		e.Message = driftMessage(&e, bound)
+		r.settled(e.Subject)
+		r.reversal(&k.fight, e)
+	case guard.OutcomeFailed:
+		r.totals.Failed++
+		e.Now, e.Next = c.have, next(c.err)
+		r.change("set", e, c.err)
+		e.Message = driftMessage(&e, bound)
+		r.complain(e)
+	case guard.OutcomeObserved, guard.OutcomeHeld, guard.OutcomeDenied, guard.OutcomeRewritten: // only the first occurs
+		e.Now = c.have
+		e.Message = driftMessage(&e, bound)
+		r.o.Recorder.Record(e)
+	}
+}
+
+func (r *Reconciler) change(op string, e guard.Event, err error) {
+	if len(r.changes) >= 64 { // a report is for people; the counters count
+		return
+	}
+	c := Change{Op: op, Subject: e.Subject, From: e.Have, To: e.Want}
+	if err != nil {
+		c.Error, c.Next = err.Error(), e.Next
+	}
+	r.changes = append(r.changes, c)
+}
