@@ -64,7 +64,7 @@ fuzz: ## the laws and the parsers, each for FUZZTIME
 		$(GO) test -run '^$$' -fuzz "^$${f##*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x "./$${f%%:*}" || exit 1; \
 	done
 
-bench: deps build ## about four minutes on a quiet machine; writes test/bench/README.md
+bench: deps build ## about ten minutes on a quiet machine; writes test/bench/README.md
 	$(GO) run ./test/bench -nfguard bin/nfguard -out test/bench/README.md
 
 demo: deps build ## the failure and its cure, on a throw-away worker

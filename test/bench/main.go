@@ -39,6 +39,7 @@ type bench struct {
 	bridges int           // bridges of the churn
 	flags   int           // bridges that are to get their flags
 	starts  int           // programs that are started
+	looks   int           // runs of nfguard check
 	storm   time.Duration // of a writer in a tight loop
 
 	forker string
@@ -54,13 +55,13 @@ func main() {
 	b := bench{
 		writes: 2000, blocks: 4, boxes: 30, rounds: 4,
 		settle: time.Second, calm: 10 * time.Second, idle: 30 * time.Second,
-		pairs: 500, bridges: 50, flags: 1000, starts: 6000, storm: time.Minute,
+		pairs: 500, bridges: 50, flags: 1000, starts: 6000, looks: 50, storm: time.Minute,
 	}
 	if *quick {
 		b = bench{
 			writes: 40, blocks: 1, boxes: 10, rounds: 1,
 			settle: 300 * time.Millisecond, calm: time.Second, idle: 2 * time.Second,
-			pairs: 20, bridges: 5, flags: 20, starts: 200, storm: time.Second,
+			pairs: 20, bridges: 5, flags: 20, starts: 200, looks: 3, storm: time.Second,
 		}
 	}
 	if *writes != 0 {
@@ -106,6 +107,7 @@ func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
 	r.idle = b.idleCost(ctx)
 	r.churns = append(b.churns(ctx), b.ruleFlood(ctx), b.processStarts(ctx))
 	r.fights = b.fights(ctx)
+	r.checked = b.checks(ctx)
 	r.appearance = b.appearances(ctx, b.flags)
 	if ctx.Err() != nil {
 		return 2, context.Cause(ctx)

@@ -25,6 +25,7 @@ const (
 	aimChurn   = 10 * time.Microsecond  // a veth pair, the idle cost included: less than a wake-up
 	aimStarts  = 0.2                    // per cent of a core
 	aimRules   = 1.0                    // per cent of a core
+	aimCheck   = 50 * time.Millisecond
 	aimFight   = 2.0                    // per cent of a core
 	aimRecords = 10                     // of a fight, in a minute
 	resync     = 900 * time.Millisecond // how often it reads the keys unasked
@@ -38,13 +39,14 @@ type report struct {
 	idle      idle
 	churns    []*churn
 	fights    []*fight
+	checked   checked
 
 	appearance *appearance
 }
 
 // incomplete tells whether something could not be measured.
 func (r *report) incomplete() bool {
-	failed := r.idle.err != nil || r.appearance.err != nil
+	failed := r.checked.err != nil || r.idle.err != nil || r.appearance.err != nil
 	for _, l := range r.latencies {
 		failed = failed || l.err != nil
 	}
@@ -65,6 +67,10 @@ func (r *report) String() string {
 	r.writeIdle(&w)
 	r.writeChurns(&w)
 	r.writeFights(&w)
+	if r.checked.err == nil {
+		fmt.Fprintf(&w, "\n`nfguard check` of a host with %d drop-ins and %d kernels takes %s µs, the median of %d runs.\n",
+			manyDropins, manyKernels, micros(quantile(r.checked.took, 0.5)), len(r.checked.took))
+	}
 	w.WriteString(r.appearance.String())
 	r.writeAims(&w)
 	return w.String()
@@ -209,6 +215,12 @@ func (r *report) writeAims(w *strings.Builder) {
 			aim(fmt.Sprintf("%d nftables rules replaced %d times: below %.0f %% of a core", floodRules, floodTurns, aimRules),
 				fmt.Sprintf("%.2f %%", c.share()), c.err == nil, c.share() < aimRules)
 		}
+	}
+	if check := r.checked; check.err == nil {
+		aim(fmt.Sprintf("check of %d drop-ins and %d kernels: below %d ms", manyDropins, manyKernels, aimCheck.Milliseconds()),
+			micros(quantile(check.took, 0.5))+" µs", true, quantile(check.took, 0.5) < aimCheck)
+	} else {
+		aim("check of a host with many files", "", false, false)
 	}
 	for _, f := range r.fights {
 		aim(fmt.Sprintf("a fight, %s: at most %.0f %% of a core and %d records a minute", f.what, aimFight, aimRecords),
