@@ -52,8 +52,10 @@ func processes(p *guard.Policy) ([]guard.Process, error) {
 		if slices.ContainsFunc(found, func(f guard.Process) bool { return f.Unit == unit }) {
 			continue
 		}
-		// "(name)" is systemd on its way to execute it: a later look sees it.
-		if q, ok := proc.Oldest(proc.UnitGroup(unit)); ok && !strings.HasPrefix(q.Comm, "(") {
+		q, ok := proc.Oldest(proc.UnitGroup(unit))
+		// "systemd", then "(name)", is systemd on its way to execute it: a later
+		// look sees what it is.
+		if ok && q.Comm != "systemd" && !strings.HasPrefix(q.Comm, "(") {
 			add(q)
 		}
 	}

@@ -88,7 +88,7 @@ func TestWithoutIPv6(t *testing.T) {
 	}
 	n.Sh(t, "nfguard status")
 	check := n.Sh(t, "nfguard check") // exits 0: that is as it should be
-	if !strings.Contains(check, "left     "+ip6tables+"  0, wanted 1\n         IPv6 is switched off in this kernel") {
+	if !strings.Contains(check, "left     "+ip6tables+"  0, wanted 1  next boot: as the kernel has it\n         IPv6 is switched off in this kernel") {
 		t.Errorf("nfguard check:\n%s", check)
 	}
 }
