@@ -116,11 +116,10 @@ func (d *Daemon) news() []reconcile.Evidence {
 }
 
 func (d *Daemon) evidence(h source.Hint) reconcile.Evidence {
-	place := proc.Locate(h.Writer.Cgroup)
-	e := reconcile.Evidence{Writer: guard.Writer{
-		PID: h.Writer.PID, Comm: h.Writer.Comm, Exe: h.Writer.Exe, Cgroup: h.Writer.Cgroup,
-		Unit: place.Unit, Container: place.Container, Pod: place.Pod,
-	}}
+	e := reconcile.Evidence{Writer: writer(h.Writer)}
+	if h.Who != nil {
+		e.Who = func() guard.Writer { return writer(h.Who()) }
+	}
 	if c := h.Change; c != nil {
 		e.Exact, e.At, e.Old, e.New, e.Missed = true, h.Time, c.Old, c.New, int(c.Missed)
 		switch c.Answer {
@@ -137,6 +136,14 @@ func (d *Daemon) evidence(h source.Hint) reconcile.Evidence {
 		}
 	}
 	return e
+}
+
+func writer(w source.Writer) guard.Writer {
+	place := proc.Locate(w.Cgroup)
+	return guard.Writer{
+		PID: w.PID, Comm: w.Comm, Exe: w.Exe, Cgroup: w.Cgroup,
+		Unit: place.Unit, Container: place.Container, Pod: place.Pod,
+	}
 }
 
 // SysctlPath is the file of k, as the sources name it.

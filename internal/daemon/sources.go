@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +16,16 @@ import (
 func (d *Daemon) startSources(sources []source.Source) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
+	var names []string
+	for _, s := range sources {
+		names = append(names, s.Name())
+	}
+	d.inbox.Keep(names) // of one that the settings ask for no more nobody waits for news
+	for name := range d.said {
+		if !slices.Contains(names, name) {
+			delete(d.said, name)
+		}
+	}
 	for _, s := range sources {
 		running.Go(func() { source.Supervise(ctx, s, d.inbox) })
 	}

@@ -64,6 +64,14 @@ func (r *Reconciler) recordCorrections(t Trigger) {
 	r.seen = kept
 }
 
+// who is the writer, with all that can still be read of it.
+func (e *Evidence) who() guard.Writer {
+	if e.Who == nil {
+		return e.Writer
+	}
+	return e.Who()
+}
+
 // recordDenied records a write that the kernel kept from being stored.
 func (r *Reconciler) recordDenied(d Evidence) {
 	for i := range r.keys {
@@ -74,7 +82,7 @@ func (r *Reconciler) recordDenied(d Evidence) {
 		e := guard.Event{
 			Kind: guard.EventDenied, Outcome: d.Outcome, Time: d.At, Subject: string(k.Key),
 			Want: k.Value, Old: d.Old, Have: d.New, Now: k.Value,
-			Duration: -1, Source: "sysctl", Writer: d.Writer, Pass: r.passes, Suppressed: d.Missed,
+			Duration: -1, Source: "sysctl", Writer: d.who(), Pass: r.passes, Suppressed: d.Missed,
 		}
 		r.totals.Denied += uint64(1 + d.Missed)
 		e.Message = deniedMessage(&e)
@@ -92,12 +100,12 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 		Want: k.Value, Have: c.have, Now: k.Value,
 		Duration: -1, Source: t.Source, Pass: r.passes, Err: c.err,
 	}
-	told := false
+	told, by := false, Evidence{}
 	kept := r.seen[:0]
 	for _, s := range r.seen {
 		mine := (s.Key == k.Key || s.Key == "") && s.Outcome == "" && !s.Vague && !s.At.After(c.at)
 		if mine {
-			told, e.Writer, e.Old = true, s.Writer, s.Old
+			told, by, e.Old = true, s, s.Old
 			if s.Exact {
 				c.since = s.At
 			}
@@ -107,6 +115,7 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 		}
 	}
 	r.seen = kept
+	e.Writer = by.who()
 	switch {
 	case told:
 		e.Source, e.Duration = "sysctl", max(c.at.Sub(c.since), 0)

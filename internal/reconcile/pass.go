@@ -38,8 +38,11 @@ func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 		r.known, r.ipv6Off = true, o.IPv6Off
 		r.Live(ctx, t)
 		o.SetValues(&r.policy, slices.Clone(r.values))
+		if round < maxActs && vanished(&r.policy, &o) {
+			continue // the module went between the two looks
+		}
 		rep := report(&r.policy, &o)
-		if round == 0 {
+		if first == nil {
 			first, before = rep.Items, r.bridges
 		}
 		if round < maxActs && r.act(ctx, t, rep.Items, tried) {
@@ -50,6 +53,20 @@ func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 		r.beyond(t, &rep, &o)
 		return rep
 	}
+}
+
+// vanished reports whether o contradicts itself: the module is there, and a
+// sysctl that comes with it is not.
+func vanished(p *guard.Policy, o *guard.Observation) bool {
+	if o.Module.State != guard.Present {
+		return false
+	}
+	for i, s := range p.Sysctls {
+		if s.Key.ByFlag() && o.Values[i].State == guard.Absent {
+			return true
+		}
+	}
+	return false
 }
 
 // beyond records what there is beside the guarded things: kube-proxy, and

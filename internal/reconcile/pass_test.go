@@ -507,3 +507,25 @@ func TestRemovedDuringThePass(t *testing.T) {
 		t.Errorf("records (-want +got):\n%s", diff)
 	}
 }
+
+// TestUnloadedDuringThePass: the module is unloaded after it was looked at and
+// before its sysctls are. They are not taken for keys that this kernel lacks.
+func TestUnloadedDuringThePass(t *testing.T) {
+	h, rec := hosttest.New(true), new(recorder)
+	works := -10
+	r := reconcile.New(policy(), limits, reconcile.Options{Host: h, Recorder: rec, Beside: func(ctx context.Context, work func(context.Context)) error {
+		work(ctx)
+		if works++; works == 1 { // the survey
+			h.Unload()
+			h.Obstacle = &guard.Obstacle{Reason: "/etc/modprobe.d/cis.conf:3 forbids it: blacklist br_netfilter", Next: "remove that line"}
+		}
+		return nil
+	}})
+	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	rec.events, works = nil, 0
+	r.Pass(t.Context(), reconcile.Trigger{Source: "uevent"})
+	want := []string{"module failed: br_netfilter is not loaded, wanted loaded: /etc/modprobe.d/cis.conf:3 forbids it: blacklist br_netfilter"}
+	if diff := cmp.Diff(want, rec.lines()); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+}

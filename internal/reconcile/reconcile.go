@@ -54,6 +54,7 @@ type Trigger struct {
 type Evidence struct {
 	Key    guard.Key // "": some key
 	Writer guard.Writer
+	Who    func() guard.Writer // all that can be read of the writer, which takes its time; nil: Writer is all
 
 	// Vague says that somebody has written, and that it may have been us: it
 	// explains a value that does not stay, and accounts for no correction.

@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -106,6 +107,13 @@ func (in *Inbox) Health() []Health {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return append([]Health(nil), in.health...)
+}
+
+// Keep forgets the health of all sources but names. None of the others may run.
+func (in *Inbox) Keep(names []string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.health = slices.DeleteFunc(in.health, func(h Health) bool { return !slices.Contains(names, h.Name) })
 }
 
 // Kick has each source that is down try again at once.

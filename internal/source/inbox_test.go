@@ -139,3 +139,22 @@ func TestInbox(t *testing.T) {
 		t.Error("a hint without a time")
 	}
 }
+
+func TestKeep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := source.NewInbox(func() {})
+		ctx, cancel := context.WithCancel(t.Context())
+		go source.Supervise(ctx, &scripted{}, in)
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		in.Keep([]string{"scripted"})
+		if h := in.Health(); len(h) != 1 {
+			t.Errorf("one that is kept: %+v", h)
+		}
+		in.Keep([]string{"another"})
+		if h := in.Health(); len(h) != 0 {
+			t.Errorf("one that the settings no longer ask for: %+v", h)
+		}
+	})
+}

@@ -11,13 +11,14 @@ import (
 
 // Hint is a reason to look.
 type Hint struct {
-	Source string    // name of the source: "link", "uevent", …
-	Reason string    // for people: "bridge cnio0 appeared"
-	Time   time.Time // when the news arrived
-	Writer Writer    // who caused it, where the kernel told
-	Path   string    // the file that it is about, where there is one
-	Change *Change   // what was written, where the kernel told before it stored it
-	Device string    // the network device that it is about and that is there, where there is one
+	Source string        // name of the source: "link", "uevent", …
+	Reason string        // for people: "bridge cnio0 appeared"
+	Time   time.Time     // when the news arrived
+	Writer Writer        // who caused it, where the kernel told
+	Who    func() Writer // the same with all that can still be read of it; nil: Writer is all
+	Path   string        // the file that it is about, where there is one
+	Change *Change       // what was written, where the kernel told before it stored it
+	Device string        // the network device that it is about and that is there, where there is one
 }
 
 // Change is a foreign write of which the kernel told before it stored the

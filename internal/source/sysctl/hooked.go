@@ -51,17 +51,27 @@ func (w *hooked) Read(hint func(source.Hint)) error {
 }
 
 func (w *hooked) hint(x sysctlhook.Write) source.Hint {
-	h := source.Hint{Source: name, Reason: "written", Time: x.At, Path: "/proc/sys/" + x.Path, Writer: source.ReadWriter(x.PID)}
-	if x.Comm != "" {
-		h.Writer.Comm = x.Comm // it may have ended, or be another by now
-	}
-	if h.Writer.Cgroup == "" {
-		h.Writer.Cgroup = w.groups.Path(x.CgroupID)
+	h := source.Hint{
+		Source: name, Reason: "written", Time: x.At, Path: "/proc/sys/" + x.Path,
+		Writer: source.Writer{PID: x.PID, Comm: x.Comm},
+		Who:    func() source.Writer { return w.who(x) }, // later: the value is not stored yet
 	}
 	if !x.Uncertain {
 		h.Change = &source.Change{Old: x.Old, New: x.New, Answer: answer(x.Verdict), Missed: x.Missed}
 	}
 	return h
+}
+
+// who reads what the program does not tell.
+func (w *hooked) who(x sysctlhook.Write) source.Writer {
+	who := source.ReadWriter(x.PID)
+	if x.Comm != "" {
+		who.Comm = x.Comm // it may have ended, or be another by now
+	}
+	if who.Cgroup == "" {
+		who.Cgroup = w.groups.Path(x.CgroupID)
+	}
+	return who
 }
 
 // A storm may end with writes that were not told of, and nobody comes after
