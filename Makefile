@@ -23,7 +23,7 @@ FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzP
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate internal/netfilter:FuzzHasServices internal/netfilter:FuzzParse \
         internal/boot:FuzzSysctl internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned
 
-.PHONY: all build deps vmdeps test race lint fuzz netns cover bench demo packages packtest vm clean
+.PHONY: all build deps vmdeps test fast race lint fuzz netns cover bench demo packages packtest vm clean
 
 all: build
 
@@ -36,7 +36,9 @@ deps: ## the Debian packages that tests and demo use, only those that are missin
 vmdeps: ## those of the virtual machine
 	@./test/deps.sh $(VM_TOOLS)
 
-test: deps build race cover netns packtest ## everything that needs no virtual machine
+test: fast vm ## everything; half of its time is the virtual machine's
+
+fast: deps build race cover netns packtest ## everything that needs no virtual machine
 	$(GO) run ./test/demo -nfguard bin/nfguard
 
 race: ## unit tests; with root also those in namespaces of their own

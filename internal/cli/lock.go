@@ -20,10 +20,9 @@ type hook struct {
 	why              string // there is none
 }
 
-// told is how many writes a second to one sysctl the kernel tells of; the rest
-// is counted. Each costs some ten microseconds, and a burst that the loop
-// answers in full has as many.
-const told = 200
+// told is how many writes a second to one sysctl the kernel tells of, as many as
+// the loop answers in a storm; the rest is counted.
+const told = 100
 
 // attach hooks the sysctls of this network namespace.
 func attach(s daemon.Settings) *hook {

@@ -64,10 +64,14 @@ func (r *Reconciler) recordCorrections(t Trigger) {
 	r.seen = kept
 }
 
-// who is the writer, with all that can still be read of it.
-func (e *Evidence) who() guard.Writer {
-	if e.Who == nil {
+// who is the writer, with all that can still be read of it. One that fights
+// is not looked up again.
+func (e *Evidence) who(f *fight) guard.Writer {
+	switch {
+	case e.Who == nil:
 		return e.Writer
+	case f.on && f.writer.PID == e.Writer.PID:
+		return f.writer
 	}
 	return e.Who()
 }
@@ -82,7 +86,7 @@ func (r *Reconciler) recordDenied(d Evidence) {
 		e := guard.Event{
 			Kind: guard.EventDenied, Outcome: d.Outcome, Time: d.At, Subject: string(k.Key),
 			Want: k.Value, Old: d.Old, Have: d.New, Now: k.Value,
-			Duration: -1, Source: "sysctl", Writer: d.who(), Pass: r.passes, Suppressed: d.Missed,
+			Duration: -1, Source: "sysctl", Writer: d.who(&k.fight), Pass: r.passes, Suppressed: d.Missed,
 		}
 		r.totals.Denied += uint64(1 + d.Missed)
 		e.Message = deniedMessage(&e)
@@ -115,7 +119,7 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 		}
 	}
 	r.seen = kept
-	e.Writer = by.who()
+	e.Writer = by.who(&k.fight)
 	switch {
 	case told:
 		e.Source, e.Duration = "sysctl", max(c.at.Sub(c.since), 0)

@@ -37,8 +37,22 @@ type Look struct {
 }
 
 // maxRounds bounds the looks of one call: a writer in a tight loop must not
-// hold the loop.
-const maxRounds = 4
+// hold the loop. In a fight there is one look a call, for more would win
+// nothing; after the last news there is one more, restless later.
+const (
+	maxRounds = 4
+	restless  = 20 * time.Millisecond
+)
+
+// stormy reports whether somebody fights about a sysctl.
+func (r *Reconciler) stormy() bool {
+	for i := range r.keys {
+		if r.keys[i].fight.on {
+			return true
+		}
+	}
+	return false
+}
 
 // Arm is a sysctl that may be put back without a look, because the last one
 // found it right and nothing speaks against writing to it.
@@ -92,7 +106,11 @@ func (r *Reconciler) Live(ctx context.Context, t Trigger) Look {
 	}
 	former := r.last
 	answered := len(r.pending) > 0 // all were looked at, a moment ago
-	for round := range maxRounds {
+	rounds := maxRounds
+	if r.stormy() {
+		rounds = 1
+	}
+	for round := range rounds {
 		if round > 0 || !answered {
 			r.correct(ctx, t, former, &look)
 		}
@@ -105,6 +123,9 @@ func (r *Reconciler) Live(ctx context.Context, t Trigger) Look {
 		}
 		r.seen = append(r.seen, news...)
 		r.heed(news)
+		if round == rounds-1 { // the last look is after the last news, if not at once
+			look.Next = earlier(look.Next, time.Now().Add(restless))
+		}
 	}
 	r.recordCorrections(t)
 	r.keepEvidence(time.Now(), &look)
