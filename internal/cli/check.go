@@ -160,12 +160,10 @@ func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 		d.KubeProxy = &k
 	}
 	d.Host, _ = os.Hostname()
-	var u unix.Utsname
-	switch {
-	case p.FilesOnly:
+	if p.FilesOnly {
 		d.Root, d.Summary = a.root, "the drop-ins of a tree"
-	case unix.Uname(&u) == nil:
-		d.Kernel = unix.ByteSliceToString(u.Release[:])
+	} else {
+		d.Kernel = kernel()
 	}
 	for _, it := range r.Items {
 		d.Items = append(d.Items, a.row(it))
@@ -175,6 +173,15 @@ func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 		d.BridgesError = r.Bridging.Error()
 	}
 	return d
+}
+
+// kernel is the release of the running one, or "" where it does not say.
+func kernel() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
 }
 
 func (a *app) row(it guard.Item) row {

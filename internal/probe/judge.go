@@ -8,6 +8,7 @@ package probe
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -131,7 +132,7 @@ func Judge(cells []Cell) Judgement {
 		switch {
 		case c.Outcome == Answered:
 			good++
-			if f := string(c.Family); len(families) == 0 || families[len(families)-1] != f {
+			if f := string(c.Family); !slices.Contains(families, f) {
 				families = append(families, f)
 			}
 		case c.Outcome == WrongSource, reached(cells, c):
@@ -147,7 +148,7 @@ func Judge(cells []Cell) Judgement {
 		j.Verdict, j.Meaning = Broken, failure(wrong, good, asked)
 	case unclear != nil:
 		j.Verdict = Unknown
-		j.Meaning = fmt.Sprintf("%s: %s, and the pod behind it was not reached either: this says nothing about Services", unclear, unclear.what())
+		j.Meaning = fmt.Sprintf("%s: %s, and the pod behind it was not reached either: this says nothing about Services", unclear, unclear.What())
 	case asked == 0:
 		j.Verdict, j.Meaning = Unknown, "no Service with an endpoint on this node could be asked"
 	default:
@@ -185,8 +186,8 @@ func failure(c *Cell, good, asked int) string {
 	return s
 }
 
-// what says the outcome in words.
-func (a *Answer) what() string {
+// What says the outcome in words: "reply from 192.0.2.3:7"
+func (a *Answer) What() string {
 	switch a.Outcome {
 	case Answered:
 		return "answered"
@@ -208,7 +209,7 @@ func hairpin(cells []Cell) string {
 	for i := range cells {
 		c := &cells[i]
 		if c.Path == Hairpin && c.Outcome != Answered && c.Outcome != Absent {
-			return fmt.Sprintf("a pod that calls its own Service does not reach itself (%s %s: %s)", c.Family, c.Protocol, c.what())
+			return fmt.Sprintf("a pod that calls its own Service does not reach itself (%s %s: %s)", c.Family, c.Protocol, c.What())
 		}
 	}
 	return ""
