@@ -16,6 +16,9 @@ import (
 	"github.com/nfguard/nfguard/internal/rtnl"
 )
 
+// errTree is what there is to say to --root.
+var errTree error = &hintError{errors.New("a tree has no kernel to send packets through"), "run it on the host, without --root"}
+
 func (a *app) probeCommand() *cobra.Command {
 	var form format
 	cmd := &cobra.Command{
@@ -30,22 +33,49 @@ Exit codes: 0 they are reached, 1 they are not, 2 could not tell.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if a.root != "" {
-				return &hintError{errors.New("a tree has no kernel to send packets through"), "run it on the host, without --root"}
+				return errTree
 			}
-			d, err := a.proof()
+			p, err := a.proof()
 			if err != nil {
 				return err
 			}
-			a.code = probeCode(d.Verdict)
+			a.code = probeCode(p.Verdict)
+			d := proofDocument{Schema: 1, Kernel: kernel(), Time: time.Now().UTC(), proof: *p}
+			d.Host, _ = os.Hostname()
 			if form == jsonForm {
 				return writeJSON(a.Out, d)
 			}
+			fmt.Fprintf(a.Out, "%s (Linux %s): ", d.Host, d.Kernel)
 			d.write(a.Out, newStyle(a.Out))
 			return nil
 		},
 	}
 	outputFlag(cmd, &form)
 	return cmd
+}
+
+// proofOrWhy is proof for check, for which what could not be probed is one of
+// its findings and not its end.
+func (a *app) proofOrWhy() *proof {
+	p, err := a.proof()
+	if err == nil {
+		return p
+	}
+	p = &proof{Bridges: []string{}}
+	p.Cells, p.Verdict, p.Meaning = []probe.Cell{}, probe.Unknown, err.Error()
+	var known interface{ Next() string }
+	if errors.As(err, &known) {
+		p.Next = known.Next()
+	}
+	return p
+}
+
+// withProbe is the exit code of check with that of its probe.
+func withProbe(code, probe int) int {
+	if code == exitNo || probe == exitNo {
+		return exitNo
+	}
+	return max(code, probe)
 }
 
 func probeCode(v probe.Verdict) int {
@@ -59,12 +89,17 @@ func probeCode(v probe.Verdict) int {
 	return exitTrouble
 }
 
-// proof is the result of probe: complete, and stable as JSON.
-type proof struct {
+// proofDocument is the result of probe: complete, and stable as JSON.
+type proofDocument struct {
 	Schema int       `json:"schema"` // 1
 	Host   string    `json:"host"`
 	Kernel string    `json:"kernel"`
 	Time   time.Time `json:"time"`
+	proof
+}
+
+// proof is what probe found, and what check does with --probe.
+type proof struct {
 	probe.Result
 	Next string `json:"next,omitempty"` // what to do where it does not work
 
@@ -75,8 +110,7 @@ type proof struct {
 
 // proof probes in a world with the settings of this host.
 func (a *app) proof() (*proof, error) {
-	d := &proof{Schema: 1, Time: time.Now().UTC(), Kernel: kernel(), Bridges: []string{}}
-	d.Host, _ = os.Hostname()
+	d := &proof{Bridges: []string{}}
 	s, err := probe.Read()
 	if err != nil {
 		return nil, fmt.Errorf("read the settings of bridged packets: %w", err)
@@ -106,10 +140,10 @@ func (d *proof) copyPorts(s *probe.Settings, list []rtnl.Bridge, some *guard.Sel
 		if len(pods) == 0 || !some.Choose(&guard.Bridge{Name: b.Name}, nil).Kept {
 			continue
 		}
-		flags := rtnl.NFCall{b.NFCallIPTables, b.NFCallIP6Tables, b.NFCallARPTables}
-		for f := range flags {
-			s.Flags[f] = flags[f] && (s.Flags[f] || len(d.Bridges) == 0)
-		}
+		first := len(d.Bridges) == 0
+		s.Flags.IPTables = b.NFCallIPTables && (first || s.Flags.IPTables)
+		s.Flags.IP6Tables = b.NFCallIP6Tables && (first || s.Flags.IP6Tables)
+		s.Flags.ARPTables = b.NFCallARPTables && (first || s.Flags.ARPTables)
 		s.NoHairpin = s.NoHairpin || slices.ContainsFunc(pods, func(p rtnl.Port) bool { return !p.Hairpin })
 		d.Bridges = append(d.Bridges, b.Name)
 	}
@@ -151,7 +185,7 @@ func (d *proof) settings() string {
 		return text + "; no bridge carries pods"
 	}
 	flag := map[bool]string{false: "0", true: "1"}
-	text += fmt.Sprintf("; flags of %s: iptables %s, ip6tables %s", strings.Join(d.Bridges, ", "), flag[s.Flags[0]], flag[s.Flags[1]])
+	text += fmt.Sprintf("; flags of %s: iptables %s, ip6tables %s", strings.Join(d.Bridges, ", "), flag[s.Flags.IPTables], flag[s.Flags.IP6Tables])
 	if s.NoHairpin {
 		text += "; no hairpin mode"
 	}

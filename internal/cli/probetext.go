@@ -11,9 +11,11 @@ import (
 
 // write prints the proof for people: the verdict, what was tried, who replied.
 func (d *proof) write(w io.Writer, s style) {
-	fmt.Fprintf(w, "%s (Linux %s): %s\n\n", d.Host, d.Kernel, d.settings())
-	writeCells(w, d.Cells)
-	fmt.Fprintln(w)
+	if len(d.Cells) > 0 {
+		fmt.Fprintf(w, "%s\n\n", d.settings())
+		writeCells(w, d.Cells)
+		fmt.Fprintln(w)
+	}
 	writeJudgement(w, s, &d.Judgement, d.Next)
 }
 

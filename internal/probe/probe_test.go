@@ -7,12 +7,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/test/lab"
 )
 
 // with are settings with those values of iptables and ip6tables, and flags.
-func with(iptables, ip6tables string, flags rtnl.NFCall) Settings {
+func with(iptables, ip6tables string, flags Flags) Settings {
 	return Settings{
 		Loaded: true, Flags: flags,
 		Bridge: map[string]string{"bridge-nf-call-iptables": iptables, "bridge-nf-call-ip6tables": ip6tables, "bridge-nf-call-arptables": "0"},
@@ -29,9 +28,9 @@ func TestRun(t *testing.T) {
 		noHair  = "answered answered answered answered answered answered answered answered timeout timeout"
 		missing = "absent absent absent absent absent absent absent absent absent absent"
 	)
-	off := with("1", "1", rtnl.NFCall{})
+	off := with("1", "1", Flags{})
 	off.NoIPv6 = "switched off"
-	stiff := with("1", "1", rtnl.NFCall{})
+	stiff := with("1", "1", Flags{})
 	stiff.NoHairpin = true
 	for _, tt := range []struct {
 		name         string
@@ -40,11 +39,11 @@ func TestRun(t *testing.T) {
 		want         Verdict
 		wantsHairpin bool
 	}{
-		{"keys 0", with("0", "0", rtnl.NFCall{}), broken, broken, Broken, false},
-		{"keys 1", with("1", "1", rtnl.NFCall{}), works, works, Works, false},
-		{"iptables only", with("1", "0", rtnl.NFCall{}), works, broken, Broken, false},
-		{"flag for iptables only", with("0", "0", rtnl.NFCall{true}), works, broken, Broken, false},
-		{"flags", with("0", "0", rtnl.NFCall{true, true}), works, works, Works, false},
+		{"keys 0", with("0", "0", Flags{}), broken, broken, Broken, false},
+		{"keys 1", with("1", "1", Flags{}), works, works, Works, false},
+		{"iptables only", with("1", "0", Flags{}), works, broken, Broken, false},
+		{"flag for iptables only", with("0", "0", Flags{IPTables: true}), works, broken, Broken, false},
+		{"flags", with("0", "0", Flags{IPTables: true, IP6Tables: true}), works, works, Works, false},
 		{"no IPv6", off, works, missing, Works, false},
 		{"ports without hairpin mode", stiff, noHair, noHair, Works, true},
 	} {

@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/nfguard/nfguard/internal/rtnl"
 )
 
 // Settings are what of a host decides about bridged packets.
@@ -20,9 +18,8 @@ type Settings struct {
 	// Loaded says whether br_netfilter is.
 	Loaded bool `json:"br_netfilter"`
 
-	// Flags are the bridge's own nf_call flags, for iptables, ip6tables and
-	// arptables.
-	Flags rtnl.NFCall `json:"flags"`
+	// Flags are the bridge's own.
+	Flags Flags `json:"flags"`
 
 	// NoHairpin says that the ports of pods refuse to send a frame back to
 	// where it came from.
@@ -30,6 +27,13 @@ type Settings struct {
 
 	// NoIPv6 says why there is no IPv6; "" where there is.
 	NoIPv6 string `json:"no_ipv6,omitempty"`
+}
+
+// Flags are the nf_call flags of a bridge.
+type Flags struct {
+	IPTables  bool `json:"iptables"`
+	IP6Tables bool `json:"ip6tables"`
+	ARPTables bool `json:"arptables"`
 }
 
 const bridgeSysctls = "/proc/sys/net/bridge"

@@ -49,26 +49,29 @@ type world struct {
 
 // newWorld makes a world with those settings and the rules of a kube-proxy in
 // it. Nothing of it is outside of its four namespaces.
-func newWorld(s *Settings) (w *world, err error) {
-	w = &world{families: []Family{IPv4, IPv6}}
+func newWorld(s *Settings) (*world, error) {
+	w := &world{families: []Family{IPv4, IPv6}}
 	if s.NoIPv6 != "" {
 		w.families = w.families[:1]
 	}
-	defer func() {
-		if err != nil {
-			w.close()
-		}
-	}()
+	if err := w.make(s); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *world) make(s *Settings) (err error) {
 	for _, p := range []**Pod{&w.node, &w.client, &w.server, &w.remote} {
 		if *p, err = newPod(); err != nil {
-			return nil, err
+			return err
 		}
-		if err = (*p).do(w.quiet); err != nil {
-			return nil, err
+		if err := (*p).do(w.quiet); err != nil {
+			return err
 		}
 	}
-	if err = w.node.do(func() error { return w.makeNode(s) }); err != nil {
-		return nil, fmt.Errorf("make a node: %w", err)
+	if err := w.node.do(func() error { return w.makeNode(s) }); err != nil {
+		return fmt.Errorf("make a node: %w", err)
 	}
 	for _, end := range []struct {
 		pod     *Pod
@@ -78,11 +81,11 @@ func newWorld(s *Settings) (w *world, err error) {
 		{w.server, serverAddresses, bridgeAddresses},
 		{w.remote, remoteAddresses, wireAddresses},
 	} {
-		if err = end.pod.do(func() error { return w.makePod(end.own, end.gw) }); err != nil {
-			return nil, fmt.Errorf("make a pod: %w", err)
+		if err := end.pod.do(func() error { return w.makePod(end.own, end.gw) }); err != nil {
+			return fmt.Errorf("make a pod: %w", err)
 		}
 	}
-	return w, nil
+	return nil
 }
 
 func (w *world) close() {
@@ -141,8 +144,9 @@ func (w *world) makeNode(s *Settings) error {
 	if err := w.hurry(bridgeName); err != nil {
 		return err
 	}
-	if s.Flags != (rtnl.NFCall{}) {
-		if err := rtnl.SetNFCall(bridge.Index, bridgeName, s.Flags, true); err != nil {
+	if s.Flags != (Flags{}) {
+		flags := rtnl.NFCall{s.Flags.IPTables, s.Flags.IP6Tables, s.Flags.ARPTables}
+		if err := rtnl.SetNFCall(bridge.Index, bridgeName, flags, true); err != nil {
 			return fmt.Errorf("set the bridge's flags: %w", err)
 		}
 	}
