@@ -21,6 +21,7 @@ var errTree error = &hintError{errors.New("a tree has no kernel to send packets 
 
 func (a *app) probeCommand() *cobra.Command {
 	var form format
+	var f realFlags
 	cmd := &cobra.Command{
 		Use:   "probe",
 		Short: "Send real packets, and say whether same-node Services are reached",
@@ -29,11 +30,21 @@ namespaces, with this host's settings of bridged packets, and has one pod call
 the others by their address and through a Service. It takes a moment, touches
 nothing of the host, and leaves nothing.
 
+With --bridge it asks on the real node: a pod on that bridge, with a free address
+of its subnet, calls Services of kube-proxy's rules, by the address of an endpoint
+on this node, of one elsewhere, and by the cluster IP.
+
 Exit codes: 0 they are reached, 1 they are not, 2 could not tell.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if a.root != "" {
 				return errTree
+			}
+			if f.bridge != "" {
+				return a.probeBridge(form, &f)
+			}
+			if len(f.services)+len(f.addresses) > 0 || f.yes {
+				return &hintError{errors.New("--service, --address and --yes are about a real bridge"), "name it with --bridge"}
 			}
 			p, err := a.proof()
 			if err != nil {
@@ -51,6 +62,11 @@ Exit codes: 0 they are reached, 1 they are not, 2 could not tell.`,
 		},
 	}
 	outputFlag(cmd, &form)
+	flags := cmd.Flags()
+	flags.StringVar(&f.bridge, "bridge", "", "ask through that real `bridge`, and kube-proxy's real rules")
+	flags.StringArrayVar(&f.services, "service", nil, "ask that `Service`, as 10.32.0.10:53/udp or kube-system/kube-dns:dns; can be repeated")
+	flags.StringArrayVar(&f.addresses, "address", nil, "the `address` of the pod on the bridge, one for each family of IP")
+	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask before touching a real bridge")
 	return cmd
 }
 

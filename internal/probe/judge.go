@@ -76,6 +76,7 @@ type Answer struct {
 	Source  netip.AddrPort `json:"source,omitzero"` // of the reply; zero where none came
 	Took    time.Duration  `json:"took_nsec"`       // until the reply came, or was given up
 	Error   string         `json:"error,omitempty"` // of outcome error
+	Times   int            `json:"times,omitempty"` // it was asked at once, and this is the worst answer; 0: once
 }
 
 // Cell is one question and its answer.
@@ -116,13 +117,16 @@ type Judgement struct {
 }
 
 // Judge judges cells. It is Services with an endpoint on the own node, so
-// bridged cluster IPs, that decide; an answer from the pod IP that the
-// question is made of has to be there for a failure to count as one.
+// bridged cluster IPs, that decide. For silence or a refusal to count as a
+// failure, the pod behind has to have answered; where it has not, another
+// Service of the same family and protocol can still tell.
 func Judge(cells []Cell) Judgement {
 	j := Judgement{Hairpin: hairpin(cells)}
 	var asked, good int
-	var wrong, unclear *Cell
+	var wrong *Cell
+	var unclear []*Cell
 	var families []string
+	told := map[string]bool{} // by family and protocol
 	for i := range cells {
 		c := &cells[i]
 		if c.Path != Bridged || c.To != ClusterIP || c.Outcome == Absent {
@@ -132,6 +136,7 @@ func Judge(cells []Cell) Judgement {
 		switch {
 		case c.Outcome == Answered:
 			good++
+			told[string(c.Family)+string(c.Protocol)] = true
 			if f := string(c.Family); !slices.Contains(families, f) {
 				families = append(families, f)
 			}
@@ -139,16 +144,17 @@ func Judge(cells []Cell) Judgement {
 			if wrong == nil || wrong.Outcome != WrongSource && c.Outcome == WrongSource {
 				wrong = c
 			}
-		case unclear == nil:
-			unclear = c
+		default:
+			unclear = append(unclear, c)
 		}
 	}
+	unclear = slices.DeleteFunc(unclear, func(c *Cell) bool { return told[string(c.Family)+string(c.Protocol)] })
 	switch {
 	case wrong != nil:
 		j.Verdict, j.Meaning = Broken, failure(wrong, good, asked)
-	case unclear != nil:
+	case len(unclear) > 0:
 		j.Verdict = Unknown
-		j.Meaning = fmt.Sprintf("%s: %s, and the pod behind it was not reached either: this says nothing about Services", unclear, unclear.What())
+		j.Meaning = fmt.Sprintf("%s: %s, and the pod behind it was not reached either: this says nothing about Services", unclear[0], unclear[0].What())
 	case asked == 0:
 		j.Verdict, j.Meaning = Unknown, "no Service with an endpoint on this node could be asked"
 	default:

@@ -223,22 +223,36 @@ func (c *cage) limit(n int) {
 
 // inventory is all else that a probe could leave.
 func (c *cage) inventory() (all string) {
-	for _, words := range []string{"ip -o link", "ip -o addr", "ip neigh", "ip route", "ip -6 route", "nft list ruleset", "sysctl -a -r net.bridge"} {
+	for _, words := range inventory {
 		f := strings.Fields(words)
 		all += c.run(f[0], f[1:]...)
 	}
-	return all
+	return all + ours(c.run("ip", "neigh"))
+}
+
+var inventory = []string{"ip -o link", "ip -o addr", "ip route", "ip -6 route", "nft -s list ruleset", "sysctl -a -r net.bridge"}
+
+// ours are the lines of a neighbour table with a hardware address of a probe's
+// pod.
+func ours(table string) (lines string) {
+	for line := range strings.Lines(table) {
+		if strings.Contains(line, " lladdr 02:6e:66:67:") {
+			lines += line
+		}
+	}
+	return lines
 }
 
 // TestProbeKilled kills a hundred probes at random moments: nothing is left.
 func TestProbeKilled(t *testing.T) {
 	c := newCage(t)
-	c.killed(4, 40*time.Millisecond, "probe", "--config", "/nonexistent")
+	c.killed(4, 40*time.Millisecond, 0, "probe", "--config", "/nonexistent")
 }
 
 // killed kills a hundred runs, each within the time that one takes, and then
-// lets one run, where there may be no more namespaces than it needs itself.
-func (c *cage) killed(needs int, within time.Duration, args ...string) {
+// lets one run, where there may be no more namespaces than it needs itself: it
+// has to exit as it does where nothing is wrong with that, and tell it by JSON.
+func (c *cage) killed(needs int, within time.Duration, exit int, args ...string) {
 	c.t.Helper()
 	before := c.inventory()
 	cut := 0
@@ -261,8 +275,8 @@ func (c *cage) killed(needs int, within time.Duration, args ...string) {
 	c.limit(1 + needs)
 	began := time.Now()
 	for {
-		out, err := c.command(binary, args...).CombinedOutput()
-		if code(err) == 0 {
+		out, err := c.command(binary, append(args, "-o", "json")...).CombinedOutput()
+		if code(err) == exit && json.Valid(out) {
 			break
 		}
 		if time.Since(began) > 30*time.Second {
