@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -168,6 +169,8 @@ func (d *proof) copyPorts(s *probe.Settings, list []rtnl.Bridge, some *guard.Sel
 // unprobed adds the next step to an error of [probe.Run].
 func unprobed(err error) error {
 	switch {
+	case errors.Is(err, context.Canceled):
+		return errInterrupted
 	case errors.Is(err, unix.EPERM):
 		return &hintError{err, fmt.Sprintf("run it as root; uid is %d", os.Geteuid())}
 	case errors.Is(err, probe.ErrNoNAT):

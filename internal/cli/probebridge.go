@@ -47,6 +47,8 @@ type realProof struct {
 	Took time.Duration `json:"took_nsec"`
 }
 
+var errInterrupted = errors.New("interrupted: what was made is gone")
+
 func (a *app) probeBridge(form format, f *realFlags) error {
 	began := time.Now()
 	d := &realProof{Schema: 1, Kernel: kernel(), Time: began.UTC(), Bridge: f.bridge, Rules: []string{}}
@@ -68,14 +70,20 @@ func (a *app) probeBridge(form format, f *realFlags) error {
 	}
 	pod, err := probe.Attach(a.ctx, f.bridge, subnets, addresses)
 	if err != nil {
+		if errors.Is(err, context.Canceled) {
+			return errInterrupted
+		}
 		if errors.Is(err, probe.ErrNoAddress) {
 			return &hintError{err, "name one that is free with --address"}
 		}
 		return unprobed(err)
 	}
 	d.Addresses, d.Cells = pod.Addresses, pod.Ask(a.ctx, subjects)
-	if err := errors.Join(pod.Close(), a.ctx.Err()); err != nil {
+	if err := pod.Close(); err != nil {
 		return err
+	}
+	if a.ctx.Err() != nil {
+		return errInterrupted
 	}
 	d.Judgement, d.Took = probe.Judge(d.Cells), time.Since(began)
 	if d.Verdict == probe.Broken {
@@ -285,7 +293,7 @@ func (a *app) consent(f *realFlags, subnets []netip.Prefix, subjects []probe.Sub
 		}
 		return errors.New("nothing was done")
 	case <-a.ctx.Done():
-		return a.ctx.Err()
+		return errors.New("nothing was done")
 	}
 }
 

@@ -67,6 +67,12 @@ func TestJudge(t *testing.T) {
 		{"the pod does not answer either", cells(IPv4, TimedOut, TimedOut, a, a, a), Judgement{
 			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 203.0.113.3:7: no answer within 300ms, and the pod behind it was not reached either: this says nothing about Services",
 		}},
+		{"another Service of the kind tells", append(cells(IPv4, TimedOut, TimedOut, a, a, a), cells(IPv4, a, a, a, a, a)...), Judgement{
+			Verdict: Works, Meaning: "a pod that calls a Service with an endpoint on its own node gets the answer from the cluster IP (IPv4)",
+		}},
+		{"one of the other family does not", append(cells(IPv4, TimedOut, TimedOut, a, a, a), cells(IPv6, a, a, a, a, a)...), Judgement{
+			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 203.0.113.3:7: no answer within 300ms, and the pod behind it was not reached either: this says nothing about Services",
+		}},
 		{"could not send", cells(IPv4, Failed, Failed, a, a, a), Judgement{
 			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 203.0.113.3:7: sendto: network is down, and the pod behind it was not reached either: this says nothing about Services",
 		}},
