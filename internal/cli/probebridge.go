@@ -170,6 +170,9 @@ func (a *app) subjects(d *realProof, f *realFlags) ([]probe.Subject, error) {
 	for _, r := range rules {
 		d.Rules = append(d.Rules, r.String())
 		found, err := servicesOf(a.ctx, r)
+		if a.ctx.Err() != nil {
+			return nil, errInterrupted
+		}
 		if err != nil {
 			return nil, err
 		}
