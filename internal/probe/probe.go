@@ -39,6 +39,8 @@ func Run(ctx context.Context, s Settings) (Result, error) {
 		return Result{}, err
 	}
 	defer stop()
+	// Often, because the first ones can come before the world's links are up.
+	hello := datagram{[]byte("nfguard"), 20 * time.Millisecond}
 	r := Result{Settings: s, Cells: questions(s.NoIPv6)}
 	// Pod IPs by UDP first, which is sent again and again: what follows finds
 	// links that are up and neighbours that are known.
@@ -51,14 +53,14 @@ func Run(ctx context.Context, s Settings) (Result, error) {
 			if c.Outcome == Absent || (c.To == PodIP && c.Protocol == UDP) != first {
 				continue
 			}
-			all.Go(func() { c.Answer = w.client.ask(ctx, c.Protocol, c.Asked, []byte("nfguard")) })
+			all.Go(func() { c.Answer = w.client.ask(ctx, c.Protocol, c.Asked, hello) })
 		}
 		all.Wait()
 	}
 	ask(true)
 	ask(false)
 	again(ctx, r.Cells, func(ctx context.Context, c *Cell) Answer {
-		return w.client.ask(ctx, c.Protocol, c.Asked, []byte("nfguard"))
+		return w.client.ask(ctx, c.Protocol, c.Asked, hello)
 	})
 	if err := ctx.Err(); err != nil {
 		return Result{}, err

@@ -140,10 +140,11 @@ func (a *Attachment) has(f Family) bool {
 
 // askTimes asks n times at once, and returns the worst answer.
 func (a *Attachment) askTimes(ctx context.Context, c *Cell, n int) Answer {
+	question := datagram{dnsQuestion, 300 * time.Millisecond}
 	answers := make([]Answer, n)
 	var all sync.WaitGroup
 	for i := range answers {
-		all.Go(func() { answers[i] = a.ask(ctx, c.Protocol, c.Asked, dnsQuestion) })
+		all.Go(func() { answers[i] = a.ask(ctx, c.Protocol, c.Asked, question) })
 	}
 	all.Wait()
 	worst := answers[0]
