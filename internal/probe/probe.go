@@ -125,17 +125,17 @@ func (w *world) serve(ctx context.Context) (stop func(), err error) {
 	}
 	for _, p := range []*Pod{w.client, w.server, w.remote} {
 		for _, f := range w.families {
-			any := netip.AddrPortFrom(netip.IPv4Unspecified(), port)
+			wildcard := netip.AddrPortFrom(netip.IPv4Unspecified(), port)
 			if f == IPv6 {
-				any = netip.AddrPortFrom(netip.IPv6Unspecified(), port)
+				wildcard = netip.AddrPortFrom(netip.IPv6Unspecified(), port)
 			}
-			tcp, err := p.Listen(ctx, network("tcp", any), any.String())
+			tcp, err := p.Listen(ctx, network("tcp", wildcard), wildcard.String())
 			if err != nil {
 				stop()
 				return nil, fmt.Errorf("answer in a pod: %w", err)
 			}
 			closers = append(closers, tcp.Close)
-			udp, err := p.ListenPacket(ctx, network("udp", any), any.String())
+			udp, err := p.ListenPacket(ctx, network("udp", wildcard), wildcard.String())
 			if err != nil {
 				stop()
 				return nil, fmt.Errorf("answer in a pod: %w", err)

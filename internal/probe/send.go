@@ -187,11 +187,11 @@ func rawTCP(a netip.Addr) (*os.File, error) {
 func bindAny(c syscall.RawConn, family netip.Addr, ports chan<- uint16) error {
 	var err error
 	cerr := c.Control(func(fd uintptr) {
-		var any unix.Sockaddr = &unix.SockaddrInet6{}
+		var wildcard unix.Sockaddr = &unix.SockaddrInet6{}
 		if family.Is4() {
-			any = &unix.SockaddrInet4{}
+			wildcard = &unix.SockaddrInet4{}
 		}
-		if err = unix.Bind(int(fd), any); err != nil {
+		if err = unix.Bind(int(fd), wildcard); err != nil {
 			err = os.NewSyscallError("bind", err)
 			return
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -332,6 +333,31 @@ func openTerminal(t *testing.T) (master, terminal *os.File) {
 	}
 	t.Cleanup(func() { terminal.Close() })
 	return master, terminal
+}
+
+// TestProbeTogether: several at once, on one bridge and without, do not disturb
+// each other.
+func TestProbeTogether(t *testing.T) {
+	n := worker(t, "", "-mode", "nftables", "-family", "ipv4")
+	before := n.inventory()
+	var all sync.WaitGroup
+	for i := range 8 {
+		args := []string{"probe"}
+		if i%2 == 0 {
+			args = append(args, "--bridge", "cnio0", "--yes", "--service", "10.96.0.1:80")
+		}
+		cmd := n.nfguard(args...)
+		all.Go(func() {
+			out, err := cmd.CombinedOutput()
+			if code(err) != 1 || !strings.Contains(string(out), "\nbroken   a pod that calls") {
+				t.Errorf("%v: exit %d\n%s", args, code(err), out)
+			}
+		})
+	}
+	all.Wait()
+	if diff := cmp.Diff(before, n.inventory()); diff != "" {
+		t.Errorf("what is left (-before +after):\n%s", diff)
+	}
 }
 
 // TestProbeBridgeInterrupted: it removes what it made, and says so.
