@@ -205,7 +205,7 @@ func (a *Answer) What() string {
 	case Refused:
 		return "refused"
 	case TimedOut:
-		return "no answer within " + a.Took.Round(10*time.Millisecond).String()
+		return "no answer within " + a.Took.Round(100*time.Millisecond).String()
 	case Failed:
 		return a.Error
 	case Absent:
