@@ -13,7 +13,8 @@ export CGO_ENABLED ?= 0
 # command:package of what tests and demo run, and of what the virtual machine needs.
 TOOLS    := busybox:busybox-static gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:kmod nft:nftables \
             nsenter:util-linux sysctl:procps systemd-nspawn:systemd-container
-PACK_TOOLS := lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm shellcheck:shellcheck
+PACK_TOOLS := lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm rpmlint:rpmlint \
+            shellcheck:shellcheck
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
