@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/nfguard/nfguard/internal/probe/dns/dnstest"
 )
 
 // listen opens the sockets of a server on one free port of the loopback.
@@ -64,19 +66,19 @@ func altered(p []byte, at int, to byte) []byte {
 
 func TestAsk(t *testing.T) {
 	const patience = 300 * time.Millisecond
-	serve := func(s *server, tcp bool) netip.AddrPort {
+	serve := func(s *dnstest.Server, tcp bool) netip.AddrPort {
 		c, l, at := listen(t)
 		if !tcp {
 			l.Close()
 			l = nil
 		}
-		s.serve(t, c, l)
+		s.Serve(t, c, l)
 		return at
 	}
-	good := serve(&server{records: records("10.32.0.1"), forward: true}, true)
-	none := serve(&server{records: records("10.32.0.1")}, true)
-	long := serve(&server{records: records("10.32.0.1"), long: true}, true)
-	udpOnly := serve(&server{records: records("10.32.0.1"), long: true}, false)
+	good := serve(&dnstest.Server{Records: dnstest.Records("10.32.0.1"), Forward: true}, true)
+	none := serve(&dnstest.Server{Records: dnstest.Records("10.32.0.1")}, true)
+	long := serve(&dnstest.Server{Records: dnstest.Records("10.32.0.1"), Long: true}, true)
+	udpOnly := serve(&dnstest.Server{Records: dnstest.Records("10.32.0.1"), Long: true}, false)
 	c, l, closed := listen(t)
 	c.Close()
 	l.Close()
@@ -183,18 +185,18 @@ func TestAsksDiffer(t *testing.T) {
 func TestRunExternal(t *testing.T) {
 	tests := []struct {
 		name   string
-		server *server
+		server *dnstest.Server
 		want   []Cause
 	}{
-		{"no forward", &server{records: records("10.32.0.1")}, []Cause{NoForward}},
-		{"a forward whom nobody answers", &server{records: records("10.32.0.1"), upstream: 50 * time.Millisecond}, []Cause{UpstreamFails}},
-		{"a forward that is slower than we are", &server{records: records("10.32.0.1"), upstream: 400 * time.Millisecond}, []Cause{UpstreamFails}},
-		{"a forward", &server{records: records("10.32.0.1"), forward: true}, nil},
+		{"no forward", &dnstest.Server{Records: dnstest.Records("10.32.0.1")}, []Cause{NoForward}},
+		{"a forward whom nobody answers", &dnstest.Server{Records: dnstest.Records("10.32.0.1"), Upstream: 50 * time.Millisecond}, []Cause{UpstreamFails}},
+		{"a forward that is slower than we are", &dnstest.Server{Records: dnstest.Records("10.32.0.1"), Upstream: 400 * time.Millisecond}, []Cause{UpstreamFails}},
+		{"a forward", &dnstest.Server{Records: dnstest.Records("10.32.0.1"), Forward: true}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c, l, at := listen(t)
-			tt.server.serve(t, c, l)
+			tt.server.Serve(t, c, l)
 			r := Run(context.Background(), Own{}, Plan{
 				Server: at, Questions: Questions("cluster.local", "kubernetes.io", "", nil), Tries: 4, Timeout: 300 * time.Millisecond,
 			})

@@ -1,4 +1,6 @@
-package dns
+// Package dnstest gives tests a DNS server that behaves as CoreDNS does in a
+// cluster, and a worker node with two of them behind a cluster IP.
+package dnstest
 
 import (
 	"net"
@@ -9,24 +11,31 @@ import (
 	"github.com/miekg/dns"
 )
 
-// server is a DNS server that behaves as CoreDNS does: it knows some names, is
+// Server is a DNS server that behaves as CoreDNS does: it knows some names, is
 // the authority for cluster.local, and passes others on or not.
-type server struct {
-	records  map[string]string // names with their addresses
-	forward  bool              // it knows whom to ask for the rest, and is answered
-	upstream time.Duration     // how long it waits for those whom it forwards to, in vain
-	long     bool              // answers are too long for UDP
+type Server struct {
+	Records  map[string]string // names with their addresses
+	Forward  bool              // it knows whom to ask for the rest, and is answered
+	Upstream time.Duration     // how long it waits for those whom it forwards to, in vain
+	Long     bool              // answers are too long for UDP
 }
 
-func (s *server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+// Records are what the DNS of a cluster knows: the address of its API server,
+// and that of one Service beside it.
+func Records(kubernetes string) map[string]string {
+	return map[string]string{"kubernetes.default.svc.cluster.local.": kubernetes, "web.shop.svc.cluster.local.": "10.32.0.102"}
+}
+
+// ServeDNS answers one question.
+func (s *Server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	m := new(dns.Msg)
 	m.SetReply(q)
 	name := strings.ToLower(q.Question[0].Name)
-	address, known := s.records[name]
+	address, known := s.Records[name]
 	switch {
 	case known:
 		n := 1
-		if s.long {
+		if s.Long {
 			n = 100
 		}
 		for range n {
@@ -34,10 +43,10 @@ func (s *server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 		}
 	case dns.IsSubDomain("cluster.local.", name):
 		m.Rcode = dns.RcodeNameError
-	case s.forward:
+	case s.Forward:
 		m.Answer = record(q.Question[0], "192.0.2.80")
 	default:
-		time.Sleep(s.upstream)
+		time.Sleep(s.Upstream)
 		m.Rcode = dns.RcodeServerFailure // "no next plugin found", or nobody answers
 	}
 	if w.RemoteAddr().Network() == "udp" {
@@ -58,9 +67,9 @@ func record(q dns.Question, address string) []dns.RR {
 	return nil
 }
 
-// serve has s answer on two sockets until the test ends, or until the function
-// returned is called. l may be nil: nobody answers over TCP then.
-func (s *server) serve(t *testing.T, c net.PacketConn, l net.Listener) (stop func()) {
+// Serve has s answer on two sockets until the test ends, or until the function
+// that it returns is called. l may be nil: nobody answers over TCP then.
+func (s *Server) Serve(t testing.TB, c net.PacketConn, l net.Listener) (stop func()) {
 	t.Helper()
 	servers := []*dns.Server{{PacketConn: c, Handler: s}}
 	if l != nil {
@@ -83,9 +92,4 @@ func (s *server) serve(t *testing.T, c net.PacketConn, l net.Listener) (stop fun
 			_ = srv.Shutdown()
 		}
 	}
-}
-
-// records are what the DNS of a cluster knows, and one Service beside it.
-func records(kubernetes string) map[string]string {
-	return map[string]string{clusterName: kubernetes, "web.shop.svc.cluster.local.": "10.32.0.102"}
 }
