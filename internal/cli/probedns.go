@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -204,7 +203,11 @@ func (d *dnsDocument) write(w io.Writer, s style) {
 		case !r.Right:
 			word = s.bad("wrong  ")
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", word, r.Server, r.Role, r.Name, strconv.Itoa(r.Asked)+" asked", describeDNS(&r))
+		took := ""
+		if r.Usec > 0 {
+			took = "\t" + (time.Duration(r.Usec) * time.Microsecond).Round(10 * time.Microsecond).String()
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d asked\t%s%s\n", word, r.Server, r.Role, r.Name, r.Asked, r.Outcome(), took)
 	}
 	t.Flush()
 	if len(d.Findings) > 0 {
@@ -223,16 +226,4 @@ func (d *dnsDocument) write(w io.Writer, s style) {
 			fmt.Fprintf(w, "             %s\n", l)
 		}
 	}
-}
-
-// describeDNS tells what came of a row, and of whom where that is news.
-func describeDNS(r *dns.Row) string {
-	text := r.Outcome()
-	if len(r.Sources) > 0 {
-		text += ": " + strings.Join(r.Sources, ", ")
-	}
-	if r.Usec > 0 {
-		text += "  " + (time.Duration(r.Usec) * time.Microsecond).Round(10*time.Microsecond).String()
-	}
-	return text
 }

@@ -55,7 +55,7 @@ func TestProbeDNS(t *testing.T) {
 	if got != 1 {
 		t.Errorf("keys at 0: exit %d", got)
 	}
-	says(out, "10.32.0.10:53: replies bypass netfilter on the bridge\n", "wrong source: 10.200.2.32:53",
+	says(out, "10.32.0.10:53: replies bypass netfilter on the bridge\n", "wrong source (10.200.2.32:53)",
 		"why net.bridge.bridge-nf-call-iptables is not in effect on this node")
 	var d struct {
 		Schema   int

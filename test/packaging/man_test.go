@@ -20,10 +20,14 @@ func page(t testing.TB, name string) string {
 func TestManWarnings(t *testing.T) {
 	man := lab.Tool(t, lab.Root, "man")
 	pages, err := filepath.Glob(root + "/packaging/man/*.[58]")
-	if err != nil || len(pages) != 2 {
-		t.Fatalf("want two pages, got %v (%v)", pages, err)
+	if err != nil || len(pages) < 3 {
+		t.Fatalf("want three pages or more, got %v (%v)", pages, err)
 	}
+	packaged := read(t, root+"/nfpm.yaml")
 	for _, page := range pages {
+		if n := strings.Count(packaged, "${BUILD}/"+filepath.Base(page)+".gz"); n != 2 {
+			t.Errorf("%s is in nfpm.yaml %d times, not once for deb and once for rpm", page, n)
+		}
 		cmd := exec.Command(man, "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page)
 		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
 		var said bytes.Buffer
@@ -57,7 +61,8 @@ func TestManHasEveryKey(t *testing.T) {
 	}
 }
 
-// TestManHasEveryCommand asks the program for its commands and flags.
+// TestManHasEveryCommand asks the program for its commands and flags. The flags
+// of a command may stand in a page of its own.
 func TestManHasEveryCommand(t *testing.T) {
 	bin := filepath.Join(t.TempDir(), "nfguard")
 	run(t, "go", "build", "-o", bin, root+"/cmd/nfguard")
@@ -76,6 +81,12 @@ func TestManHasEveryCommand(t *testing.T) {
 				if m[1] != "completion" { // its commands are the shells
 					visit(sub...)
 				}
+			}
+		}
+		text := text
+		if own := "nfguard-" + strings.Join(path, "-") + ".8"; len(path) > 0 {
+			if _, err := os.Stat(root + "/packaging/man/" + own); err == nil {
+				text += page(t, own)
 			}
 		}
 		for _, m := range flag.FindAllStringSubmatch(help, -1) {
@@ -99,5 +110,23 @@ func TestManHasEveryField(t *testing.T) {
 		if !regexp.MustCompile(`(?m)\b` + name + `\b`).MatchString(text) {
 			t.Errorf("nfguard(8) lacks %s", name)
 		}
+	}
+}
+
+// TestManHasProbeDNS takes the words of the JSON from the types that make it.
+func TestManHasProbeDNS(t *testing.T) {
+	text := page(t, "nfguard-probe-dns.8")
+	word := regexp.MustCompile(`(?m)(?:json:"([a-z_]+)|(?:Cause|Outcome|Role|Purpose|Verdict) += "([a-z_]+)")`)
+	found := 0
+	for _, file := range []string{"report.go", "diagnose.go", "resolvconf.go"} {
+		for _, m := range word.FindAllStringSubmatch(read(t, root+"/internal/probe/dns/"+file), -1) {
+			found++
+			if w := m[1] + m[2]; !regexp.MustCompile(`\b` + w + `\b`).MatchString(text) {
+				t.Errorf("nfguard-probe-dns(8) lacks %s", w)
+			}
+		}
+	}
+	if found < 60 {
+		t.Errorf("want 60 words or more, got %d", found)
 	}
 }

@@ -333,7 +333,7 @@ func TestDiagnoseRows(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}
-	for i, want := range []string{"2 wrong source, 1 NOERROR, 1 timeout", "NOERROR"} {
+	for i, want := range []string{"2 wrong source (10.200.2.32:53), 1 NOERROR, 1 timeout", "NOERROR"} {
 		if words := got[i].Outcome(); words != want {
 			t.Errorf("row %d in words: %q, want %q", i, words, want)
 		}

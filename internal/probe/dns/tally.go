@@ -98,8 +98,8 @@ func (t *tally) fastest() time.Duration {
 	return t.times[0]
 }
 
-// Outcome tells the results in words, the commonest first: "7 NOERROR, 3
-// timeout", or "NOERROR" alone where all are alike.
+// Outcome tells the results in words, the commonest first: "7 NOERROR, 3 wrong
+// source (10.200.2.32:53)", or "NOERROR" alone where all are alike.
 func (r *Row) Outcome() string {
 	kinds := slices.SortedFunc(maps.Keys(r.Results), func(a, b string) int {
 		return cmp.Or(cmp.Compare(r.Results[b], r.Results[a]), cmp.Compare(a, b))
@@ -109,6 +109,9 @@ func (r *Row) Outcome() string {
 		words[i] = strings.ReplaceAll(k, "_", " ")
 		if len(kinds) > 1 {
 			words[i] = strconv.Itoa(r.Results[k]) + " " + words[i]
+		}
+		if Outcome(k) == WrongSource {
+			words[i] += " (" + strings.Join(r.Sources, ", ") + ")"
 		}
 	}
 	return strings.Join(words, ", ")
