@@ -166,7 +166,7 @@ func (o *dnsOptions) resolve(p *dns.Plan) error {
 	case len(conf.Servers) == 0:
 		return &hintError{errors.New("no server to ask: " + path + " names none"), "name one by --server: kubectl -n kube-system get service kube-dns"}
 	default:
-		p.Server = netip.AddrPortFrom(conf.Servers[0], 53)
+		p.Server = netip.AddrPortFrom(conf.Servers[0].Unmap(), 53)
 	}
 	return nil
 }
@@ -205,7 +205,7 @@ func (d *dnsDocument) write(w io.Writer, s style) {
 		}
 		took := ""
 		if r.Usec > 0 {
-			took = "\t" + (time.Duration(r.Usec) * time.Microsecond).Round(10 * time.Microsecond).String()
+			took = "\t" + (time.Duration(r.Usec) * time.Microsecond).Round(10*time.Microsecond).String()
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d asked\t%s%s\n", word, r.Server, r.Role, r.Name, r.Asked, r.Outcome(), took)
 	}

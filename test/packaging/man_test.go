@@ -118,7 +118,7 @@ func TestManHasProbeDNS(t *testing.T) {
 	text := page(t, "nfguard-probe-dns.8")
 	word := regexp.MustCompile(`(?m)(?:json:"([a-z_]+)|(?:Cause|Outcome|Role|Purpose|Verdict) += "([a-z_]+)")`)
 	found := 0
-	for _, file := range []string{"report.go", "diagnose.go", "resolvconf.go"} {
+	for _, file := range []string{"report.go", "cause.go", "diagnose.go", "resolvconf.go"} {
 		for _, m := range word.FindAllStringSubmatch(read(t, root+"/internal/probe/dns/"+file), -1) {
 			found++
 			if w := m[1] + m[2]; !regexp.MustCompile(`\b` + w + `\b`).MatchString(text) {

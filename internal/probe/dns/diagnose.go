@@ -17,32 +17,6 @@ const (
 	Unknown Verdict = "unknown" // nothing could be asked
 )
 
-// Cause is why a name is not answered rightly.
-type Cause string
-
-// The causes. In JSON they are these words.
-const (
-	BridgeNetfilter Cause = "bridge_netfilter" // replies cross the bridge and bypass kube-proxy's rules
-	OtherSource     Cause = "other_source"     // a reply of the wrong source, and no bridge in sight
-	DeadReplica     Cause = "dead_replica"     // one does not answer, others do
-	Down            Cause = "down"             // nobody answers
-	NoEndpoints     Cause = "no_endpoints"     // refused before anybody was asked
-	NoPath          Cause = "no_path"          // the replicas answer, the cluster IP does not
-	Lossy           Cause = "lossy"            // a share of the asks gets no answer
-	Broken          Cause = "broken"           // a reply that is malformed, or too long without TCP
-	NotTheCluster   Cause = "not_the_cluster"  // it answers, and does not know the cluster's name
-	ClusterFails    Cause = "cluster_fails"    // it answers with an error for the cluster's name
-	NoForward       Cause = "no_forward"       // it has nobody to ask for names of the world
-	UpstreamFails   Cause = "upstream_fails"   // it asks somebody, in vain
-	NoExternalName  Cause = "no_external_name" // somebody says that there is no such name
-	SearchFails     Cause = "search_fails"     // a name fails that the search list made
-	SearchList      Cause = "search_list"      // a name is found after others that there are not
-	NoSuchName      Cause = "no_such_name"     // whatever the search list makes of it
-	NameFails       Cause = "name_fails"       // the name that was given, for whatever reason
-	FromNode        Cause = "from_node"        // asked from a node, and not as a pod
-	CannotAsk       Cause = "cannot_ask"       // nothing left this machine
-)
-
 // Finding is one thing that is to be known, or done.
 type Finding struct {
 	Cause    Cause    `json:"cause"`
@@ -92,7 +66,7 @@ func Diagnose(r *Report) Diagnosis {
 	}
 	d.rows()
 	if t := r.asked(r.service(), d.base); t.count(Unsent) == t.Asked {
-		d.finding(CannotAsk, false, fmt.Sprintf("%s could not be asked from here: %s", r.service(), t.detail),
+		d.finding(CannotAsk, false, fmt.Sprintf("%s could not be asked from here: %s", r.service(), t.why[Unsent]),
 			"run it where there is a route to that address: on a node or in a pod")
 		d.Verdict, d.Summary = Unknown, r.service().String()+" could not be asked"
 		return d.Diagnosis
@@ -128,51 +102,6 @@ func (d *diagnosis) judge() {
 	}
 }
 
-// words are a cause as it stands in a summary.
-func (c Cause) words() string {
-	switch c {
-	case BridgeNetfilter:
-		return "replies bypass netfilter on the bridge"
-	case OtherSource:
-		return "replies come from another address"
-	case DeadReplica:
-		return "a replica does not answer"
-	case Down:
-		return "nobody answers"
-	case NoEndpoints:
-		return "asks are refused"
-	case NoPath:
-		return "no answer, although replicas answer"
-	case Lossy:
-		return "a share of the asks gets no answer"
-	case Broken:
-		return "replies are broken"
-	case NotTheCluster:
-		return "it does not know the cluster"
-	case ClusterFails:
-		return "the cluster's names fail"
-	case NoForward:
-		return "external names are passed to nobody"
-	case UpstreamFails:
-		return "external names fail"
-	case NoExternalName:
-		return "an external name is said not to be"
-	case SearchFails:
-		return "a name made by the search list fails"
-	case SearchList:
-		return "a name is found after others"
-	case NoSuchName:
-		return "there is no such name"
-	case NameFails:
-		return "the name fails"
-	case FromNode:
-		return "a node asked"
-	case CannotAsk:
-		return "it could not be asked"
-	}
-	return string(c)
-}
-
 func (d *diagnosis) rows() {
 	reached := d.reached()
 	for _, s := range d.Servers {
@@ -196,21 +125,6 @@ func (d *diagnosis) rows() {
 			d.Rows = append(d.Rows, row)
 		}
 	}
-}
-
-// replicas returns the servers behind the Service, those that anything came
-// from and those that nothing came from.
-func (d *diagnosis) replicas() (alive, dead []netip.AddrPort) {
-	for _, s := range d.Servers[1:] {
-		t := d.asked(s.Address, d.base)
-		switch {
-		case t.Replied > 0:
-			alive = append(alive, s.Address)
-		case t.dead():
-			dead = append(dead, s.Address)
-		}
-	}
-	return alive, dead
 }
 
 // key is the sysctl that has the bridge hand packets of an address to netfilter.
@@ -251,7 +165,7 @@ func (d *diagnosis) sources() {
 	if len(others) > 0 {
 		d.finding(OtherSource, true,
 			answered(others)+"; nothing shows that a bridge is why",
-			"look for what rewrites addresses between here and there: nfguard trace follows a connection on this node")
+			"look for what rewrites addresses between here and there, or for a server with several: it has to reply from the one that was asked")
 	}
 }
 
@@ -276,93 +190,18 @@ func list(addrs []netip.AddrPort) string {
 	return strings.Join(words, "")
 }
 
-const findReplicas = "kubectl -n kube-system get pods -o wide -l k8s-app=kube-dns"
-
-// silence explains asks that brought nothing from anybody.
-func (d *diagnosis) silence() {
-	t := d.asked(d.service(), d.base)
-	alive, dead := d.replicas()
-	lost, all := t.silent(), t.dead()
-	if len(alive) > 0 && len(dead) > 0 {
-		d.deadReplicas(alive, dead, t)
-		if !all {
-			return
-		}
-	}
-	switch {
-	case all && t.count(Refused) > 0: // the kernel sends six such errors, then one a second
-		d.finding(NoEndpoints, true,
-			fmt.Sprintf("%s refuses: kube-proxy does so for a Service without ready endpoints, or nobody listens there", d.service()),
-			"kubectl -n kube-system get endpointslices -l k8s-app=kube-dns; "+findReplicas)
-	case all && len(alive) > 0:
-		d.finding(NoPath, true,
-			fmt.Sprintf("%s does not answer (%s), although %s, asked by %s, %s: the way from the cluster IP to there is broken",
-				d.service(), t.what(), list(alive), its(alive), word(alive, "does", "do")),
-			"nfguard check says whether kube-proxy has written its rules here; a NetworkPolicy or a firewall may drop what they let through")
-	case all && len(dead) > 0:
-		d.finding(Down, true, fmt.Sprintf("neither %s answers (%s) nor, by %s, %s", d.service(), t.what(), its(dead), list(dead)),
-			"are the pods ready, and are they reached from here? "+findReplicas)
-	case all:
-		d.finding(Down, true, fmt.Sprintf("%s does not answer (%s); without the addresses of its replicas it can't be told whether they are dead or the way is broken", d.service(), t.what()),
-			"give them by --replica: "+findReplicas)
-	case lost > 0 && len(alive) > 0:
-		d.finding(Lossy, true,
-			fmt.Sprintf("%d of %d asks to %s get no answer (%s), although %s, asked by %s, %s: kube-proxy's rules may still lead to a replica that is gone, or datagrams are lost",
-				lost, t.Asked, d.service(), t.what(), list(alive), its(alive), word(alive, "does", "do")),
-			"give every replica that the rules lead to by --replica: "+findReplicas)
-	case lost > 0:
-		d.finding(Lossy, true,
-			fmt.Sprintf("%d of %d asks to %s get no answer (%s): so it is where one of several replicas is dead", lost, t.Asked, d.service(), t.what()),
-			"give the addresses of the replicas by --replica: "+findReplicas)
-	case len(dead) > 0 && t.Replied > 0:
-		d.finding(DeadReplica, true,
-			fmt.Sprintf("%s answers, and by %s %s: dead, not behind that Service, or nobody may ask there directly (NetworkPolicy)",
-				d.service(), its(dead), list(dead)+word(dead, " does not", " do not")),
-			findReplicas)
-	}
-}
-
-// deadReplicas says which are dead, and what it does to those who ask the
-// Service.
-func (d *diagnosis) deadReplicas(alive, dead []netip.AddrPort, service *tally) {
-	effect := fmt.Sprintf("no ask to %s was led there", d.service())
-	if n := service.silent(); n > 0 && n < service.Asked {
-		effect = fmt.Sprintf("%d of %d asks to %s fail, those that are led there", n, service.Asked, d.service())
-	}
-	for _, a := range dead {
-		t := d.asked(a, d.base)
-		d.finding(DeadReplica, true,
-			fmt.Sprintf("the replica %s does not answer (%s), and %s %s: %s", a, t.what(), list(alive), word(alive, "does", "do"), effect),
-			"is the pod with that address ready? if there is none, kube-proxy's rules are stale: "+findReplicas)
-	}
-}
-
-// what tells in words how asks ended that brought nothing.
-func (t *tally) what() string {
-	var words []string
-	for _, o := range []Outcome{Timeout, Refused, Unreachable} {
-		if n := t.count(o); n > 0 {
-			words = append(words, fmt.Sprintf("%d %s", n, o))
-		}
-	}
-	if len(words) == 1 && t.silent() == t.Asked {
-		return strings.TrimLeft(words[0], "0123456789 ")
-	}
-	return strings.Join(words, ", ")
-}
-
 // broken explains replies that could not be used.
 func (d *diagnosis) broken() {
 	for _, s := range d.Servers {
 		for _, q := range d.Questions {
 			t := d.asked(s.Address, q.Name)
 			if n := t.count(Malformed); n > 0 {
-				d.finding(Broken, true, fmt.Sprintf("%s replies to %s with what is no DNS: %s", s.Address, q.Name, t.detail),
+				d.finding(Broken, true, fmt.Sprintf("%s replies to %s with what is no DNS: %s", s.Address, q.Name, t.why[Malformed]),
 					"is it a DNS server that listens there?")
 				break
 			}
 			if n := t.count(Truncated); n > 0 {
-				d.finding(Broken, true, fmt.Sprintf("the reply of %s to %s is too long for UDP, and TCP brought none: %s", s.Address, q.Name, t.detail),
+				d.finding(Broken, true, fmt.Sprintf("the reply of %s to %s is too long for UDP, and TCP brought none: %s", s.Address, q.Name, t.why[Truncated]),
 					"DNS needs TCP on port 53, too: is it in the Service's ports, and does a NetworkPolicy leave it out?")
 				break
 			}
@@ -370,13 +209,17 @@ func (d *diagnosis) broken() {
 	}
 }
 
-// cluster explains what replies say of the cluster's name.
+// cluster explains what replies say of the cluster's name. One server of those
+// that say the same stands for all.
 func (d *diagnosis) cluster() {
+	told := map[string]bool{noError: true, "": true}
 	for _, s := range d.Servers {
 		rcode := d.heard(s.Address, d.base).rcode()
-		switch rcode {
-		case noError, "":
+		if told[rcode] {
 			continue
+		}
+		told[rcode] = true
+		switch rcode {
 		case nxDomain, refusal:
 			d.finding(NotTheCluster, true,
 				fmt.Sprintf("%s answers %s for %s: it does not serve the cluster's domain, or that has another name", s.Address, rcode, d.base),

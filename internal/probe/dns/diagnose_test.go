@@ -177,8 +177,8 @@ func TestDiagnose(t *testing.T) {
 			[]string{"wrong not_the_cluster: 10.32.0.10:53 answers NXDOMAIN for kubernetes.default.svc.cluster.local.: it does not serve the cluster's domain, or that has another name"},
 		},
 		{
-			"CoreDNS without the API server",
-			report(said(clusterIP, clusterName, rcode(servFail)), world),
+			"CoreDNS without the API server, told once for all servers",
+			report(said(clusterIP, clusterName, rcode(servFail)), world, said(near, clusterName, rcode(servFail))),
 			Wrong, "10.32.0.10:53: the cluster's names fail",
 			[]string{"wrong cluster_fails: 10.32.0.10:53 answers SERVFAIL for kubernetes.default.svc.cluster.local.: CoreDNS does so while it has not read the cluster's Services from the API server"},
 		},
@@ -264,6 +264,13 @@ func TestDiagnose(t *testing.T) {
 			Wrong, "10.32.0.10:53: a name made by the search list fails",
 			[]string{`wrong search_fails: "web.shop" fails, but first as web.shop.corp.example., which the search list made of it; asked for, in this order: ` +
 				"web.shop.default.svc.cluster.local. (NXDOMAIN), web.shop.svc.cluster.local. (NXDOMAIN), web.shop.cluster.local. (NXDOMAIN), web.shop.corp.example. (timeout), web.shop. (NXDOMAIN)"},
+		},
+		{
+			"all asks for a candidate are led to a dead replica, which says nothing of the name",
+			searched("docs.example.net", said(clusterIP, clusterName, nothing(Timeout)),
+				said(clusterIP, "docs.example.net.default.svc.cluster.local.", nothing(Timeout)), said(clusterIP, "docs.example.net.", ok)),
+			Wrong, "10.32.0.10:53: a share of the asks gets no answer",
+			[]string{"wrong lossy: 1 of 2 asks to 10.32.0.10:53 get no answer (1 timeout): so it is where one of several replicas is dead"},
 		},
 		{
 			"no such name", searched("web.shop.", said(clusterIP, "web.shop.", rcode(nxDomain))),

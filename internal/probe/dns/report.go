@@ -111,7 +111,7 @@ func (r *Report) service() netip.AddrPort { return r.Servers[0].Address }
 
 // asked returns the tally of one question at one server.
 func (r *Report) asked(server netip.AddrPort, name string) *tally {
-	t := &tally{Results: map[string]int{}, by: map[netip.AddrPort]int{}}
+	t := &tally{Results: map[string]int{}, by: map[netip.AddrPort]int{}, why: map[Outcome]string{}}
 	for _, a := range r.Asks {
 		if a.Server == server && a.Name == name {
 			t.add(a)

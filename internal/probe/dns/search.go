@@ -33,6 +33,9 @@ func (d *diagnosis) given() {
 		t := d.heard(d.service(), name)
 		what := t.rcode()
 		if what == "" {
+			if d.asked(d.service(), d.base).silent() > 0 {
+				return // asks get lost whatever they are for, and that is told above
+			}
 			what = t.worst()
 		}
 		walk = append(walk, name+" ("+what+")")

@@ -26,13 +26,13 @@ type tally struct {
 	Sources []netip.AddrPort       // others that replied
 	by      map[netip.AddrPort]int // how often each of them did
 	times   []time.Duration        // of the replies, sorted
-	detail  string                 // of the last error
+	why     map[Outcome]string     // the error of the last ask that ended so
 }
 
 func (t *tally) add(a Ask) {
 	t.Asked++
 	if a.Detail != "" {
-		t.detail = a.Detail
+		t.why[a.Outcome] = a.Detail
 	}
 	if a.Usec > 0 {
 		t.times = append(t.times, time.Duration(a.Usec)*time.Microsecond)
