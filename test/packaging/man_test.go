@@ -130,3 +130,21 @@ func TestManHasProbe(t *testing.T) {
 		t.Errorf("want 50 words or more, got %d", found)
 	}
 }
+
+// TestManHasProbeDNS takes the words of the JSON from the types that make it.
+func TestManHasProbeDNS(t *testing.T) {
+	text := page(t, "nfguard-probe-dns.8")
+	word := regexp.MustCompile(`(?m)(?:json:"([a-z_]+)|(?:Cause|Outcome|Role|Purpose|Verdict) += "([a-z_]+)")`)
+	found := 0
+	for _, file := range []string{"report.go", "cause.go", "diagnose.go", "resolvconf.go"} {
+		for _, m := range word.FindAllStringSubmatch(read(t, root+"/internal/probe/dns/"+file), -1) {
+			found++
+			if w := m[1] + m[2]; !regexp.MustCompile(`\b` + w + `\b`).MatchString(text) {
+				t.Errorf("nfguard-probe-dns(8) lacks %s", w)
+			}
+		}
+	}
+	if found < 60 {
+		t.Errorf("want 60 words or more, got %d", found)
+	}
+}
