@@ -1,6 +1,9 @@
 package trace
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Record is what was collected of a connection: what [New] makes a way of.
 type Record struct {
@@ -23,6 +26,10 @@ type Device struct {
 	Kind   string `json:"kind,omitempty"` // the kernel's word for its driver: "veth", "bridge"
 	MAC    string `json:"mac,omitempty"`
 	Bridge string `json:"bridge,omitempty"` // the one that it is a port of
+
+	// The other end, as the packets that came in by it tell: the pod's.
+	PeerMAC     string     `json:"peer_mac,omitempty"`
+	PeerAddress netip.Addr `json:"peer_address,omitzero"`
 
 	// Who is behind it where its other end is in another network namespace,
 	// as far as that could be found out.

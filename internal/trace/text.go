@@ -63,12 +63,12 @@ func (w *Way) writeDevices(out io.Writer) {
 		return
 	}
 	fmt.Fprintln(out)
-	names, macs := 0, 0
+	names := 0
 	for _, d := range w.Devices {
-		names, macs = max(names, len(d.Name)), max(macs, len(d.MAC))
+		names = max(names, len(d.Name))
 	}
 	for _, d := range w.Devices {
-		fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("  %-*s  %-*s  %s", names, d.Name, macs, d.MAC, w.behind(d)), " "))
+		fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("  %-*s  %s", names, d.Name, w.behind(d)), " "))
 	}
 }
 
@@ -80,10 +80,13 @@ func (w *Way) behind(d Device) string {
 		if w.Handing.on(d.Name) {
 			state = "hands packets to netfilter"
 		}
-		return fmt.Sprintf("bridge; %s (%s)", state, w.Handing.describe(d.Name))
+		return fmt.Sprintf("bridge (%s), %s: %s", d.MAC, state, w.Handing.describe(d.Name))
 	}
 	if d.Bridge != "" {
 		parts = append(parts, "port of "+d.Bridge)
+	}
+	if d.PeerMAC != "" {
+		parts = append(parts, d.PeerAddress.String()+" ("+d.PeerMAC+")")
 	}
 	if d.Pod != "" {
 		parts = append(parts, "pod "+d.Pod)

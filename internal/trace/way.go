@@ -246,14 +246,23 @@ func (w *Way) direct(q Query) {
 	w.Packets = kept
 }
 
+// keepDevices keeps those on the way, and adds what packets tell of them.
 func (w *Way) keepDevices(all []Device) {
 	used := make(map[string]bool)
+	came := make(map[string]*Step) // the first packet from a port
 	for i := range w.Packets {
-		for _, s := range w.Packets[i].Steps {
+		for j := range w.Packets[i].Steps {
+			s := &w.Packets[i].Steps[j]
 			used[s.In], used[s.Out] = true, true
+			if s.Layer == Bridge && s.Hook == "prerouting" && came[s.In] == nil {
+				came[s.In] = s
+			}
 		}
 	}
 	for _, d := range all {
+		if s := came[d.Name]; s != nil && d.Kind == "veth" {
+			d.PeerMAC, d.PeerAddress = s.SourceMAC, s.Before.Source.Addr()
+		}
 		if used[d.Name] {
 			w.Devices = append(w.Devices, d)
 		}

@@ -1,0 +1,116 @@
+package kernel
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nfguard/nfguard/internal/trace"
+)
+
+// outcome is what a case comes to.
+type outcome struct{ Verdict, Meaning, Request, Reply string }
+
+func outcomeOf(w *trace.Way) (o outcome) {
+	o.Verdict, o.Meaning = string(w.Verdict), w.Meaning
+	for i := range w.Packets {
+		p := &w.Packets[i]
+		if p.Direction == trace.Request && o.Request == "" {
+			o.Request = road(p)
+		}
+		if p.Direction == trace.Reply && o.Reply == "" {
+			o.Reply = road(p)
+		}
+	}
+	return o
+}
+
+// TestCases are those that kube-proxy's rules alone do not make.
+func TestCases(t *testing.T) {
+	const service, endpoint = "10.96.0.1:53", "10.244.0.1:8080"
+	dnat := `table ip t {
+	chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 udp dport 53 dnat to 10.244.0.1:8080; ip daddr 10.96.0.1 tcp dport 53 dnat to 10.244.0.1:8080
+	}
+	chain post { type nat hook postrouting priority srcnat;
+	}
+}
+`
+	for name, tt := range map[string]struct {
+		handing bool
+		rules   string
+		server  string
+		traffic func(w *worker) error
+		want    outcome
+	}{
+		"UDP, key 0": {
+			rules: dnat, server: service + "/udp",
+			traffic: func(w *worker) error { _, err := w.send(w.client, netip.MustParseAddrPort(service)); return err },
+			want: outcome{
+				"untranslated",
+				"the reply crossed cnio0 at layer 2 from 10.244.0.1 and was never translated back: client expects 10.96.0.1; " +
+					"br_netfilter did not hand it to netfilter: net.bridge.bridge-nf-call-iptables is 0",
+				routed, layer2,
+			},
+		},
+		"UDP, key 1": {
+			handing: true, rules: dnat, server: service,
+			traffic: func(w *worker) error { _, err := w.send(w.client, netip.MustParseAddrPort(service)); return err },
+			want:    outcome{"answered", "the reply reached the client as from 10.96.0.1:53, whom it had asked", bridged, bridged},
+		},
+		"the pod's own address, key 0": {
+			rules: dnat, server: endpoint,
+			traffic: func(w *worker) error { return w.get(w.client, netip.MustParseAddrPort(endpoint)) },
+			want:    outcome{"answered", "the reply reached the client as from 10.244.0.1:8080, whom it had asked", layer2, layer2},
+		},
+		"no rules at all, so no conntrack": {
+			server:  endpoint + "/tcp",
+			traffic: func(w *worker) error { return w.get(w.client, netip.MustParseAddrPort(endpoint)) },
+			want:    outcome{"answered", "the reply reached the client as from 10.244.0.1:8080, whom it had asked", layer2, layer2},
+		},
+		"masqueraded, key 0": { // the reply goes to the node, and is translated there
+			rules:   "table ip t {\n chain masq { type nat hook postrouting priority srcnat; ip saddr 10.244.0.31 masquerade\n}\n}\n" + dnat,
+			server:  service,
+			traffic: func(w *worker) error { return w.get(w.client, netip.MustParseAddrPort(service)) },
+			want: outcome{
+				"answered", "the reply reached the client as from 10.96.0.1:53, whom it had asked",
+				routed, "ip prerouting, ip forward, ip postrouting, bridge output, bridge postrouting",
+			},
+		},
+		"dropped by a policy": {
+			rules:   dnat + "table ip f { chain forward { type filter hook forward priority filter; policy drop;\n}\n}\n",
+			server:  service,
+			traffic: func(w *worker) error { _ = w.get(w.client, netip.MustParseAddrPort(service)); return nil },
+			want: outcome{
+				"dropped", "the request was dropped at ip forward: ip f forward, its policy",
+				"bridge prerouting, bridge input, ip prerouting, ip forward", "",
+			},
+		},
+		"dropped by a rule on the bridge": {
+			rules:   "table bridge f {\n chain forward { type filter hook forward priority filter; ether type ip drop comment \"no talk\"\n}\n}\n",
+			server:  endpoint,
+			traffic: func(w *worker) error { _ = w.get(w.client, netip.MustParseAddrPort(endpoint)); return nil },
+			want: outcome{
+				"dropped", `the request was dropped at bridge forward: bridge f forward, by the rule "no talk"`,
+				"bridge prerouting, bridge forward", "",
+			},
+		},
+		"nobody asks": {
+			server: service, traffic: func(*worker) error { return nil },
+			want: outcome{"unseen", "no packet of this connection came by", "", ""},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorker(t, tt.handing)
+			w.load(tt.rules)
+			r := w.follow("10.244.0.31", tt.server, func() {
+				if err := tt.traffic(w); err != nil {
+					t.Error(err)
+				}
+			})
+			if diff := cmp.Diff(tt.want, outcomeOf(trace.New(r))); diff != "" {
+				t.Errorf("outcome (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

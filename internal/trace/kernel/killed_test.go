@@ -1,0 +1,117 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/trace"
+)
+
+// childVariable has the test's binary trace instead of testing, so that it can
+// be killed.
+const childVariable = "NFGUARD_TEST_TRACE"
+
+func TestMain(m *testing.M) {
+	if server := os.Getenv(childVariable); server != "" {
+		q, err := trace.ParseQuery("10.244.0.31", server)
+		if err == nil {
+			_, err = Follow(context.Background(), q, Options{For: time.Minute, Packets: 1000, Ready: func() { fmt.Println("ready") }})
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// TestKilled kills a tracer a hundred times, at random moments from its start
+// on, while there is traffic: nothing of it is left.
+func TestKilled(t *testing.T) {
+	const runs = 100
+	w := newWorker(t, true)
+	w.load("table ip t {\n chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 tcp dport 53 dnat to 10.244.0.1:8080;\n}\n}\n")
+	before := w.ruleset()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	marked := 0
+	for range runs {
+		cmd := w.Command(exe)
+		cmd.Env = append(os.Environ(), childVariable+"=10.96.0.1:53")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(rand.N(60 * time.Millisecond))
+		if strings.Contains(w.ruleset(), namePrefix) {
+			marked++
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // killed
+		if diff := cmp.Diff(before, w.ruleset()); diff != "" {
+			t.Fatalf("it left (-before +after):\n%s", diff)
+		}
+	}
+	t.Logf("of %d tracers that were killed %d had their tables", runs, marked)
+	if marked < runs/10 {
+		t.Errorf("only %d of %d had their tables when they were killed: that shows nothing", marked, runs)
+	}
+}
+
+// TestLeftovers: a kernel before 5.12 knows no owner of tables, and keeps what
+// a killed tracer had. The next run removes that, and not what is another's.
+func TestLeftovers(t *testing.T) {
+	w := newWorker(t, true)
+	dead := w.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	others := fmt.Sprintf("table ip nfguard-tracer-1 {\n}\ntable bridge %s%d {\n}\n", namePrefix, os.Getpid())
+	w.load(others)
+	before := w.ruleset()
+	w.load(fmt.Sprintf("table ip %[1]s%[2]d {\n}\ntable bridge %[1]s%[2]d {\n}\n", namePrefix, dead.Process.Pid))
+	w.Do(func() {
+		if err := sweep(); err != nil {
+			t.Error(err)
+		}
+	})
+	if diff := cmp.Diff(before, w.ruleset()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestWithoutOwner makes and removes the tables as on such a kernel.
+func TestWithoutOwner(t *testing.T) {
+	w := newWorker(t, true)
+	before := w.ruleset()
+	q, err := trace.ParseQuery("10.244.0.31", "10.96.0.1:53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Do(func() {
+		s, err := openSocket()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		m := &marks{s: s, name: namePrefix + "1", ip: unix.NFPROTO_IPV4}
+		if err := s.commit(m.messages(q, false)...); err != nil {
+			t.Error(err)
+		}
+		if w2 := m.close(); w2 != nil {
+			t.Error(w2)
+		}
+	})
+	if diff := cmp.Diff(before, w.ruleset()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
