@@ -35,12 +35,10 @@ func (w *Way) Right(p *Packet) bool {
 
 // judge says what it means. The first packet that went wrong tells.
 func (w *Way) judge() {
-	requests, replies := 0, 0
+	replies := 0
 	for i := range w.Packets {
 		p := &w.Packets[i]
-		if p.Direction == Request {
-			requests++
-		} else {
+		if p.Direction == Reply {
 			replies++
 		}
 		switch {
@@ -62,7 +60,8 @@ func (w *Way) judge() {
 		w.Next = "make the request while the trace waits; --for gives it more time"
 	case replies == 0:
 		w.Verdict = Unanswered
-		w.Meaning = fmt.Sprintf("%s went on to %s, and no reply came by: it did not answer, or not by this host", count(requests, "request"), w.end())
+		last := w.first(Request).Last()
+		w.Meaning = fmt.Sprintf("no reply came by: the request was last seen at %s %s, on its way to %s", last.Layer, last.Hook, last.After.Destination)
 		w.Next = "see whether the endpoint listens, and whether a policy drops it there"
 	default:
 		w.Verdict = Answered
@@ -77,9 +76,6 @@ func (w *Way) first(d Direction) *Packet {
 	}
 	return &w.Packets[i]
 }
-
-// end is where the requests went in the end.
-func (w *Way) end() string { return w.first(Request).Last().After.Destination.String() }
 
 // untranslated explains a reply whose addresses the client does not expect.
 func (w *Way) untranslated(p *Packet) {
@@ -126,11 +122,4 @@ func (w *Way) bridgeOf(port string) string {
 		}
 	}
 	return "the bridge"
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

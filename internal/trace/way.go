@@ -134,6 +134,9 @@ func stitch(r *Record) []Packet {
 	}
 	for i := range r.Events {
 		e := &r.Events[i]
+		if e.Backend == "legacy" {
+			continue
+		}
 		p := byID[e.ID]
 		if e.Headers != nil && (p == nil || p.identity != e.Headers.Identity || p.repeats(e, names)) {
 			p = resume(packets, e, names)
@@ -148,6 +151,11 @@ func stitch(r *Record) []Packet {
 			p.add(e, names)
 		}
 	}
+	for i := range r.Events {
+		if e := &r.Events[i]; e.Backend == "legacy" {
+			attach(packets, e)
+		}
+	}
 	whole := make([]Packet, 0, len(packets))
 	for _, p := range packets {
 		if len(p.Steps) > 0 {
@@ -155,6 +163,23 @@ func stitch(r *Record) []Packet {
 		}
 	}
 	return whole
+}
+
+// attach adds a rule of iptables-legacy to the step that it belongs to. The
+// kernel tells of these by another way: what it tells of one packet is in order
+// there too, but nothing is known of the order of both.
+func attach(packets []*Packet, e *Event) {
+	for _, p := range slices.Backward(packets) {
+		if p.identity != e.Headers.Identity || e.At-p.last > pause {
+			continue
+		}
+		for i := range p.Steps {
+			if s := &p.Steps[i]; s.Layer == e.Layer && s.Hook == e.Hook {
+				p.told(s, e)
+				return
+			}
+		}
+	}
 }
 
 // resume finds the packet that an event with an unknown id goes on with.
@@ -199,9 +224,13 @@ func (p *Packet) add(e *Event, names map[int]string) {
 			s.SourceMAC, s.DestinationMAC = h.SourceMAC, h.DestinationMAC
 		}
 	}
-	if e.Own {
-		return
+	if !e.Own {
+		p.told(s, e)
 	}
+}
+
+// told adds what a chain of others did.
+func (p *Packet) told(s *Step, e *Event) {
 	if e.Rule != nil {
 		s.Rules = append(s.Rules, Match{e.Backend, e.Table, e.Chain, *e.Rule, e.Verdict})
 	} else {

@@ -95,6 +95,15 @@ func TestCases(t *testing.T) {
 				"bridge prerouting, bridge forward", "",
 			},
 		},
+		"nobody answers": {
+			handing: true, rules: "table ip t { chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 udp dport 53 dnat to 10.244.0.9:53;\n}\n}\n",
+			server:  service + "/udp",
+			traffic: func(w *worker) error { _, _ = w.send(w.client, netip.MustParseAddrPort(service)); return nil },
+			want: outcome{
+				"unanswered", "no reply came by: the request was last seen at ip prerouting, on its way to 10.244.0.9:53",
+				"bridge prerouting, ip prerouting", "",
+			},
+		},
 		"nobody asks": {
 			server: service, traffic: func(*worker) error { return nil },
 			want: outcome{"unseen", "no packet of this connection came by", "", ""},

@@ -47,6 +47,7 @@ func Follow(ctx context.Context, q trace.Query, o Options) (*trace.Record, error
 type follower struct {
 	query  trace.Query
 	rules  *ruleset
+	legacy *legacy // nil where iptables-legacy has no tables
 	news   chan news
 	record trace.Record
 	seen   map[string]bool // packets, by what tells them apart
@@ -84,6 +85,13 @@ func (f *follower) follow(ctx context.Context, o Options) (_ *trace.Record, err 
 		return nil, err
 	}
 
+	if f.legacy, err = openLegacy(family); err != nil {
+		f.note(err.Error())
+	}
+	if f.legacy != nil {
+		defer func() { err = errors.Join(err, f.legacy.close()) }()
+	}
+
 	// Who listens first misses nothing.
 	listening, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var readers sync.WaitGroup
@@ -99,7 +107,7 @@ func (f *follower) follow(ctx context.Context, o Options) (_ *trace.Record, err 
 	defer func() { err = errors.Join(err, m.close()) }()
 	f.rules.own = m.name
 
-	f.record = trace.Record{Query: f.query, Started: time.Now()}
+	f.record.Query, f.record.Started = f.query, time.Now()
 	f.record.Host, _ = os.Hostname()
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
@@ -118,6 +126,9 @@ func (f *follower) follow(ctx context.Context, o Options) (_ *trace.Record, err 
 
 // listen joins the groups and reads them until ctx ends.
 func (f *follower) listen(ctx context.Context, readers *sync.WaitGroup) error {
+	if f.legacy != nil {
+		readers.Go(func() { f.read(ctx, f.legacy.group, logged) })
+	}
 	for _, group := range []int{unix.NFNLGRP_NFTRACE, unix.NFNLGRP_CONNTRACK_NEW, unix.NFNLGRP_CONNTRACK_UPDATE, unix.NFNLGRP_CONNTRACK_DESTROY} {
 		g, err := rtnl.Join(unix.NETLINK_NETFILTER, group, nil, buffer)
 		if err != nil {
@@ -180,6 +191,11 @@ func (f *follower) take(one news) {
 			if e.Headers != nil {
 				f.seen[e.Headers.Identity] = true
 			}
+			f.record.Events = append(f.record.Events, e)
+		}
+	case one.group == logged:
+		if e, ok := f.legacy.parse(one.b); ok {
+			e.At = one.at.Sub(f.record.Started)
 			f.record.Events = append(f.record.Events, e)
 		}
 	default:

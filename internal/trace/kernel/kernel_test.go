@@ -69,6 +69,10 @@ func TestService(t *testing.T) {
 			args: []string{"-backend", "nft"}, v4: true, v6: true,
 			comments: []string{"default/svc-0:http", "default/svc-0:http -> ENDPOINT", "default/svc-0:http cluster IP", "kubernetes service portals"},
 		},
+		"iptables-legacy": {
+			args: []string{"-backend", "legacy"}, v4: true, v6: true,
+			comments: []string{"default/svc-0:http", "default/svc-0:http -> ENDPOINT", "default/svc-0:http cluster IP", "kubernetes service portals"},
+		},
 		"nftables": {args: []string{"-mode", "nftables"}, v4: true, v6: true},
 	} {
 		for _, handing := range []bool{false, true} {
@@ -84,6 +88,9 @@ func TestService(t *testing.T) {
 						}
 					})
 					way := trace.New(r)
+					if len(way.Notes) > 0 {
+						t.Errorf("notes: %q", way.Notes)
+					}
 					request, reply := firstOf(t, way, trace.Request), firstOf(t, way, trace.Reply)
 					if handing {
 						want := []string{"answered", "the reply reached the client as from " + a.service.String() + ", whom it had asked", bridged, bridged}

@@ -67,6 +67,41 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// TestKilledWithLegacy: the kernel does not take back who it logs the rules of
+// iptables-legacy to. The next run finds that, and has it as before.
+func TestKilledWithLegacy(t *testing.T) {
+	w := newWorker(t, true)
+	const file = "/proc/sys/net/netfilter/nf_log/2"
+	logger := func() string { return w.Run(t, "cat", file) }
+	w.Run(t, "iptables-legacy", "-A", "FORWARD", "-m", "comment", "--comment", "mine", "-j", "ACCEPT")
+	before := logger()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := w.Command(exe)
+	cmd.Env = append(os.Environ(), childVariable+"=10.96.0.1:53")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = out.Read(make([]byte, 1)) // it is ready
+	if killed := cmd.Process.Kill(); err != nil || killed != nil {
+		t.Fatal(err, killed)
+	}
+	_ = cmd.Wait() // killed
+	if got := logger(); got != nflog+"\n" {
+		t.Fatalf("the logger is %q, so this shows nothing", got)
+	}
+	r := w.follow("10.244.0.31", "10.96.0.1:53", func() {})
+	if got := logger(); got != before || len(r.Notes) > 0 {
+		t.Errorf("the logger is %q, was %q before; notes %q", got, before, r.Notes)
+	}
+}
+
 // TestLeftovers: a kernel before 5.12 knows no owner of tables, and keeps what
 // a killed tracer had. The next run removes that, and not what is another's.
 func TestLeftovers(t *testing.T) {

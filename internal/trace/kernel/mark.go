@@ -20,10 +20,9 @@ const namePrefix = "nfguard-trace-"
 // Of linux/netfilter/nf_tables.h and linux/netfilter.h, where x/sys has no
 // name for it.
 const (
-	tableOwner = 0x2 // NFT_TABLE_F_OWNER: from Linux 5.12 on
+	tableOwner = 0x2  // NFT_TABLE_F_OWNER: from Linux 5.12 on
 	setEval    = 0x20 // NFT_SET_EVAL
 
-	
 	reg1       = unix.NFT_REG32_00
 	addressReg = reg1 // registers of four bytes: the address is in the first one, or the first four
 )

@@ -25,8 +25,10 @@ func (b attrs) bytes(t uint16, v []byte) attrs {
 	return append(b, make([]byte, aligned(n)-n)...)
 }
 
-func (b attrs) u8(t uint16, v uint8) attrs   { return b.bytes(t, []byte{v}) }
-func (b attrs) u32(t uint16, v uint32) attrs { return b.bytes(t, binary.BigEndian.AppendUint32(nil, v)) }
+func (b attrs) u8(t uint16, v uint8) attrs { return b.bytes(t, []byte{v}) }
+func (b attrs) u32(t uint16, v uint32) attrs {
+	return b.bytes(t, binary.BigEndian.AppendUint32(nil, v))
+}
 
 // text appends a string with its zero.
 func (b attrs) text(t uint16, s string) attrs { return b.bytes(t, append([]byte(s), 0)) }

@@ -87,22 +87,7 @@ func (s socket) exchange(b []byte) (answers [][]byte, err error) {
 	}
 }
 
-// protocolFamily is the number of nf_tables for a family in the words of nft(8).
-func protocolFamily(word string) byte {
-	switch word {
-	case "ip":
-		return unix.NFPROTO_IPV4
-	case "ip6":
-		return unix.NFPROTO_IPV6
-	case "inet":
-		return unix.NFPROTO_INET
-	case "bridge":
-		return unix.NFPROTO_BRIDGE
-	}
-	return unix.NFPROTO_UNSPEC
-}
-
-// familyWord is the other way round.
+// familyWord is nft(8)'s word for a family.
 func familyWord(n byte) string {
 	switch n {
 	case unix.NFPROTO_IPV4:

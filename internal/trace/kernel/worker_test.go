@@ -63,6 +63,16 @@ route add ::/0 via fd00:244::fe
 	w.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
 		"net.bridge.bridge-nf-call-iptables="+value, "net.bridge.bridge-nf-call-ip6tables="+value)
 	w.serve()
+	// A port forwards a moment after it is up, and neighbours get to know each other.
+	for _, a := range []addresses{v4, v6} {
+		for _, from := range []*lab.Namespace{w.client, w.Namespace} {
+			for deadline := time.Now().Add(10 * time.Second); w.get(from, a.endpoint) != nil; {
+				if time.Now().After(deadline) {
+					t.Fatalf("%s cannot be reached", a.endpoint)
+				}
+			}
+		}
+	}
 	return w
 }
 
@@ -90,7 +100,7 @@ func (w *worker) serve() {
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(out, "hello") })}
 	server.SetKeepAlivesEnabled(false)
-	go server.Serve(tcp) //nolint:errcheck // it ends with the test
+	go server.Serve(tcp)
 	go func() {
 		b := make([]byte, 512)
 		for {
