@@ -63,7 +63,7 @@ Exit codes: 0 the reply reached the client as from whom it had asked,
 			}
 			return cobra.ExactArgs(2)(cmd, args)
 		},
-		RunE:    func(_ *cobra.Command, args []string) error { return a.trace(args, &o) },
+		RunE: func(_ *cobra.Command, args []string) error { return a.trace(args, &o) },
 	}
 	f := cmd.Flags()
 	o.form = picture(text)

@@ -92,7 +92,11 @@ func (w *Way) untranslated(p *Packet) {
 		w.Meaning += "br_netfilter is not loaded"
 		w.Next = "nfguard apply loads it once, systemctl start nfguard keeps it right"
 	case w.Handing.on(bridge):
-		w.Meaning += fmt.Sprintf("%s is %s by now", w.Handing.Key, w.Handing.Value)
+		if w.Handing.Value != "0" {
+			w.Meaning += fmt.Sprintf("%s is %s by now", w.Handing.Key, w.Handing.Value)
+		} else {
+			w.Meaning += fmt.Sprintf("the flag %s of %s is set by now", w.Handing.Flag, bridge)
+		}
 		w.Next = "trace it once more; nfguard events tells whether it was 0 for a moment"
 	default:
 		w.Meaning += fmt.Sprintf("br_netfilter did not hand it to netfilter: %s is 0", w.Handing.Key)
