@@ -59,7 +59,7 @@ Exit codes: 0 the reply reached the client as from whom it had asked,
   nfguard trace --read before.json -o svg > before.svg`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if o.read != "" {
-				return cobra.NoArgs(cmd, args)
+				return cobra.ExactArgs(0)(cmd, args)
 			}
 			return cobra.ExactArgs(2)(cmd, args)
 		},

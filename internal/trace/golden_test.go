@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"flag"
 	"io"
 	"os"
@@ -182,7 +183,7 @@ func layout(t *testing.T, r io.Reader) (width, height float64, all []words, line
 	d := xml.NewDecoder(r)
 	for {
 		token, err := d.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return width, height, all, lines
 		}
 		if err != nil {

@@ -32,6 +32,7 @@ func (w *Way) Text(out io.Writer, paint Paint) {
 		fmt.Fprintf(out, "  note: %s\n", n)
 	}
 	w.writeDevices(out)
+	w.writeConnections(out)
 	for _, g := range w.groups() {
 		w.writePacket(out, paint, g)
 	}
@@ -69,6 +70,31 @@ func (w *Way) writeDevices(out io.Writer) {
 	}
 	for _, d := range w.Devices {
 		fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("  %-*s  %s", names, d.Name, w.behind(d)), " "))
+	}
+}
+
+// mostConnections are told; the rest is a number.
+const mostConnections = 3
+
+func (w *Way) writeConnections(out io.Writer) {
+	if len(w.Connections) > 0 {
+		fmt.Fprintln(out)
+	}
+	for i := range w.Connections {
+		if i == mostConnections {
+			fmt.Fprintf(out, "  conntrack: and %d more\n", len(w.Connections)-i)
+			return
+		}
+		c := &w.Connections[i]
+		due := "replies are due from " + c.Reply.Source.String()
+		if c.Reply.Destination != c.Original.Source {
+			due += " to " + c.Reply.Destination.String()
+		}
+		seen := "and it has seen none"
+		if c.Replied {
+			seen = "and it has seen one"
+		}
+		fmt.Fprintf(out, "  conntrack: %s %s → %s; %s, %s\n", c.Protocol, c.Original.Source, c.Original.Destination, due, seen)
 	}
 }
 

@@ -182,27 +182,32 @@ func TestMeaning(t *testing.T) {
 		meaning, next string
 	}{
 		"the key is 0": {
-			bridged, Handing{Key: key, Value: "0", Flag: flag},
+			bridged,
+			Handing{Key: key, Value: "0", Flag: flag},
 			"the reply crossed cni0 at layer 2 from 10.0.0.32 and was never translated back: client expects 10.96.0.1; br_netfilter did not hand it to netfilter: net.bridge.bridge-nf-call-iptables is 0",
 			"nfguard apply puts it right once, systemctl start nfguard keeps it right",
 		},
 		"no br_netfilter": {
-			bridged, Handing{Key: key, Flag: flag},
+			bridged,
+			Handing{Key: key, Flag: flag},
 			"the reply crossed cni0 at layer 2 from 10.0.0.32 and was never translated back: client expects 10.96.0.1; br_netfilter is not loaded",
 			"nfguard apply loads it once, systemctl start nfguard keeps it right",
 		},
 		"the key is 1 again": {
-			bridged, Handing{Key: key, Value: "1", Flag: flag},
+			bridged,
+			Handing{Key: key, Value: "1", Flag: flag},
 			"the reply crossed cni0 at layer 2 from 10.0.0.32 and was never translated back: client expects 10.96.0.1; net.bridge.bridge-nf-call-iptables is 1 by now",
 			"trace it once more; nfguard events tells whether it was 0 for a moment",
 		},
 		"the flag is set by now": {
-			bridged, Handing{Key: key, Value: "0", Flag: flag, Bridges: map[string]bool{"cni0": true}},
+			bridged,
+			Handing{Key: key, Value: "0", Flag: flag, Bridges: map[string]bool{"cni0": true}},
 			"the reply crossed cni0 at layer 2 from 10.0.0.32 and was never translated back: client expects 10.96.0.1; the flag nf_call_iptables of cni0 is set by now",
 			"trace it once more; nfguard events tells whether it was 0 for a moment",
 		},
 		"it went through netfilter": {
-			routed, Handing{Key: key, Value: "0", Flag: flag},
+			routed,
+			Handing{Key: key, Value: "0", Flag: flag},
 			"the reply from 10.0.0.32 went through netfilter and was not translated back: client expects 10.96.0.1",
 			"conntrack did not know the connection: see conntrack -L, and rules with notrack",
 		},

@@ -25,7 +25,6 @@ const (
 type exprs attrs
 
 func (e exprs) add(name string, in attrs) exprs {
-
 	return exprs(attrs(e).nest(unix.NFTA_LIST_ELEM, attrs{}.text(unix.NFTA_EXPR_NAME, name).nest(unix.NFTA_EXPR_DATA, in)))
 }
 

@@ -19,7 +19,7 @@ import (
 
 // Of linux/netfilter/nfnetlink_log.h, for which x/sys has no names.
 const (
-	logPacket = unix.NFNL_SUBSYS_ULOG<<8 | 0 // NFULNL_MSG_PACKET
+	logPacket = unix.NFNL_SUBSYS_ULOG << 8   // NFULNL_MSG_PACKET
 	logConfig = unix.NFNL_SUBSYS_ULOG<<8 | 1 // NFULNL_MSG_CONFIG
 
 	logHeader  = 1  // NFULA_PACKET_HDR: struct nfulnl_msg_packet_hdr
@@ -105,14 +105,14 @@ func (l *legacy) acknowledged() error {
 	if n < len(b) || binary.NativeEndian.Uint16(b[4:]) != unix.NLMSG_ERROR {
 		return errors.New("nfnetlink_log did not answer")
 	}
-	switch errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[nlHeader:]))); errno {
-	case 0:
-		return nil
-	case unix.EBUSY:
+	errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[nlHeader:])))
+	if errno == unix.EBUSY {
 		return errors.New("another program listens to the log of rules (nfnetlink_log, group 0)")
-	default:
+	}
+	if errno != 0 {
 		return fmt.Errorf("listen to the log of rules: %w", errno)
 	}
+	return nil
 }
 
 // logger returns what the family's logger has to be afterwards: what it is, or,
