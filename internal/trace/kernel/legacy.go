@@ -106,7 +106,7 @@ func (l *legacy) acknowledged() error {
 		return errors.New("nfnetlink_log did not answer")
 	}
 	errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[nlHeader:])))
-	if errno == unix.EBUSY {
+	if errno == unix.EPERM { // it is bound, and not by us: nfulnl_recv_config
 		return errors.New("another program listens to the log of rules (nfnetlink_log, group 0)")
 	}
 	if errno != 0 {
@@ -160,65 +160,78 @@ func (l *legacy) close() error {
 	return nil
 }
 
+// place is where in iptables-legacy a packet was, as the kernel writes it:
+// "TRACE: nat:KUBE-SERVICES:rule:2 ".
+type place struct {
+	table, chain string
+	what         string // "rule", "return" or "policy"
+	number       int
+}
+
 // parse reads a message of nfnetlink_log. It is false for what is no trace.
 func (l *legacy) parse(b []byte) (e trace.Event, ok bool) {
-	if len(b) < nlHeader+nfHeader || binary.NativeEndian.Uint16(b[4:]) != logPacket {
+	e, p, ok := parseLog(b, l.ipv6)
+	if !ok {
 		return e, false
 	}
-	in := b[nlHeader+nfHeader:]
-	header := find(in, logHeader)
-	// "TRACE: nat:KUBE-SERVICES:rule:2 "; a chain's name may have colons in it.
-	place, ours := strings.CutPrefix(unix.ByteSliceToString(find(in, logPrefix)), "TRACE: ")
-	parts := strings.Split(strings.TrimSpace(place), ":")
-	payload := find(in, logPayload)
-	if !ours || len(parts) < 4 || len(header) < 3 || len(payload) < 1 {
-		return e, false
-	}
-	n := len(parts)
-	table, chain, what := parts[0], strings.Join(parts[1:n-2], ":"), parts[n-2]
-	number, err := strconv.Atoi(parts[n-1])
-	if err != nil {
-		return e, false
-	}
-	e = trace.Event{
-		Layer: trace.IP, Hook: hookName(uint64(header[2])), Backend: "legacy", Chain: chain, Table: "ip " + table,
-		In: int(find32(in, logIn)), Out: int(find32(in, logOut)),
-	}
-	length := 40
-	if l.ipv6 {
-		e.Table = "ip6 " + table
-	} else {
-		length = int(payload[0]&0xf) * 4
-	}
-	if len(payload) < length {
-		return e, false
-	}
-	e.Headers = headers(nil, payload[:length], payload[length:min(len(payload), length+20)])
-	r := l.rule(table, chain, number)
+	r, end := l.rule(p.table, p.chain, p.number)
 	e.Verdict = r.Verdict
-	if what == "rule" {
-		e.Rule = &trace.Rule{Number: number, Comment: r.Comment, Action: r.Verdict}
+	// The kernel takes any rule that decides on all packets for the chain's end,
+	// and calls it its return or its policy (get_chainname_rulenum).
+	if p.what == "rule" || !end {
+		e.Rule = &trace.Rule{Number: p.number, Comment: r.Comment, Action: r.Verdict}
 		if r.Target != "" {
 			e.Rule.Action = target(r.Target, uint64(r.Revision), r.Info)
 		}
 	}
-	return e, e.Headers != nil && e.Hook != ""
+	return e, true
 }
 
-func find32(b []byte, t uint16) uint64 { return number(find(b, t)) }
+func parseLog(b []byte, ipv6 bool) (e trace.Event, p place, ok bool) {
+	if len(b) < nlHeader+nfHeader || binary.NativeEndian.Uint16(b[4:]) != logPacket {
+		return e, p, false
+	}
+	in := b[nlHeader+nfHeader:]
+	header, payload := find(in, logHeader), find(in, logPayload)
+	text, ours := strings.CutPrefix(unix.ByteSliceToString(find(in, logPrefix)), "TRACE: ")
+	parts := strings.Split(strings.TrimSpace(text), ":") // a chain's name may have colons in it
+	n := len(parts)
+	if !ours || n < 4 || len(header) < 3 || len(payload) == 0 {
+		return e, p, false
+	}
+	p = place{table: parts[0], chain: strings.Join(parts[1:n-2], ":"), what: parts[n-2]}
+	var err error
+	if p.number, err = strconv.Atoi(parts[n-1]); err != nil {
+		return e, p, false
+	}
+	family, length := "ip ", int(payload[0]&0xf)*4
+	if ipv6 {
+		family, length = "ip6 ", 40
+	}
+	if len(payload) < length {
+		return e, p, false
+	}
+	e = trace.Event{
+		Layer: trace.IP, Hook: hookName(uint64(header[2])), Backend: "legacy", Table: family + p.table, Chain: p.chain,
+		In: int(number(find(in, logIn))), Out: int(number(find(in, logOut))),
+		Headers: headers(nil, payload[:length], payload[length:min(len(payload), length+20)]),
+	}
+	return e, p, e.Headers != nil && e.Hook != ""
+}
 
-// rule finds a rule by its place. The tables are read when they are first asked
-// for; what is not there, as after a change, is empty.
-func (l *legacy) rule(table, chain string, n int) netfilter.LegacyRule {
+// rule finds a rule by its place, and whether it is the last of its chain, which
+// is no rule. The tables are read when they are first asked for; what is not
+// there, as after a change, is empty, and said to be the end.
+func (l *legacy) rule(table, chain string, n int) (r netfilter.LegacyRule, end bool) {
 	rules, read := l.tables[table]
 	if !read {
 		rules, _ = netfilter.LegacyRules(l.ipv6, table)
 		l.tables[table] = rules
 	}
-	for _, r := range rules {
-		if r.Chain == chain && r.Number == n {
-			return r
+	for i := range rules {
+		if rules[i].Chain == chain && rules[i].Number == n {
+			return rules[i], i+1 == len(rules) || rules[i+1].Chain != chain
 		}
 	}
-	return netfilter.LegacyRule{}
+	return netfilter.LegacyRule{}, true
 }
