@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nfguard/nfguard/internal/trace"
+	"github.com/nfguard/nfguard/test/lab"
 )
 
 // outcome is what a case comes to.
@@ -24,6 +25,52 @@ func outcomeOf(w *trace.Way) (o outcome) {
 		}
 	}
 	return o
+}
+
+// TestElsewhere: an endpoint that is no pod of this node, and a client that is
+// the node itself. Both go through netfilter whatever the key is.
+func TestElsewhere(t *testing.T) {
+	const rules = `table ip t {
+	chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 tcp dport 80 dnat to 192.168.7.2:8080; ip daddr 10.96.0.2 tcp dport 80 dnat to 10.244.0.1:8080;
+	}
+	chain out { type nat hook output priority -100; ip daddr 10.96.0.2 tcp dport 80 dnat to 10.244.0.1:8080;
+	}
+	chain post { type nat hook postrouting priority srcnat; ip daddr 10.244.0.1 oif cnio0 ip saddr 192.168.7.1 masquerade;
+	}
+}
+`
+	w := newWorker(t, false)
+	w.load(rules)
+	other := lab.NewNamespace(t)
+	w.batch(w.Namespace, "link add uplink up type veth peer name eth0 netns "+other.Path()+"\naddr add 192.168.7.1/24 dev uplink\nroute add default via 192.168.7.2\n")
+	w.batch(other, "link set eth0 up\naddr add 192.168.7.2/24 dev eth0\nroute add default via 192.168.7.1\n")
+	w.serveIn(other)
+	for name, tt := range map[string]struct {
+		from          *lab.Namespace
+		client        string
+		service       string
+		request, back string
+	}{
+		"endpoint on another node": {
+			w.client, "10.244.0.31", "10.96.0.1:80",
+			"bridge prerouting, bridge input, ip prerouting, ip forward, ip postrouting",
+			"ip prerouting, ip forward, ip postrouting, bridge output, bridge postrouting",
+		},
+		"the node asks": {
+			w.Namespace, "192.168.7.1", "10.96.0.2:80", // masqueraded, as kube-proxy has it
+			"ip output, ip postrouting, bridge output, bridge postrouting",
+			"ip prerouting, ip input",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got error
+			r := w.follow(tt.client, tt.service, func() { got = w.get(tt.from, netip.MustParseAddrPort(tt.service)) })
+			want := outcome{"answered", "the reply reached the client as from " + tt.service + ", whom it had asked", tt.request, tt.back}
+			if diff := cmp.Diff(want, outcomeOf(trace.New(r))); diff != "" || got != nil {
+				t.Errorf("request: %v; outcome (-want +got):\n%s", got, diff)
+			}
+		})
+	}
 }
 
 // TestCases are those that kube-proxy's rules alone do not make.

@@ -106,6 +106,9 @@ func (f *follower) follow(ctx context.Context, o Options) (_ *trace.Record, err 
 	}
 	defer func() { err = errors.Join(err, m.close()) }()
 	f.rules.own = m.name
+	if !m.bridge {
+		f.note("this kernel has no nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE): what crosses a bridge at layer 2 is not seen")
+	}
 
 	f.record.Query, f.record.Started = f.query, time.Now()
 	f.record.Host, _ = os.Hostname()

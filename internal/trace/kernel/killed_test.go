@@ -145,29 +145,42 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
-// TestWithoutOwner makes and removes the tables as on such a kernel.
-func TestWithoutOwner(t *testing.T) {
+// TestOlderKernels makes and removes the tables as where the kernel knows no
+// owner of tables, or has no nf_tables for bridges.
+func TestOlderKernels(t *testing.T) {
 	w := newWorker(t, true)
 	before := w.ruleset()
 	q, err := trace.ParseQuery("10.244.0.31", "10.96.0.1:53")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Do(func() {
-		s, err := openSocket()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		m := &marks{s: s, name: namePrefix + "1", ip: unix.NFPROTO_IPV4}
-		if err := s.commit(m.messages(q, false)...); err != nil {
-			t.Error(err)
-		}
-		if w2 := m.close(); w2 != nil {
-			t.Error(w2)
-		}
-	})
-	if diff := cmp.Diff(before, w.ruleset()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	for name, m := range map[string]*marks{
+		"no owner":            {bridge: true},
+		"no bridge":           {owned: true},
+		"no owner, no bridge": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m.name, m.ip = namePrefix+"1", unix.NFPROTO_IPV4
+			w.Do(func() {
+				if m.s, err = openSocket(); err == nil {
+					err = m.s.commit(m.messages(q, false)...)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			with := w.ruleset()
+			for part, want := range map[string]bool{"table ip " + m.name: true, "table bridge " + m.name: m.bridge, "flags owner": m.owned} {
+				if strings.Contains(with, part) != want {
+					t.Errorf("%q is there: %t, want %t", part, !want, want)
+				}
+			}
+			if err := m.close(); err != nil {
+				t.Error(err)
+			}
+			if diff := cmp.Diff(before, w.ruleset()); diff != "" {
+				t.Errorf("it left (-before +after):\n%s", diff)
+			}
+		})
 	}
 }

@@ -67,10 +67,11 @@ const (
 // marks is the tables that mark the packets of one connection for the kernel's
 // trace: they set meta nftrace and decide nothing, each chain ends with accept.
 type marks struct {
-	s     socket
-	name  string
-	ip    byte // NFPROTO_IPV4 or NFPROTO_IPV6
-	owned bool
+	s      socket
+	name   string
+	ip     byte // NFPROTO_IPV4 or NFPROTO_IPV6
+	owned  bool // by the socket; not before Linux 5.12
+	bridge bool // the table of the bridge's hooks is there, too
 }
 
 // mark makes the tables. tracked says that conntrack is at work here, and may
@@ -80,14 +81,18 @@ func mark(q trace.Query, tracked bool) (*marks, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &marks{s: s, name: namePrefix + strconv.Itoa(os.Getpid()), ip: unix.NFPROTO_IPV4, owned: true}
+	m := &marks{s: s, name: namePrefix + strconv.Itoa(os.Getpid()), ip: unix.NFPROTO_IPV4}
 	if q.Client.Is6() {
 		m.ip = unix.NFPROTO_IPV6
 	}
-	err = s.commit(m.messages(q, tracked)...)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) {
-		m.owned = false // before Linux 5.12
+	// The kernel has the same error for a flag that it does not know and for a
+	// family that it was built without.
+	for _, able := range []struct{ owned, bridge bool }{{true, true}, {false, true}, {true, false}, {false, false}} {
+		m.owned, m.bridge = able.owned, able.bridge
 		err = s.commit(m.messages(q, tracked)...)
+		if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {
+			break
+		}
 	}
 	if err != nil {
 		s.close()
@@ -101,9 +106,10 @@ func mark(q trace.Query, tracked bool) (*marks, error) {
 func (m *marks) close() error {
 	defer m.s.close()
 	var messages [][]byte
-	for _, family := range []byte{unix.NFPROTO_BRIDGE, m.ip} {
-		messages = append(messages, deleteTable(family, m.name))
+	if m.bridge {
+		messages = append(messages, deleteTable(unix.NFPROTO_BRIDGE, m.name))
 	}
+	messages = append(messages, deleteTable(m.ip, m.name))
 	if err := m.s.commit(messages...); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("remove the tables %s: %w", m.name, err)
 	}
@@ -147,19 +153,21 @@ func runs(pid string) bool {
 	return err == nil && n > 0 && unix.Kill(n, 0) != unix.ESRCH
 }
 
-// messages is the transaction that makes both tables.
+// messages is the transaction that makes the tables.
 func (m *marks) messages(q trace.Query, tracked bool) [][]byte {
 	b := &builder{name: m.name, query: q, owned: m.owned}
-	b.table(unix.NFPROTO_BRIDGE)
-	b.chain("prerouting", prerouting, first)
-	b.seen("prerouting")
-	b.chain("input", input, first)
-	b.chain("forward", forward, first)
-	b.learn("forward")
-	b.chain("output", output, first)
-	b.learn("output")
-	b.seen("output") // the node's own, which it may send to a pod directly
-	b.chain("postrouting", postrouting, first)
+	if m.bridge {
+		b.table(unix.NFPROTO_BRIDGE)
+		b.chain("prerouting", prerouting, first)
+		b.seen("prerouting")
+		b.chain("input", input, first)
+		b.chain("forward", forward, first)
+		b.learn("forward")
+		b.chain("output", output, first)
+		b.learn("output")
+		b.seen("output") // the node's own, which it may send to a pod directly
+		b.chain("postrouting", postrouting, first)
+	}
 
 	b.table(m.ip)
 	for _, c := range []struct {
@@ -175,6 +183,7 @@ func (m *marks) messages(q trace.Query, tracked bool) [][]byte {
 		b.chain(c.name+"-end", c.hook, last)
 	}
 	b.chain("input", input, first)
+	b.chain("input-end", input, last) // a reply to the node itself is translated there
 	b.chain("forward", forward, first)
 	b.chain("postrouting", postrouting, first)
 	b.chain("postrouting-end", postrouting, last)

@@ -62,7 +62,7 @@ route add ::/0 via fd00:244::fe
 	value := map[bool]string{false: "0", true: "1"}[handing]
 	w.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
 		"net.bridge.bridge-nf-call-iptables="+value, "net.bridge.bridge-nf-call-ip6tables="+value)
-	w.serve()
+	w.serveIn(w.server)
 	// A port forwards a moment after it is up, and neighbours get to know each other.
 	for _, a := range []addresses{v4, v6} {
 		for _, from := range []*lab.Namespace{w.client, w.Namespace} {
@@ -85,13 +85,13 @@ func (w *worker) batch(ns *lab.Namespace, commands string) {
 	}
 }
 
-// serve answers on port 8080 of the server, by HTTP and by UDP.
-func (w *worker) serve() {
+// serveIn answers on port 8080 of a pod, by HTTP and by UDP.
+func (w *worker) serveIn(pod *lab.Namespace) {
 	w.t.Helper()
 	var tcp net.Listener
 	var udp net.PacketConn
 	var err, err2 error
-	w.server.Do(func() {
+	pod.Do(func() {
 		tcp, err = net.Listen("tcp", ":8080")
 		udp, err2 = net.ListenPacket("udp", ":8080")
 	})
@@ -137,21 +137,24 @@ func (w *worker) load(rules string) {
 // that there is no answer.
 func (w *worker) get(from *lab.Namespace, to netip.AddrPort) error {
 	errc := make(chan error, 1)
-	from.Do(func() {
-		conn, err := net.DialTimeout("tcp", to.String(), 300*time.Millisecond)
-		if err != nil {
-			errc <- err
-			return
-		}
-		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(300 * time.Millisecond))
-		_, err = fmt.Fprintf(conn, "GET / HTTP/1.0\r\n\r\n")
-		if err == nil {
-			_, err = io.ReadAll(conn)
-		}
-		errc <- err
-	})
+	from.Go(func() { errc <- get(to) }) // whatever its own thread is at
 	return <-errc
+}
+
+func get(to netip.AddrPort) error {
+	conn, err := net.DialTimeout("tcp", to.String(), 300*time.Millisecond)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(300 * time.Millisecond)); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(conn, "GET / HTTP/1.0\r\n\r\n"); err != nil {
+		return err
+	}
+	_, err = io.ReadAll(conn)
+	return err
 }
 
 // send sends one datagram and waits for what comes back, from wherever.
