@@ -176,7 +176,7 @@ func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 	if p.FilesOnly {
 		d.Root, d.Summary = a.root, "the drop-ins of a tree"
 	} else {
-		d.Kernel = kernel()
+		d.Kernel = release()
 	}
 	for _, it := range r.Items {
 		d.Items = append(d.Items, a.row(it))
@@ -188,8 +188,8 @@ func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 	return d
 }
 
-// kernel is the release of the running one, or "" where it does not say.
-func kernel() string {
+// release is that of the running kernel, or "" where it does not say.
+func release() string {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
 		return ""

@@ -52,7 +52,7 @@ Exit codes: 0 they are reached, 1 they are not, 2 could not tell.`,
 				return err
 			}
 			a.code = probeCode(p.Verdict)
-			d := proofDocument{Schema: 1, Kernel: kernel(), Time: time.Now().UTC(), proof: *p}
+			d := proofDocument{Schema: 1, Kernel: release(), Time: time.Now().UTC(), proof: *p}
 			d.Host, _ = os.Hostname()
 			if form == jsonForm {
 				return writeJSON(a.Out, d)
