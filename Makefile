@@ -12,7 +12,7 @@ export CGO_ENABLED ?= 0
 
 # command:package of what tests and demo run, and of what the virtual machine needs.
 TOOLS    := gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:kmod nft:nftables \
-            nsenter:util-linux sysctl:procps
+            nsenter:util-linux sysctl:procps systemd-journal-remote:systemd-journal-remote
 PACK_TOOLS := busybox:busybox-static lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm \
             shellcheck:shellcheck systemd-nspawn:systemd-container
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \

@@ -244,7 +244,8 @@ func known[T ~string](flag string, given []string, all []T) ([]T, error) {
 	return list, nil
 }
 
-// namedSource is a journal in export format, and its name for people.
+// namedSource is a journal in export format, and its name for people; "" where
+// its errors have that.
 type namedSource struct {
 	io.ReadCloser
 	name string
@@ -258,7 +259,7 @@ func (a *app) openJournals(ctx context.Context, o *eventsOptions, filter *histor
 		if err != nil {
 			return nil, err
 		}
-		return []namedSource{{j, "the journal"}}, nil
+		return []namedSource{{ReadCloser: j}}, nil
 	}
 	var sources []namedSource
 	for _, place := range o.journals {
@@ -330,5 +331,5 @@ func openPlace(ctx context.Context, place string, o *eventsOptions, filter *hist
 	if err != nil {
 		return namedSource{}, err
 	}
-	return namedSource{j, place}, nil
+	return namedSource{ReadCloser: j}, nil
 }

@@ -6,9 +6,9 @@ import (
 	"io"
 )
 
-// Journal is one input of a [Merged]: a name for people, and its records.
+// Journal is one input of a [Merged].
 type Journal struct {
-	Name   string
+	Name   string // for what is wrong with it; "" where its own errors have one
 	Reader *Reader
 }
 
@@ -67,7 +67,11 @@ func (m *Merged) fill(h *head) {
 		return
 	}
 	h.done = true
-	if !errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
+	case h.Name == "":
+		m.errs = append(m.errs, err)
+	default:
 		m.errs = append(m.errs, fmt.Errorf("read %s: %w", h.Name, err))
 	}
 }

@@ -26,6 +26,7 @@ type JournalQuery struct {
 // journalctl gives it. Closing it ends journalctl.
 type JournalExport struct {
 	ctx  context.Context
+	op   string // "read /var/log/journal/remote"
 	cmd  *exec.Cmd
 	out  io.ReadCloser
 	said output
@@ -36,14 +37,17 @@ type JournalExport struct {
 // knows every format of journal files, the compressed ones and those of a
 // journald that writes to them just now. ctx ends it.
 func OpenJournal(ctx context.Context, q JournalQuery) (*JournalExport, error) {
+	op := q.op()
 	if q.Dir == "" && q.File == "" && !hasJournal("/var/log/journal", "/run/log/journal") {
-		return nil, &obstacleError{op: "read the journal", reason: "this host has none", next: noJournal}
+		return nil, &obstacleError{op: op, reason: "this host has none", next: noJournal}
 	}
 	path, err := exec.LookPath("journalctl")
 	if err != nil {
-		return nil, &obstacleError{"read the journal", "there is no journalctl on this host", noJournal, err}
+		return nil, &obstacleError{op, "there is no journalctl on this host", noJournal, err}
 	}
-	j := &JournalExport{ctx: ctx, cmd: exec.CommandContext(ctx, path, q.arguments()...)}
+	j := &JournalExport{ctx: ctx, op: op, cmd: exec.CommandContext(ctx, path, q.arguments()...)}
+	// An interrupt from the terminal is for us, and we end it.
+	j.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	j.cmd.Env = []string{"LC_ALL=C", "SYSTEMD_COLORS=0"}
 	j.cmd.Cancel = func() error { return j.cmd.Process.Signal(syscall.SIGTERM) }
 	j.cmd.WaitDelay = time.Second
@@ -52,7 +56,7 @@ func OpenJournal(ctx context.Context, q JournalQuery) (*JournalExport, error) {
 		return nil, err
 	}
 	if err := j.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("read the journal: %w", err)
+		return nil, fmt.Errorf("%s: %w", op, err)
 	}
 	return j, nil
 }
@@ -71,6 +75,13 @@ func hasJournal(dirs ...string) bool {
 		}
 	}
 	return false
+}
+
+func (q *JournalQuery) op() string {
+	if place := q.Dir + q.File; place != "" {
+		return "read " + place
+	}
+	return "read the journal"
 }
 
 func (q *JournalQuery) arguments() []string {
@@ -110,7 +121,7 @@ func (j *JournalExport) Read(p []byte) (int, error) {
 	j.end = io.EOF
 	ended := j.cmd.Wait()
 	if j.ctx.Err() == nil && (ended != nil || j.said.String() != "") {
-		j.end = explainJournal(j.said.String(), ended)
+		j.end = explainJournal(j.op, j.said.String(), ended)
 	}
 	return 0, j.end
 }
@@ -128,8 +139,8 @@ func (j *JournalExport) Close() error {
 // explainJournal says what kept journalctl from reading everything, from what
 // it said. It can end well, err is nil then, and have left out files that are
 // damaged or that it may not read.
-func explainJournal(said string, err error) error {
-	e := &obstacleError{op: "read the journal", err: err}
+func explainJournal(op, said string, err error) error {
+	e := &obstacleError{op: op, err: err}
 	switch {
 	case strings.Contains(said, "insufficient permissions"), strings.Contains(said, "not seeing messages from other users"):
 		e.reason = "not everybody may read it"

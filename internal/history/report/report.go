@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -225,8 +226,10 @@ func (d *doc) table(p *Page, hosts bool) {
 		d.put("<th scope=\"col\" role=\"columnheader\">%s</th>", c)
 	}
 	d.put("</tr></thead>\n<tbody role=\"rowgroup\">\n")
+	// Those of several hosts may have come one host after the other.
+	slices.SortStableFunc(p.rows, func(a, b history.Line) int { return a.Record.Time.Compare(b.Record.Time) })
 	for i := range p.rows {
-		d.line(&p.rows[(p.lines+i)%len(p.rows)], hosts)
+		d.line(&p.rows[i], hosts)
 	}
 	d.put("</tbody>\n</table>\n</section>\n")
 }

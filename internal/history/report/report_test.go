@@ -223,24 +223,40 @@ func TestPageIsBounded(t *testing.T) {
 	}
 }
 
-// TestTimeline: however far apart records are, each is counted where it is.
+// TestTimeline: however far apart records are, and in whichever order they
+// come, each is counted where it is.
 func TestTimeline(t *testing.T) {
-	tl := newTimeline()
-	for _, sec := range []int{0, 0, 199, 200, 399, 86400, 86400, 10} {
-		r := drift("worker-1", sec, guard.OutcomeCorrected, "a", "1")
-		tl.add(&r)
+	tests := []struct {
+		name  string
+		at    []int // seconds
+		begin int
+		width time.Duration
+		want  map[int]int
+	}{
+		{"one", []int{7}, 7, time.Second, map[int]int{0: 1}},
+		{"all in the first width", []int{0, 0, 198, 10}, 0, time.Second, map[int]int{0: 2, 10: 1, 198: 1}},
+		{"doubled", []int{0, 1, 199}, 0, 2 * time.Second, map[int]int{0: 2, 99: 1}},
+		{"a day", []int{0, 0, 199, 200, 399, 86400, 86400, 10}, 0, 512 * time.Second, map[int]int{0: 6, 86400 / 512: 2}},
+		{"backwards", []int{100, 0}, 0, time.Second, map[int]int{0: 1, 100: 1}},
+		{"backwards, doubled", []int{300, 298, 0}, 0, 2 * time.Second, map[int]int{0: 1, 149: 1, 150: 1}},
+		{"backwards, not a whole bucket", []int{301, 2, 1}, 1, 2 * time.Second, map[int]int{0: 2, 150: 1}},
 	}
-	if tl.width != 512*time.Second {
-		t.Errorf("a bucket is %v wide", tl.width)
-	}
-	l := tl.lanes[laneID{"a", "tuned.service"}]
-	got := map[int]int{}
-	for i, n := range l.counts[right] {
-		if n > 0 {
-			got[i] = n
-		}
-	}
-	if diff := cmp.Diff(map[int]int{0: 6, 86400 / 512: 2}, got); diff != "" {
-		t.Error(diff)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tl := newTimeline()
+			for _, sec := range tt.at {
+				r := drift("worker-1", sec, guard.OutcomeCorrected, "a", "1")
+				tl.add(&r)
+			}
+			got := map[int]int{}
+			for i, n := range tl.lanes[laneID{"a", "tuned.service"}].counts[right] {
+				if n > 0 {
+					got[i] = n
+				}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" || tl.width != tt.width || tl.begin.Sub(noon) != time.Duration(tt.begin)*time.Second {
+				t.Errorf("%sfrom %v on, a bucket is %v wide", diff, tl.begin.Sub(noon), tl.width)
+			}
+		})
 	}
 }

@@ -47,11 +47,11 @@ func class(r *history.Record) verdict {
 }
 
 // timeline counts changes in buckets of time. A bucket is as wide as it has
-// to be for all that was added so far: it is doubled when a record is later
-// than the last one.
+// to be for all that was added so far: it is doubled when that has no room.
 type timeline struct {
-	begin time.Time
+	begin time.Time // of the first bucket
 	width time.Duration
+	first time.Time
 	last  time.Time
 	lanes map[laneID]*lane
 	hosts map[hostID]*watch
@@ -90,21 +90,11 @@ func newTimeline() *timeline {
 func (t *timeline) guarded() bool { return len(t.hosts) > 0 }
 
 func (t *timeline) add(r *history.Record) {
-	if t.begin.IsZero() {
-		t.begin = r.Time
-	}
-	if r.Time.After(t.last) {
-		t.last = r.Time
-	}
+	i := t.place(r.Time)
 	t.watch(r)
 	n := r.Changes()
 	if n == 0 {
 		return
-	}
-	i := int(max(r.Time.Sub(t.begin), 0) / t.width)
-	for i >= buckets {
-		t.double()
-		i = int(r.Time.Sub(t.begin) / t.width)
 	}
 	id := laneID{r.Subject, r.NamedCulprit()}
 	l := t.lanes[id]
@@ -118,6 +108,44 @@ func (t *timeline) add(r *history.Record) {
 	c := class(r)
 	l.counts[c][i] += n
 	l.total[c] += n
+}
+
+// place returns the bucket of a time, and makes room for it. Records of
+// several hosts need not come in order.
+func (t *timeline) place(at time.Time) int {
+	if t.first.IsZero() {
+		t.begin, t.first, t.last = at, at, at
+	}
+	t.first = earliest(t.first, at)
+	if at.After(t.last) {
+		t.last = at
+	}
+	for t.last.Sub(t.first) >= (buckets-1)*t.width {
+		t.double()
+	}
+	if before := t.begin.Sub(t.first); before > 0 {
+		t.shift(int((before + t.width - 1) / t.width))
+	}
+	return int(at.Sub(t.begin) / t.width) // begin is less than a bucket before first
+}
+
+// shift has the first bucket begin so many earlier.
+func (t *timeline) shift(n int) {
+	t.begin = t.begin.Add(-time.Duration(n) * t.width)
+	for _, l := range t.lanes {
+		for v := range l.counts {
+			c := &l.counts[v]
+			copy(c[n:], c[:buckets-n])
+			clear(c[:n])
+		}
+	}
+}
+
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (t *timeline) double() {
