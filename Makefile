@@ -11,10 +11,11 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 export CGO_ENABLED ?= 0
 
 # command:package of what tests and demo run, and of what the virtual machine needs.
-TOOLS    := busybox:busybox-static gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:kmod nft:nftables \
-            nsenter:util-linux sysctl:procps systemd-nspawn:systemd-container
+TOOLS      := busybox:busybox-static gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:kmod \
+              nft:nftables nsenter:util-linux sysctl:procps systemd-journal-remote:systemd-journal-remote \
+              systemd-nspawn:systemd-container
 PACK_TOOLS := lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm rpmlint:rpmlint \
-            shellcheck:shellcheck
+              shellcheck:shellcheck
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
@@ -25,7 +26,7 @@ FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzP
         internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned \
         internal/services:FuzzParseIPTables internal/services:FuzzElement internal/probe:FuzzFrames \
         internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf internal/netfilter:FuzzLegacyRules \
-        internal/trace/kernel:FuzzParse
+        internal/trace/kernel:FuzzParse internal/history:FuzzExport
 
 .PHONY: all build deps vmdeps test fast race lint fuzz netns cover bench demo packages packtest vm clean
 
