@@ -20,8 +20,8 @@ func page(t testing.TB, name string) string {
 func TestManWarnings(t *testing.T) {
 	man := lab.Tool(t, lab.Root, "man")
 	pages, err := filepath.Glob(root + "/packaging/man/*.[58]")
-	if err != nil || len(pages) != 2 {
-		t.Fatalf("want two pages, got %v (%v)", pages, err)
+	if err != nil || len(pages) < 3 {
+		t.Fatalf("want three pages or more, got %v (%v)", pages, err)
 	}
 	for _, page := range pages {
 		cmd := exec.Command(man, "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", page)
@@ -85,6 +85,20 @@ func TestManHasEveryCommand(t *testing.T) {
 		}
 	}
 	visit()
+}
+
+// TestManHasEveryMetric takes the names from the file that a test keeps.
+func TestManHasEveryMetric(t *testing.T) {
+	text := page(t, "nfguard-metrics.8")
+	types := regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(read(t, root+"/internal/metrics/testdata/worker.prom"), -1)
+	if len(types) < 20 {
+		t.Fatalf("want 20 metrics or more, got %d", len(types))
+	}
+	for _, m := range types {
+		if !regexp.MustCompile(`\b` + m[1] + `\b`).MatchString(text) {
+			t.Errorf("nfguard-metrics(8) lacks %s", m[1])
+		}
+	}
 }
 
 // TestManHasEveryField takes the fields and kinds from the journal's own list.
