@@ -21,28 +21,38 @@ func (a *app) checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Look once, and say what is not as wanted and what to do",
-		Long: `Looks once and changes nothing.
+		Long: `Looks once and changes nothing. With -o npd it prints one line about the live
+state for node-problem-detector, and the next boot does not count. With --merge
+it looks at nothing, and makes one table of the JSON that it printed on many
+hosts; it also takes what ansible prints, and the directory of its --tree.
 
 Exit codes: 0 all as wanted, 1 something is not, 2 something could not be told.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			s, _, err := a.settings()
-			if err != nil {
-				return err
+			if form == npdForm {
+				return a.condition()
 			}
-			m := a.machine()
-			defer m.Close()
-			r := reconcile.Audit(a.ctx, m, &s.Policy)
-			a.code = auditCode(&r)
-			r.Findings = append(a.locked(&s), r.Findings...)
-			d := a.audit(&r, &s.Policy)
-			next := m.Forecast()
-			d.NextBoot = &next
-			return a.print(form, d, func(w io.Writer, d *document) { d.write(w, newStyle(a.Out)) })
+			return a.check(form)
 		},
 	}
-	outputFlag(cmd, &form)
+	outputFlag(cmd, &form, npdForm)
 	return cmd
+}
+
+func (a *app) check(form format) error {
+	s, _, err := a.settings()
+	if err != nil {
+		return err
+	}
+	m := a.machine()
+	defer m.Close()
+	r := reconcile.Audit(a.ctx, m, &s.Policy)
+	a.code = auditCode(&r)
+	r.Findings = append(a.locked(&s), r.Findings...)
+	d := a.audit(&r, &s.Policy)
+	next := m.Forecast()
+	d.NextBoot = &next
+	return a.print(form, d, func(w io.Writer, d *document) { d.write(w, newStyle(a.Out)) })
 }
 
 func (a *app) applyCommand() *cobra.Command {
