@@ -15,16 +15,16 @@ TOOLS    := gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:km
             nsenter:util-linux sysctl:procps
 PACK_TOOLS := busybox:busybox-static lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm \
             shellcheck:shellcheck systemd-nspawn:systemd-container
-PROM_TOOLS := ip:iproute2 nsenter:util-linux prometheus:prometheus prometheus-node-exporter:prometheus-node-exporter sysctl:procps
+FLEET_TOOLS := ansible:ansible-core ip:iproute2 nsenter:util-linux prometheus:prometheus prometheus-node-exporter:prometheus-node-exporter sysctl:procps
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
 UNIT := $(shell $(GO) list ./... | grep -v /test/)
 FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink internal/rtnl:FuzzParseAddress \
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate internal/netfilter:FuzzHasServices internal/netfilter:FuzzParse \
-        internal/boot:FuzzSysctl internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned
+        internal/boot:FuzzSysctl internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned internal/fleet:FuzzParse
 
-.PHONY: all build deps vmdeps test fast race lint fuzz netns cover bench demo packages packtest promtest vm clean
+.PHONY: all build deps vmdeps test fast race lint fuzz netns cover bench demo packages packtest fleettest vm clean
 
 all: build
 
@@ -39,7 +39,7 @@ vmdeps: ## those of the virtual machine
 
 test: fast vm ## everything; half of its time is the virtual machine's
 
-fast: deps build race cover netns packtest promtest ## everything that needs no virtual machine
+fast: deps build race cover netns packtest fleettest ## everything that needs no virtual machine
 	$(GO) run ./test/demo -nfguard bin/nfguard
 
 race: ## unit tests; with root also those in namespaces of their own
@@ -80,9 +80,9 @@ packtest: ## the packages and the unit: lint, install, upgrade, remove
 	@./test/deps.sh $(PACK_TOOLS)
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./test/packaging
 
-promtest: ## nfguard scraped by node_exporter and Prometheus, the alerts and the dashboard
-	@./test/deps.sh $(PROM_TOOLS)
-	CGO_ENABLED=1 $(GO) test -race -count=1 ./test/prometheus
+fleettest: ## what many hosts tell: node_exporter, Prometheus, its alerts, the dashboard, ansible
+	@./test/deps.sh $(FLEET_TOOLS)
+	CGO_ENABLED=1 $(GO) test -race -count=1 ./test/fleet
 
 clean:
 	rm -rf bin dist

@@ -18,6 +18,7 @@ import (
 
 func (a *app) checkCommand() *cobra.Command {
 	var form format
+	var merge bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Look once, and say what is not as wanted and what to do",
@@ -27,15 +28,24 @@ it looks at nothing, and makes one table of the JSON that it printed on many
 hosts; it also takes what ansible prints, and the directory of its --tree.
 
 Exit codes: 0 all as wanted, 1 something is not, 2 something could not be told.`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if form == npdForm {
+		Args: func(cmd *cobra.Command, args []string) error {
+			if merge {
+				return nil
+			}
+			return cobra.NoArgs(cmd, args)
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			switch {
+			case merge:
+				return a.merge(form, args)
+			case form == npdForm:
 				return a.condition()
 			}
 			return a.check(form)
 		},
 	}
 	outputFlag(cmd, &form, npdForm)
+	cmd.Flags().BoolVar(&merge, "merge", false, "make one table of the results of many hosts, in `FILE...`")
 	return cmd
 }
 

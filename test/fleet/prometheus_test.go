@@ -1,7 +1,7 @@
-// Package prometheus_test has the real nfguard scraped by the real
-// node_exporter and Prometheus, in throw-away network namespaces, and holds
-// the alerts and the dashboard against what they then know.
-package prometheus_test
+// Package fleet_test has what nfguard tells of many hosts taken by the real
+// programs: node_exporter and Prometheus in throw-away network namespaces, with
+// the alerts and the dashboard, and ansible.
+package fleet_test
 
 import (
 	"context"
