@@ -60,8 +60,8 @@ func (m *Metrics) farewell(s *State) []byte {
 func (m *Metrics) itself(t *text, s *State) {
 	t.family("nfguard_build_info", gauge, "The build that wrote this.").
 		add(1, "version", build.Version(), "revision", m.revision, "goversion", runtime.Version())
-	t.family("nfguard_start_time_seconds", gauge, "When nfguard started, since the epoch: the counters count from there.").add(unix(s.Started))
-	t.family("nfguard_last_pass_timestamp_seconds", gauge, "When everything was looked at last, since the epoch.").add(unix(s.LastPass))
+	t.family("nfguard_start_time_seconds", gauge, "When nfguard started, since the epoch: the counters count from there.").add(seconds(s.Started))
+	t.family("nfguard_last_pass_timestamp_seconds", gauge, "When everything was looked at last, since the epoch.").add(seconds(s.LastPass))
 }
 
 // guarded is how each guarded thing stands.

@@ -90,5 +90,5 @@ func truth(b bool) float64 {
 	return 0
 }
 
-// unix is t in seconds, to the millisecond.
-func unix(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+// seconds is t since the epoch, to the millisecond.
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
