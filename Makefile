@@ -16,6 +16,7 @@ TOOLS      := busybox:busybox-static gcc:gcc ip:iproute2 iptables:iptables journ
               systemd-nspawn:systemd-container
 PACK_TOOLS := lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm rpmlint:rpmlint \
               shellcheck:shellcheck
+FLEET_TOOLS := ansible:ansible-core prometheus:prometheus prometheus-node-exporter:prometheus-node-exporter
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
@@ -26,9 +27,9 @@ FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzP
         internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned \
         internal/services:FuzzParseIPTables internal/services:FuzzElement internal/probe:FuzzFrames \
         internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf internal/netfilter:FuzzLegacyRules \
-        internal/trace/kernel:FuzzParse internal/history:FuzzExport
+        internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/fleet:FuzzParse
 
-.PHONY: all build deps vmdeps test fast race lint fuzz netns cover bench demo packages packtest vm clean
+.PHONY: all build deps vmdeps test fast race lint fuzz netns cover bench demo packages packtest fleettest vm clean
 
 all: build
 
@@ -43,7 +44,7 @@ vmdeps: ## those of the virtual machine
 
 test: fast vm ## everything; half of its time is the virtual machine's
 
-fast: deps build race cover netns packtest ## everything that needs no virtual machine
+fast: deps build race cover netns packtest fleettest ## everything that needs no virtual machine
 	$(GO) run ./test/demo -nfguard bin/nfguard
 
 race: ## unit tests; with root also those in namespaces of their own
@@ -83,6 +84,10 @@ packages: ## deb and rpm for amd64 and arm64 in dist; one commit gives the same 
 packtest: ## the packages and the unit: lint, install, upgrade, remove
 	@./test/deps.sh $(PACK_TOOLS)
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./test/packaging
+
+fleettest: ## what many hosts tell: node_exporter, Prometheus, its alerts, the dashboard, ansible
+	@./test/deps.sh $(FLEET_TOOLS)
+	CGO_ENABLED=1 $(GO) test -race -count=1 ./test/fleet
 
 clean:
 	rm -rf bin dist

@@ -98,6 +98,20 @@ func TestManHasEveryCommand(t *testing.T) {
 	visit()
 }
 
+// TestManHasEveryMetric takes the names from the file that a test keeps.
+func TestManHasEveryMetric(t *testing.T) {
+	text := page(t, "nfguard-metrics.8")
+	types := regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(read(t, root+"/internal/metrics/testdata/worker.prom"), -1)
+	if len(types) < 20 {
+		t.Fatalf("want 20 metrics or more, got %d", len(types))
+	}
+	for _, m := range types {
+		if !regexp.MustCompile(`\b` + m[1] + `\b`).MatchString(text) {
+			t.Errorf("nfguard-metrics(8) lacks %s", m[1])
+		}
+	}
+}
+
 // TestManHasEveryField takes the fields and kinds from the journal's own list.
 func TestManHasEveryField(t *testing.T) {
 	text := page(t, "nfguard.8")
