@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,41 +19,62 @@ import (
 
 func (a *app) checkCommand() *cobra.Command {
 	var form format
-	var prove bool
+	var prove, merge bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Look once, and say what is not as wanted and what to do",
 		Long: `Looks once and changes nothing. With --probe it sends packets, too: see
-nfguard probe --help.
+nfguard probe --help. With -o npd it prints one line about the live state for
+node-problem-detector, and the next boot does not count. With --merge it looks at
+nothing, and makes one table of the JSON that it printed on many hosts; it also
+takes what ansible prints, and the directory of its --tree.
 
 Exit codes: 0 all as wanted, 1 something is not, 2 something could not be told.`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if prove && a.root != "" {
-				return errTree
+		Args: func(cmd *cobra.Command, args []string) error {
+			if merge {
+				return nil
 			}
-			s, _, err := a.settings()
-			if err != nil {
-				return err
+			return cobra.NoArgs(cmd, args)
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			switch {
+			case prove && (merge || form == npdForm):
+				return &hintError{errors.New("--probe is about this host, and has no place in one line"), "nfguard check --probe -o json"}
+			case merge:
+				return a.merge(form, args)
+			case form == npdForm:
+				return a.condition()
 			}
-			m := a.machine()
-			defer m.Close()
-			r := reconcile.Audit(a.ctx, m, &s.Policy)
-			a.code = auditCode(&r)
-			r.Findings = append(a.locked(&s), r.Findings...)
-			d := a.audit(&r, &s.Policy)
-			next := m.Forecast()
-			d.NextBoot = &next
-			if prove {
-				d.Probe = a.proofOrWhy()
-				a.code = withProbe(a.code, probeCode(d.Probe.Verdict))
-			}
-			return a.print(form, d, func(w io.Writer, d *document) { d.write(w, newStyle(a.Out)) })
+			return a.check(form, prove)
 		},
 	}
-	outputFlag(cmd, &form)
+	outputFlag(cmd, &form, npdForm)
 	cmd.Flags().BoolVar(&prove, "probe", false, "send real packets through a world with this host's settings, and judge by them as well")
+	cmd.Flags().BoolVar(&merge, "merge", false, "make one table of the results of many hosts, in `FILE...`")
 	return cmd
+}
+
+func (a *app) check(form format, prove bool) error {
+	if prove && a.root != "" {
+		return errTree
+	}
+	s, _, err := a.settings()
+	if err != nil {
+		return err
+	}
+	m := a.machine()
+	defer m.Close()
+	r := reconcile.Audit(a.ctx, m, &s.Policy)
+	a.code = auditCode(&r)
+	r.Findings = append(a.locked(&s), r.Findings...)
+	d := a.audit(&r, &s.Policy)
+	next := m.Forecast()
+	d.NextBoot = &next
+	if prove {
+		d.Probe = a.proofOrWhy()
+		a.code = withProbe(a.code, probeCode(d.Probe.Verdict))
+	}
+	return a.print(form, d, func(w io.Writer, d *document) { d.write(w, newStyle(a.Out)) })
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -176,7 +198,7 @@ func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 	if p.FilesOnly {
 		d.Root, d.Summary = a.root, "the drop-ins of a tree"
 	} else {
-		d.Kernel = kernel()
+		d.Kernel = release()
 	}
 	for _, it := range r.Items {
 		d.Items = append(d.Items, a.row(it))
@@ -188,8 +210,8 @@ func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 	return d
 }
 
-// kernel is the release of the running one, or "" where it does not say.
-func kernel() string {
+// release is that of the running kernel, or "" where it does not say.
+func release() string {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
 		return ""

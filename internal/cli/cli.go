@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -76,7 +78,8 @@ Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.configPath, "config", "/etc/nfguard/nfguard.toml", "the configuration `file`; conf.d/*.toml beside it is read too")
 	f.StringVar(&a.root, "root", "", "work on the tree below `dir` (an image being built) and not on this host")
-	cmd.AddCommand(a.runCommand(), a.checkCommand(), a.applyCommand(), a.statusCommand(), a.probeCommand(), a.configCommand(), a.versionCommand())
+	cmd.AddCommand(a.runCommand(), a.checkCommand(), a.applyCommand(), a.statusCommand(), a.eventsCommand(),
+		a.probeCommand(), a.traceCommand(), a.configCommand(), a.versionCommand())
 	return cmd
 }
 
@@ -131,22 +134,38 @@ type format string
 const (
 	text     format = "text"
 	jsonForm format = "json"
+	npdForm  format = "npd" // of check only: see npd.go
 )
 
-func (f *format) String() string { return string(*f) }
-func (f *format) Type() string   { return "format" }
-
-func (f *format) Set(s string) error {
-	switch format(s) {
-	case text, jsonForm:
-		*f = format(s)
-		return nil
-	}
-	return errors.New("it can be text or json")
+// formatFlag is a format out of a few.
+type formatFlag struct {
+	into *format
+	of   []string
 }
 
-func outputFlag(cmd *cobra.Command, f *format) {
-	*f = text
-	cmd.Flags().VarP(f, "output", "o", "`format` of the result: text or json")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+func (f formatFlag) String() string { return string(*f.into) }
+func (f formatFlag) Type() string   { return "format" }
+
+func (f formatFlag) Set(s string) error {
+	if !slices.Contains(f.of, s) {
+		return errors.New("it can be " + f.words())
+	}
+	*f.into = format(s)
+	return nil
+}
+
+func (f formatFlag) words() string {
+	last := len(f.of) - 1
+	return strings.Join(f.of[:last], ", ") + " or " + f.of[last]
+}
+
+// outputFlag adds -o, which can be text, json or one of more.
+func outputFlag(cmd *cobra.Command, into *format, more ...format) {
+	f := formatFlag{into, []string{string(text), string(jsonForm)}}
+	for _, m := range more {
+		f.of = append(f.of, string(m))
+	}
+	*into = text
+	cmd.Flags().VarP(f, "output", "o", "`format` of the result: "+f.words())
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(f.of, cobra.ShellCompDirectiveNoFileComp))
 }

@@ -52,7 +52,7 @@ Exit codes: 0 they are reached, 1 they are not, 2 could not tell.`,
 				return err
 			}
 			a.code = probeCode(p.Verdict)
-			d := proofDocument{Schema: 1, Kernel: kernel(), Time: time.Now().UTC(), proof: *p}
+			d := proofDocument{Schema: 1, Kernel: release(), Time: time.Now().UTC(), proof: *p}
 			d.Host, _ = os.Hostname()
 			if form == jsonForm {
 				return writeJSON(a.Out, d)
@@ -68,6 +68,7 @@ Exit codes: 0 they are reached, 1 they are not, 2 could not tell.`,
 	flags.StringArrayVar(&f.services, "service", nil, "ask that `Service`, as 10.32.0.10:53/udp or kube-system/kube-dns:dns; can be repeated")
 	flags.StringArrayVar(&f.addresses, "address", nil, "the `address` of the pod on the bridge, one for each family of IP")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask before touching a real bridge")
+	cmd.AddCommand(a.probeDNSCommand())
 	return cmd
 }
 

@@ -51,7 +51,7 @@ var errInterrupted = errors.New("interrupted: what was made is gone")
 
 func (a *app) probeBridge(form format, f *realFlags) error {
 	began := time.Now()
-	d := &realProof{Schema: 1, Kernel: kernel(), Time: began.UTC(), Bridge: f.bridge, Rules: []string{}}
+	d := &realProof{Schema: 1, Kernel: release(), Time: began.UTC(), Bridge: f.bridge, Rules: []string{}}
 	d.Host, _ = os.Hostname()
 	subnets, err := a.podSubnets(f.bridge)
 	if err != nil {

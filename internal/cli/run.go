@@ -17,7 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/daemon"
+	"github.com/nfguard/nfguard/internal/footprint"
 	"github.com/nfguard/nfguard/internal/journal"
+	"github.com/nfguard/nfguard/internal/metrics"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -83,6 +85,9 @@ func (a *app) run(verbose bool) error {
 	defer n.stop()
 	status := startPublisher(dir)
 	defer status.stop()
+	log := slog.New(records.Handler(level))
+	meter := metrics.New(log)
+	defer meter.Stop()
 	watchdog, err := sd.SdWatchdogEnabled(false)
 	if err != nil {
 		return fmt.Errorf("read WATCHDOG_USEC: %w", err)
@@ -100,11 +105,14 @@ func (a *app) run(verbose bool) error {
 		Sources:    a.sources,
 		Weak:       a.hook.weak,
 		Host:       machine,
-		Recorder:   records,
-		Log:        slog.New(records.Handler(level)),
-		Publish:    status.publish,
-		Notify:     n.notify,
-		Watchdog:   watchdog,
+		Recorder:   both{records, meter},
+		Log:        log,
+		Publish: func(s daemon.Status) {
+			status.publish(s)
+			meter.Publish(measured(&s))
+		},
+		Notify:   n.notify,
+		Watchdog: watchdog,
 	})
 	if err != nil {
 		return err
@@ -238,6 +246,9 @@ func startNotifier() *notifier {
 		defer close(n.done)
 		for s := range n.states {
 			_, _ = sd.SdNotify(false, s) // without NOTIFY_SOCKET nobody listens
+			if s == "READY=1" {
+				_ = footprint.Trim()
+			}
 		}
 	}()
 	return n

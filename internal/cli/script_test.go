@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -32,7 +33,24 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("NO_COLOR", "1")
 			env.Setenv("RUNTIME_DIRECTORY", env.WorkDir+"/run")
-			return nil
+			return ways(env.WorkDir)
 		},
 	})
+}
+
+// ways puts the goldens of the package trace into a script's directory.
+func ways(dir string) error {
+	for name, golden := range map[string]string{"before.json": "key0.golden.json", "after.json": "key1.golden.json", "before.txt": "key0.golden.txt"} {
+		b, err := os.ReadFile(filepath.Join("../trace/testdata", golden))
+		if err == nil && name == "before.txt" {
+			b = append(b, "exit 1\n"...)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), b, 0o644)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -56,10 +55,10 @@ func settingsOf(c config.Config) daemon.Settings {
 		Contention: reconcile.Contention{
 			Limit: c.Contention.Limit, Window: c.Contention.Window, Yield: c.Contention.Policy == config.PolicyYield,
 		},
-		Resync: c.Timing.Resync,
-		Audit:  c.Timing.Audit,
-		Notes:  notes(c),
-		Answer: answer(c),
+		Resync:   c.Timing.Resync,
+		Audit:    c.Timing.Audit,
+		Answer:   answer(c),
+		Textfile: c.Metrics.Textfile,
 	}
 	switch c.Mode {
 	case config.ModeObserve:
@@ -82,23 +81,6 @@ func settingsOf(c config.Config) daemon.Settings {
 		s.Policy.ModulesLoad, s.Policy.SysctlD = c.Persist.ModulesLoad, c.Persist.Sysctl
 	}
 	return s
-}
-
-// notes says which parts of a configuration do nothing in this version.
-func notes(c config.Config) []string {
-	var notes []string
-	d := config.Default()
-	for _, part := range []struct {
-		name      string
-		have, def any
-	}{
-		{"[metrics]", c.Metrics, d.Metrics},
-	} {
-		if !reflect.DeepEqual(part.have, part.def) {
-			notes = append(notes, part.name+" has no effect in this version yet")
-		}
-	}
-	return notes
 }
 
 // machine is the host that the commands work on.

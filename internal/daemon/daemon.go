@@ -34,9 +34,8 @@ type Settings struct {
 	// Answer is what the kernel shall do with a foreign value, where it can.
 	Answer source.Answer
 
-	// Notes are sentences about the configuration that are logged when it
-	// comes into force: a key that this version does not use.
-	Notes []string
+	// Textfile is where the metrics go; "" for nowhere. The loop passes it on.
+	Textfile string
 }
 
 // Options are the parts of a daemon.
@@ -164,7 +163,6 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, d.sleep.Ring)()
 
 	d.settings = settings
-	d.note(settings)
 	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
 		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, Aside: d.aside, News: d.news,
 	})

@@ -43,7 +43,6 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 		d.rec.Ahead(ctx, settings.Policy, reconcile.Trigger{Source: "reload", Time: now})
 		d.stop()
 		d.settings = settings
-		d.note(settings)
 		d.rec.SetPolicy(settings.Policy, settings.Contention)
 		d.startSources(sources)
 		d.confess(settings)
@@ -65,12 +64,6 @@ func (d *Daemon) confess(s Settings) {
 			Kind: guard.EventConfig, Outcome: guard.OutcomeFailed, Time: time.Now(), Subject: f.Subject, Duration: -1,
 			Source: "start", Message: f.Sentence, Next: f.Next,
 		})
-	}
-}
-
-func (d *Daemon) note(s Settings) {
-	for _, n := range s.Notes {
-		d.o.Log.Warn("configuration", "note", n)
 	}
 }
 

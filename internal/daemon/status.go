@@ -41,6 +41,10 @@ type Status struct {
 	KubeProxy   KubeProxy         `json:"kube_proxy"`
 	Findings    []guard.Finding   `json:"findings"` // what others do that a person should know
 	Meaning     string            `json:"meaning"`  // what all this means for Services
+
+	// For whoever shares the process: what is in force, and the last pass as it was.
+	Settings Settings         `json:"-"`
+	Report   reconcile.Report `json:"-"`
 }
 
 // KubeProxy is what is known of kube-proxy.
@@ -147,6 +151,7 @@ func (d *Daemon) snapshot(now time.Time) Status {
 		Sources: d.inbox.Health(), Bridges: d.status.report.Bridges,
 		KubeProxy: NewKubeProxy(d.rec.ProxyState(), d.status.report.KubeProxy),
 		Findings:  slices.Concat(d.status.weak, d.status.report.Findings), Meaning: d.status.report.Meaning,
+		Settings: d.settings, Report: d.status.report,
 	}
 	if d.status.badConf != nil {
 		s.ConfigError = d.status.badConf.Error()
@@ -212,7 +217,7 @@ func (d *Daemon) begin(r reconcile.Report) {
 // end takes leave. The host stays as it is.
 func (d *Daemon) end(ctx context.Context) {
 	d.o.Notify("STOPPING=1")
-	d.endAsides()
+	awaitShortly(&d.asides)
 	d.rec.Tend(ctx, time.Now()) // it begins nothing any more
 	d.rec.Leave(time.Now())
 	totals := d.rec.Totals()

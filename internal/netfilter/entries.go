@@ -34,27 +34,37 @@ const (
 // that the bytes are no table of the kernel's.
 func (l *layout) hasServices(b []byte) (bool, error) {
 	head, chain := []byte(errorTarget+"\x00"), []byte(servicesChain+"\x00")
-	inside, entries := false, 0
-	for at := 0; at < len(b); {
-		e := b[at:]
-		if len(e) < l.size {
-			return false, fmt.Errorf("entry at %d of %d is cut off", at, len(b))
-		}
-		target := int(binary.NativeEndian.Uint16(e[l.targetOffset:]))
-		next := int(binary.NativeEndian.Uint16(e[l.nextOffset:]))
-		if target < l.size || next < target+targetHeader || next > len(e) {
-			return false, fmt.Errorf("entry at %d of %d is malformed", at, len(b))
-		}
-		t := e[target:next]
+	inside, entries, found := false, 0, false
+	err := l.each(b, func(_, _ int, _, t []byte) bool {
 		switch {
 		case bytes.HasPrefix(t[targetName:], head):
 			inside, entries = bytes.HasPrefix(t[targetHeader:], chain), 0
 		case inside:
-			if entries++; entries > 1 {
-				return true, nil
-			}
+			entries++
+			found = entries > 1
+		}
+		return !found
+	})
+	return found, err
+}
+
+// each calls f with the offset of each entry, that of the next, its matches and
+// its target, which has a header at least, until f returns false.
+func (l *layout) each(b []byte, f func(at, next int, matches, target []byte) bool) error {
+	for at := 0; at < len(b); {
+		e := b[at:]
+		if len(e) < l.size {
+			return fmt.Errorf("entry at %d of %d is cut off", at, len(b))
+		}
+		target := int(binary.NativeEndian.Uint16(e[l.targetOffset:]))
+		next := int(binary.NativeEndian.Uint16(e[l.nextOffset:]))
+		if target < l.size || next < target+targetHeader || next > len(e) {
+			return fmt.Errorf("entry at %d of %d is malformed", at, len(b))
+		}
+		if !f(at, at+next, e[l.size:target], e[target:next]) {
+			return nil
 		}
 		at += next
 	}
-	return false, nil
+	return nil
 }

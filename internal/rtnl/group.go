@@ -33,6 +33,19 @@ func Join(protocol, group int, filter []unix.SockFilter, buffer int) (*Group, er
 	return &Group{file: os.NewFile(uintptr(fd), "netlink")}, nil
 }
 
+// Open is [Join] for a socket that is in no group: it hears what the kernel
+// sends to it alone, because it was asked to by [Group.Send].
+func Open(protocol, buffer int) (*Group, error) {
+	return Join(protocol, 0, nil, buffer)
+}
+
+// Send sends a message to the kernel, which answers, if at all, by what
+// [Group.Receive] returns.
+func (g *Group) Send(b []byte) error {
+	_, err := g.file.Write(b)
+	return err
+}
+
 func join(fd, group int, filter []unix.SockFilter, buffer int) error {
 	if buffer > 0 {
 		// Without CAP_NET_ADMIN take what net.core.rmem_max allows: a small
@@ -49,10 +62,11 @@ func join(fd, group int, filter []unix.SockFilter, buffer int) error {
 			return os.NewSyscallError("attach filter", err)
 		}
 	}
-	return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrNetlink{
-		Family: unix.AF_NETLINK,
-		Groups: 1 << (group - 1),
-	}))
+	address := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	if group > 0 {
+		address.Groups = 1 << (group - 1)
+	}
+	return os.NewSyscallError("bind", unix.Bind(fd, address))
 }
 
 // Receive waits for the next datagram from the kernel and copies it to b, as

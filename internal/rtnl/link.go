@@ -3,6 +3,7 @@ package rtnl
 import (
 	"encoding/binary"
 	"iter"
+	"net"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -13,7 +14,9 @@ type link struct {
 	index, master int
 	flags, change uint32
 	name, kind    string
-	away          bool // linked to a device of another namespace
+	mac           net.HardwareAddr
+	away          bool // linked to a device of another namespace,
+	netnsID       int  // which has this id here
 
 	// of a bridge only: the flags nf_call_*, and vlan_filtering
 	iptables, ip6tables, arptables, vlans bool
@@ -43,6 +46,11 @@ func parseLink(b []byte) link {
 			}
 		case unix.IFLA_LINK_NETNSID:
 			l.away = true
+			if len(v) == 4 {
+				l.netnsID = int(int32(binary.NativeEndian.Uint32(v)))
+			}
+		case unix.IFLA_ADDRESS:
+			l.mac = v
 		case unix.IFLA_LINKINFO:
 			l.parseInfo(v)
 		}

@@ -98,6 +98,20 @@ func TestManHasEveryCommand(t *testing.T) {
 	visit()
 }
 
+// TestManHasEveryMetric takes the names from the file that a test keeps.
+func TestManHasEveryMetric(t *testing.T) {
+	text := page(t, "nfguard-metrics.8")
+	types := regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(read(t, root+"/internal/metrics/testdata/worker.prom"), -1)
+	if len(types) < 20 {
+		t.Fatalf("want 20 metrics or more, got %d", len(types))
+	}
+	for _, m := range types {
+		if !regexp.MustCompile(`\b` + m[1] + `\b`).MatchString(text) {
+			t.Errorf("nfguard-metrics(8) lacks %s", m[1])
+		}
+	}
+}
+
 // TestManHasEveryField takes the fields and kinds from the journal's own list.
 func TestManHasEveryField(t *testing.T) {
 	text := page(t, "nfguard.8")
@@ -128,5 +142,23 @@ func TestManHasProbe(t *testing.T) {
 	}
 	if found < 50 {
 		t.Errorf("want 50 words or more, got %d", found)
+	}
+}
+
+// TestManHasProbeDNS takes the words of the JSON from the types that make it.
+func TestManHasProbeDNS(t *testing.T) {
+	text := page(t, "nfguard-probe-dns.8")
+	word := regexp.MustCompile(`(?m)(?:json:"([a-z_]+)|(?:Cause|Outcome|Role|Purpose|Verdict) += "([a-z_]+)")`)
+	found := 0
+	for _, file := range []string{"report.go", "cause.go", "diagnose.go", "resolvconf.go"} {
+		for _, m := range word.FindAllStringSubmatch(read(t, root+"/internal/probe/dns/"+file), -1) {
+			found++
+			if w := m[1] + m[2]; !regexp.MustCompile(`\b` + w + `\b`).MatchString(text) {
+				t.Errorf("nfguard-probe-dns(8) lacks %s", w)
+			}
+		}
+	}
+	if found < 60 {
+		t.Errorf("want 60 words or more, got %d", found)
 	}
 }

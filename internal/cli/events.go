@@ -1,0 +1,335 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/host"
+)
+
+// eventsOptions are the flags of nfguard events.
+type eventsOptions struct {
+	since, until              string
+	events, outcomes, subject []string
+	journals                  []string
+	form                      format
+	follow, totals            bool
+}
+
+func (a *app) eventsCommand() *cobra.Command {
+	var o eventsOptions
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Show what was changed, for how long and by whom, from the journal",
+		Long: `Reads what nfguard recorded in the journal: of this host, or with --journal of
+others. A fight, in which somebody changes a key again and again, is one line.
+At the end stand the totals.
+
+Times are given as 90m, 36h, 7d (ago), today, yesterday, 2026-11-23,
+"2026-11-23 03:52", @SECONDS or RFC 3339.
+
+Exit codes: 0 all was read, also if there were no events; 2 not all could be.`,
+		Example: `  nfguard events --since 7d
+  nfguard events --event drift,denied --subject '*ip6tables' -o json
+  nfguard events --journal /var/log/journal/remote -o html >report.html
+  journalctl -o export SYSLOG_IDENTIFIER=nfguard | nfguard events --journal -`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return a.events(&o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.since, "since", "", "leave out what was before this `time`")
+	f.StringVar(&o.until, "until", "", "leave out what was after this `time`")
+	f.StringSliceVar(&o.events, "event", nil, "only this `kind`: drift, denied, contention, …; several: commas or again")
+	f.StringSliceVar(&o.outcomes, "outcome", nil, "only with this `outcome`: corrected, observed, failed, …")
+	f.StringSliceVar(&o.subject, "subject", nil, "only about this `name`; * stands for anything")
+	f.StringArrayVar(&o.journals, "journal", nil, "read this `place` and not the host's journal: a directory, a journal file, an export, or - for an export on standard input; several: again")
+	f.BoolVarP(&o.follow, "follow", "f", false, "go on with what is recorded from now on, until interrupted")
+	f.BoolVar(&o.totals, "totals", false, "only the totals")
+	o.form = text
+	f.VarP((*eventsFormat)(&o.form), "output", "o", "`format` of the result: text, json or html")
+	complete := func(name string, words []string) {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	}
+	complete("output", []string{"text", "json", "html"})
+	complete("event", texts(history.Kinds()))
+	complete("outcome", texts(history.Outcomes()))
+	return cmd
+}
+
+// htmlForm is a format of nfguard events alone.
+const htmlForm = "html"
+
+// eventsFormat is the value of its -o.
+type eventsFormat format
+
+func (f *eventsFormat) String() string { return string(*f) }
+func (f *eventsFormat) Type() string   { return "format" }
+
+func (f *eventsFormat) Set(s string) error {
+	switch format(s) {
+	case text, jsonForm, htmlForm:
+		*f = eventsFormat(s)
+		return nil
+	}
+	return errors.New("it can be text, json or html")
+}
+
+func texts[T ~string](list []T) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = string(v)
+	}
+	return out
+}
+
+// sink is a form of the result: it takes the records, and ends with what they
+// come to.
+type sink interface {
+	add(r *history.Record) error
+	end(e *ending) error
+}
+
+// ending is what is known when all records are read.
+type ending struct {
+	totals  history.Totals
+	ignored history.Ignored
+	filter  *history.Filter
+	now     time.Time
+	live    bool  // the journal of this host, up to now
+	err     error // what could not be read; nil: everything was
+}
+
+func (a *app) events(o *eventsOptions) error {
+	switch {
+	case a.root != "":
+		return &hintError{errors.New("a tree that is being built has no history"), "use --journal " + a.root + "/var/log/journal for the journal of another system"}
+	case o.follow && o.form == htmlForm:
+		return &hintError{errors.New("a page of HTML has an end, --follow has none"), "use -o json, which is one object per line then"}
+	case o.totals && o.form == htmlForm:
+		return &hintError{errors.New("a page of HTML has everything, not only totals"), "leave out one of -o html and --totals"}
+	case o.follow && o.totals:
+		return &hintError{errors.New("--follow has no end at which to tell totals"), "leave out one of --follow and --totals"}
+	case o.follow && len(o.journals) > 1:
+		return &hintError{errors.New("only one journal can be followed"), "give one --journal, or none for that of this host"}
+	}
+	now := time.Now()
+	filter, err := o.filter(now)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(a.ctx)
+	defer cancel()
+	sources, err := a.openJournals(ctx, o, filter)
+	defer func() {
+		for _, s := range sources {
+			s.Close()
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	journals := make([]history.Journal, len(sources))
+	for i, s := range sources {
+		journals[i] = history.Journal{Name: s.name, Reader: history.NewReader(s)}
+	}
+	out := bufio.NewWriterSize(a.Out, 64<<10)
+	merged := history.Merge(journals...)
+	err = a.tell(out, o, filter, merged, now)
+	if ignored := merged.Ignored(); ignored.Count > 0 {
+		fmt.Fprintln(a.Err, "nfguard: note: "+history.Printable(ignored.Sentence()))
+	}
+	return errors.Join(err, out.Flush())
+}
+
+// tell reads all records and writes the result. What could not be read is an
+// error, after all that could be was told.
+func (a *app) tell(out *bufio.Writer, o *eventsOptions, filter *history.Filter, merged *history.Merged, now time.Time) error {
+	s := a.sink(out, o)
+	tally := history.NewTally(time.Local)
+	var rec history.Record
+	for {
+		err := merged.Next(&rec)
+		if err != nil {
+			if o.follow {
+				return endless(err)
+			}
+			err = endless(err)
+			end := ending{tally.Totals(), merged.Ignored(), filter, now, len(o.journals) == 0, err}
+			return errors.Join(s.end(&end), err)
+		}
+		if !filter.Wants(&rec) {
+			continue
+		}
+		tally.Add(&rec)
+		if err := s.add(&rec); err != nil {
+			return err
+		}
+		if o.follow {
+			if err := out.Flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func endless(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+func (a *app) sink(out *bufio.Writer, o *eventsOptions) sink {
+	switch {
+	case o.form == jsonForm && o.follow:
+		return &jsonLines{out}
+	case o.form == jsonForm:
+		return newJSONEvents(out, o.totals)
+	case o.form == htmlForm:
+		return newHTMLEvents(a, out)
+	}
+	return newTextEvents(out, newStyle(a.Out), o)
+}
+
+func (o *eventsOptions) filter(now time.Time) (*history.Filter, error) {
+	f := &history.Filter{Subjects: o.subject}
+	for _, w := range []struct {
+		flag, given string
+		t           *time.Time
+	}{{"--since", o.since, &f.Since}, {"--until", o.until, &f.Until}} {
+		if w.given == "" {
+			continue
+		}
+		var err error
+		if *w.t, err = history.ParseWhen(w.given, now); err != nil {
+			return nil, &hintError{fmt.Errorf("%s %q: %w", w.flag, w.given, err), `write 90m, 36h, 7d, today, yesterday, 2026-11-23 or "2026-11-23 03:52"`}
+		}
+	}
+	if !f.Since.IsZero() && !f.Until.IsZero() && f.Until.Before(f.Since) {
+		return nil, &hintError{fmt.Errorf("--until %s is before --since %s", o.until, o.since), "swap them"}
+	}
+	var err error
+	if f.Events, err = known("--event", o.events, history.Kinds()); err != nil {
+		return nil, err
+	}
+	if f.Outcomes, err = known("--outcome", o.outcomes, history.Outcomes()); err != nil {
+		return nil, err
+	}
+	if err := f.Check(); err != nil {
+		return nil, &hintError{fmt.Errorf("--subject: %w", err), `in a pattern write \[ for [`}
+	}
+	return f, nil
+}
+
+func known[T ~string](flag string, given []string, all []T) ([]T, error) {
+	var list []T
+	for _, v := range given {
+		if !slices.Contains(all, T(v)) {
+			return nil, &hintError{fmt.Errorf("%s: there is no %q", flag, v), "it can be " + strings.Join(texts(all), ", ")}
+		}
+		list = append(list, T(v))
+	}
+	return list, nil
+}
+
+// namedSource is a journal in export format, and its name for people; "" where
+// its errors have that.
+type namedSource struct {
+	io.ReadCloser
+	name string
+}
+
+// openJournals opens what is to be read. With an error it returns those that
+// are open by then.
+func (a *app) openJournals(ctx context.Context, o *eventsOptions, filter *history.Filter) ([]namedSource, error) {
+	if len(o.journals) == 0 {
+		j, err := host.OpenJournal(ctx, query(o, filter))
+		if err != nil {
+			return nil, err
+		}
+		return []namedSource{{ReadCloser: j}}, nil
+	}
+	var sources []namedSource
+	for _, place := range o.journals {
+		s, err := openPlace(ctx, place, o, filter)
+		if err != nil {
+			return sources, err
+		}
+		sources = append(sources, s)
+	}
+	return sources, nil
+}
+
+func query(o *eventsOptions, filter *history.Filter) host.JournalQuery {
+	q := host.JournalQuery{
+		Since: filter.Since, Follow: o.follow,
+		Matches: []string{"SYSLOG_IDENTIFIER=" + history.Identifier},
+	}
+	for _, kind := range filter.Events {
+		q.Matches = append(q.Matches, "NFGUARD_EVENT="+string(kind))
+	}
+	for _, outcome := range filter.Outcomes {
+		q.Matches = append(q.Matches, "NFGUARD_OUTCOME="+string(outcome))
+	}
+	return q
+}
+
+// fileMagic begins a journal file.
+const fileMagic = "LPKSHHRH"
+
+func openPlace(ctx context.Context, place string, o *eventsOptions, filter *history.Filter) (namedSource, error) {
+	if place == "-" {
+		return namedSource{io.NopCloser(os.Stdin), "standard input"}, nil
+	}
+	wrong := func(err error) error {
+		hint := "--journal takes a directory of journal files, a journal file, or what journalctl -o export wrote"
+		if errors.Is(err, fs.ErrPermission) {
+			hint = "run it as root, or as a member of the group systemd-journal"
+		}
+		return &hintError{fmt.Errorf("--journal: %w", err), hint}
+	}
+	f, err := os.Open(place)
+	if err != nil {
+		return namedSource{}, wrong(err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return namedSource{}, wrong(err)
+	}
+	q := query(o, filter)
+	if info.IsDir() {
+		q.Dir = place
+	} else {
+		b := bufio.NewReader(f)
+		if head, _ := b.Peek(len(fileMagic)); !bytes.Equal(head, []byte(fileMagic)) {
+			if o.follow {
+				f.Close()
+				return namedSource{}, &hintError{fmt.Errorf("%s is an export, which does not grow", place), "follow a directory of journal files, or leave out --follow"}
+			}
+			return namedSource{struct {
+				io.Reader
+				io.Closer
+			}{b, f}, place}, nil
+		}
+		q.File = place
+	}
+	f.Close()
+	j, err := host.OpenJournal(ctx, q)
+	if err != nil {
+		return namedSource{}, err
+	}
+	return namedSource{ReadCloser: j}, nil
+}

@@ -1,0 +1,298 @@
+package cli_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nfguard/nfguard/internal/cli"
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/journal"
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+// worker is a host whose journal is exported.
+type worker struct {
+	name, machine, boot string
+	export              strings.Builder
+	n                   int
+}
+
+var epoch = time.Date(2026, 11, 23, 4, 0, 0, 0, time.UTC)
+
+// record adds an entry as journald has it, of uid and with what journald adds.
+func (w *worker) record(sec int, uid string, e guard.Event, added ...journal.Field) {
+	w.n++
+	e.Time = epoch.Add(time.Duration(sec) * time.Second)
+	fmt.Fprintf(&w.export, "__CURSOR=s=%s;i=%x\n__REALTIME_TIMESTAMP=%d\n__MONOTONIC_TIMESTAMP=%d\n_BOOT_ID=%s\n",
+		w.boot, w.n, e.Time.UnixMicro(), sec*1e6+w.n, w.boot)
+	fields := append(journal.Fields(e), added...)
+	fields = append(fields, journal.Field{Name: "_UID", Value: uid}, journal.Field{Name: "_COMM", Value: "nfguard"}, journal.Field{Name: "_PID", Value: "399"},
+		journal.Field{Name: "_HOSTNAME", Value: w.name}, journal.Field{Name: "_MACHINE_ID", Value: w.machine}, journal.Field{Name: "_TRANSPORT", Value: "journal"})
+	for _, f := range fields {
+		fmt.Fprintf(&w.export, "%s=%s\n", f.Name, f.Value)
+	}
+	w.export.WriteByte('\n')
+}
+
+func drift(comm string, pid int) guard.Event {
+	return guard.Event{
+		Kind: guard.EventDrift, Outcome: guard.OutcomeCorrected, Subject: string(guard.IPTables), Want: "1", Have: "0", Now: "1",
+		Message:  fmt.Sprintf("it was 0, set back to 1 (written by %s[%d])", comm, pid),
+		Duration: time.Millisecond, Source: "sysctl", Writer: guard.Writer{PID: pid, Comm: comm},
+	}
+}
+
+// receiver is a systemd-journal-remote that listens on the loopback and keeps
+// what it gets in a directory.
+type receiver struct {
+	dir, address string
+	cmd          *exec.Cmd
+}
+
+func startReceiver(t *testing.T) *receiver {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &receiver{dir: t.TempDir(), address: l.Addr().String()}
+	l.Close()
+	r.cmd = exec.Command(lab.Tool(t, lab.Root, "systemd-journal-remote"), "--listen-http="+r.address, "--output="+r.dir, "--split-mode=host")
+	var said bytes.Buffer
+	r.cmd.Stderr = &said
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = r.cmd.Process.Signal(syscall.SIGTERM)
+		_ = r.cmd.Wait()
+		if t.Failed() {
+			t.Logf("systemd-journal-remote: %s", &said)
+		}
+	})
+	for range 200 {
+		if c, err := net.Dial("tcp", r.address); err == nil {
+			c.Close()
+			return r
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatalf("systemd-journal-remote does not listen: %s", &said)
+	return nil
+}
+
+// upload sends an export as systemd-journal-upload does.
+func (r *receiver) upload(t *testing.T, export string) {
+	t.Helper()
+	resp, err := http.Post("http://"+r.address+"/upload", "application/vnd.fdo.journal", strings.NewReader(export))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusAccepted {
+		t.Fatalf("upload: %s: %s", resp.Status, text)
+	}
+}
+
+// run runs a command and returns its exit code and output.
+func run(t *testing.T, args ...string) (code int, out, talk string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = cli.Main(t.Context(), args, cli.Streams{Out: &o, Err: &e}, nil)
+	return code, o.String(), e.String()
+}
+
+// makeFile has systemd make a journal file of an export.
+func makeFile(t *testing.T, file, export string) {
+	t.Helper()
+	cmd := exec.Command(lab.Tool(t, lab.Root, "systemd-journal-remote"), "--output="+file, "-")
+	cmd.Stdin = strings.NewReader(export)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("systemd-journal-remote: %v\n%s", err, out)
+	}
+}
+
+type seen struct {
+	Host    string `json:"hostname"`
+	Machine string `json:"machine_id"`
+	Event   string `json:"event"`
+	Object  struct {
+		Comm string `json:"comm"`
+	} `json:"object"`
+}
+
+// TestEventsOfManyHosts has the journals of two hosts received by the real
+// systemd-journal-remote, over HTTP, and read by the real journalctl.
+func TestEventsOfManyHosts(t *testing.T) {
+	lab.Tool(t, lab.Root, "journalctl")
+	one := &worker{name: "worker-1", machine: strings.Repeat("a1", 16), boot: strings.Repeat("b1", 16)}
+	two := &worker{name: "worker-2", machine: strings.Repeat("a2", 16), boot: strings.Repeat("b2", 16)}
+	// journald found another name of the process, and that name is in the file
+	// before ours: so journalctl tells it first.
+	one.record(0, "0", drift("python3", 1))
+	one.record(60, "0", drift("tuned", 812), journal.Field{Name: "OBJECT_COMM", Value: "python3"})
+	one.record(70, "1000", drift("mallory", 666))
+	two.record(30, "0", drift("sysctl", 4711))
+
+	r := startReceiver(t)
+	r.upload(t, one.export.String())
+	r.upload(t, two.export.String())
+	saw := func(w *worker, comm string) seen {
+		s := seen{Host: w.name, Machine: w.machine, Event: "drift"}
+		s.Object.Comm = comm
+		return s
+	}
+	// Within a file the order is that of arrival; files are read in the order
+	// of time.
+	arrived := []seen{saw(one, "python3"), saw(one, "tuned"), saw(two, "sysctl")}
+	happened := []seen{arrived[0], arrived[2], arrived[1]}
+	received, err := filepath.Glob(r.dir + "/*.journal")
+	if err != nil || len(received) != 1 {
+		t.Fatalf("want one file, for both come from one address: %v, %v", received, err)
+	}
+	files := t.TempDir()
+	makeFile(t, filepath.Join(files, "remote-1.journal"), one.export.String())
+	makeFile(t, filepath.Join(files, "remote-2.journal"), two.export.String())
+	for _, tt := range []struct {
+		name   string
+		places []string
+		want   []seen
+	}{
+		{"a directory", []string{r.dir}, arrived},
+		{"a file", received, arrived},
+		{"a directory of two files", []string{files}, happened},
+		{"two files", []string{files + "/remote-1.journal", files + "/remote-2.journal"}, happened},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			args := []string{"events", "-o", "json"}
+			for _, p := range tt.places {
+				args = append(args, "--journal", p)
+			}
+			code, out, talk := run(t, args...)
+			if code != 0 || !strings.Contains(talk, "1 entry that claims to be nfguard's is left out: not written by root; the last one by nfguard[399] with uid 1000 on worker-1") {
+				t.Errorf("exit %d, %s", code, talk)
+			}
+			var doc struct {
+				Schema int    `json:"schema"`
+				Events []seen `json:"events"`
+				Totals struct {
+					Complete bool `json:"complete"`
+					Ignored  int  `json:"ignored"`
+					Changes  int  `json:"changes"`
+					Hosts    []struct {
+						Host    string `json:"hostname"`
+						Changes int    `json:"changes"`
+					} `json:"hosts"`
+				} `json:"totals"`
+			}
+			if err := json.Unmarshal([]byte(out), &doc); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, doc.Events); diff != "" {
+				t.Error(diff)
+			}
+			if tot := doc.Totals; doc.Schema != 1 || !tot.Complete || tot.Ignored != 1 || tot.Changes != 3 || len(tot.Hosts) != 2 || tot.Hosts[0].Changes != 2 {
+				t.Errorf("schema %d, totals %+v", doc.Schema, tot)
+			}
+		})
+	}
+	t.Run("matches of journalctl and of ours agree", func(t *testing.T) {
+		code, out, _ := run(t, "events", "--journal", r.dir, "--event", "stop,drift", "--outcome", "corrected", "--since", "2026-11-23T04:00:30Z", "--totals")
+		if code != 0 || !strings.HasPrefix(out, "2 events, 2 changes") {
+			t.Errorf("exit %d, %s", code, out)
+		}
+		code, out, _ = run(t, "events", "--journal", r.dir, "--event", "denied")
+		if code != 0 || out != "nothing is on record that is asked for\n" {
+			t.Errorf("exit %d, %s", code, out)
+		}
+	})
+}
+
+// TestEventsFollowed sees a record arrive that was not there at the start, and
+// ends when it is told to.
+func TestEventsFollowed(t *testing.T) {
+	lab.Tool(t, lab.Root, "journalctl")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "remote-test.journal")
+	cmd := exec.Command(lab.Tool(t, lab.Root, "systemd-journal-remote"), "--output="+file, "-")
+	entries, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		entries.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &worker{name: "worker-1", machine: strings.Repeat("a1", 16), boot: strings.Repeat("b1", 16)}
+	add := func(comm string) {
+		w.export.Reset()
+		w.record(int(time.Since(epoch).Seconds()), "0", drift(comm, 5))
+		if _, err := io.WriteString(entries, w.export.String()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("early")
+	for n := 0; n == 0; time.Sleep(20 * time.Millisecond) { // until it is in the file
+		_, out, _ := run(t, "events", "--journal", dir, "-o", "json")
+		n = strings.Count(out, `"early"`)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	pr, pw := io.Pipe()
+	var talk bytes.Buffer
+	code := make(chan int, 1)
+	go func() {
+		code <- cli.Main(ctx, []string{"events", "--journal", dir, "--follow", "-o", "json"}, cli.Streams{Out: pw, Err: &talk}, nil)
+		pw.Close()
+	}()
+	lines := bufio.NewScanner(pr)
+	next := func() (line struct {
+		Schema int `json:"schema"`
+		seen
+	},
+	) {
+		t.Helper()
+		if !lines.Scan() {
+			t.Fatalf("it ended: %v, %s", lines.Err(), &talk)
+		}
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			t.Fatalf("%v: %s", err, lines.Bytes())
+		}
+		return line
+	}
+	for _, comm := range []string{"early", "late"} {
+		if got := next(); got.Schema != 1 || got.Object.Comm != comm || got.Host != "worker-1" {
+			t.Errorf("want %s, got %+v", comm, got)
+		}
+		if comm == "early" {
+			add("late")
+		}
+	}
+	cancel()
+	for lines.Scan() {
+		t.Errorf("it goes on: %s", lines.Text())
+	}
+	if got := <-code; got != 0 || talk.Len() > 0 {
+		t.Errorf("exit %d, %s", got, &talk)
+	}
+}

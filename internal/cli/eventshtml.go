@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"bytes"
+	"io"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/build"
+	"github.com/nfguard/nfguard/internal/config"
+	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/history/report"
+)
+
+// htmlEvents is one page.
+type htmlEvents struct {
+	a    *app
+	w    io.Writer
+	page *report.Page
+}
+
+func newHTMLEvents(a *app, w io.Writer) *htmlEvents {
+	return &htmlEvents{a: a, w: w, page: report.New(time.Local)}
+}
+
+func (h *htmlEvents) add(r *history.Record) error {
+	h.page.Add(r)
+	return nil
+}
+
+func (h *htmlEvents) end(e *ending) error {
+	f := &report.Facts{
+		Made: e.now, Version: build.Version(), Sentence: e.sentence(), Observed: e.observed(), Limits: e.limits(), Totals: e.totals,
+	}
+	if e.err != nil {
+		f.Notes = append(f.Notes, "Not all could be read, and something may be missing here: "+e.err.Error())
+	}
+	if s := e.ignored.Sentence(); s != "" {
+		f.Notes = append(f.Notes, s)
+	}
+	if e.live {
+		h.live(f)
+	}
+	return h.page.Write(h.w, f)
+}
+
+// live adds what only the host itself knows.
+func (h *htmlEvents) live(f *report.Facts) {
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		f.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	c, origins, err := config.Load("", h.a.configPath)
+	var b bytes.Buffer
+	if err == nil {
+		err = config.Show(&b, c, origins)
+	}
+	if err != nil {
+		f.Notes = append(f.Notes, "The configuration on disk is wrong: "+err.Error())
+		return
+	}
+	f.Config = b.String()
+}

@@ -1,0 +1,240 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/history"
+)
+
+// eventRow is a record as JSON: its fields are named as in the journal, in
+// lower case and without NFGUARD_.
+type eventRow struct {
+	Time      time.Time       `json:"time"` // when it was found
+	Host      string          `json:"hostname"`
+	MachineID string          `json:"machine_id,omitempty"`
+	BootID    string          `json:"boot_id,omitempty"`
+	Event     guard.EventKind `json:"event"`
+	Outcome   guard.Outcome   `json:"outcome"`
+	Subject   string          `json:"subject"`
+	Message   string          `json:"message"`
+	Want      string          `json:"want,omitempty"`
+	Old       string          `json:"oldvalue,omitempty"`
+	Have      string          `json:"have,omitempty"`
+	Now       string          `json:"now,omitempty"`
+	Duration  *int64          `json:"duration_usec,omitempty"`
+	Source    string          `json:"source,omitempty"`
+	Pass      uint64          `json:"pass,omitempty"`
+	Suppress  int             `json:"suppressed,omitempty"`
+	Error     string          `json:"error,omitempty"`
+	Next      string          `json:"next,omitempty"`
+	Object    *objectRow      `json:"object,omitempty"`
+	Teller    tellerRow       `json:"recorded_by"`
+	Told      *time.Time      `json:"recorded,omitempty"`
+}
+
+// objectRow is the process of a record: who did it.
+type objectRow struct {
+	PID       int    `json:"pid"`
+	Comm      string `json:"comm,omitempty"`
+	Exe       string `json:"exe,omitempty"`
+	Unit      string `json:"systemd_unit,omitempty"`
+	Cgroup    string `json:"systemd_cgroup,omitempty"`
+	Container string `json:"container_id,omitempty"`
+	Pod       string `json:"pod_uid,omitempty"`
+}
+
+// tellerRow is who wrote the record to the journal, as journald saw it.
+type tellerRow struct {
+	Comm string `json:"comm,omitempty"`
+	PID  int    `json:"pid,omitempty"`
+	UID  string `json:"uid"`
+	Unit string `json:"systemd_unit,omitempty"`
+}
+
+func newEventRow(r *history.Record) *eventRow {
+	row := &eventRow{
+		Time: r.Time, Host: r.Host, MachineID: r.Machine, BootID: r.Boot,
+		Event: r.Event, Outcome: r.Outcome, Subject: r.Subject, Message: r.Message,
+		Want: r.Want, Old: r.Old, Have: r.Have, Now: r.Now, Source: r.Source,
+		Pass: r.Pass, Suppress: r.Suppressed, Error: r.Error, Next: r.Next,
+		Teller: tellerRow{r.Teller.Comm, r.Teller.PID, r.Teller.UID, r.Teller.Unit},
+	}
+	if r.Duration >= 0 {
+		usec := r.Duration.Microseconds()
+		row.Duration = &usec
+	}
+	if !r.Told.IsZero() {
+		row.Told = &r.Told
+	}
+	if w := r.Process; w.PID > 0 {
+		row.Object = &objectRow{w.PID, w.Comm, w.Exe, w.Unit, w.Cgroup, w.Container, w.Pod}
+	}
+	return row
+}
+
+// jsonLines is the form of --follow: one event a line.
+type jsonLines struct{ w io.Writer }
+
+func (j *jsonLines) add(r *history.Record) error {
+	row := struct {
+		Schema int `json:"schema"`
+		*eventRow
+	}{1, newEventRow(r)}
+	e := json.NewEncoder(j.w)
+	e.SetEscapeHTML(false)
+	return e.Encode(row)
+}
+
+func (j *jsonLines) end(*ending) error { return nil }
+
+// jsonEvents is one document, written as the records come.
+type jsonEvents struct {
+	w      *bufio.Writer // keeps its error
+	totals bool
+	n      int
+	fold   *history.Folder
+	fights []fightRow
+}
+
+type fightRow struct {
+	Host      string             `json:"hostname"`
+	MachineID string             `json:"machine_id,omitempty"`
+	Subject   string             `json:"subject"`
+	Began     time.Time          `json:"began"`
+	Ended     time.Time          `json:"ended"`
+	State     history.FightState `json:"state"`
+	Changes   int                `json:"changes"`
+	Records   int                `json:"records"`
+	By        string             `json:"by,omitempty"`
+}
+
+// maxFights bounds the list of fights: each is at least a minute long.
+const maxFights = 10_000
+
+func newJSONEvents(w *bufio.Writer, totals bool) *jsonEvents {
+	j := &jsonEvents{w: w, totals: totals, fights: []fightRow{}}
+	j.fold = history.NewFolder(func(l *history.Line) {
+		if f := l.Fight; f != nil && len(j.fights) < maxFights {
+			j.fights = append(j.fights, fightRow{f.Host, f.Machine, f.Subject, f.Began, f.Ended, f.State, f.Changes, f.Records, f.By})
+		}
+	})
+	return j
+}
+
+const head = "{\"schema\": 1, \"events\": [\n"
+
+func (j *jsonEvents) add(r *history.Record) error {
+	j.fold.Add(r)
+	if j.totals {
+		return nil
+	}
+	if j.n++; j.n > 1 {
+		fmt.Fprint(j.w, ",\n")
+	} else {
+		fmt.Fprint(j.w, head)
+	}
+	return j.encode(newEventRow(r))
+}
+
+// encode writes v on what is left of the line.
+func (j *jsonEvents) encode(v any) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := j.w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+	return err
+}
+
+// totalsRow is what the events come to.
+type totalsRow struct {
+	From     *time.Time `json:"from,omitempty"`
+	To       *time.Time `json:"to,omitempty"`
+	Events   int        `json:"events"`
+	Sentence string     `json:"sentence"`
+	Complete bool       `json:"complete"` // all could be read
+	Ignored  int        `json:"ignored"`  // entries that look like events and were not written by root
+	sumRow
+	Keys     []namedSum `json:"subjects"`
+	Culprits []namedSum `json:"culprits"`
+	Days     []namedSum `json:"days"`
+	Hosts    []hostRow  `json:"hosts"`
+}
+
+type sumRow struct {
+	Changes   int    `json:"changes"`
+	Corrected int    `json:"corrected"`
+	Kept      int    `json:"kept_out"`
+	Failed    int    `json:"failed"`
+	Observed  int    `json:"observed"`
+	Fights    int    `json:"fights"`
+	Longest   *int64 `json:"longest_usec,omitempty"`
+}
+
+type namedSum struct {
+	Name string `json:"name"`
+	sumRow
+	Last time.Time `json:"last"`
+}
+
+type hostRow struct {
+	Host      string    `json:"hostname"`
+	MachineID string    `json:"machine_id,omitempty"`
+	Events    int       `json:"events"`
+	Changes   int       `json:"changes"`
+	Boots     int       `json:"boots"`
+	From      time.Time `json:"from"`
+	To        time.Time `json:"to"`
+	Start     string    `json:"last_start,omitempty"`
+	On        bool      `json:"on_guard"`
+}
+
+func newSumRow(s *history.Sum) sumRow {
+	row := sumRow{Changes: s.Changes, Corrected: s.Corrected, Kept: s.Kept, Failed: s.Failed, Observed: s.Observed, Fights: s.Fights}
+	if s.Longest >= 0 {
+		usec := s.Longest.Microseconds()
+		row.Longest = &usec
+	}
+	return row
+}
+
+func namedSums(list []history.Sum) []namedSum {
+	rows := make([]namedSum, len(list))
+	for i := range list {
+		rows[i] = namedSum{list[i].Name, newSumRow(&list[i]), list[i].Last}
+	}
+	return rows
+}
+
+func (j *jsonEvents) end(e *ending) error {
+	j.fold.Close()
+	t := &e.totals
+	row := totalsRow{
+		Events: t.Records, Sentence: e.sentence(), Complete: e.err == nil, Ignored: e.ignored.Count, sumRow: newSumRow(&t.Sum),
+		Keys: namedSums(t.Keys), Culprits: namedSums(t.Culprits), Days: namedSums(t.Days), Hosts: []hostRow{},
+	}
+	if t.Records > 0 {
+		row.From, row.To = &t.From, &t.To
+	}
+	for _, h := range t.Hosts {
+		row.Hosts = append(row.Hosts, hostRow{h.Name, h.Machine, h.Records, h.Changes, h.Boots, h.From, h.To, h.Start, h.On})
+	}
+	if j.n == 0 {
+		fmt.Fprint(j.w, head)
+	}
+	fmt.Fprint(j.w, "\n],\n\"fights\": ")
+	err := j.encode(j.fights)
+	fmt.Fprint(j.w, ",\n\"totals\": ")
+	err = errors.Join(err, j.encode(row))
+	_, end := fmt.Fprint(j.w, "}\n")
+	return errors.Join(err, end)
+}

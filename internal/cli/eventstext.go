@@ -1,0 +1,301 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/history"
+)
+
+// textEvents is the table for people, written as the records come, with the
+// totals below it.
+type textEvents struct {
+	w      *bufio.Writer
+	st     style
+	hosts  bool // several are possible
+	totals bool // nothing else
+	fold   *history.Folder
+	lines  int
+}
+
+func newTextEvents(w *bufio.Writer, st style, o *eventsOptions) *textEvents {
+	t := &textEvents{w: w, st: st, hosts: len(o.journals) > 0, totals: o.totals}
+	if !o.follow && !o.totals {
+		t.fold = history.NewFolder(t.line)
+	}
+	return t
+}
+
+func (t *textEvents) add(r *history.Record) error {
+	switch {
+	case t.totals:
+	case t.fold != nil:
+		t.fold.Add(r)
+	default:
+		t.line(&history.Line{Record: *r})
+	}
+	return nil // the writer keeps its error
+}
+
+// line prints one line, and below it why and what next where it is not right.
+func (t *textEvents) line(l *history.Line) {
+	if t.lines++; t.lines == 1 {
+		t.row("WHEN", "HOST", "EVENT", "OUTCOME", columns("WHAT", "FROM → TO", "STOOD", "SOURCE", "WHO"))
+	}
+	r := &l.Record
+	when := r.Time.Local().Format(time.DateTime)
+	if l.Fight != nil {
+		t.row(when, r.Host, "fight", string(l.Fight.State), describeFight(l.Fight))
+		return
+	}
+	what := describeRecord(r)
+	t.row(when, r.Host, string(r.Event), string(r.Outcome), what)
+	for _, n := range r.Notes(what) {
+		t.note(n)
+	}
+}
+
+func (t *textEvents) row(when, host, event, outcome, what string) {
+	fmt.Fprintf(t.w, "%-19s  ", when)
+	if t.hosts {
+		fmt.Fprintf(t.w, "%-12s  ", history.Printable(host))
+	}
+	word := fmt.Sprintf("%-9s", history.Printable(outcome))
+	switch guard.Outcome(outcome) { //nolint:exhaustive // the others have no colour
+	case guard.OutcomeFailed, guard.OutcomeReverted:
+		word = t.st.bad(word)
+	case guard.OutcomeCorrected, guard.OutcomeDenied, guard.OutcomeRewritten:
+		word = t.st.good(word)
+	case guard.OutcomeHeld:
+		word = t.st.warn(word)
+	}
+	fmt.Fprintf(t.w, "%-11s  %s  %s\n", history.Printable(event), word, history.Printable(what))
+}
+
+func (t *textEvents) note(text string) {
+	fmt.Fprintf(t.w, "%21s%s\n", "", history.Printable(text))
+}
+
+// describeRecord says what was changed from what to what, how long that
+// stood, what woke nfguard and who it was; or the record's own sentence, where
+// it is not about a change.
+func describeRecord(r *history.Record) string {
+	if r.Changes() == 0 || r.Event == guard.EventContention {
+		return r.Message
+	}
+	return columns(r.Subject, r.Change(), orDash(stood(r.Duration)), r.Source, orDash(r.Who()))
+}
+
+func columns(subject, change, stood, source, who string) string {
+	return fmt.Sprintf("%-35s  %-13s  %-7s  %-7s  %s", subject, change, stood, source, who)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func describeFight(f *history.Fight) string {
+	s := fmt.Sprintf("%-35s  %d times in %s", f.Subject, f.Changes, history.Short(f.Ended.Sub(f.Began)))
+	if f.Who != "" {
+		s += ", last by " + f.Who
+	}
+	switch f.State {
+	case history.FightOn:
+		s += "; it goes on"
+	case history.FightLeft:
+		s += "; nfguard stopped before its end"
+	case history.FightOver:
+	}
+	return s
+}
+
+func (t *textEvents) end(e *ending) error {
+	if t.fold != nil {
+		t.fold.Close()
+	}
+	if t.lines > 0 {
+		fmt.Fprintln(t.w)
+	}
+	fmt.Fprintln(t.w, history.Printable(e.sentence()))
+	if s := e.observed(); s != "" {
+		fmt.Fprintln(t.w, history.Printable(s))
+	}
+	all := &e.totals
+	if len(all.Hosts) > 1 {
+		t.writeHosts(all.Hosts)
+	}
+	if all.Changes > 0 {
+		t.writeSums("BY SUBJECT", all.Keys, &all.Sum, true)
+		t.writeSums("BY CULPRIT", all.Culprits, &all.Sum, true)
+		t.writeSums("BY DAY", all.Days, &all.Sum, false)
+	}
+	return nil
+}
+
+// maxSums is how many lines of a list of totals are printed; -o json has all.
+const maxSums = 20
+
+func (t *textEvents) writeSums(title string, sums []history.Sum, all *history.Sum, last bool) {
+	more := 0
+	if len(sums) > maxSums {
+		more = len(sums) - maxSums
+		if last {
+			sums = sums[:maxSums] // the most frequent
+		} else {
+			sums = sums[more:] // the last days
+		}
+	}
+	fmt.Fprintln(t.w)
+	tw := tabwriter.NewWriter(t.w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(tw, "%s\tCHANGES", title)
+	counts := history.Columns(all)
+	for _, c := range counts {
+		fmt.Fprintf(tw, "\t%s", strings.ToUpper(c.Title))
+	}
+	fmt.Fprint(tw, "\tLONGEST")
+	if last {
+		fmt.Fprint(tw, "\tLAST")
+	}
+	fmt.Fprintln(tw)
+	for i := range sums {
+		s := &sums[i]
+		fmt.Fprintf(tw, "%s\t%d", history.Printable(s.Name), s.Changes)
+		for _, c := range counts {
+			fmt.Fprintf(tw, "\t%d", c.Of(s))
+		}
+		fmt.Fprintf(tw, "\t%s", orDash(stood(s.Longest)))
+		if last {
+			fmt.Fprintf(tw, "\t%s", s.Last.Local().Format(time.DateTime))
+		}
+		fmt.Fprintln(tw)
+	}
+	tw.Flush()
+	if more > 0 {
+		fmt.Fprintf(t.w, "… and %d more; -o json has all\n", more)
+	}
+}
+
+// stood prints how long something stood; "" where that is unknown.
+func stood(d time.Duration) string {
+	if d < 0 {
+		return ""
+	}
+	return history.Short(d)
+}
+
+func (t *textEvents) writeHosts(hosts []history.Host) {
+	fmt.Fprintln(t.w)
+	tw := tabwriter.NewWriter(t.w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "BY HOST\tCHANGES\tEVENTS\tBOOTS\tLAST EVENT\tMACHINE ID")
+	for _, h := range hosts {
+		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%s\t%s\n", history.Printable(h.Name), h.Changes, h.Records, h.Boots, h.To.Local().Format(time.DateTime), history.Printable(h.Machine))
+	}
+	tw.Flush()
+}
+
+// sentence says what it all comes to.
+func (e *ending) sentence() string {
+	t := &e.totals
+	if t.Records == 0 && e.err != nil {
+		return "nothing could be read"
+	}
+	if t.Records == 0 {
+		return "nothing is on record" + e.limits()
+	}
+	where := ""
+	if len(t.Hosts) > 1 {
+		where = fmt.Sprintf(" on %d hosts", len(t.Hosts))
+	}
+	s := fmt.Sprintf("%s, %s%s%s", count(t.Records, "event"), count(t.Changes, "change"), e.span(), where)
+	var parts []string
+	for _, p := range []struct {
+		n    int
+		what string
+	}{{t.Corrected, "put right"}, {t.Kept, "kept out"}, {t.Failed, "not put right"}, {t.Observed, "only observed"}} {
+		if p.n > 0 {
+			parts = append(parts, strconv.Itoa(p.n)+" "+p.what)
+		}
+	}
+	if len(parts) > 0 {
+		s += ": " + strings.Join(parts, ", ")
+	}
+	return s
+}
+
+// observed says what enforce would have done; "" is nothing.
+func (e *ending) observed() string {
+	t := &e.totals
+	if t.Observed == 0 || len(t.Left) == 0 {
+		return ""
+	}
+	var by []string
+	for _, name := range t.Left {
+		switch name {
+		case history.Unseen, history.AtStart, history.NewBridge, history.Others:
+		default:
+			by = append(by, name)
+		}
+	}
+	s := fmt.Sprintf("mode observe:%s enforce would have corrected %s", e.span(), count(t.LeftAlone, "drift"))
+	switch {
+	case len(by) > 5:
+		s += fmt.Sprintf(", by %s and %d others", strings.Join(by[:5], ", "), len(by)-5)
+	case len(by) > 0:
+		s += ", by " + strings.Join(by, ", ")
+	}
+	return s
+}
+
+// span is how long a time was looked at: " in 7 days". "" is one moment.
+func (e *ending) span() string {
+	from, to := e.totals.From, e.totals.To
+	if !e.filter.Since.IsZero() {
+		from = e.filter.Since
+	}
+	switch {
+	case !e.filter.Until.IsZero():
+		to = e.filter.Until
+	case e.live:
+		to = e.now
+	}
+	switch d := to.Sub(from); {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf(" in %d days", int(d.Hours()/24+0.5))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf(" in %d hours", int(d.Hours()+0.5))
+	case d >= 2*time.Minute:
+		return fmt.Sprintf(" in %d minutes", int(d.Minutes()+0.5))
+	case d > 0:
+		return " in " + history.Short(d)
+	}
+	return ""
+}
+
+func (e *ending) limits() string {
+	s := ""
+	if !e.filter.Since.IsZero() {
+		s += " since " + e.filter.Since.Local().Format(time.DateTime)
+	}
+	if !e.filter.Until.IsZero() {
+		s += " until " + e.filter.Until.Local().Format(time.DateTime)
+	}
+	if len(e.filter.Events)+len(e.filter.Outcomes)+len(e.filter.Subjects) > 0 {
+		s += " that is asked for"
+	}
+	return s
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}

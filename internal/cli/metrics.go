@@ -1,0 +1,30 @@
+package cli
+
+import (
+	"github.com/nfguard/nfguard/internal/daemon"
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/metrics"
+	"github.com/nfguard/nfguard/internal/reconcile"
+)
+
+// both records each event twice.
+type both [2]reconcile.Recorder
+
+func (b both) Record(e guard.Event) {
+	for _, r := range b {
+		r.Record(e)
+	}
+}
+
+// measured is what the metrics want of a status.
+func measured(s *daemon.Status) metrics.State {
+	return metrics.State{
+		Textfile: s.Settings.Textfile,
+		Started:  s.Started, LastPass: s.LastPass, Passes: s.Pass, Audit: s.Settings.Audit,
+		Mode: s.Settings.Policy.Mode, Scope: s.Scope, BadConfig: s.ConfigError != "",
+		Verdict: s.Verdict, Items: s.Report.Items, Complaints: s.Complaints, Fights: s.Fights,
+		Failed: s.Totals.Failed, Findings: s.Findings,
+		Bridges: s.Bridges, Bridging: s.Report.Bridging, On: s.Report.On,
+		KubeProxy: s.KubeProxy.State, Sources: s.Sources,
+	}
+}

@@ -1,0 +1,188 @@
+package fleet
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// ErrEmpty says that there is nothing of a host in a file.
+var ErrEmpty = errors.New("no host in it: it takes the JSON of nfguard check, or what ansible prints of it")
+
+// Read reads what hosts said from a file, or from every file of a directory as
+// ansible's --tree makes it, where the name of the file is the host's.
+func Read(path string) ([]Host, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		return named(path)(Parse(text, ""))
+	}
+	files, err := os.ReadDir(path)
+	if err != nil {
+		return nil, err
+	}
+	var hosts []Host
+	for _, f := range files {
+		if f.IsDir() || strings.HasPrefix(f.Name(), ".") {
+			continue
+		}
+		file := filepath.Join(path, f.Name())
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		of, err := named(file)(Parse(text, f.Name()))
+		if err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, of...)
+	}
+	if len(hosts) == 0 {
+		return named(path)(nil, ErrEmpty)
+	}
+	return hosts, nil
+}
+
+func named(path string) func([]Host, error) ([]Host, error) {
+	return func(hosts []Host, err error) ([]Host, error) {
+		if err != nil {
+			err = fmt.Errorf("read %s: %w", path, err)
+		}
+		return hosts, err
+	}
+}
+
+// head begins what ansible prints of a host.
+var head = regexp.MustCompile(`(?m)^(\S+) \| (?:CHANGED|SUCCESS|FAILED|UNREACHABLE)!?(?: \| rc=-?\d+)?(?: >>| => | \| |: )`)
+
+// Parse takes one or more documents of nfguard check or results of ansible,
+// which may follow each other, or the lines that ansible prints, with or
+// without -o. name is the host's where the text does not tell it better: "" is
+// what the document says.
+func Parse(text []byte, name string) ([]Host, error) {
+	heads := head.FindAllSubmatchIndex(text, -1)
+	if len(heads) == 0 {
+		return values(text, name)
+	}
+	var hosts []Host
+	for i, h := range heads {
+		end := len(text)
+		if i+1 < len(heads) {
+			end = heads[i+1][0]
+		}
+		hosts = append(hosts, printed(string(text[h[2]:h[3]]), text[h[1]:end]))
+	}
+	return hosts, nil
+}
+
+// values takes JSON values that follow each other.
+func values(text []byte, name string) ([]Host, error) {
+	var hosts []Host
+	d := json.NewDecoder(bytes.NewReader(text))
+	for {
+		var v json.RawMessage
+		err := d.Decode(&v)
+		switch {
+		case errors.Is(err, io.EOF) && len(hosts) > 0:
+			return hosts, nil
+		case errors.Is(err, io.EOF):
+			return nil, ErrEmpty
+		case err != nil:
+			return nil, fmt.Errorf("%w (%s)", ErrEmpty, err.Error())
+		}
+		h, ok := value(v, name)
+		if !ok {
+			return nil, ErrEmpty
+		}
+		hosts = append(hosts, h)
+	}
+}
+
+// value takes a document, or the result of a module of ansible around one.
+func value(v []byte, name string) (Host, bool) {
+	var d document
+	if json.Unmarshal(v, &d) == nil && d.Schema == 1 && known(d.Verdict) && (name != "" || d.Host != "") {
+		return d.host(name), true
+	}
+	var result struct {
+		Stdout, Stderr, Msg string
+		Changed             *bool
+	}
+	if json.Unmarshal(v, &result) != nil || result.Changed == nil || name == "" {
+		return Host{}, false
+	}
+	if h, ok := value([]byte(result.Stdout), name); ok {
+		return h, true
+	}
+	return silent(name, firstLine(result.Stderr, result.Msg, result.Stdout)), true
+}
+
+// known reports whether v is the verdict of a document.
+func known(v guard.Verdict) bool {
+	return v == guard.Right || v == guard.Wrong || v == guard.Uncertain
+}
+
+// printed takes what ansible prints of a host after the head. What follows a
+// document is what the command said on standard error.
+func printed(name string, text []byte) Host {
+	text = bytes.TrimSpace(text)
+	rest, oneLine := bytes.CutPrefix(text, []byte("(stdout) "))
+	if oneLine {
+		text = lines(rest)
+	}
+	var v json.RawMessage
+	if json.NewDecoder(bytes.NewReader(text)).Decode(&v) == nil {
+		if h, ok := value(v, name); ok {
+			return h
+		}
+	}
+	return silent(name, firstLine(string(text)))
+}
+
+// lines undoes what ansible's -o does to ends of lines: those between the
+// values of a document. Inside of a string the two characters mean themselves.
+func lines(text []byte) []byte {
+	out := make([]byte, 0, len(text))
+	inside := false
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if c == '\\' && i+1 < len(text) {
+			i++
+			if !inside && (text[i] == 'n' || text[i] == 'r') {
+				out = append(out, '\n')
+				continue
+			}
+			out = append(out, c, text[i])
+			continue
+		}
+		if c == '"' {
+			inside = !inside
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// firstLine is the first line of the first text that has one.
+func firstLine(texts ...string) string {
+	for _, s := range texts {
+		if line, _, _ := strings.Cut(strings.TrimSpace(s), "\n"); line != "" {
+			return line
+		}
+	}
+	return "it said nothing"
+}

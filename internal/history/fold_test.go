@@ -1,0 +1,211 @@
+package history
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// drift is a change that was put right, so many seconds after noon.
+func drift(sec int, subject string) Record {
+	return Record{
+		Time: noon.Add(time.Duration(sec) * time.Second), Host: "guard", Machine: "mach", Boot: "b00t", Event: guard.EventDrift,
+		Outcome: guard.OutcomeCorrected, Subject: subject, Want: "1", Have: "0", Now: "1", Duration: time.Millisecond, Source: "sysctl",
+		Process: guard.Writer{PID: 812, Comm: "tuned", Unit: "tuned.service"}, Teller: Teller{UID: "0", Comm: "nfguard"},
+	}
+}
+
+// fightRecord is one of a fight that was noticed at since.
+func fightRecord(sec, since int, subject, source string, o guard.Outcome, changes int) Record {
+	r := drift(sec, subject)
+	r.Event, r.Outcome, r.Source, r.Suppressed = guard.EventContention, o, source, changes
+	if source == "timer" {
+		r.Duration = time.Duration(sec-since) * time.Second
+	}
+	return r
+}
+
+func guardRecord(sec int, kind guard.EventKind) Record {
+	r := drift(sec, "nfguard")
+	r.Event, r.Outcome, r.Process, r.Want, r.Now = kind, guard.OutcomeObserved, guard.Writer{}, "", ""
+	r.Message = string(kind) + " it"
+	return r
+}
+
+// story folds the records and says a line each.
+func story(records []Record) string {
+	var b strings.Builder
+	f := NewFolder(func(l *Line) {
+		fmt.Fprintf(&b, "%v %s", l.Record.Time.Sub(noon), l.Record.Subject)
+		if g := l.Fight; g != nil {
+			fmt.Fprintf(&b, ": fight %s, %d changes in %d records, %v to %v, by %s", g.State, g.Changes, g.Records, g.Began.Sub(noon), g.Ended.Sub(noon), g.By)
+		}
+		b.WriteByte('\n')
+	})
+	for i := range records {
+		f.Add(&records[i])
+	}
+	f.Close()
+	return b.String()
+}
+
+func TestFolder(t *testing.T) {
+	whole := []Record{
+		drift(0, "a"), drift(100, "a"), drift(101, "b"), drift(102, "a"), drift(103, "a"),
+		fightRecord(104, 104, "a", "sysctl", guard.OutcomeHeld, 1),
+		drift(110, "b"),
+		fightRecord(164, 104, "a", "timer", guard.OutcomeHeld, 400),
+		fightRecord(240, 104, "a", "timer", guard.OutcomeObserved, 7),
+		drift(500, "a"),
+	}
+	whole[8].Duration = 66 * time.Second // the last change was a minute and ten seconds before
+	otherHost := drift(103, "a")
+	otherHost.Machine, otherHost.Host = "other", "other"
+	failed := drift(120, "a")
+	failed.Outcome = guard.OutcomeFailed
+	tests := []struct {
+		name    string
+		records []Record
+		want    string
+	}{
+		{name: "nothing"},
+		{name: "no fight", records: []Record{drift(0, "a"), drift(1, "a")}, want: "0s a\n1s a\n"},
+		{
+			name: "a fight with what led to it, between others", records: whole,
+			want: "0s a\n1m41s b\n1m50s b\n4m0s a: fight over, 411 changes in 6 records, 1m40s to 2m50s, by tuned.service\n8m20s a\n",
+		},
+		{
+			name: "it goes on", records: whole[4:8],
+			want: "1m50s b\n2m44s a: fight on, 402 changes in 3 records, 1m43s to 2m44s, by tuned.service\n",
+		},
+		{
+			name: "its beginning was not read", records: whole[7:9],
+			want: "4m0s a: fight over, 407 changes in 2 records, 1m44s to 2m50s, by tuned.service\n",
+		},
+		{
+			name: "nfguard stops before its end", records: append(whole[5:6:6], guardRecord(130, guard.EventStop), drift(131, "a")),
+			want: "1m44s a: fight left open, 1 changes in 1 records, 1m44s to 1m44s, by tuned.service\n2m10s nfguard\n2m11s a\n",
+		},
+		{
+			name: "another begins before its end", records: append(whole[5:6:6], fightRecord(300, 300, "a", "sysctl", guard.OutcomeHeld, 1)),
+			want: "1m44s a: fight left open, 1 changes in 1 records, 1m44s to 1m44s, by tuned.service\n" +
+				"5m0s a: fight on, 1 changes in 1 records, 5m0s to 5m0s, by tuned.service\n",
+		},
+		{
+			name: "another host's and a failure stand alone", records: []Record{otherHost, whole[5], failed},
+			want: "1m43s a\n2m0s a\n1m44s a: fight on, 1 changes in 1 records, 1m44s to 1m44s, by tuned.service\n",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, story(tt.records)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestFolderHoldsLittle: a flood without a fight is not kept.
+func TestFolderHoldsLittle(t *testing.T) {
+	lines := 0
+	f := NewFolder(func(*Line) { lines++ })
+	r := drift(0, "a")
+	for range 10 * maxHeld {
+		f.Add(&r)
+		if len(f.held) > 2*maxHeld {
+			t.Fatalf("%d records are held", len(f.held))
+		}
+	}
+	f.Close()
+	if lines != 10*maxHeld {
+		t.Errorf("want %d lines, got %d", 10*maxHeld, lines)
+	}
+}
+
+func TestTally(t *testing.T) {
+	session := drift(10, "b")
+	session.Process = guard.Writer{PID: 7, Comm: "sysctl", Unit: "session-3.scope"}
+	session.Suppressed = 2
+	found := drift(20, "b")
+	found.Process, found.Source, found.Duration = guard.Writer{}, "start", -1
+	observed := drift(86400, "a")
+	observed.Outcome, observed.Now = guard.OutcomeObserved, "0"
+	settled := observed
+	settled.Now = "1"
+	blocked := observed
+	blocked.Event, blocked.Subject, blocked.Error = guard.EventModule, "br_netfilter", "it is not there"
+	blocked.Process = guard.Writer{}
+	denied := drift(86500, "c")
+	denied.Event, denied.Outcome, denied.Duration = guard.EventDenied, guard.OutcomeDenied, -1
+	failed := drift(86600, "a")
+	failed.Outcome = guard.OutcomeReverted
+	rebooted := guardRecord(86700, guard.EventStart)
+	rebooted.Boot = "b00t2"
+
+	tally := NewTally(time.UTC)
+	for _, r := range []Record{
+		guardRecord(0, guard.EventStart), drift(1, "a"), session, found, observed, settled, blocked,
+		denied, fightRecord(86510, 86510, "c", "sysctl", guard.OutcomeHeld, 1), fightRecord(86570, 86510, "c", "timer", guard.OutcomeObserved, 50),
+		failed, fightRecord(86610, 86610, "a", "sysctl", guard.OutcomeHeld, 1),
+		rebooted, guardRecord(86800, guard.EventStop),
+	} {
+		tally.Add(&r)
+	}
+	day := func(sec int) time.Time { return noon.Add(time.Duration(sec) * time.Second) }
+	ms := time.Millisecond
+	want := Totals{
+		From: noon, To: day(86800), Records: 14,
+		Sum: Sum{Changes: 61, Corrected: 6, Kept: 52, Failed: 1, Observed: 2, Fights: 2, Longest: ms, Last: day(86610)},
+		Keys: []Sum{
+			{Name: "c", Changes: 52, Kept: 52, Fights: 1, Longest: -1, Last: day(86570)},
+			{Name: "a", Changes: 4, Corrected: 2, Failed: 1, Observed: 1, Fights: 1, Longest: ms, Last: day(86610)},
+			{Name: "b", Changes: 4, Corrected: 4, Longest: ms, Last: day(20)},
+			{Name: "br_netfilter", Changes: 1, Observed: 1, Longest: -1, Last: day(86400)},
+		},
+		Culprits: []Sum{
+			{Name: "tuned.service", Changes: 56, Corrected: 2, Kept: 52, Failed: 1, Observed: 1, Fights: 2, Longest: ms, Last: day(86610)},
+			{Name: "sysctl", Changes: 3, Corrected: 3, Longest: ms, Last: day(10)},
+			{Name: AtStart, Changes: 1, Corrected: 1, Longest: -1, Last: day(20)},
+			{Name: Unseen, Changes: 1, Observed: 1, Longest: -1, Last: day(86400)},
+		},
+		Days: []Sum{
+			{Name: "2026-11-23", Changes: 5, Corrected: 5, Longest: ms, Last: day(20)},
+			{Name: "2026-11-24", Changes: 56, Corrected: 1, Kept: 52, Failed: 1, Observed: 2, Fights: 2, Longest: ms, Last: day(86610)},
+		},
+		Hosts:     []Host{{Name: "guard", Machine: "mach", Records: 14, Changes: 61, Boots: 2, From: noon, To: day(86800), Start: "start it"}},
+		LeftAlone: 1, Left: []string{"tuned.service"},
+	}
+	if diff := cmp.Diff(want, tally.Totals()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestTallyIsBounded: names that never come again do not fill the memory.
+func TestTallyIsBounded(t *testing.T) {
+	tally := NewTally(time.UTC)
+	for i := range 2 * maxNamed {
+		r := drift(i*86400, fmt.Sprint("key", i))
+		r.Process.Comm, r.Process.Unit, r.Host = fmt.Sprint("comm", i), "", fmt.Sprint("host", i)
+		tally.Add(&r)
+	}
+	got := tally.Totals()
+	for name, list := range map[string][]Sum{"keys": got.Keys, "culprits": got.Culprits, "days": got.Days} {
+		i := len(list) - 1
+		if name != "days" {
+			i = 0
+		}
+		if len(list) != maxNamed+1 || list[0].Name != Others && list[i].Name != Others {
+			t.Errorf("%s: %d, the first is %+v", name, len(list), list[0])
+		}
+	}
+	if len(got.Hosts) != maxNamed+1 || got.Changes != 2*maxNamed {
+		t.Errorf("%d hosts, %d changes", len(got.Hosts), got.Changes)
+	}
+}

@@ -1,0 +1,167 @@
+// Package history reads what nfguard has recorded: entries of the journal in
+// systemd's export format become records, of several hosts in the order of
+// time, and records become fights and totals. It keeps no more than it needs
+// for that, however long the history is. It opens no journal and prints
+// nothing.
+package history
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// Record is one event as it stands in a journal.
+type Record struct {
+	Time    time.Time // when it was found
+	Told    time.Time // when the journal took it; later than Time where the journal was away
+	Host    string    // its name then
+	Machine string    // the machine id, by which hosts are told apart
+	Boot    string    // the id of the boot
+
+	Event   guard.EventKind
+	Outcome guard.Outcome
+	Subject string
+	Message string
+
+	Want string
+	Old  string
+	Have string
+	Now  string
+
+	Duration   time.Duration // negative: unknown
+	Source     string
+	Process    guard.Writer // who did it; of kube_proxy, kube-proxy itself
+	Pass       uint64
+	Suppressed int
+	Error      string
+	Next       string
+
+	Teller Teller
+}
+
+// Teller is who wrote a record to the journal, as journald itself saw it.
+// nfguard's own have Comm "nfguard"; but any process of root can write the
+// like.
+type Teller struct {
+	PID  int
+	UID  string // "" where the journal does not tell
+	Comm string
+	Unit string
+}
+
+// Identifier is the SYSLOG_IDENTIFIER of everything that nfguard writes.
+const Identifier = "nfguard"
+
+// Strange reports whether the record was written by another program than
+// nfguard. That is no proof: a program can take any name.
+func (r *Record) Strange() bool { return r.Teller.Comm != Identifier }
+
+// Changes is how many foreign changes, or attempts at one, of a guarded
+// thing the record stands for; 0 where it is about something else.
+func (r *Record) Changes() int {
+	switch r.Event { //nolint:exhaustive // the others change nothing that is guarded
+	case guard.EventContention: // counts its first one, too
+		return r.Suppressed
+	case guard.EventDrift, guard.EventDenied, guard.EventModule, guard.EventDropin, guard.EventFlag:
+		if r.Settled() {
+			return 0
+		}
+		return 1 + r.Suppressed
+	}
+	return 0
+}
+
+// Settled reports whether the record is the end of a complaint: what was not
+// as wanted is so again, by somebody else's doing.
+func (r *Record) Settled() bool {
+	return r.Outcome == guard.OutcomeObserved && r.Now != "" && r.Now == r.Want
+}
+
+// LeftAlone reports whether nfguard would have put the thing right and left
+// it, because it only observes.
+func (r *Record) LeftAlone() bool {
+	switch r.Event { //nolint:exhaustive // the kinds that are put right
+	case guard.EventDrift, guard.EventModule, guard.EventDropin, guard.EventFlag:
+		return r.Outcome == guard.OutcomeObserved && r.Error == "" && !r.Settled()
+	}
+	return false
+}
+
+// Culprit names who did it in a way that stays the same from one time to the
+// next: a service, a program in a container, a program. "" is unknown.
+func (r *Record) Culprit() string {
+	w := &r.Process
+	switch {
+	case w.PID == 0:
+		return ""
+	case w.Container != "":
+		return orProcess(w.Comm) + " in container " + w.Container[:min(12, len(w.Container))]
+	case strings.HasSuffix(w.Unit, ".service"):
+		return w.Unit
+	}
+	return orProcess(w.Comm) // a session's scope has another name each time
+}
+
+// Who names the process as the records' messages do: tuned[812],
+// tuned.service. "" is unknown.
+func (r *Record) Who() string {
+	w := &r.Process
+	if w.PID == 0 {
+		return ""
+	}
+	who := orProcess(w.Comm) + "[" + strconv.Itoa(w.PID) + "]"
+	switch {
+	case w.Container != "":
+		who += ", container " + w.Container[:min(12, len(w.Container))]
+	case w.Unit != "":
+		who += ", " + w.Unit
+	}
+	return who
+}
+
+// Change says from what to what.
+func (r *Record) Change() string {
+	switch r.Outcome { //nolint:exhaustive // elsewhere it is what it became
+	case guard.OutcomeDenied, guard.OutcomeRewritten:
+		return orDash(r.Now) + ", not " + orDash(r.Have)
+	case guard.OutcomeObserved, guard.OutcomeFailed:
+		return orDash(r.Have) + ", wanted " + orDash(r.Want)
+	}
+	return orDash(r.Have) + " → " + orDash(r.Now)
+}
+
+// Notes are what is to be known beside what was said of the record: why it
+// failed, what to do, and that nfguard did not write it.
+func (r *Record) Notes(said string) []string {
+	var notes []string
+	if r.Error != "" && !strings.Contains(said, r.Error) {
+		notes = append(notes, r.Error)
+	}
+	if r.Next != "" {
+		notes = append(notes, r.Next)
+	}
+	if r.Suppressed > 0 && r.Changes() > r.Suppressed {
+		notes = append(notes, "and "+strconv.Itoa(r.Suppressed)+" more")
+	}
+	if r.Strange() {
+		notes = append(notes, "written to the journal by "+orProcess(r.Teller.Comm)+"["+strconv.Itoa(r.Teller.PID)+"] of uid "+r.Teller.UID+", not by nfguard")
+	}
+	return notes
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func orProcess(comm string) string {
+	if comm == "" {
+		return "process"
+	}
+	return comm
+}

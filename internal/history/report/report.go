@@ -1,0 +1,315 @@
+// Package report makes one page of HTML of a history, to be attached to a
+// ticket: it needs no network and no script, on a phone, on a desk, on paper
+// and read aloud.
+package report
+
+import (
+	"bufio"
+	_ "embed"
+	"fmt"
+	"html"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/history"
+)
+
+//go:embed style.css
+var style string
+
+// maxRows bounds the table; the totals and the picture have everything.
+const maxRows = 1000
+
+// Page collects what is to be on the page. Its size does not grow with the
+// history.
+type Page struct {
+	zone  *time.Location
+	fold  *history.Folder
+	rows  []history.Line // a ring, once it is full
+	lines int
+	line  *timeline
+}
+
+// Facts are what the page says beside the records.
+type Facts struct {
+	Made     time.Time
+	Version  string // of the nfguard that makes the page
+	Sentence string // what it all comes to
+	Observed string // what enforce would have done; "" is nothing
+	Limits   string // what was asked for; "" is everything
+	Notes    []string
+	Totals   history.Totals
+
+	// Of this host, where the history is its own: its kernel and the
+	// configuration that is in force now. Config is "" elsewhere.
+	Kernel string
+	Config string
+}
+
+// New returns an empty page, whose times are those of zone.
+func New(zone *time.Location) *Page {
+	p := &Page{zone: zone, line: newTimeline()}
+	p.fold = history.NewFolder(p.row)
+	return p
+}
+
+// Add takes the next record; records come in the order of time.
+func (p *Page) Add(r *history.Record) {
+	p.line.add(r)
+	p.fold.Add(r)
+}
+
+func (p *Page) row(l *history.Line) {
+	if len(p.rows) < maxRows {
+		p.rows = append(p.rows, *l)
+	} else {
+		p.rows[p.lines%maxRows] = *l
+	}
+	p.lines++
+}
+
+// Write ends the collection and writes the page.
+func (p *Page) Write(w io.Writer, f *Facts) error {
+	p.fold.Close()
+	b := bufio.NewWriter(w)
+	d := &doc{w: b, zone: p.zone}
+	d.head(f)
+	d.summary(f)
+	if f.Totals.Changes > 0 || p.line.guarded() {
+		d.picture(p.line, &f.Totals)
+	}
+	d.totals(&f.Totals)
+	d.table(p, len(f.Totals.Hosts) > 1)
+	d.hosts(f)
+	d.configuration(f)
+	d.put("</main>\n<footer><p>Made by nfguard %s on %s from the journal. Times are %s.</p></footer>\n</body>\n</html>\n",
+		f.Version, d.moment(f.Made), f.Made.In(p.zone).Format("MST (UTC-07:00)"))
+	return b.Flush()
+}
+
+// doc writes HTML.
+type doc struct {
+	w    *bufio.Writer // keeps its error
+	zone *time.Location
+}
+
+// markup is text that is HTML already.
+type markup string
+
+// put writes markup, in which every argument that is not markup itself is
+// text: made printable and escaped. A process chooses its own name.
+func (d *doc) put(format string, args ...any) {
+	fmt.Fprint(d.w, string(d.sprint(format, args...)))
+}
+
+func (d *doc) sprint(format string, args ...any) markup {
+	for i, arg := range args {
+		switch v := arg.(type) {
+		case markup:
+			args[i] = string(v)
+		case int, float64:
+		default:
+			args[i] = html.EscapeString(history.Printable(fmt.Sprint(v)))
+		}
+	}
+	return markup(fmt.Sprintf(format, args...))
+}
+
+func (d *doc) moment(t time.Time) markup {
+	return d.sprint(`<time datetime="%s">%s</time>`, t.UTC().Format(time.RFC3339), t.In(d.zone).Format(time.DateTime))
+}
+
+func (d *doc) head(f *Facts) {
+	title := "nfguard: what was changed"
+	if hosts := f.Totals.Hosts; len(hosts) == 1 {
+		title += " on " + hosts[0].Name
+	} else if len(hosts) > 1 {
+		title += fmt.Sprintf(" on %d hosts", len(hosts))
+	}
+	d.put(`<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="color-scheme" content="light dark">
+<title>%s</title>
+<style>
+%s</style>
+</head>
+<body>
+<header>
+<h1>%s</h1>
+`, title, markup(style), title)
+	if t := &f.Totals; t.Records > 0 {
+		d.put("<p>%s to %s%s</p>\n", d.moment(t.From), d.moment(t.To), f.Limits)
+	}
+	d.put("</header>\n<main>\n")
+}
+
+func (d *doc) summary(f *Facts) {
+	d.put("<section aria-labelledby=\"summary\">\n<h2 id=\"summary\">Summary</h2>\n<p class=\"lead\">%s</p>\n", f.Sentence)
+	if f.Observed != "" {
+		d.put("<p class=\"lead\">%s</p>\n", f.Observed)
+	}
+	for _, n := range f.Notes {
+		d.put("<p class=\"note\">%s</p>\n", n)
+	}
+	d.put("</section>\n")
+}
+
+func (d *doc) totals(t *history.Totals) {
+	if t.Changes == 0 {
+		return
+	}
+	d.put("<section aria-labelledby=\"totals\">\n<h2 id=\"totals\">Totals</h2>\n")
+	d.sums("by subject", "Subject", t.Keys, &t.Sum)
+	d.sums("by culprit", "Culprit", t.Culprits, &t.Sum)
+	d.sums("by day", "Day", t.Days, &t.Sum)
+	d.put("</section>\n")
+}
+
+// maxSums is how many lines a table of totals has.
+const maxSums = 100
+
+func (d *doc) sums(caption, first string, sums []history.Sum, all *history.Sum) {
+	left := max(len(sums)-maxSums, 0)
+	if first == "Day" {
+		sums = sums[left:] // the last ones
+	} else {
+		sums = sums[:len(sums)-left]
+	}
+	columns := history.Columns(all)
+	d.put("<div class=\"scroll\" role=\"region\" aria-label=\"Changes %s\" tabindex=\"0\">\n<table class=\"sums\">\n<caption>Changes %s</caption>\n<thead><tr><th scope=\"col\">%s</th><th scope=\"col\">Changes</th>",
+		caption, caption, first)
+	for _, c := range columns {
+		d.put("<th scope=\"col\">%s</th>", c.Title)
+	}
+	d.put("<th scope=\"col\">Longest</th></tr></thead>\n<tbody>\n")
+	for i := range sums {
+		s := &sums[i]
+		d.put("<tr><th scope=\"row\">%s</th><td>%d</td>", s.Name, s.Changes)
+		for _, c := range columns {
+			d.put("<td>%d</td>", c.Of(s))
+		}
+		d.put("<td>%s</td></tr>\n", stood(s.Longest))
+	}
+	d.put("</tbody>\n</table>\n</div>\n")
+	if left > 0 {
+		d.put("<p>%d more are left out.</p>\n", left)
+	}
+}
+
+func stood(d time.Duration) string {
+	if d < 0 {
+		return "–"
+	}
+	return history.Short(d)
+}
+
+func (d *doc) table(p *Page, hosts bool) {
+	if p.lines == 0 {
+		return
+	}
+	d.put("<section aria-labelledby=\"events\">\n<h2 id=\"events\">Events</h2>\n")
+	if left := p.lines - len(p.rows); left > 0 {
+		d.put("<p class=\"note\">The last %d lines; %d before them are left out here, and counted above.</p>\n", len(p.rows), left)
+	}
+	d.put("<table class=\"events\" role=\"table\">\n<caption>Each event, and each fight as one line</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">")
+	columns := []string{"When", "Event", "What", "From → to", "Stood", "Source", "Who"}
+	if hosts {
+		columns = append([]string{"When", "Host"}, columns[1:]...)
+	}
+	for _, c := range columns {
+		d.put("<th scope=\"col\" role=\"columnheader\">%s</th>", c)
+	}
+	d.put("</tr></thead>\n<tbody role=\"rowgroup\">\n")
+	// Those of several hosts may have come one host after the other.
+	slices.SortStableFunc(p.rows, func(a, b history.Line) int { return a.Record.Time.Compare(b.Record.Time) })
+	for i := range p.rows {
+		d.line(&p.rows[i], hosts)
+	}
+	d.put("</tbody>\n</table>\n</section>\n")
+}
+
+func (d *doc) line(l *history.Line, hosts bool) {
+	r := &l.Record
+	class, event := class(r), d.sprint("%s <b>%s</b>", r.Event, r.Outcome)
+	if l.Fight != nil {
+		event = d.sprint("fight <b>%s</b>", l.Fight.State)
+	}
+	d.put("<tr role=\"row\" class=\"%s\"><td role=\"cell\">%s</td>", class.name(), d.moment(r.Time))
+	if hosts {
+		d.put("<td role=\"cell\" class=\"host\">%s</td>", r.Host)
+	}
+	d.put("<td role=\"cell\">%s</td>", event)
+	rest := 5
+	switch {
+	case l.Fight != nil:
+		f := l.Fight
+		d.put("<td role=\"cell\" class=\"subject\">%s</td><td role=\"cell\" colspan=\"3\">%d times in %s</td><td role=\"cell\">%s</td>",
+			f.Subject, f.Changes, history.Short(f.Ended.Sub(f.Began)), orDash(f.Who))
+	case r.Changes() == 0 || r.Event == guard.EventContention:
+		d.put("<td role=\"cell\" colspan=\"%d\">%s%s</td>", rest, r.Message, d.notes(r, r.Message))
+	default:
+		d.put("<td role=\"cell\" class=\"subject\">%s%s</td><td role=\"cell\">%s</td><td role=\"cell\" class=\"n\">%s</td><td role=\"cell\">%s</td><td role=\"cell\">%s</td>",
+			r.Subject, d.notes(r, ""), r.Change(), stood(r.Duration), orDash(r.Source), orDash(r.Who()))
+	}
+	d.put("</tr>\n")
+}
+
+// notes are what is to be known beside what stands in the line.
+func (d *doc) notes(r *history.Record, said string) markup {
+	var m markup
+	for _, n := range r.Notes(said) {
+		m += d.sprint("<br><small>%s</small>", n)
+	}
+	return m
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "–"
+	}
+	return s
+}
+
+func (d *doc) hosts(f *Facts) {
+	if len(f.Totals.Hosts) == 0 {
+		return
+	}
+	d.put("<section aria-labelledby=\"hosts\">\n<h2 id=\"hosts\">Hosts</h2>\n")
+	for i := range f.Totals.Hosts {
+		h := &f.Totals.Hosts[i]
+		d.put("<h3>%s</h3>\n<dl>\n<dt>Machine id</dt><dd>%s</dd>\n", h.Name, orDash(h.Machine))
+		if f.Kernel != "" {
+			d.put("<dt>Kernel now</dt><dd>%s</dd>\n", f.Kernel)
+		}
+		d.put("<dt>On record</dt><dd>%s to %s: %s, %s, in %s</dd>\n",
+			d.moment(h.From), d.moment(h.To), count(h.Records, "event"), count(h.Changes, "change"), count(h.Boots, "boot"))
+		if h.Start != "" {
+			d.put("<dt>Last start</dt><dd>%s</dd>\n", h.Start)
+		}
+		last := "on guard"
+		if !h.On {
+			last = "off guard: it was stopped"
+		}
+		d.put("<dt>At its last event</dt><dd>%s</dd>\n</dl>\n", last)
+	}
+	d.put("</section>\n")
+}
+
+func (d *doc) configuration(f *Facts) {
+	d.put("<section aria-labelledby=\"configuration\">\n<h2 id=\"configuration\">Configuration</h2>\n")
+	if f.Config == "" {
+		d.put("<p>Not known: it is not in the journal. On each host: <code>nfguard config show</code></p>\n</section>\n")
+		return
+	}
+	d.put("<p>In force on this host when the page was made.</p>\n<pre tabindex=\"0\">")
+	for line := range lines(f.Config) {
+		d.put("%s\n", line)
+	}
+	d.put("</pre>\n</section>\n")
+}

@@ -1,0 +1,269 @@
+package history
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// Totals are what a history comes to. Their size does not grow with it.
+type Totals struct {
+	From, To time.Time // of the first and the last record; zero without any
+	Records  int
+	Sum             // over all
+	Keys     []Sum  // by what was changed
+	Culprits []Sum  // by who changed it
+	Days     []Sum  // "2006-01-02", in order; days without a change are left out
+	Hosts    []Host // in order of their names
+
+	// LeftAlone is how many changes enforce would have put right, and Left who
+	// made them, the most frequent first.
+	LeftAlone int
+	Left      []string
+}
+
+// Sum counts changes of guarded things.
+type Sum struct {
+	Name      string
+	Changes   int           // all of them, those without a record of their own included
+	Corrected int           // put right, those in a fight included
+	Kept      int           // kept out: refused, or rewritten by the lock
+	Failed    int           // not put right, or wrong again at once
+	Observed  int           // left so, in mode observe
+	Fights    int           // series that were recorded as one
+	Longest   time.Duration // of those whose duration is known; negative: of none
+	Last      time.Time
+}
+
+// Host is what the records tell of one host.
+type Host struct {
+	Name     string
+	Machine  string
+	Records  int
+	Changes  int
+	Boots    int
+	From, To time.Time
+	Start    string // what nfguard said when it last started; "" where that was not read
+	On       bool   // nfguard was on guard when it last said anything
+}
+
+// maxNamed bounds each list of totals: a process can take any name, and a new
+// one each time.
+const maxNamed = 1000
+
+// Names that stand for what has none.
+const (
+	Others    = "(others)"         // what a list had no room for
+	Unseen    = "(nobody seen)"    // the writer was not told
+	AtStart   = "(found at start)" // it was so when nfguard came
+	NewBridge = "(new bridge)"     // it is made without its flags
+)
+
+// Tally adds records up.
+type Tally struct {
+	zone     *time.Location
+	all      Sum
+	from, to time.Time
+	records  int
+	keys     map[string]*Sum
+	culprits map[string]*Sum
+	days     map[string]*Sum
+	hosts    map[hostID]*Host
+	boots    map[[2]string]bool
+	left     map[string]int
+	denied   map[thing]bool // the lock keeps it: so a fight about it is with the lock
+}
+
+type hostID struct{ machine, name string }
+
+// NewTally returns an empty tally, whose days are those of zone.
+func NewTally(zone *time.Location) *Tally {
+	return &Tally{
+		zone: zone, all: Sum{Longest: -1},
+		keys: map[string]*Sum{}, culprits: map[string]*Sum{}, days: map[string]*Sum{},
+		hosts: map[hostID]*Host{}, boots: map[[2]string]bool{}, left: map[string]int{},
+		denied: map[thing]bool{},
+	}
+}
+
+// Add counts r.
+func (t *Tally) Add(r *Record) {
+	t.records++
+	if t.from.IsZero() || r.Time.Before(t.from) {
+		t.from = r.Time
+	}
+	if r.Time.After(t.to) {
+		t.to = r.Time
+	}
+	t.host(r)
+	if r.Changes() == 0 && r.Event != guard.EventContention {
+		return
+	}
+	switch r.Event { //nolint:exhaustive // a contention does not tell itself which of the two it is about
+	case guard.EventDrift:
+		delete(t.denied, r.thing())
+	case guard.EventDenied:
+		if len(t.denied) < maxNamed {
+			t.denied[r.thing()] = true
+		}
+	}
+	culprit := r.NamedCulprit()
+	for _, s := range []*Sum{
+		&t.all, named(t.keys, r.Subject), named(t.culprits, culprit), named(t.days, r.Time.In(t.zone).Format(time.DateOnly)),
+	} {
+		s.add(r, t.denied[r.thing()])
+	}
+	if r.LeftAlone() {
+		if _, ok := t.left[culprit]; !ok && len(t.left) >= maxNamed {
+			culprit = Others
+		}
+		t.left[culprit] += r.Changes()
+	}
+}
+
+// NamedCulprit is [Record.Culprit], or where that is not known a name that
+// says so.
+func (r *Record) NamedCulprit() string {
+	switch name := r.Culprit(); {
+	case name != "":
+		return name
+	case r.Source == "start":
+		return AtStart
+	case r.Event == guard.EventFlag:
+		return NewBridge
+	}
+	return Unseen
+}
+
+func named(sums map[string]*Sum, name string) *Sum {
+	s := sums[name]
+	if s == nil && len(sums) >= maxNamed {
+		name = Others
+		s = sums[name]
+	}
+	if s == nil {
+		s = &Sum{Name: name, Longest: -1}
+		sums[name] = s
+	}
+	return s
+}
+
+// add counts r. denied says that a fight is with the lock.
+func (s *Sum) add(r *Record, denied bool) {
+	n := r.Changes()
+	s.Changes += n
+	if r.Time.After(s.Last) {
+		s.Last = r.Time
+	}
+	if r.Event == guard.EventContention {
+		if r.Source != "timer" {
+			s.Fights++
+		}
+		if denied {
+			s.Kept += n
+		} else {
+			s.Corrected += n
+		}
+		return
+	}
+	switch r.Outcome {
+	case guard.OutcomeCorrected, guard.OutcomeHeld:
+		s.Corrected += n
+	case guard.OutcomeDenied, guard.OutcomeRewritten:
+		s.Kept += n
+	case guard.OutcomeFailed, guard.OutcomeReverted:
+		s.Failed += n
+	case guard.OutcomeObserved:
+		s.Observed += n
+	}
+	if r.Event == guard.EventDrift {
+		s.Longest = max(s.Longest, r.Duration)
+	}
+}
+
+func (t *Tally) host(r *Record) {
+	id := hostID{r.Machine, r.Host}
+	h := t.hosts[id]
+	if h == nil {
+		if len(t.hosts) >= maxNamed {
+			id = hostID{name: Others}
+		}
+		if h = t.hosts[id]; h == nil {
+			h = &Host{Name: id.name, Machine: id.machine, From: r.Time}
+			t.hosts[id] = h
+		}
+	}
+	h.Records++
+	h.Changes += r.Changes()
+	h.From = earliest(h.From, r.Time)
+	if r.Time.After(h.To) {
+		h.To = r.Time
+	}
+	if boot := [2]string{r.Machine, r.Boot}; r.Boot != "" && !t.boots[boot] && len(t.boots) < 100*maxNamed {
+		t.boots[boot] = true
+		h.Boots++
+	}
+	switch r.Event { //nolint:exhaustive // the two that tell of the guard itself
+	case guard.EventStart:
+		h.Start, h.On = r.Message, true
+	case guard.EventStop:
+		h.On = false
+	default:
+		h.On = true
+	}
+}
+
+// Totals returns what was counted until now.
+func (t *Tally) Totals() Totals {
+	all := Totals{From: t.from, To: t.to, Records: t.records, Sum: t.all}
+	all.Keys, all.Culprits = most(t.keys), most(t.culprits)
+	all.Days = most(t.days)
+	slices.SortFunc(all.Days, func(a, b Sum) int { return cmp.Compare(a.Name, b.Name) })
+	for _, h := range t.hosts {
+		all.Hosts = append(all.Hosts, *h)
+	}
+	for _, n := range t.left {
+		all.LeftAlone += n
+	}
+	slices.SortFunc(all.Hosts, func(a, b Host) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Machine, b.Machine))
+	})
+	all.Left = slices.SortedFunc(maps.Keys(t.left), func(a, b string) int {
+		return cmp.Or(cmp.Compare(t.left[b], t.left[a]), cmp.Compare(a, b))
+	})
+	return all
+}
+
+// most lists sums, those with the most changes first.
+func most(sums map[string]*Sum) []Sum {
+	var list []Sum
+	for _, s := range sums {
+		list = append(list, *s)
+	}
+	slices.SortFunc(list, func(a, b Sum) int {
+		return cmp.Or(cmp.Compare(b.Changes, a.Changes), strings.Compare(a.Name, b.Name))
+	})
+	return list
+}
+
+// Column is a column of a table of sums.
+type Column struct {
+	Title string
+	Of    func(*Sum) int
+}
+
+// Columns returns those of the columns that are not 0 throughout.
+func Columns(all *Sum) []Column {
+	columns := []Column{
+		{"Put right", func(s *Sum) int { return s.Corrected }},
+		{"Kept out", func(s *Sum) int { return s.Kept }},
+		{"Not put right", func(s *Sum) int { return s.Failed }},
+		{"Observed", func(s *Sum) int { return s.Observed }},
+		{"Fights", func(s *Sum) int { return s.Fights }},
+	}
+	return slices.DeleteFunc(columns, func(c Column) bool { return c.Of(all) == 0 })
+}

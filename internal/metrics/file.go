@@ -1,0 +1,148 @@
+package metrics
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/build"
+)
+
+// New returns Metrics that count from now on. What goes wrong with the file is
+// logged once, until it changes. Call Stop in the end.
+func New(log *slog.Logger) *Metrics {
+	f := &file{jobs: make(chan job, 1), done: make(chan struct{}), log: log}
+	go f.run()
+	return &Metrics{file: f, revision: build.Revision()}
+}
+
+// Publish has the file written: s.Textfile, as a whole. A file of another name
+// that was written before is removed, for two of them would say the same thing
+// twice, and node_exporter then takes neither. Before the first look there is
+// nothing to write.
+func (m *Metrics) Publish(s State) {
+	if s.LastPass.IsZero() {
+		return
+	}
+	m.last = s
+	j := job{path: s.Textfile}
+	if j.path != "" {
+		j.text = m.render(&s)
+	}
+	m.file.put(j)
+}
+
+// Stop leaves a file that says that nobody is on guard, and waits for a disk
+// that is slow, but not for one that hangs.
+func (m *Metrics) Stop() {
+	if m.last.Textfile != "" {
+		m.file.put(job{m.last.Textfile, m.farewell(&m.last)})
+	}
+	close(m.file.jobs)
+	select {
+	case <-m.file.done:
+	case <-time.After(2 * time.Second): // it ends with the process
+	}
+}
+
+// job is a file to be written, instead of the one before.
+type job struct {
+	path string // "" for none
+	text []byte
+}
+
+// file writes in a goroutine of its own.
+type file struct {
+	jobs chan job // one slot, for the newest
+	done chan struct{}
+	log  *slog.Logger
+	path string // that was written last
+	said string // the error that was logged; "" when all is well
+}
+
+func (f *file) put(j job) {
+	select {
+	case <-f.jobs: // nobody needs the older one any more
+	default:
+	}
+	f.jobs <- j
+}
+
+func (f *file) run() {
+	defer close(f.done)
+	for j := range f.jobs {
+		f.do(j)
+	}
+}
+
+func (f *file) do(j job) {
+	if f.path != "" && f.path != j.path {
+		if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.log.Warn("an older file of metrics stays", "path", f.path, "error", err)
+		}
+		f.path = ""
+	}
+	if j.path == "" {
+		f.said = ""
+		return
+	}
+	err := replace(j.path, j.text)
+	switch {
+	case err == nil:
+		f.path = j.path
+		if f.said != "" {
+			f.said = ""
+			f.log.Info("the metrics are written again", "path", j.path)
+		}
+	case err.Error() != f.said:
+		f.said = err.Error()
+		f.log.Warn("the metrics are not written; tried again with each look", "path", j.path, "error", err, "next", next(err, j.path))
+	}
+}
+
+// replace puts a file in place as a whole. It is not synced: a power cut may
+// take it, and the next start writes it anew. The directory may be another
+// user's: no link that is put there is followed. node_exporter reads *.prom
+// only, so not what is in the making.
+func replace(path string, text []byte) error {
+	fresh := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	w, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	if err == nil {
+		err = w.Chmod(0o644) // whatever the umask: node_exporter is not root
+	}
+	if e := w.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(fresh, path)
+	}
+	if err != nil {
+		_ = os.Remove(fresh) // half of it is worth nothing
+	}
+	return err
+}
+
+// next is the next step for an error.
+func next(err error, path string) string {
+	dir := filepath.Dir(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "make the directory " + dir + ", then systemctl restart nfguard"
+	case errors.Is(err, syscall.EROFS):
+		return "systemctl edit nfguard, add ReadWritePaths=" + dir + " below [Service], then systemctl restart nfguard; the restart alone, if the directory is new"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "the disk is full: make room"
+	}
+	return "see textfile under [metrics]"
+}

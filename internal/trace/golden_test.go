@@ -1,0 +1,230 @@
+package trace
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "renew the goldens in testdata")
+
+func microseconds(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
+
+// recorded is the way in a record that the tests of the package kernel wrote.
+func recorded(t *testing.T, name string) *Way {
+	t.Helper()
+	b, err := os.ReadFile("testdata/" + name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r Record
+	if err := json.Unmarshal(b, &r); err != nil {
+		t.Fatal(err)
+	}
+	return New(&r)
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := "testdata/" + name
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s, to be renewed by go test -update (-want +got):\n%s", name, diff)
+	}
+}
+
+func encode(t *testing.T, v any) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// TestGolden shows a request to a Service with the key at 0 and at 1, as they
+// were recorded, in each form.
+func TestGolden(t *testing.T) {
+	for _, name := range []string{"key0", "key1"} {
+		w := recorded(t, name)
+		var text, picture bytes.Buffer
+		w.Text(&text, nil)
+		golden(t, name+".golden.txt", text.Bytes())
+		if err := w.SVG(&picture); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name+".golden.svg", picture.Bytes())
+		golden(t, name+".golden.json", encode(t, w))
+	}
+	c := Compare(recorded(t, "key0"), recorded(t, "key1"))
+	var text bytes.Buffer
+	c.Text(&text, nil)
+	golden(t, "compare.golden.txt", text.Bytes())
+	golden(t, "differences.golden.json", encode(t, c.Differences))
+}
+
+// TestRead: what was written as JSON is shown as it was.
+func TestRead(t *testing.T) {
+	for _, name := range []string{"key0", "key1"} {
+		w := recorded(t, name)
+		again, err := Read(bytes.NewReader(encode(t, w)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want, got bytes.Buffer
+		w.Text(&want, nil)
+		again.Text(&got, nil)
+		if diff := cmp.Diff(want.String(), got.String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	for name, tt := range map[string]struct{ text, want string }{
+		"nothing":          {"", "EOF"},
+		"another document": {`{"schema": 1, "items": []}`, "it has no client or no server"},
+		"a later schema":   {`{"schema": 2}`, "schema 2 is not one that this version knows"},
+		"nowhere":          {`{"schema": 1, "packets": [{}]}`, "packet 1 was nowhere"},
+	} {
+		if _, err := Read(strings.NewReader(tt.text)); err == nil || err.Error() != tt.want {
+			t.Errorf("%s: error %v, want %s", name, err, tt.want)
+		}
+	}
+}
+
+// words is a text of a picture, with the room that it takes.
+type words struct {
+	left, top, right, bottom float64
+	text                     string
+}
+
+// TestPictureIsReadable: no text touches another, leaves the picture or its
+// box, or has a line run through it; and all of it is well-formed XML, whatever
+// the comments of rules have in them.
+func TestPictureIsReadable(t *testing.T) {
+	hostile := recorded(t, "key0")
+	rules := hostile.Packets[0].Steps[2].Rules
+	rules[0].Comment = `<script>alert("&")</script>` + "\x00\x1b[31m"
+	rules[1].Comment = strings.Repeat("long ", 100)
+	v6 := recorded(t, "key0")
+	raw := encode(t, v6)
+	for old, long := range map[string]string{"10.244.0.1:": "[fd00:1234:5678:9abc:def0:1234:5678:0001]:", "10.96.0.1:": "[fd00:1234:5678:9abc:def0:1234:5678:9abc]:"} {
+		raw = bytes.ReplaceAll(raw, []byte(old), []byte(long))
+	}
+	long, err := Read(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropped := recorded(t, "key1")
+	dropped.Packets[0].Dropped = "ip filter FORWARD, its policy"
+	for name, svg := range map[string]func(io.Writer) error{
+		"key 0": recorded(t, "key0").SVG, "key 1": recorded(t, "key1").SVG, "both": Compare(recorded(t, "key0"), recorded(t, "key1")).SVG,
+		"hostile comments": hostile.SVG, "long addresses": long.SVG, "dropped": dropped.SVG, "nothing": New(&Record{}).SVG,
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			if err := svg(&b); err != nil {
+				t.Fatal(err)
+			}
+			width, height, all, lines := layout(t, &b)
+			for i, a := range all {
+				if a.left < 0 || a.top < 0 || a.right > width || a.bottom > height {
+					t.Errorf("%q leaves the picture", a.text)
+				}
+				for _, o := range all[i+1:] {
+					if a.left < o.right && o.left < a.right && a.top < o.bottom && o.top < a.bottom {
+						t.Errorf("%q and %q overlap", a.text, o.text)
+					}
+				}
+				for _, p := range lines {
+					if a.left < p[0] && p[0] < a.right && a.top < p[1] && p[1] < a.bottom {
+						t.Errorf("a line runs through %q", a.text)
+						break
+					}
+				}
+			}
+			if name != "nothing" && (len(all) < 20 || len(lines) < 100) {
+				t.Errorf("only %d texts and %d points of lines were seen", len(all), len(lines))
+			}
+		})
+	}
+}
+
+// layout reads where the texts are, and points of the lines.
+func layout(t *testing.T, r io.Reader) (width, height float64, all []words, lines [][2]float64) {
+	t.Helper()
+	number := func(s string) float64 {
+		n, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	d := xml.NewDecoder(r)
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return width, height, all, lines
+		}
+		if err != nil {
+			t.Fatalf("not well-formed: %v", err)
+		}
+		e, ok := token.(xml.StartElement)
+		if !ok {
+			continue
+		}
+		is := make(map[string]string)
+		for _, a := range e.Attr {
+			is[a.Name.Local] = a.Value
+		}
+		switch {
+		case e.Name.Local == "svg":
+			width, height = number(is["width"]), number(is["height"])
+		case e.Name.Local == "text":
+			var s string
+			if err := d.DecodeElement(&s, &e); err != nil {
+				t.Fatal(err)
+			}
+			size := 12.0
+			if is["class"] == "title" {
+				size = 16
+			}
+			x, y := number(is["x"]), number(is["y"])
+			all = append(all, words{x, y - 0.8*size, x + float64(utf8.RuneCountInString(s))*0.6*size, y + 0.25*size, s})
+		case e.Name.Local == "path" && (is["class"] == "way" || is["class"] == "lost"):
+			var p [4][2]float64
+			for i, n := range strings.FieldsFunc(is["d"], func(c rune) bool { return strings.ContainsRune("MC ", c) }) {
+				p[i/2][i%2] = number(n)
+			}
+			for i := range 101 {
+				u := float64(i) / 100
+				v := 1 - u
+				var at [2]float64
+				for k := range at {
+					at[k] = v*v*v*p[0][k] + 3*v*v*u*p[1][k] + 3*v*u*u*p[2][k] + u*u*u*p[3][k]
+				}
+				lines = append(lines, at)
+			}
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package kernel
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/proc"
+	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/trace"
+)
+
+// devices lists the network devices of the calling thread's namespace, with who
+// is behind those whose other end is in another one.
+func devices(ctx context.Context) ([]trace.Device, error) {
+	list, err := rtnl.Devices(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names, away := make(map[int]string, len(list)), false
+	for _, d := range list {
+		names[d.Index] = d.Name
+		away = away || d.Away
+	}
+	var behind map[int]tenant
+	if away {
+		behind = tenants()
+	}
+	all := make([]trace.Device, 0, len(list))
+	for _, d := range list {
+		one := trace.Device{Index: d.Index, Name: d.Name, Kind: d.Kind, MAC: d.MAC, Bridge: names[d.Master]}
+		if d.Away {
+			t := behind[d.NetnsID]
+			one.Namespace, one.Pod, one.Process = t.name, t.pod, t.process
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+// tenant is who is in a network namespace.
+type tenant struct{ name, pod, process string }
+
+// tenants finds the other network namespaces that a process is in or that have
+// a name, by the id that this one has for them. What we may not look into is
+// left out.
+func tenants() map[int]tenant {
+	found := make(map[int]tenant)
+	seen := make(map[uint64]int) // by inode: the id
+	named, _ := filepath.Glob("/run/netns/*")
+	for _, path := range named {
+		if id, inode, ok := namespaceID(path); ok {
+			seen[inode] = id
+			found[id] = tenant{name: filepath.Base(path)}
+		}
+	}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		path := "/proc/" + e.Name() + "/ns/net"
+		var st unix.Stat_t
+		if unix.Stat(path, &st) != nil {
+			continue
+		}
+		id, known := seen[st.Ino]
+		if !known {
+			var ok bool
+			if id, _, ok = namespaceID(path); !ok {
+				id = -1
+			}
+			seen[st.Ino] = id
+		}
+		if id < 0 {
+			continue
+		}
+		t := found[id]
+		if t.name == "" {
+			t.name = fmt.Sprintf("net:[%d]", st.Ino)
+		}
+		p := proc.Read(pid)
+		// The sandbox holds a pod's namespace, and says nothing of what it is.
+		if t.process == "" || strings.HasPrefix(t.process, "pause[") {
+			t.process = fmt.Sprintf("%s[%d]", p.Comm, pid)
+		}
+		if t.pod == "" {
+			t.pod = proc.Locate(p.Cgroup).Pod
+		}
+		found[id] = t
+	}
+	return found
+}
+
+func namespaceID(path string) (id int, inode uint64, ok bool) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, 0, false
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
+		return 0, 0, false
+	}
+	id, ok = rtnl.NetnsID(int(f.Fd()))
+	return id, st.Ino, ok
+}

@@ -1,0 +1,110 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/trace"
+)
+
+// socket speaks to nfnetlink in the network namespace of the thread that
+// opened it. The kernel answers within the send (netlink_unicast_kernel in
+// net/netlink/af_netlink.c): no call waits. A table with an owner lasts as long
+// as the socket that made it, which is why this is not google/nftables: that
+// sets no flags of tables (v0.3.0, addTable).
+type socket int
+
+func openSocket() (socket, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return -1, fmt.Errorf("open nfnetlink: %w", err)
+	}
+	// A socket that is connected to the kernel hears the kernel only.
+	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("open nfnetlink: %w", err)
+	}
+	return socket(fd), nil
+}
+
+func (s socket) close() { unix.Close(int(s)) }
+
+// commit sends messages as one transaction: all of it happens, or nothing.
+func (s socket) commit(messages ...[]byte) error {
+	b := raw(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, nil)
+	for i, m := range messages {
+		binary.NativeEndian.PutUint16(m[6:], binary.NativeEndian.Uint16(m[6:])|unix.NLM_F_ACK)
+		binary.NativeEndian.PutUint32(m[8:], uint32(i+1))
+		b = append(b, m...)
+	}
+	b = append(b, raw(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, nil)...)
+	_, err := s.exchange(b)
+	return err
+}
+
+// ask returns the payloads, behind the struct nfgenmsg, of the answers to a
+// question.
+func (s socket) ask(question []byte) ([][]byte, error) { return s.exchange(question) }
+
+// exchange sends b and reads all there is to read. The first error counts:
+// what follows it in a transaction may be its consequence.
+func (s socket) exchange(b []byte) (answers [][]byte, err error) {
+	if _, err := unix.Write(int(s), b); err != nil {
+		return nil, err
+	}
+	buffer := make([]byte, 1<<16)
+	for {
+		n, _, rerr := unix.Recvfrom(int(s), buffer, unix.MSG_DONTWAIT)
+		switch {
+		case errors.Is(rerr, unix.EAGAIN):
+			return answers, err
+		case rerr != nil:
+			return answers, rerr
+		}
+		for m := buffer[:n]; len(m) >= nlHeader; {
+			size := int(binary.NativeEndian.Uint32(m))
+			if size < nlHeader || size > len(m) {
+				return answers, io.ErrUnexpectedEOF
+			}
+			switch binary.NativeEndian.Uint16(m[4:]) {
+			case unix.NLMSG_DONE:
+			case unix.NLMSG_ERROR:
+				errno := unix.Errno(-int32(binary.NativeEndian.Uint32(m[nlHeader:])))
+				if errno != 0 && err == nil {
+					err = errno
+				}
+			default:
+				if size >= nlHeader+nfHeader {
+					answers = append(answers, append([]byte{}, m[nlHeader+nfHeader:size]...))
+				}
+			}
+			m = m[min(aligned(size), len(m)):]
+		}
+	}
+}
+
+// familyWord is nft(8)'s word for a family.
+func familyWord(n byte) string {
+	switch n {
+	case unix.NFPROTO_IPV4:
+		return "ip"
+	case unix.NFPROTO_IPV6:
+		return "ip6"
+	case unix.NFPROTO_INET:
+		return "inet"
+	case unix.NFPROTO_BRIDGE:
+		return "bridge"
+	}
+	return fmt.Sprintf("family %d", n)
+}
+
+func layerOf(family byte) trace.Layer {
+	if family == unix.NFPROTO_BRIDGE {
+		return trace.Bridge
+	}
+	return trace.IP
+}

@@ -1,0 +1,129 @@
+package trace
+
+import (
+	"fmt"
+	"slices"
+)
+
+// asked is whom the client of a reply had asked: the server by the address that
+// the client knows. It is the reply's own source where nothing is translated.
+func (w *Way) asked(p *Packet) (want Tuple) {
+	for i := range w.Connections {
+		c := &w.Connections[i]
+		if c.Protocol == p.Protocol && c.Endpoint() == p.Source && (c.Reply.Destination == p.Destination || c.Original.Source == p.Destination) {
+			return Tuple{c.Original.Destination, c.Original.Source}
+		}
+	}
+	// Conntrack has not told: by a request that came from where this goes to.
+	for i := range w.Packets {
+		r := &w.Packets[i]
+		if r.Direction != Request || r.Protocol != p.Protocol || r.Destination.Addr() != w.Server {
+			continue
+		}
+		if end := r.Last().After; end.Destination == p.Source && end.Source == p.Destination || r.Source == p.Destination {
+			return Tuple{r.Destination, r.Source}
+		}
+	}
+	return p.Last().After
+}
+
+// Right reports whether a reply reaches the client as from whom it had asked.
+// A request is right unless it was dropped.
+func (w *Way) Right(p *Packet) bool {
+	return p.Dropped == "" && (p.Direction == Request || p.Last().After == w.asked(p))
+}
+
+// judge says what it means. The first packet that went wrong tells.
+func (w *Way) judge() {
+	replies := 0
+	for i := range w.Packets {
+		p := &w.Packets[i]
+		if p.Direction == Reply {
+			replies++
+		}
+		switch {
+		case p.Dropped != "":
+			w.Verdict = Dropped
+			w.Meaning = fmt.Sprintf("the %s was dropped at %s %s: %s", p.Direction, p.Last().Layer, p.Last().Hook, p.Dropped)
+			w.Next = "if that is not what it should do, ask whoever wrote that rule; nft list ruleset shows it"
+			return
+		case !w.Right(p):
+			w.Verdict = Untranslated
+			w.untranslated(p)
+			return
+		}
+	}
+	switch {
+	case len(w.Packets) == 0:
+		w.Verdict = Unseen
+		w.Meaning = "no packet of this connection came by"
+		w.Next = "make the request while the trace waits; --for gives it more time"
+	case replies == 0:
+		w.Verdict = Unanswered
+		last := w.first(Request).Last()
+		w.Meaning = fmt.Sprintf("no reply came by: the request was last seen at %s %s, on its way to %s", last.Layer, last.Hook, last.After.Destination)
+		w.Next = "see whether the endpoint listens, and whether a policy drops it there"
+	default:
+		w.Verdict = Answered
+		w.Meaning = fmt.Sprintf("the reply reached the client as from %s, whom it had asked", w.asked(w.first(Reply)).Source)
+	}
+}
+
+func (w *Way) first(d Direction) *Packet {
+	i := slices.IndexFunc(w.Packets, func(p Packet) bool { return p.Direction == d })
+	if i < 0 {
+		return nil
+	}
+	return &w.Packets[i]
+}
+
+// untranslated explains a reply whose addresses the client does not expect.
+func (w *Way) untranslated(p *Packet) {
+	want, have := w.asked(p), p.Last().After
+	bridge := w.bridged(p)
+	if bridge == "" {
+		w.Meaning = fmt.Sprintf("the reply from %s went through netfilter and was not translated back: client expects %s", have.Source.Addr(), want.Source.Addr())
+		w.Next = "conntrack did not know the connection: see conntrack -L, and rules with notrack"
+		return
+	}
+	w.Meaning = fmt.Sprintf("the reply crossed %s at layer 2 from %s and was never translated back: client expects %s; ", bridge, have.Source.Addr(), want.Source.Addr())
+	switch {
+	case w.Handing.Value == "":
+		w.Meaning += "br_netfilter is not loaded"
+		w.Next = "nfguard apply loads it once, systemctl start nfguard keeps it right"
+	case w.Handing.on(bridge):
+		if w.Handing.Value != "0" {
+			w.Meaning += fmt.Sprintf("%s is %s by now", w.Handing.Key, w.Handing.Value)
+		} else {
+			w.Meaning += fmt.Sprintf("the flag %s of %s is set by now", w.Handing.Flag, bridge)
+		}
+		w.Next = "trace it once more; nfguard events tells whether it was 0 for a moment"
+	default:
+		w.Meaning += fmt.Sprintf("br_netfilter did not hand it to netfilter: %s is 0", w.Handing.Key)
+		w.Next = "nfguard apply puts it right once, systemctl start nfguard keeps it right"
+	}
+}
+
+// bridged returns the bridge that a packet crossed without being handed to the
+// layer of IP, or "".
+func (w *Way) bridged(p *Packet) string {
+	bridge := ""
+	for _, s := range p.Steps {
+		if s.Layer == IP {
+			return ""
+		}
+		if s.Hook == "forward" {
+			bridge = w.bridgeOf(s.In)
+		}
+	}
+	return bridge
+}
+
+func (w *Way) bridgeOf(port string) string {
+	for _, d := range w.Devices {
+		if d.Name == port && d.Bridge != "" {
+			return d.Bridge
+		}
+	}
+	return "the bridge"
+}

@@ -1,0 +1,52 @@
+package trace
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Record is what was collected of a connection: what [New] makes a way of.
+type Record struct {
+	Query       Query
+	Host        string
+	Kernel      string // its release
+	Started     time.Time
+	Lasted      time.Duration
+	Events      []Event // in the order of their arrival
+	Connections []Connection
+	Devices     []Device
+	Handing     Handing
+	Notes       []string // what could not be found out, a sentence each
+}
+
+// Device is a network device that packets came from or went to.
+type Device struct {
+	Index  int    `json:"index"`
+	Name   string `json:"name"`
+	Kind   string `json:"kind,omitempty"` // the kernel's word for its driver: "veth", "bridge"
+	MAC    string `json:"mac,omitempty"`
+	Bridge string `json:"bridge,omitempty"` // the one that it is a port of
+
+	// The other end, as the packets that came in by it tell: the pod's.
+	PeerMAC     string     `json:"peer_mac,omitempty"`
+	PeerAddress netip.Addr `json:"peer_address,omitzero"`
+
+	// Who is behind it where its other end is in another network namespace,
+	// as far as that could be found out.
+	Namespace string `json:"namespace,omitempty"` // the name in /run/netns, or the inode
+	Pod       string `json:"pod,omitempty"`       // uid
+	Process   string `json:"process,omitempty"`   // the oldest there: "nginx[812]"
+}
+
+// Handing is whether the bridges hand packets of the family to netfilter.
+type Handing struct {
+	Key     string          `json:"key"`     // "net.bridge.bridge-nf-call-iptables"
+	Value   string          `json:"value"`   // "0" or "1"; "" where there is no such key: no br_netfilter
+	Flag    string          `json:"flag"`    // of a bridge: "nf_call_iptables"
+	Bridges map[string]bool `json:"bridges"` // whether the flag of each is set
+}
+
+// on reports whether packets that cross the bridge are handed over.
+func (h *Handing) on(bridge string) bool {
+	return h.Value != "" && (h.Value != "0" || h.Bridges[bridge])
+}

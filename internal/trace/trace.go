@@ -1,0 +1,108 @@
+// Package trace makes the way of a connection through netfilter out of what
+// the kernel told of its packets, says in words what it means, and shows it as
+// text, JSON or a picture. It is data and pure functions: to ask the kernel is
+// the part of the package kernel below it.
+package trace
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Query is the connection to follow: who asks whom. The port and the protocol
+// are zero where any will do.
+type Query struct {
+	Client   netip.Addr
+	Server   netip.Addr // as the client calls it: a cluster IP or a pod's
+	Port     uint16
+	Protocol Protocol
+}
+
+// Protocol is a transport protocol by its number: 6 or 17, and 0 for both.
+type Protocol uint8
+
+// The protocols that can be followed.
+const (
+	TCP Protocol = unix.IPPROTO_TCP
+	UDP Protocol = unix.IPPROTO_UDP
+)
+
+// String is "tcp" or "udp", and "" for zero.
+func (p Protocol) String() string {
+	switch p {
+	case 0:
+		return ""
+	case TCP:
+		return "tcp"
+	case UDP:
+		return "udp"
+	}
+	return "protocol " + strconv.Itoa(int(p))
+}
+
+// MarshalText is [Protocol.String].
+func (p Protocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText is the other way round.
+func (p *Protocol) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "":
+		*p = 0
+	case "tcp":
+		*p = TCP
+	case "udp":
+		*p = UDP
+	default:
+		return fmt.Errorf("protocol %q is not tcp or udp", text)
+	}
+	return nil
+}
+
+// ParseQuery reads the two arguments of the command: an address, and an
+// address with an optional port and an optional protocol, as in
+// "10.32.0.102:80/tcp" and "[fd00::1]:53".
+func ParseQuery(client, server string) (Query, error) {
+	var q Query
+	var err error
+	if q.Client, err = netip.ParseAddr(client); err != nil {
+		return Query{}, fmt.Errorf("client %q is not an IP address", client)
+	}
+	rest, protocol, _ := strings.Cut(server, "/")
+	if err := q.Protocol.UnmarshalText([]byte(protocol)); err != nil {
+		return Query{}, err
+	}
+	if q.Server, err = netip.ParseAddr(strings.Trim(rest, "[]")); err != nil {
+		a, err := netip.ParseAddrPort(rest)
+		if err != nil || a.Port() == 0 {
+			return Query{}, fmt.Errorf("server %q is not an IP address with or without a port", rest)
+		}
+		q.Server, q.Port = a.Addr(), a.Port()
+	}
+	q.Client, q.Server = q.Client.Unmap(), q.Server.Unmap()
+	switch {
+	case q.Client.Zone() != "" || q.Server.Zone() != "":
+		return Query{}, errors.New("an address with a zone does not leave its link")
+	case q.Client.Is4() != q.Server.Is4():
+		return Query{}, errors.New("client and server are of different families of IP")
+	}
+	return q, nil
+}
+
+// String is the query in words: "10.200.2.31 → 10.32.0.102:80/tcp".
+func (q Query) String() string {
+	s := q.Client.String() + " → "
+	if q.Port == 0 {
+		s += q.Server.String()
+	} else {
+		s += netip.AddrPortFrom(q.Server, q.Port).String()
+	}
+	if q.Protocol != 0 {
+		s += "/" + q.Protocol.String()
+	}
+	return s
+}

@@ -1,0 +1,94 @@
+package netns_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nfguard/nfguard/internal/probe/dns/dnstest"
+)
+
+// The command as a person runs it in a pod, by the pod's own resolv.conf: its
+// words, its JSON, its exit codes and how long it takes.
+func TestProbeDNS(t *testing.T) {
+	w := dnstest.NewWorker(t, dnstest.Families[0], &dnstest.Server{Forward: true})
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(conf, []byte("search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.32.0.10\noptions ndots:5\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	probe := func(args ...string) (int, string) {
+		t.Helper()
+		began := time.Now()
+		cmd := w.Pod.Command(binary, append([]string{"probe", "dns", "--resolv-conf", conf}, args...)...)
+		cmd.Env = append(os.Environ(), "NO_COLOR=1")
+		out, err := cmd.CombinedOutput()
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%v took %v", args, took)
+		}
+		return code(err), string(out)
+	}
+	says := func(out string, lines ...string) {
+		t.Helper()
+		for _, l := range lines {
+			if !strings.Contains(out, l) {
+				t.Errorf("not said: %s\n%s", l, out)
+			}
+		}
+	}
+
+	w.Set(t, "1")
+	got, out := probe("--replica", "10.200.2.32", "--replica", "10.200.1.7:53", "web")
+	if got != 0 {
+		t.Errorf("all is right: exit %d", got)
+	}
+	says(out, "10.32.0.10:53 answers, from its own address\n",
+		"ok       10.200.1.7:53   replica  kubernetes.default.svc.cluster.local.  3 asked   NOERROR  ",
+		"ok       10.32.0.10:53   service  web.shop.svc.cluster.local.            3 asked   NOERROR  ")
+
+	w.Set(t, "0")
+	got, out = probe("--tries", "20")
+	if got != 1 {
+		t.Errorf("keys at 0: exit %d", got)
+	}
+	says(out, "10.32.0.10:53: replies bypass netfilter on the bridge\n", "wrong source (10.200.2.32:53)",
+		"why net.bridge.bridge-nf-call-iptables is not in effect on this node")
+	var d struct {
+		Schema   int
+		Verdict  string
+		Servers  []struct{ Address, Role string }
+		Findings []struct{ Cause string }
+		Asks     []struct{ Outcome, Source string }
+	}
+	got, out = probe("--tries", "20", "--external=", "-o", "json")
+	if err := json.Unmarshal([]byte(out), &d); err != nil || got != 1 || d.Schema != 1 || d.Verdict != "wrong" || len(d.Asks) != 23 {
+		t.Errorf("exit %d, %v: %s", got, err, out)
+	}
+	if want := []struct{ Address, Role string }{{"10.32.0.10:53", "service"}, {"10.200.2.32:53", "replica"}}; !cmp.Equal(want, d.Servers) {
+		t.Errorf("servers %v, want %v", d.Servers, want)
+	}
+	if len(d.Findings) != 1 || d.Findings[0].Cause != "bridge_netfilter" {
+		t.Errorf("findings %v", d.Findings)
+	}
+
+	w.Stop[w.Near]()
+	w.Stop[w.Far]()
+	w.Rules(t, w.Far) // it says that nobody listens; only silence takes time
+	if got, out = probe(); got != 1 {
+		t.Errorf("nobody listens: exit %d\n%s", got, out)
+	}
+	w.Node.Run(t, "nft", "flush chain ip proxy services; add rule ip proxy services ip daddr 10.32.0.10 drop")
+	if got, out = probe(); got != 1 {
+		t.Errorf("silence: exit %d\n%s", got, out)
+	}
+	says(out, "10.32.0.10:53 does not answer (timeout); without the addresses of its replicas")
+	w.Pod.Run(t, "ip", "link", "set", "eth0", "down")
+	if got, out = probe(); got != 2 {
+		t.Errorf("no way there: exit %d\n%s", got, out)
+	}
+	says(out, "unknown  10.32.0.10:53 could not be asked from here: network is unreachable\n")
+}
