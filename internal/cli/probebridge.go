@@ -57,26 +57,13 @@ func (a *app) probeBridge(form format, f *realFlags) error {
 	if err != nil {
 		return err
 	}
-	addresses, err := a.addresses(f, subnets)
-	if err != nil {
-		return err
-	}
 	subjects, err := a.subjects(d, f)
 	if err != nil {
 		return err
 	}
-	if err := a.consent(f, subnets, subjects); err != nil {
-		return err
-	}
-	pod, err := probe.Attach(a.ctx, f.bridge, subnets, addresses)
+	pod, err := a.plugIn(f, subnets, names(subjects))
 	if err != nil {
-		if errors.Is(err, context.Canceled) {
-			return errInterrupted
-		}
-		if errors.Is(err, probe.ErrNoAddress) {
-			return &hintError{err, "name one that is free with --address"}
-		}
-		return unprobed(err)
+		return err
 	}
 	d.Addresses, d.Cells = pod.Addresses, pod.Ask(a.ctx, subjects)
 	if err := pod.Close(); err != nil {
@@ -97,6 +84,26 @@ func (a *app) probeBridge(form format, f *realFlags) error {
 	return nil
 }
 
+// plugIn attaches a pod to the bridge, if it may, in order to connect to whom
+// the text names. It is to be closed.
+func (a *app) plugIn(f *realFlags, subnets []netip.Prefix, whom string) (*probe.Attachment, error) {
+	addresses, err := a.addresses(f, subnets)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.consent(f, subnets, whom); err != nil {
+		return nil, err
+	}
+	pod, err := probe.Attach(a.ctx, f.bridge, subnets, addresses)
+	if errors.Is(err, probe.ErrNoAddress) {
+		return nil, &hintError{err, "name one that is free with --address"}
+	}
+	if err != nil {
+		return nil, unprobed(err)
+	}
+	return pod, nil
+}
+
 func (d *realProof) write(w io.Writer, s style) {
 	var own []string
 	for _, p := range d.Addresses {
@@ -109,6 +116,7 @@ func (d *realProof) write(w io.Writer, s style) {
 	writeJudgement(w, s, &d.Judgement, d.Next)
 }
 
+// podSubnets are those of the pods on a bridge, with the gateway's address.
 func (a *app) podSubnets(bridge string) ([]netip.Prefix, error) {
 	subnets, err := probe.Subnets(a.ctx, bridge)
 	switch {
@@ -170,6 +178,9 @@ func (a *app) subjects(d *realProof, f *realFlags) ([]probe.Subject, error) {
 	for _, r := range rules {
 		d.Rules = append(d.Rules, r.String())
 		found, err := servicesOf(a.ctx, r)
+		if a.ctx.Err() != nil {
+			return nil, errInterrupted
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -267,7 +278,7 @@ func named(list []services.Service, text string) (services.Service, error) {
 }
 
 // consent asks before a real bridge is touched, unless it was given by --yes.
-func (a *app) consent(f *realFlags, subnets []netip.Prefix, subjects []probe.Subject) error {
+func (a *app) consent(f *realFlags, subnets []netip.Prefix, whom string) error {
 	if f.yes {
 		return nil
 	}
@@ -280,7 +291,7 @@ func (a *app) consent(f *realFlags, subnets []netip.Prefix, subjects []probe.Sub
 		where = append(where, p.Masked().String())
 	}
 	fmt.Fprintf(a.Err, "For about two seconds this adds a port to %s, uses a free address of %s, and connects to %s. Go on? [y/N] ",
-		f.bridge, strings.Join(where, " and "), names(subjects))
+		f.bridge, strings.Join(where, " and "), whom)
 	answer := make(chan string, 1)
 	go func() { // ends with the process, where nobody answers
 		line, _ := bufio.NewReader(os.Stdin).ReadString('\n')

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -79,6 +81,11 @@ func writeCells(w io.Writer, cells []probe.Cell) {
 		}
 		answers[l][c.To] = append(answers[l][c.To], c)
 		services = services || c.Service != ""
+	}
+	if services { // in which the same paths come again and again
+		slices.SortStableFunc(lines, func(a, b line) int {
+			return cmp.Or(cmp.Compare(a.family, b.family), cmp.Compare(a.path, b.path))
+		})
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	head := "family\tendpoint\tpod IP\tcluster IP"

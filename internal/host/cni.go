@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/nfguard/nfguard/internal/guard"
 )
@@ -174,16 +175,16 @@ func (p *cniConfig) allocates(bridge string) string {
 // allocatorByName knows the bridges of those that keep no CNI configuration.
 func allocatorByName(bridge string) string {
 	for pattern, who := range map[string]string{
-		"docker0":         "Docker",
-		"br-????????????": "Docker",
-		"podman*":         "Podman",
-		"cni-podman*":     "Podman",
-		"weave":           "Weave Net",
-		"cbr0":            "the kubelet",
-		"virbr*":          "libvirt",
-		"lxdbr*":          "LXD",
-		"incusbr*":        "Incus",
-		"nerdctl[0-9]*":   "nerdctl",
+		"docker0":                              "Docker",
+		"br-" + strings.Repeat("[0-9a-f]", 12): "Docker", // of a network of its own
+		"podman*":                              "Podman",
+		"cni-podman*":                          "Podman",
+		"weave":                                "Weave Net",
+		"cbr0":                                 "the kubelet",
+		"virbr*":                               "libvirt",
+		"lxdbr*":                               "LXD",
+		"incusbr*":                             "Incus",
+		"nerdctl[0-9]*":                        "nerdctl",
 	} {
 		if ok, err := filepath.Match(pattern, bridge); ok && err == nil {
 			return who

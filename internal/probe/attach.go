@@ -134,7 +134,7 @@ func quietPod() error {
 	if _, err := os.Stat("/proc/sys/net/ipv6"); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	for _, s := range [][2]string{{"accept_ra", "0"}, {"router_solicitations", "0"}, {"router_solicitation_delay", "0"}, {"dad_transmits", "3"}, {"ndisc_notify", "1"}} {
+	for _, s := range [][2]string{{"disable_ipv6", "0"}, {"accept_ra", "0"}, {"router_solicitations", "0"}, {"router_solicitation_delay", "0"}, {"dad_transmits", "3"}, {"ndisc_notify", "1"}} {
 		if err := set("/proc/sys/net/ipv6/conf/default/"+s[0], s[1]); err != nil {
 			return err
 		}
@@ -195,6 +195,11 @@ func (a *Attachment) address(ctx context.Context, subnets []netip.Prefix, want [
 			if err != nil {
 				return err
 			}
+			if subnet.Addr().Is6() {
+				if err := heard(ctx, link, subnet.Addr()); err != nil {
+					return err
+				}
+			}
 			return addDefaultRoute(link, subnet.Addr())
 		})
 		if err != nil {
@@ -202,6 +207,36 @@ func (a *Attachment) address(ctx context.Context, subnets []netip.Prefix, want [
 		}
 	}
 	return nil
+}
+
+// heard waits until the gateway has answered a neighbour solicitation in the
+// thread's namespace: where it does not, nobody else was heard either while
+// duplicates were looked for.
+func heard(ctx context.Context, link netlink.Link, gateway netip.Addr) error {
+	const discard = 9
+	conn, err := net.DialUDP("udp6", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(gateway, discard)))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("nfguard")); err != nil {
+		return err
+	}
+	for range 100 {
+		neighbours, err := netlink.NeighList(link.Attrs().Index, unix.AF_INET6)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(neighbours, func(n netlink.Neigh) bool { return n.IP.Equal(gateway.AsSlice()) && len(n.HardwareAddr) > 0 }) {
+			return nil
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("the gateway %s does not answer: whether an address is free can't be told", gateway)
 }
 
 // Candidates are some addresses by chance that a pod in the subnet could have:

@@ -140,7 +140,7 @@ func Judge(cells []Cell) Judgement {
 			if f := string(c.Family); !slices.Contains(families, f) {
 				families = append(families, f)
 			}
-		case c.Outcome == WrongSource, reached(cells, c):
+		case c.Outcome == WrongSource, c.Outcome != Failed && reached(cells, c):
 			if wrong == nil || wrong.Outcome != WrongSource && c.Outcome == WrongSource {
 				wrong = c
 			}
@@ -154,7 +154,10 @@ func Judge(cells []Cell) Judgement {
 		j.Verdict, j.Meaning = Broken, failure(wrong, good, asked)
 	case len(unclear) > 0:
 		j.Verdict = Unknown
-		j.Meaning = fmt.Sprintf("%s: %s, and the pod behind it was not reached either: this says nothing about Services", unclear[0], unclear[0].What())
+		j.Meaning = fmt.Sprintf("%s: %s", unclear[0], unclear[0].What())
+		if !reached(cells, unclear[0]) {
+			j.Meaning += ", and the pod behind it was not reached either: this says nothing about Services"
+		}
 	case asked == 0:
 		j.Verdict, j.Meaning = Unknown, "no Service with an endpoint on this node could be asked"
 	default:
@@ -192,7 +195,7 @@ func failure(c *Cell, good, asked int) string {
 	return s
 }
 
-// What says the outcome in words: "reply from 192.0.2.3:7"
+// What says the outcome in words: "reply from 192.0.2.3:7".
 func (a *Answer) What() string {
 	switch a.Outcome {
 	case Answered:
@@ -202,7 +205,7 @@ func (a *Answer) What() string {
 	case Refused:
 		return "refused"
 	case TimedOut:
-		return "no answer within " + a.Took.Round(10*time.Millisecond).String()
+		return "no answer within " + a.Took.Round(100*time.Millisecond).String()
 	case Failed:
 		return a.Error
 	case Absent:

@@ -76,6 +76,9 @@ func TestJudge(t *testing.T) {
 		{"could not send", cells(IPv4, Failed, Failed, a, a, a), Judgement{
 			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 203.0.113.3:7: sendto: network is down, and the pod behind it was not reached either: this says nothing about Services",
 		}},
+		{"could not send to the cluster IP", cells(IPv4, a, Failed, a, a, a), Judgement{
+			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 203.0.113.3:7: sendto: network is down",
+		}},
 		{"the other node is silent", cells(IPv4, a, a, TimedOut, TimedOut, a), Judgement{
 			Verdict: Works, Meaning: "a pod that calls a Service with an endpoint on its own node gets the answer from the cluster IP (IPv4)",
 		}},

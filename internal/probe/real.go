@@ -117,14 +117,15 @@ func (a *Attachment) Ask(ctx context.Context, subjects []Subject) []Cell {
 			add(Routed, PodIP, s.Routed[0], 1)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, realPatience)
+	first, cancel := context.WithTimeout(ctx, realPatience)
 	defer cancel()
 	var all sync.WaitGroup
 	for i := range cells {
 		c := &cells[i]
-		all.Go(func() { c.Answer = a.askTimes(ctx, c, times[i]) })
+		all.Go(func() { c.Answer = a.askTimes(first, c, times[i]) })
 	}
 	all.Wait()
+	again(ctx, cells, func(ctx context.Context, c *Cell) Answer { return a.askTimes(ctx, c, max(1, c.Times)) })
 	return cells
 }
 
@@ -139,10 +140,11 @@ func (a *Attachment) has(f Family) bool {
 
 // askTimes asks n times at once, and returns the worst answer.
 func (a *Attachment) askTimes(ctx context.Context, c *Cell, n int) Answer {
+	question := datagram{dnsQuestion, 300 * time.Millisecond}
 	answers := make([]Answer, n)
 	var all sync.WaitGroup
 	for i := range answers {
-		all.Go(func() { answers[i] = a.ask(ctx, c.Protocol, c.Asked, dnsQuestion) })
+		all.Go(func() { answers[i] = a.ask(ctx, c.Protocol, c.Asked, question) })
 	}
 	all.Wait()
 	worst := answers[0]

@@ -242,3 +242,51 @@ func TestAttach(t *testing.T) {
 		t.Errorf("a bridge that is down: %v", err)
 	}
 }
+
+// TestAttachUnheard: on a port that the spanning tree does not let through yet,
+// nobody answers, and that says nothing of an address.
+func TestAttachUnheard(t *testing.T) {
+	for subnet, want := range map[string]string{
+		"10.1.0.1/24": "the gateway 10.1.0.1 does not answer by ARP: whether an address is free can't be told",
+		"fd00::1/64":  "the gateway fd00::1 does not answer: whether an address is free can't be told",
+	} {
+		ns := lab.NewNamespace(t)
+		ns.Run(t, "ip", "link", "add", "cni0", "type", "bridge", "stp_state", "1")
+		ns.Run(t, "ip", "addr", "add", subnet, "dev", "cni0")
+		ns.Run(t, "ip", "link", "set", "cni0", "up")
+		var err error
+		ns.Do(func() {
+			var subnets []netip.Prefix
+			if subnets, err = Subnets(t.Context(), "cni0"); err != nil {
+				return
+			}
+			var a *Attachment
+			if a, err = Attach(t.Context(), "cni0", subnets, nil); err == nil {
+				_ = a.Close() // the test fails anyway
+			}
+		})
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", subnet, err, want)
+		}
+		if left := ns.Run(t, "ip", "-o", "link"); strings.Contains(left, "nfprobe") {
+			t.Errorf("%s: what is left:\n%s", subnet, left)
+		}
+	}
+}
+
+// TestAgain asks anew what was silent although the pod behind answered, and
+// nothing else.
+func TestAgain(t *testing.T) {
+	list := slices.Concat(
+		cells(IPv4, Answered, TimedOut, Answered, TimedOut, TimedOut), // on a busy machine
+		cells(IPv6, TimedOut, TimedOut, Answered, Answered, Answered), // the pod itself is silent
+	)
+	var asked []string
+	again(t.Context(), list, func(_ context.Context, c *Cell) Answer {
+		asked = append(asked, c.String())
+		return Answer{Outcome: Answered, Source: c.Asked}
+	})
+	if want := []string{"IPv4 UDP bridged, cluster IP 203.0.113.3:7"}; !slices.Equal(want, asked) || list[1].Outcome != Answered {
+		t.Errorf("asked again: %q, want %q", asked, want)
+	}
+}

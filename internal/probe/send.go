@@ -14,14 +14,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ask asks to from inside the pod, until ctx ends. The payload is for UDP; of
-// TCP it is the handshake that counts.
-func (p *Pod) ask(ctx context.Context, proto Protocol, to netip.AddrPort, payload []byte) Answer {
+// datagram is what is asked by UDP, and how often it is sent until an answer
+// comes.
+type datagram struct {
+	payload []byte
+	every   time.Duration
+}
+
+// ask asks to from inside the pod, until ctx ends. Of TCP it is the handshake
+// that counts.
+func (p *Pod) ask(ctx context.Context, proto Protocol, to netip.AddrPort, d datagram) Answer {
 	began := time.Now()
 	var a Answer
 	var err error
 	if proto == UDP {
-		a, err = p.askUDP(ctx, to, payload)
+		a, err = p.askUDP(ctx, to, d)
 	} else {
 		a, err = p.askTCP(ctx, to)
 	}
@@ -38,13 +45,9 @@ func (p *Pod) ask(ctx context.Context, proto Protocol, to netip.AddrPort, payloa
 	return a
 }
 
-// resend is how often a datagram is sent again. In a world of our own the
-// first ones can come before its links are up.
-const resend = 20 * time.Millisecond
-
 // askUDP sends from a socket that is not connected, which sees an answer from
 // anywhere; a connected one would see nothing of a wrong one.
-func (p *Pod) askUDP(ctx context.Context, to netip.AddrPort, payload []byte) (Answer, error) {
+func (p *Pod) askUDP(ctx context.Context, to netip.AddrPort, d datagram) (Answer, error) {
 	var conn *net.UDPConn
 	err := p.do(func() error {
 		c, err := (&net.ListenConfig{Control: wantErrors}).ListenPacket(ctx, network("udp", to), ":0")
@@ -60,10 +63,10 @@ func (p *Pod) askUDP(ctx context.Context, to netip.AddrPort, payload []byte) (An
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	buf := make([]byte, 4096)
 	for ctx.Err() == nil {
-		if _, err := conn.WriteToUDPAddrPort(payload, to); err != nil && !passing(err) {
+		if _, err := conn.WriteToUDPAddrPort(d.payload, to); err != nil && !passing(err) {
 			return Answer{}, err
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(resend)) // ctx's, when it ends meanwhile, is looked at next
+		_ = conn.SetReadDeadline(time.Now().Add(d.every)) // ctx's, when it ends meanwhile, is looked at next
 		_, from, err := conn.ReadFromUDPAddrPort(buf)
 		switch {
 		case err == nil:
@@ -184,11 +187,11 @@ func rawTCP(a netip.Addr) (*os.File, error) {
 func bindAny(c syscall.RawConn, family netip.Addr, ports chan<- uint16) error {
 	var err error
 	cerr := c.Control(func(fd uintptr) {
-		var any unix.Sockaddr = &unix.SockaddrInet6{}
+		var wildcard unix.Sockaddr = &unix.SockaddrInet6{}
 		if family.Is4() {
-			any = &unix.SockaddrInet4{}
+			wildcard = &unix.SockaddrInet4{}
 		}
-		if err = unix.Bind(int(fd), any); err != nil {
+		if err = unix.Bind(int(fd), wildcard); err != nil {
 			err = os.NewSyscallError("bind", err)
 			return
 		}

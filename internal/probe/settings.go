@@ -66,8 +66,13 @@ func Read() (Settings, error) {
 	return s, nil
 }
 
-// write sets the sysctls in the network namespace of the calling thread.
+// write sets the sysctls in the network namespace of the calling thread. Before
+// Linux 5.3 the first namespace's count for all, and no other has any (commit
+// 22567590b2e6): there is nothing to copy then.
 func (s *Settings) write() error {
+	if _, err := os.Stat(bridgeSysctls); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	for name, value := range s.Bridge {
 		if err := set(filepath.Join(bridgeSysctls, name), value); err != nil {
 			return err

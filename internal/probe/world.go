@@ -103,7 +103,7 @@ func (w *world) quiet() error {
 	if len(w.families) < 2 {
 		return nil
 	}
-	for _, key := range []string{"accept_dad", "accept_ra", "router_solicitations"} {
+	for _, key := range []string{"disable_ipv6", "accept_dad", "accept_ra", "router_solicitations"} {
 		if err := set("/proc/sys/net/ipv6/conf/default/"+key, "0"); err != nil {
 			return err
 		}

@@ -116,26 +116,26 @@ func (r rule) destination() (netip.AddrPort, bool) {
 func words(line string) []string {
 	var list []string
 	var word strings.Builder
-	quoted, any := false, false
+	quoted, begun := false, false
 	for i := 0; i < len(line); i++ {
 		switch c := line[i]; {
 		case c == '\\' && quoted && i+1 < len(line):
 			i++
 			word.WriteByte(line[i])
 		case c == '"':
-			quoted, any = !quoted, true
+			quoted, begun = !quoted, true
 		case c == ' ' && !quoted:
-			if any {
+			if begun {
 				list = append(list, word.String())
 			}
 			word.Reset()
-			any = false
+			begun = false
 		default:
 			word.WriteByte(c)
-			any = true
+			begun = true
 		}
 	}
-	if any {
+	if begun {
 		list = append(list, word.String())
 	}
 	return list

@@ -26,9 +26,11 @@ const (
 // the map, once for each Service and once for each endpoint; ctx is looked at
 // in between.
 func NFTables(ctx context.Context, v6 bool) ([]Service, error) {
-	runtime.LockOSThread() // for the sockets' namespace
-	defer runtime.UnlockOSThread()
+	// The socket stays in the namespace in which it is opened. To keep the
+	// thread for longer would make each answer wait for it.
+	runtime.LockOSThread()
 	c, err := nftables.New(nftables.AsLasting())
+	runtime.UnlockOSThread()
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,7 @@ type probeView struct {
 		Asked    string `json:"asked"`
 		Outcome  string `json:"outcome"`
 		Source   string `json:"source"`
+		Times    int    `json:"times"`
 	} `json:"cells"`
 }
 

@@ -3,12 +3,15 @@ package netns_test
 import (
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/test/kubeproxy/standin"
 	"github.com/nfguard/nfguard/test/lab"
@@ -35,7 +38,7 @@ func worker(t *testing.T, config string, proxy ...string) *node {
 	return n
 }
 
-// server plugs in a pod that answers on TCP port 8080.
+// server plugs in a pod that answers on TCP port 8080, and on UDP port 53.
 func (n *node) server(veth, bridge, v4, v6 string) {
 	n.t.Helper()
 	pod := n.plug(veth, bridge, v4, v6)
@@ -48,6 +51,23 @@ func (n *node) server(veth, bridge, v4, v6 string) {
 		}
 		n.t.Cleanup(func() { l.Close() })
 	}
+	var dns net.PacketConn
+	var err error
+	pod.Do(func() { dns, err = net.ListenPacket("udp4", ":53") })
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { dns.Close() })
+	go func() {
+		b := make([]byte, 512)
+		for {
+			size, from, err := dns.ReadFrom(b)
+			if err != nil {
+				return // closed
+			}
+			_, _ = dns.WriteTo(b[:size], from) // asked again
+		}
+	}()
 }
 
 func (n *node) plug(veth, bridge, v4, v6 string) *lab.Namespace {
@@ -232,6 +252,135 @@ func TestProbeBridgeOutcomes(t *testing.T) {
 	meaning := "IPv4 TCP bridged, cluster IP 10.96.0.2:80: refused, and the pod behind it was not reached either: this says nothing about Services"
 	if !slices.Equal(want, got) || exit != 2 || v.Verdict != "unknown" || v.Meaning != meaning {
 		t.Errorf("exit %d, %s (-want +got):\n%s", exit, v.Meaning, cmp.Diff(want, got))
+	}
+}
+
+// TestProbeBridgeMixed: a Service of DNS, one of whose two endpoints is on the
+// own node, is asked until that one was among those that chance chose.
+func TestProbeBridgeMixed(t *testing.T) {
+	n := worker(t, "", "-mode", "nftables", "-family", "ipv6")
+	rules := n.Command("nft", "-f", "-")
+	rules.Stdin = strings.NewReader(`table ip kube-proxy {
+		map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; }
+		chain endpoint-A { meta l4proto udp dnat to 10.244.0.1:53; }
+		chain endpoint-B { meta l4proto udp dnat to 10.244.1.44:53; }
+		chain service-AAAAAAAA-kube-system/kube-dns/udp/dns { numgen random mod 2 vmap { 0 : goto endpoint-A, 1 : goto endpoint-B }; }
+		chain services { type nat hook prerouting priority -100; ip daddr . meta l4proto . th dport vmap @service-ips; }
+	}
+	add element ip kube-proxy service-ips { 10.96.0.10 . udp . 53 : goto service-AAAAAAAA-kube-system/kube-dns/udp/dns }`)
+	if out, err := rules.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v\n%s", err, out)
+	}
+	for _, key := range []string{"0", "1"} {
+		n.set(key, key, key)
+		v, exit := n.probe("--bridge", "cnio0", "--yes", "--service", "kube-system/kube-dns:dns")
+		var got []string
+		for _, c := range v.Cells {
+			got = append(got, fmt.Sprint(c.Protocol, " ", c.Path, " ", c.To, " ", c.Outcome, " ", c.Times))
+		}
+		cluster := "UDP bridged cluster IP " + map[string]string{"0": "wrong source 7", "1": "answered 7"}[key]
+		want := []string{"UDP bridged pod IP answered 0", cluster, "UDP routed pod IP answered 0"}
+		if !slices.Equal(want, got) || exit != map[string]int{"0": 1, "1": 0}[key] {
+			t.Errorf("keys %s: exit %d, %s (-want +got):\n%s", key, exit, v.Meaning, cmp.Diff(want, got))
+		}
+	}
+}
+
+// TestProbeBridgeAsks a person at a terminal before it touches a real bridge.
+func TestProbeBridgeAsks(t *testing.T) {
+	n := worker(t, "", "-mode", "nftables", "-family", "ipv4")
+	n.set("1", "1", "1")
+	for answer, want := range map[string]struct {
+		exit int
+		said string
+	}{
+		"n": {2, "nfguard: error: nothing was done\n"},
+		"":  {2, "nfguard: error: nothing was done\n"},
+		"y": {0, ": a pod on cnio0 with the address 10.244.0."},
+	} {
+		master, terminal := openTerminal(t)
+		cmd := n.nfguard("probe", "--bridge", "cnio0", "--service", "10.96.0.1:80")
+		cmd.Stdin = terminal
+		if _, err := master.WriteString(answer + "\n"); err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.CombinedOutput()
+		const question = "For about two seconds this adds a port to cnio0, uses a free address of 10.244.0.0/24 and fd00:244::/120, " +
+			"and connects to default/svc-0:http (10.96.0.1:80). Go on? [y/N] "
+		if code(err) != want.exit || !strings.HasPrefix(string(out), question) || !strings.Contains(string(out), want.said) {
+			t.Errorf("answered %q: exit %d\n%s", answer, code(err), out)
+		}
+	}
+}
+
+func openTerminal(t *testing.T) (master, terminal *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { master.Close() })
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { terminal.Close() })
+	return master, terminal
+}
+
+// TestProbeTogether: several at once, on one bridge and without, do not disturb
+// each other.
+func TestProbeTogether(t *testing.T) {
+	n := worker(t, "", "-mode", "nftables", "-family", "ipv4")
+	before := n.inventory()
+	var all sync.WaitGroup
+	for i := range 8 {
+		args := []string{"probe"}
+		if i%2 == 0 {
+			args = append(args, "--bridge", "cnio0", "--yes", "--service", "10.96.0.1:80")
+		}
+		cmd := n.nfguard(args...)
+		all.Go(func() {
+			out, err := cmd.CombinedOutput()
+			if code(err) != 1 || !strings.Contains(string(out), "\nbroken   a pod that calls") {
+				t.Errorf("%v: exit %d\n%s", args, code(err), out)
+			}
+		})
+	}
+	all.Wait()
+	if diff := cmp.Diff(before, n.inventory()); diff != "" {
+		t.Errorf("what is left (-before +after):\n%s", diff)
+	}
+}
+
+// TestProbeBridgeInterrupted: it removes what it made, and says so.
+func TestProbeBridgeInterrupted(t *testing.T) {
+	n := worker(t, "", "-mode", "nftables")
+	before := n.inventory()
+	for _, after := range []time.Duration{50 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond, 900 * time.Millisecond} {
+		// 10.96.0.2 has an endpoint that is not there: that takes a second.
+		cmd := n.nfguard("probe", "--bridge", "cnio0", "--yes", "--service", "10.96.0.2:80")
+		var said strings.Builder
+		cmd.Stderr = &said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(after)
+		_ = cmd.Process.Signal(os.Interrupt)
+		err := cmd.Wait()
+		if code(err) != 2 || said.String() != "nfguard: error: interrupted: what was made is gone\n" {
+			t.Errorf("after %v: %v\n%s", after, err, said.String())
+		}
+		if diff := cmp.Diff(before, n.inventory()); diff != "" {
+			t.Errorf("after %v, what is left (-before +after):\n%s", after, diff)
+		}
 	}
 }
 
