@@ -36,7 +36,7 @@ func Follow(ctx context.Context, q trace.Query, o Options) (*trace.Record, error
 	runtime.LockOSThread() // for /proc/thread-self and the sockets' namespace
 	defer runtime.UnlockOSThread()
 
-	f := &follower{query: q, news: make(chan news, 64)}
+	f := &follower{query: q, news: make(chan news, backlog)}
 	r, err := f.follow(ctx, o)
 	if err != nil {
 		return nil, err
@@ -50,7 +50,9 @@ type follower struct {
 	legacy *legacy // nil where iptables-legacy has no tables
 	news   chan news
 	record trace.Record
+	limits Options
 	seen   map[string]bool // packets, by what tells them apart
+	ids    map[uint32]bool // whether the events with that id are of one of them
 }
 
 // news is a datagram of one of the groups, or the news that some was lost.
@@ -64,6 +66,10 @@ type news struct {
 // buffer of each group, for what has not been read yet: a packet makes some
 // thirty events of half a kilobyte.
 const buffer = 4 << 20
+
+// backlog is how many events wait while the rules of a chain are read: with
+// 10,000 Services that takes a tenth of a second.
+const backlog = 1 << 15
 
 // grace is how long the events of the last packet may take.
 const grace = 100 * time.Millisecond
@@ -163,10 +169,10 @@ func (f *follower) read(ctx context.Context, g *rtnl.Group, group int) {
 
 // collect takes the news until a bound is reached.
 func (f *follower) collect(ctx context.Context, o Options) {
-	f.seen = make(map[string]bool)
+	f.limits, f.seen, f.ids = o, make(map[string]bool), make(map[uint32]bool)
 	end := time.NewTimer(o.For)
 	defer end.Stop()
-	full := false
+	ending := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -175,31 +181,46 @@ func (f *follower) collect(ctx context.Context, o Options) {
 			return
 		case one := <-f.news:
 			f.take(one)
-			if !full && len(f.seen) >= o.Packets {
-				full = true
+			if !ending && f.full() {
+				ending = true
 				end.Reset(grace)
 			}
 		}
 	}
 }
 
+func (f *follower) full() bool { return len(f.seen) >= f.limits.Packets }
+
+// wanted reports whether an event is of a packet within the limit.
+func (f *follower) wanted(e *trace.Event) bool {
+	if h := e.Headers; h != nil {
+		if !f.seen[h.Identity] && !f.full() {
+			f.seen[h.Identity] = true
+		}
+		f.ids[e.ID] = f.seen[h.Identity]
+	}
+	return f.ids[e.ID]
+}
+
 func (f *follower) take(one news) {
 	switch {
 	case one.lost:
+		if f.full() {
+			break // that was of others
+		}
 		f.note("more came at once than could be read: parts of the way are missing")
 	case one.group == unix.NFNLGRP_NFTRACE:
 		if t, ok := parseTrace(one.b); ok {
 			e := f.rules.resolve(&t)
 			e.At = one.at.Sub(f.record.Started)
-			if e.Headers != nil {
-				f.seen[e.Headers.Identity] = true
+			if f.wanted(&e) {
+				f.record.Events = append(f.record.Events, e)
 			}
-			f.record.Events = append(f.record.Events, e)
 		}
 	case one.group == logged:
 		if e, ok := f.legacy.parse(one.b); ok {
 			e.At = one.at.Sub(f.record.Started)
-			f.record.Events = append(f.record.Events, e)
+			f.record.Events = append(f.record.Events, e) // others than seen are left out by [trace.New]
 		}
 	default:
 		if c, ok := parseConntrack(one.b); ok {
