@@ -151,6 +151,15 @@ func TestCases(t *testing.T) {
 				"bridge prerouting, ip prerouting", "",
 			},
 		},
+		"the client itself is the endpoint, key 1": { // and its port is not in hairpin mode
+			handing: true, rules: "table ip t { chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 udp dport 53 dnat to 10.244.0.31:53;\n}\n}\n",
+			server:  service + "/udp",
+			traffic: func(w *worker) error { _, _ = w.send(w.client, netip.MustParseAddrPort(service)); return nil },
+			want: outcome{
+				"unanswered", "no reply came by: the request was last seen at ip prerouting, on its way to 10.244.0.31:53",
+				"bridge prerouting, ip prerouting", "",
+			},
+		},
 		"nobody asks": {
 			server: service, traffic: func(*worker) error { return nil },
 			want: outcome{"unseen", "no packet of this connection came by", "", ""},
