@@ -187,17 +187,20 @@ func TestMeaning(t *testing.T) {
 		meaning, next string
 	}{
 		"no neighbour": {
-			request, Handing{Key: key, Value: "1", Flag: flag},
+			request,
+			Handing{Key: key, Value: "1", Flag: flag},
 			"no reply came by: the request was last seen at ip prerouting, on its way to 10.0.0.32:8080",
 			"see whether there is a route to the endpoint, and a neighbour: ip route get, ip neigh",
 		},
 		"the endpoint does not answer": {
-			append(request[:3:3], at(3, 1, Bridge, "postrouting", 0, 3, client, endpoint, "tcp/1")), Handing{Key: key, Value: "1", Flag: flag},
+			append(request[:3:3], at(3, 1, Bridge, "postrouting", 0, 3, client, endpoint, "tcp/1")),
+			Handing{Key: key, Value: "1", Flag: flag},
 			"no reply came by: the request was last seen at bridge postrouting, on its way to 10.0.0.32:8080",
 			"see whether the endpoint listens, and whether a policy drops it there",
 		},
 		"the endpoint is the client": {
-			itself, Handing{Key: key, Value: "1", Flag: flag},
+			itself,
+			Handing{Key: key, Value: "1", Flag: flag},
 			"no reply came by: the request was last seen at ip prerouting, on its way to 10.0.0.31:80",
 			"the endpoint is the client itself: a bridge sends frames back to their own port in hairpin mode only",
 		},

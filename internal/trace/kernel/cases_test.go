@@ -45,6 +45,7 @@ func TestElsewhere(t *testing.T) {
 	w.batch(w.Namespace, "link add uplink up type veth peer name eth0 netns "+other.Path()+"\naddr add 192.168.7.1/24 dev uplink\nroute add default via 192.168.7.2\n")
 	w.batch(other, "link set eth0 up\naddr add 192.168.7.2/24 dev eth0\nroute add default via 192.168.7.1\n")
 	w.serveIn(other)
+	w.await(w.Namespace, netip.MustParseAddrPort("192.168.7.2:8080"))
 	for name, tt := range map[string]struct {
 		from          *lab.Namespace
 		client        string

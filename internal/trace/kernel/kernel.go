@@ -51,7 +51,8 @@ type follower struct {
 	news   chan news
 	record trace.Record
 	limits Options
-	seen   map[string]bool // packets, by what tells them apart
+	seen   map[string]bool // packets, by what tells them apart: whether they are the client's
+	count  int             // of the client's
 	ids    map[uint32]bool // whether the events with that id are of one of them
 }
 
@@ -82,7 +83,7 @@ func (f *follower) follow(ctx context.Context, o Options) (_ *trace.Record, err 
 	if err := sweep(); err != nil {
 		return nil, err
 	}
-	if f.rules, err = newRuleset(""); err != nil {
+	if f.rules, err = newRuleset(); err != nil {
 		return nil, err
 	}
 	defer f.rules.close()
@@ -110,8 +111,6 @@ func (f *follower) follow(ctx context.Context, o Options) (_ *trace.Record, err 
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, m.close()) }()
-	f.rules.own = m.name
 	if !m.bridge {
 		f.note("this kernel has no nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE): what crosses a bridge at layer 2 is not seen")
 	}
@@ -127,6 +126,9 @@ func (f *follower) follow(ctx context.Context, o Options) (_ *trace.Record, err 
 	}
 	f.collect(ctx, o)
 	f.record.Lasted = time.Since(f.record.Started)
+	if err := m.close(); err != nil {
+		return nil, err
+	}
 	if err := f.lookAround(context.WithoutCancel(ctx), family); err != nil {
 		return nil, err
 	}
@@ -167,18 +169,25 @@ func (f *follower) read(ctx context.Context, g *rtnl.Group, group int) {
 	}
 }
 
-// collect takes the news until a bound is reached.
+// collect takes the news until a bound is reached, and what is there then.
 func (f *follower) collect(ctx context.Context, o Options) {
 	f.limits, f.seen, f.ids = o, make(map[string]bool), make(map[uint32]bool)
 	end := time.NewTimer(o.For)
 	defer end.Stop()
-	ending := false
-	for {
+	for done, ending := ctx.Done(), false; ; {
 		select {
-		case <-ctx.Done():
-			return
+		case <-done:
+			done = nil
+			end.Reset(0)
 		case <-end.C:
-			return
+			for {
+				select {
+				case one := <-f.news:
+					f.take(one)
+				default:
+					return
+				}
+			}
 		case one := <-f.news:
 			f.take(one)
 			if !ending && f.full() {
@@ -189,15 +198,21 @@ func (f *follower) collect(ctx context.Context, o Options) {
 	}
 }
 
-func (f *follower) full() bool { return len(f.seen) >= f.limits.Packets }
+func (f *follower) full() bool { return f.count >= f.limits.Packets }
 
-// wanted reports whether an event is of a packet within the limit.
+// wanted reports whether an event is of a packet within the limit. Somebody
+// else may trace packets, too: those do not count.
 func (f *follower) wanted(e *trace.Event) bool {
 	if h := e.Headers; h != nil {
-		if !f.seen[h.Identity] && !f.full() {
-			f.seen[h.Identity] = true
+		ours, known := f.seen[h.Identity]
+		if !ours && !f.full() {
+			ours = h.Source.Addr() == f.query.Client || h.Destination.Addr() == f.query.Client
+			f.seen[h.Identity], known = ours, true
+			if ours {
+				f.count++
+			}
 		}
-		f.ids[e.ID] = f.seen[h.Identity]
+		f.ids[e.ID] = known
 	}
 	return f.ids[e.ID]
 }
