@@ -180,3 +180,19 @@ func TestCases(t *testing.T) {
 		})
 	}
 }
+
+// TestFlag: the bridge's own flag is as good as the sysctl.
+func TestFlag(t *testing.T) {
+	w := newWorker(t, false)
+	w.load("table ip t { chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 tcp dport 80 dnat to 10.244.0.1:8080;\n}\n}\n")
+	w.Run(t, "ip", "link", "set", "cnio0", "type", "bridge", "nf_call_iptables", "1")
+	r := w.follow(v4.client.Addr().String(), v4.service.String(), func() {
+		if err := w.get(w.client, v4.service); err != nil {
+			t.Error(err)
+		}
+	})
+	way := trace.New(r)
+	if way.Verdict != trace.Answered || way.Handing.Value != "0" || !way.Handing.Bridges["cnio0"] {
+		t.Errorf("%s, %+v", way.Verdict, way.Handing)
+	}
+}
