@@ -137,9 +137,12 @@ func TestPictureIsReadable(t *testing.T) {
 	}
 	dropped := recorded(t, "key1")
 	dropped.Packets[0].Dropped = "ip filter FORWARD, its policy"
+	stuck := recorded(t, "key1")
+	stuck.Packets = stuck.Packets[:1]
+	stuck.Packets[0].Steps = stuck.Packets[0].Steps[:2]
 	for name, svg := range map[string]func(io.Writer) error{
 		"key 0": recorded(t, "key0").SVG, "key 1": recorded(t, "key1").SVG, "both": Compare(recorded(t, "key0"), recorded(t, "key1")).SVG,
-		"hostile comments": hostile.SVG, "long addresses": long.SVG, "dropped": dropped.SVG, "nothing": New(&Record{}).SVG,
+		"hostile comments": hostile.SVG, "long addresses": long.SVG, "dropped": dropped.SVG, "stuck": stuck.SVG, "nothing": New(&Record{}).SVG,
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
@@ -163,7 +166,7 @@ func TestPictureIsReadable(t *testing.T) {
 					}
 				}
 			}
-			if name != "nothing" && (len(all) < 20 || len(lines) < 100) {
+			if name != "nothing" && (len(all) < 15 || len(lines) < 100) {
 				t.Errorf("only %d texts and %d points of lines were seen", len(all), len(lines))
 			}
 		})
