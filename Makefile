@@ -11,18 +11,18 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 export CGO_ENABLED ?= 0
 
 # command:package of what tests and demo run, and of what the virtual machine needs.
-TOOLS    := gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:kmod nft:nftables \
-            nsenter:util-linux sysctl:procps
-PACK_TOOLS := busybox:busybox-static lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm \
-            shellcheck:shellcheck systemd-nspawn:systemd-container
+TOOLS    := busybox:busybox-static gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:kmod nft:nftables \
+            nsenter:util-linux sysctl:procps systemd-nspawn:systemd-container
+PACK_TOOLS := lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm rpmlint:rpmlint \
+            shellcheck:shellcheck
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
 UNIT := $(shell $(GO) list ./... | grep -v /test/)
 FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink internal/rtnl:FuzzParseAddress \
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate internal/netfilter:FuzzHasServices internal/netfilter:FuzzParse \
-        internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf \
-        internal/boot:FuzzSysctl internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned
+        internal/boot:FuzzSysctl internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned internal/services:FuzzParseIPTables \
+        internal/services:FuzzElement internal/probe:FuzzFrames internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf
 
 .PHONY: all build deps vmdeps test fast race lint fuzz netns cover bench demo packages packtest vm clean
 
@@ -55,9 +55,9 @@ cover: ## guard, reconcile and config are covered over 90 %
 	done
 
 # It builds the packages itself. -v, because a passing test has figures to tell, and
-# which boots it had to try twice.
+# which boots it had to try twice. RUN= picks tests.
 vm: vmdeps ## the packages on a real Debian in a virtual machine, and everything that needs one
-	NFGUARD_TEST_REQUIRE=root,vm CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 40m -v ./test/vm
+	NFGUARD_TEST_REQUIRE=root,vm CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 25m -v $(if $(RUN),-run '$(RUN)') ./test/vm
 
 lint: ## formatting, import rules, mistakes
 	$(GO) run $(GOLANGCI) run ./...

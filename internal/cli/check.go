@@ -18,14 +18,19 @@ import (
 
 func (a *app) checkCommand() *cobra.Command {
 	var form format
+	var prove bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Look once, and say what is not as wanted and what to do",
-		Long: `Looks once and changes nothing.
+		Long: `Looks once and changes nothing. With --probe it sends packets, too: see
+nfguard probe --help.
 
 Exit codes: 0 all as wanted, 1 something is not, 2 something could not be told.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if prove && a.root != "" {
+				return errTree
+			}
 			s, _, err := a.settings()
 			if err != nil {
 				return err
@@ -38,10 +43,15 @@ Exit codes: 0 all as wanted, 1 something is not, 2 something could not be told.`
 			d := a.audit(&r, &s.Policy)
 			next := m.Forecast()
 			d.NextBoot = &next
+			if prove {
+				d.Probe = a.proofOrWhy()
+				a.code = withProbe(a.code, probeCode(d.Probe.Verdict))
+			}
 			return a.print(form, d, func(w io.Writer, d *document) { d.write(w, newStyle(a.Out)) })
 		},
 	}
 	outputFlag(cmd, &form)
+	cmd.Flags().BoolVar(&prove, "probe", false, "send real packets through a world with this host's settings, and judge by them as well")
 	return cmd
 }
 
@@ -129,6 +139,9 @@ type document struct {
 	// Of check only: what will set the guarded things at the next boot.
 	NextBoot *boot.Report `json:"next_boot,omitempty"`
 
+	// Of check --probe only; it counts for check's exit code, not for Verdict.
+	Probe *proof `json:"probe,omitempty"`
+
 	// Findings are things that are not nfguard's to change. One that breaks
 	// will undo what is guarded, and check exits 1 for it.
 	Findings []guard.Finding `json:"findings"`
@@ -160,12 +173,10 @@ func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 		d.KubeProxy = &k
 	}
 	d.Host, _ = os.Hostname()
-	var u unix.Utsname
-	switch {
-	case p.FilesOnly:
+	if p.FilesOnly {
 		d.Root, d.Summary = a.root, "the drop-ins of a tree"
-	case unix.Uname(&u) == nil:
-		d.Kernel = unix.ByteSliceToString(u.Release[:])
+	} else {
+		d.Kernel = kernel()
 	}
 	for _, it := range r.Items {
 		d.Items = append(d.Items, a.row(it))
@@ -175,6 +186,15 @@ func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 		d.BridgesError = r.Bridging.Error()
 	}
 	return d
+}
+
+// kernel is the release of the running one, or "" where it does not say.
+func kernel() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
 }
 
 func (a *app) row(it guard.Item) row {

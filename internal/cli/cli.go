@@ -76,9 +76,7 @@ Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.configPath, "config", "/etc/nfguard/nfguard.toml", "the configuration `file`; conf.d/*.toml beside it is read too")
 	f.StringVar(&a.root, "root", "", "work on the tree below `dir` (an image being built) and not on this host")
-	probe := &cobra.Command{Use: "probe", Short: "Send real packets, and say what comes back", Args: cobra.NoArgs}
-	probe.AddCommand(a.probeDNSCommand())
-	cmd.AddCommand(a.runCommand(), a.checkCommand(), a.applyCommand(), a.statusCommand(), probe, a.configCommand(), a.versionCommand())
+	cmd.AddCommand(a.runCommand(), a.checkCommand(), a.applyCommand(), a.statusCommand(), a.probeCommand(), a.configCommand(), a.versionCommand())
 	return cmd
 }
 

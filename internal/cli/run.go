@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/daemon"
+	"github.com/nfguard/nfguard/internal/footprint"
 	"github.com/nfguard/nfguard/internal/journal"
 )
 
@@ -238,6 +239,9 @@ func startNotifier() *notifier {
 		defer close(n.done)
 		for s := range n.states {
 			_, _ = sd.SdNotify(false, s) // without NOTIFY_SOCKET nobody listens
+			if s == "READY=1" {
+				_ = footprint.Trim()
+			}
 		}
 	}()
 	return n

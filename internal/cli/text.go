@@ -73,6 +73,10 @@ func (d *document) write(w io.Writer, s style) {
 		fmt.Fprintf(w, "\nKUBE-PROXY\n%s\n", describe(k))
 		fmt.Fprintf(w, "%s\n", d.Meaning)
 	}
+	if d.Probe != nil {
+		fmt.Fprintln(w, "\nPROBE")
+		d.Probe.write(w, s)
+	}
 }
 
 // describe says how far kube-proxy has come, and what there is of it.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 )
 
@@ -52,13 +53,13 @@ func (d *Daemon) aside(work func()) {
 	})
 }
 
-// endAsides waits for what runs aside, for two seconds: what hangs in the
-// kernel longer ends with the process.
-func (d *Daemon) endAsides() {
+// awaitShortly waits for what runs beside the loop, for two seconds: what hangs
+// in the kernel longer ends with the process.
+func awaitShortly(running *sync.WaitGroup) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		d.asides.Wait()
+		running.Wait()
 	}()
 	select {
 	case <-ended:

@@ -545,7 +545,7 @@ func TestTightLoop(t *testing.T) {
 		reads := r.watch.reads
 		r.watch.mu.Unlock()
 		// Each answer reads twice: the news, and that there is no more.
-		if limit := 2 * (burst + 61*perSec + 100); reads > limit {
+		if limit := 2 * (burst + 61*int(time.Second/storm) + 100); reads > limit {
 			t.Errorf("%d reads in a minute, want at most %d", reads, limit)
 		}
 		if got := r.said(); len(got) > 12 {
@@ -565,12 +565,17 @@ func TestPace(t *testing.T) {
 			t.Fatalf("turn %d has to wait until %v", i, wait)
 		}
 	}
-	if wait := p.take(now); wait != now.Add(between) {
-		t.Errorf("after the burst: wait until %v", wait)
+	for i := range 3 {
+		if wait := p.take(now); wait != now.Add(storm) {
+			t.Fatalf("turn %d after the burst: wait until %v", i, wait)
+		}
+		now = now.Add(storm)
 	}
-	now = now.Add(between)
-	if wait := p.take(now); wait != now.Add(between) {
-		t.Errorf("one turn later: wait until %v", wait)
+	for i := range 100 {
+		now = now.Add(between)
+		if wait := p.take(now); !wait.IsZero() {
+			t.Fatalf("turn %d at the pace that can be kept: wait until %v", i, wait)
+		}
 	}
 	now = now.Add(time.Hour)
 	if wait := p.take(now); !wait.IsZero() {

@@ -5,12 +5,14 @@ import "time"
 // The pace at which news of writes may wake the loop. Reacting cannot win
 // against a writer in a tight loop, it can only burn a core: after a burst, a
 // writer gets a bounded number of answers a second and the resync does the
-// rest. A burst of 200 is far beyond what programs do that set keys at start;
-// 100 a second cost about one percent of a core.
+// rest. A burst of 200 is far beyond what programs do that set keys at start,
+// and 100 a second beyond what a fight between two daemons is. One who writes
+// more than that is in a tight loop, and gets half of it: it costs about one
+// percent of a core.
 const (
 	burst   = 200
-	perSec  = 100
-	between = time.Second / perSec
+	between = 10 * time.Millisecond // two tokens
+	storm   = 20 * time.Millisecond // two answers, while there is no token
 )
 
 // pace is a token bucket. The zero value is full.
@@ -30,6 +32,7 @@ func (p *pace) take(now time.Time) time.Time {
 	}
 	p.spent = min(p.spent+1, burst)
 	if p.spent == burst {
+		p.at = p.at.Add(storm - between) // there is no token for this time
 		return p.at.Add(between)
 	}
 	return time.Time{}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/source"
 )
 
@@ -27,13 +28,30 @@ func (d *Daemon) startSources(sources []source.Source) {
 		}
 	}
 	for _, s := range sources {
-		running.Go(func() { source.Supervise(ctx, s, d.inbox) })
+		running.Go(func() { source.Supervise(ctx, &meeting{s, d.rec}, d.inbox) })
 	}
 	d.stop = func() {
 		cancel()
-		running.Wait()
+		awaitShortly(&running)
 	}
 	d.awaitSources(len(sources), 2*time.Second, func(h source.Health) bool { return h.Up || h.Error != source.Starting })
+}
+
+// meeting is a source whose bridges are met at once, by the goroutine that
+// hears of them: to ring for the loop, and to have it ring for another
+// goroutine, takes longer than to set their flags.
+type meeting struct {
+	source.Source
+	rec *reconcile.Reconciler
+}
+
+func (m *meeting) Run(ctx context.Context, hint func(source.Hint)) error {
+	return m.Source.Run(ctx, func(h source.Hint) {
+		if h.Device != "" && m.rec.Meet(ctx, h.Device, reconcile.Trigger{Source: h.Source, Time: h.Time}) {
+			h.Device = ""
+		}
+		hint(h)
+	})
 }
 
 // awaitSources waits until ok holds for all n sources, at most for limit.

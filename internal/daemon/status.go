@@ -212,7 +212,7 @@ func (d *Daemon) begin(r reconcile.Report) {
 // end takes leave. The host stays as it is.
 func (d *Daemon) end(ctx context.Context) {
 	d.o.Notify("STOPPING=1")
-	d.endAsides()
+	awaitShortly(&d.asides)
 	d.rec.Tend(ctx, time.Now()) // it begins nothing any more
 	d.rec.Leave(time.Now())
 	totals := d.rec.Totals()

@@ -98,14 +98,15 @@ func (l *Linux) digit(k guard.Key) byte {
 	return text[0]
 }
 
-// setFlags turns flags of a bridge on. What is not remembered before could
-// never be taken back; but a bridge without its flags is worse than one that
-// keeps them, so it is set all the same.
+// setFlags turns flags of a bridge on, and then notes that it was us. In this
+// order, because a bridge without its flags is worse than one that keeps them
+// when its scope is given up, and to write the note takes longer than to set
+// them: who is killed between the two leaves flags that nobody takes back.
 func (l *Linux) setFlags(a guard.Action) error {
-	unremembered := l.remember(a)
 	if err := rtnl.SetNFCall(a.Index, a.Subject, rtnl.NFCall(a.Flags), true); err != nil {
-		return errors.Join(fmt.Errorf("set flags of bridge %s: %w", a.Subject, err), unremembered)
+		return fmt.Errorf("set flags of bridge %s: %w", a.Subject, err)
 	}
+	_ = l.remember(a) // the failure is kept, and told of by the next survey
 	return nil
 }
 

@@ -31,6 +31,8 @@ type cniConfig struct {
 	Bridge  string
 	IPAM    cniIPAM
 	Plugins []cniConfig
+
+	Delegate *cniConfig // of flannel, which writes the rest itself
 }
 
 // cniIPAM is the part that the plugin "host-local" reads.
@@ -115,4 +117,77 @@ func (i *cniIPAM) subnets() []netip.Prefix {
 		}
 	}
 	return subnets
+}
+
+// Allocator says who hands out the addresses of the pods on a bridge, as far as
+// that is configured or told by the bridge's name, and "" where nobody is known
+// to. With an error there can be one that is not known.
+func (l *Linux) Allocator(bridge string) (who string, err error) {
+	entries, err := os.ReadDir(l.path(CNIDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	var unread error
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); ext != ".conf" && ext != ".conflist" && ext != ".json" {
+			continue
+		}
+		path := filepath.Join(CNIDir, e.Name())
+		var conf cniConfig
+		text, err := readLimited(l.path(path), maxCNIFile)
+		if err == nil {
+			err = json.Unmarshal(text, &conf)
+		}
+		if err != nil {
+			unread = errors.Join(unread, fmt.Errorf("read %s: %w", path, err))
+			continue
+		}
+		for _, plugin := range slices.Concat([]cniConfig{conf}, conf.Plugins) {
+			if ipam := plugin.allocates(bridge); ipam != "" {
+				return ipam + ", by " + path, nil
+			}
+		}
+	}
+	return allocatorByName(bridge), unread
+}
+
+// allocates is the plugin that manages the addresses on a bridge, if p is its
+// configuration, or "".
+func (p *cniConfig) allocates(bridge string) string {
+	switch {
+	case p.Type == "flannel": // its defaults: plugins/meta/flannel
+		name := "cni0"
+		if p.Delegate != nil {
+			name = cmp.Or(p.Delegate.Bridge, name)
+		}
+		if name == bridge {
+			return "host-local of flannel"
+		}
+	case p.Bridge == bridge, p.Type == "bridge" && p.Bridge == "" && bridge == "cni0":
+		if p.IPAM.Type != "static" {
+			return p.IPAM.Type
+		}
+	}
+	return ""
+}
+
+// allocatorByName knows the bridges of those that keep no CNI configuration.
+func allocatorByName(bridge string) string {
+	for pattern, who := range map[string]string{
+		"docker0":         "Docker",
+		"br-????????????": "Docker",
+		"podman*":         "Podman",
+		"cni-podman*":     "Podman",
+		"weave":           "Weave Net",
+		"cbr0":            "the kubelet",
+		"virbr*":          "libvirt",
+		"lxdbr*":          "LXD",
+		"incusbr*":        "Incus",
+		"nerdctl[0-9]*":   "nerdctl",
+	} {
+		if ok, err := filepath.Match(pattern, bridge); ok && err == nil {
+			return who
+		}
+	}
+	return ""
 }

@@ -127,14 +127,7 @@ func (l *Linux) modprobe() (string, error) {
 	if l.o.Modprobe != "" {
 		return exec.LookPath(l.o.Modprobe)
 	}
-	path, err := exec.LookPath("modprobe")
-	for _, dir := range []string{"/usr/sbin/", "/sbin/"} {
-		if err == nil {
-			break
-		}
-		path, err = exec.LookPath(dir + "modprobe")
-	}
-	return path, err
+	return program("modprobe")
 }
 
 // explain says why the module is not there after modprobe ended with err.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -63,6 +64,7 @@ func (r *Reconciler) enqueue(e errand) {
 // ones. It never blocks, and returns when it wants to be called again: zero
 // when nothing waits for the time. The end of a look rings by Options.Aside.
 func (r *Reconciler) Tend(ctx context.Context, now time.Time) (again time.Time) {
+	r.recordMet()
 	if b := r.batch; b != nil {
 		select {
 		case <-b.ended:
@@ -89,12 +91,11 @@ func (r *Reconciler) Tend(ctx context.Context, now time.Time) (again time.Time) 
 	r.errands = later
 	b := &batch{errands: due, ended: make(chan struct{})}
 	r.batch = b
-	h := r.o.Host
 	r.o.Aside(func() {
 		defer close(b.ended)
 		for _, e := range b.errands {
 			if ctx.Err() == nil {
-				b.visits = append(b.visits, e.run(ctx, h))
+				b.visits = append(b.visits, r.run(ctx, e))
 			}
 		}
 	})
@@ -153,8 +154,76 @@ func (r *Reconciler) Ahead(ctx context.Context, p guard.Policy, t Trigger) {
 	r.tend(ctx)
 }
 
+// greeter is what it takes to meet a bridge beside the loop.
+type greeter struct {
+	turn sync.Mutex // held by who runs an errand, so that each thing is done once
+
+	mu     sync.Mutex
+	policy *guard.Policy       // never changed; nil: no bridge is to be kept right
+	fought map[string]struct{} // the loop paces what is done to those
+	visits []visit             // that wait to be recorded
+}
+
+// Meet looks at one bridge and puts it right before it returns; the next
+// [Reconciler.Tend] records it. It is for who hears of a bridge, and safe from
+// any goroutine. It waits as long as the kernel has it wait. False says that
+// nothing was done, and that the loop is to be asked for it, by [Reconciler.Bridge].
+func (r *Reconciler) Meet(ctx context.Context, name string, t Trigger) bool {
+	g := &r.greeter
+	g.mu.Lock()
+	p := g.policy
+	_, fought := g.fought[name]
+	g.mu.Unlock()
+	if p == nil || fought {
+		return false
+	}
+	v := r.run(ctx, errand{name: name, policy: p, cause: t})
+	if v.acted {
+		g.mu.Lock()
+		g.visits = append(g.visits, v)
+		g.mu.Unlock()
+	}
+	return true
+}
+
+// instruct tells what bridges are met by.
+func (r *Reconciler) instruct() {
+	g := &r.greeter
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.policy = nil
+	if r.policy.Bridges != nil && r.policy.Mode != guard.Observe {
+		p := r.policy
+		g.policy = &p
+	}
+}
+
+// recordMet records who was met, and says who is not to be met for now.
+func (r *Reconciler) recordMet() {
+	g := &r.greeter
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.visits {
+		r.recordVisit(&g.visits[i])
+	}
+	clear(g.visits)
+	g.visits = g.visits[:0]
+	clear(g.fought)
+	for name, f := range r.things {
+		if f.on && f.kind == guard.EventFlag {
+			if g.fought == nil {
+				g.fought = make(map[string]struct{})
+			}
+			g.fought[name] = struct{}{}
+		}
+	}
+}
+
 // run looks at the bridge, does what the plan says, and looks again.
-func (e errand) run(ctx context.Context, h Host) visit {
+func (r *Reconciler) run(ctx context.Context, e errand) visit {
+	r.greeter.turn.Lock()
+	defer r.greeter.turn.Unlock()
+	h := r.o.Host
 	v := visit{errand: e}
 	look := func() (guard.Item, bool) {
 		o := h.SurveyBridge(ctx, e.policy, e.name)

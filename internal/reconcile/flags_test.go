@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -175,6 +176,55 @@ func TestFlagsFail(t *testing.T) {
 				t.Errorf("of a bridge that is gone: %v", got)
 			}
 		})
+	}
+}
+
+// A bridge is met at once by who hears of it, recorded by the next Tend, and
+// left to the loop's pace where somebody fights about it, or to nobody.
+func TestMeet(t *testing.T) {
+	h := twoBridges()
+	r, rec := start(t, h, scoped())
+	rec.lines()
+	heard := reconcile.Trigger{Source: "link", Time: time.Now()}
+	h.SetFlags("cni0", none)
+	var met sync.WaitGroup
+	for range 4 { // several at a time do it once
+		for _, name := range []string{"cni0", "virbr0", "gone0"} {
+			met.Go(func() {
+				if !r.Meet(t.Context(), name, heard) {
+					t.Errorf("%s was not met", name)
+				}
+			})
+		}
+	}
+	met.Wait()
+	if h.Flags("cni0") != both || h.Flags("virbr0") != none || rec.lines() != nil {
+		t.Errorf("cni0 %v, virbr0 %v", h.Flags("cni0"), h.Flags("virbr0"))
+	}
+	r.Tend(t.Context(), time.Now())
+	r.Tend(t.Context(), time.Now())
+	if got := rec.lines(); len(got) != 1 || !strings.HasPrefix(got[0], "bridge_flag corrected: bridge cni0 had iptables 0, ip6tables 0, set to 1 after ") {
+		t.Errorf("records: %q", got)
+	}
+
+	for range limits.Limit {
+		h.SetFlags("cni0", none)
+		r.Meet(t.Context(), "cni0", heard)
+		r.Tend(t.Context(), time.Now())
+	}
+	h.SetFlags("cni0", none)
+	if r.Meet(t.Context(), "cni0", heard) || h.Flags("cni0") != none {
+		t.Error("met in a fight")
+	}
+
+	observe := scoped()
+	observe.Mode = guard.Observe
+	host := policy()
+	for _, p := range []guard.Policy{observe, host} {
+		r.SetPolicy(p, limits)
+		if r.Meet(t.Context(), "cni0", heard) {
+			t.Error("met without a reason")
+		}
 	}
 }
 

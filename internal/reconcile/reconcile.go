@@ -112,6 +112,7 @@ type Reconciler struct {
 	surveyed bool
 	errands  []errand // bridges that wait for a look
 	batch    *batch   // of those that are looked at now; nil: none
+	greeter  greeter
 	proxy    proxy
 	odd      []guard.Finding // of kube-proxy, as recorded
 	concerns []guard.Finding // of bridges, as recorded
@@ -158,6 +159,7 @@ func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 			}
 		}
 	}
+	r.instruct()
 }
 
 // Policy returns the policy in force.

@@ -30,6 +30,10 @@ type Port struct {
 	Name string
 	Kind string // the kernel's word for its driver: "veth", "tun", "vxlan"; "" for hardware
 	Away bool   // its other end, as of a veth, is in another network namespace
+
+	// Hairpin says that a frame may go out where it came in, which a pod that
+	// calls its own Service needs.
+	Hairpin bool
 }
 
 // Bridges returns the bridges of the calling thread's network namespace by
@@ -96,7 +100,9 @@ func bridges(msgs [][]byte) []Bridge {
 	return list
 }
 
-func (l *link) port() Port { return Port{Name: l.name, Kind: l.kind, Away: l.away} }
+func (l *link) port() Port {
+	return Port{Name: l.name, Kind: l.kind, Away: l.away, Hairpin: l.hairpin}
+}
 
 func (l *link) bridge() Bridge {
 	return Bridge{

@@ -37,6 +37,7 @@ func TestBridges(t *testing.T) {
 	for _, port := range []string{"v1", "v0", "tap0", "pod0"} {
 		ns.Run(t, "ip", "link", "set", port, "master", "cni0")
 	}
+	ns.Run(t, "ip", "link", "set", "pod0", "type", "bridge_slave", "hairpin", "on")
 	ns.Run(t, "ip", "link", "set", "cni0", "up")
 
 	got, err := bridgesIn(t.Context(), ns)
@@ -47,7 +48,7 @@ func TestBridges(t *testing.T) {
 		{Name: "br-a"},
 		{Name: "br-b", NFCallIP6Tables: true},
 		{Name: "cni0", Up: true, NFCallIPTables: true, NFCallARPTables: true, Ports: []Port{
-			{Name: "pod0", Kind: "veth", Away: true}, {Name: "tap0", Kind: "tun"}, {Name: "v0", Kind: "veth"}, {Name: "v1", Kind: "veth"},
+			{Name: "pod0", Kind: "veth", Away: true, Hairpin: true}, {Name: "tap0", Kind: "tun"}, {Name: "v0", Kind: "veth"}, {Name: "v1", Kind: "veth"},
 		}},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Bridge{}, "Index")); diff != "" {

@@ -17,6 +17,8 @@ type link struct {
 
 	// of a bridge only: the flags nf_call_*, and vlan_filtering
 	iptables, ip6tables, arptables, vlans bool
+
+	hairpin bool // of a bridge's port only
 }
 
 // parseLink reads a struct ifinfomsg and the attributes after it. What is not
@@ -49,13 +51,24 @@ func parseLink(b []byte) link {
 }
 
 func (l *link) parseInfo(b []byte) {
-	var data []byte
+	var data, portKind, port []byte
 	for t, v := range attrs(b) {
 		switch t {
 		case unix.IFLA_INFO_KIND:
 			l.kind = unix.ByteSliceToString(v)
 		case unix.IFLA_INFO_DATA:
 			data = v
+		case unix.IFLA_INFO_SLAVE_KIND:
+			portKind = v
+		case unix.IFLA_INFO_SLAVE_DATA:
+			port = v
+		}
+	}
+	if unix.ByteSliceToString(portKind) == "bridge" {
+		for t, v := range attrs(port) {
+			if t == unix.IFLA_BRPORT_MODE {
+				l.hairpin = len(v) == 1 && v[0] != 0
+			}
 		}
 	}
 	if l.kind != "bridge" { // the numbers mean something else for each kind

@@ -60,7 +60,8 @@ type Source interface {
 	// that what changed before the subscription is looked at, then calls it
 	// for each piece of news. It blocks until ctx is cancelled and then
 	// returns nil; any other return is an error and means that news may be
-	// lost from here on. It can be called again. hint never blocks and may
-	// be called from any goroutine.
+	// lost from here on. It can be called again. hint may be called
+	// from any goroutine, and blocks only where the hint is about a Device,
+	// for as long as the kernel has it wait for a lock.
 	Run(ctx context.Context, hint func(Hint)) error
 }

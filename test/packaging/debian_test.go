@@ -10,14 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/test/lab"
 )
@@ -98,7 +95,7 @@ func boot(t testing.TB, tree string) *box {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // and its pid 1 goes with it
 	var console bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &console, &console
-	t.Cleanup(removeGroups(t))
+	lab.RemoveGroups(t)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -129,38 +126,6 @@ func boot(t testing.TB, tree string) *box {
 		return string(out) == "running\n"
 	})
 	return b
-}
-
-// removeGroups returns what removes the control groups that nspawn makes below
-// ours, and leaves there; those that are there now are not its own.
-func removeGroups(t testing.TB) func() {
-	t.Helper()
-	var own []string
-	for line := range strings.Lines(read(t, "/proc/self/cgroup")) {
-		path := strings.TrimSpace(line[strings.LastIndex(line, ":")+1:])
-		for _, mount := range []string{"", "unified", "systemd"} {
-			for _, group := range []string{"payload", "supervisor"} {
-				dir := filepath.Join("/sys/fs/cgroup", mount, path, group)
-				if _, err := os.Stat(dir); os.IsNotExist(err) {
-					own = append(own, dir)
-				}
-			}
-		}
-	}
-	return func() {
-		for _, dir := range own {
-			var below []string
-			_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-				if err == nil && d.IsDir() {
-					below = append(below, path)
-				}
-				return nil
-			})
-			for _, path := range slices.Backward(below) {
-				_ = unix.Rmdir(path) // refused while a process is in it
-			}
-		}
-	}
 }
 
 func (b *box) until(limit time.Duration, what string, is func() bool) {

@@ -27,6 +27,14 @@ func TestRPMMetadata(t *testing.T) {
 	}
 }
 
+func TestRPMLint(t *testing.T) {
+	rpmlint := lab.Tool(t, lab.Root, "rpmlint")
+	out, err := exec.Command(rpmlint, "--config", "rpmlint.toml", current(t).rpm).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), " 0 errors, 0 warnings") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // TestRPM installs, upgrades and erases the package in an empty root, in
 // which no more than a shell and a systemctl that takes notes is there.
 func TestRPM(t *testing.T) {

@@ -1,0 +1,306 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/host"
+	"github.com/nfguard/nfguard/internal/netfilter"
+	"github.com/nfguard/nfguard/internal/probe"
+	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/services"
+)
+
+// realFlags are those of probe --bridge.
+type realFlags struct {
+	bridge    string
+	services  []string // "10.32.0.10:53/udp"
+	addresses []string
+	yes       bool
+}
+
+// realProof is the result of probe --bridge: complete, and stable as JSON.
+type realProof struct {
+	Schema    int            `json:"schema"` // 1
+	Host      string         `json:"host"`
+	Kernel    string         `json:"kernel"`
+	Time      time.Time      `json:"time"`
+	Bridge    string         `json:"bridge"`
+	Addresses []netip.Prefix `json:"addresses"` // that the pod had on it
+	Rules     []string       `json:"rules"`     // of kube-proxy: "iptables mode (legacy), IPv4"
+	Services  int            `json:"services"`  // that there are in them, by cluster IP and port
+	Cells     []probe.Cell   `json:"cells"`
+	probe.Judgement
+	Next string        `json:"next,omitempty"`
+	Took time.Duration `json:"took_nsec"`
+}
+
+var errInterrupted = errors.New("interrupted: what was made is gone")
+
+func (a *app) probeBridge(form format, f *realFlags) error {
+	began := time.Now()
+	d := &realProof{Schema: 1, Kernel: kernel(), Time: began.UTC(), Bridge: f.bridge, Rules: []string{}}
+	d.Host, _ = os.Hostname()
+	subnets, err := a.podSubnets(f.bridge)
+	if err != nil {
+		return err
+	}
+	addresses, err := a.addresses(f, subnets)
+	if err != nil {
+		return err
+	}
+	subjects, err := a.subjects(d, f)
+	if err != nil {
+		return err
+	}
+	if err := a.consent(f, subnets, subjects); err != nil {
+		return err
+	}
+	pod, err := probe.Attach(a.ctx, f.bridge, subnets, addresses)
+	if err != nil {
+		if errors.Is(err, context.Canceled) {
+			return errInterrupted
+		}
+		if errors.Is(err, probe.ErrNoAddress) {
+			return &hintError{err, "name one that is free with --address"}
+		}
+		return unprobed(err)
+	}
+	d.Addresses, d.Cells = pod.Addresses, pod.Ask(a.ctx, subjects)
+	if err := pod.Close(); err != nil {
+		return err
+	}
+	if a.ctx.Err() != nil {
+		return errInterrupted
+	}
+	d.Judgement, d.Took = probe.Judge(d.Cells), time.Since(began)
+	if d.Verdict == probe.Broken {
+		d.Next = "nfguard check says which setting it is; nfguard apply puts it right once, systemctl start nfguard keeps it right"
+	}
+	a.code = probeCode(d.Verdict)
+	if form == jsonForm {
+		return writeJSON(a.Out, d)
+	}
+	d.write(a.Out, newStyle(a.Out))
+	return nil
+}
+
+func (d *realProof) write(w io.Writer, s style) {
+	var own []string
+	for _, p := range d.Addresses {
+		own = append(own, p.Addr().String())
+	}
+	fmt.Fprintf(w, "%s (Linux %s): a pod on %s with the address %s, given back; %s\n\n",
+		d.Host, d.Kernel, d.Bridge, strings.Join(own, " and "), strings.Join(d.Rules, "; "))
+	writeCells(w, d.Cells)
+	fmt.Fprintln(w)
+	writeJudgement(w, s, &d.Judgement, d.Next)
+}
+
+func (a *app) podSubnets(bridge string) ([]netip.Prefix, error) {
+	subnets, err := probe.Subnets(a.ctx, bridge)
+	switch {
+	case errors.Is(err, rtnl.ErrNoBridge):
+		return nil, &hintError{fmt.Errorf("%s: %w", bridge, err), "nfguard check lists the bridges"}
+	case err != nil:
+		return nil, err
+	case len(subnets) == 0:
+		return nil, &hintError{
+			fmt.Errorf("%s has no address, so what its pods have for a subnet and a gateway is not known", bridge),
+			"nfguard probe, without --bridge, tries the kernel by itself",
+		}
+	}
+	return subnets, nil
+}
+
+// addresses are those that were given. Where somebody hands out those of the
+// bridge, one has to be given for each family.
+func (a *app) addresses(f *realFlags, subnets []netip.Prefix) ([]netip.Addr, error) {
+	var list []netip.Addr
+	for _, text := range f.addresses {
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, &hintError{fmt.Errorf("--address %s: it is no IP address", text), "give one of the bridge's subnet, as --address 10.200.2.250"}
+		}
+		list = append(list, addr)
+	}
+	m := a.machine()
+	defer m.Close()
+	who, err := m.Allocator(f.bridge)
+	if who == "" && err == nil {
+		return list, nil
+	}
+	var missing []string
+	for _, subnet := range subnets {
+		given := slices.ContainsFunc(list, func(w netip.Addr) bool { return w.Is4() == subnet.Addr().Is4() })
+		if free := probe.Candidates(subnet); !given && len(free) > 0 {
+			missing = append(missing, "--address "+free[0].String())
+		}
+	}
+	if len(missing) == 0 {
+		return list, nil
+	}
+	why := fmt.Errorf("the addresses on %s are handed out by %s: it could give the same one to a pod meanwhile", f.bridge, who)
+	if who == "" {
+		why = fmt.Errorf("who hands out the addresses on %s is not known: %w", f.bridge, err)
+	}
+	return nil, &hintError{why, "say which is not going to be given to a pod, perhaps " + strings.Join(missing, " ") + "; whether it is in use is looked at first"}
+}
+
+// subjects are the Services to ask.
+func (a *app) subjects(d *realProof, f *realFlags) ([]probe.Subject, error) {
+	var look netfilter.Look
+	rules, err := look.KubeProxy(a.ctx)
+	if err != nil {
+		return nil, unprobed(err)
+	}
+	var list []services.Service
+	for _, r := range rules {
+		d.Rules = append(d.Rules, r.String())
+		found, err := servicesOf(a.ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, found...)
+	}
+	services.Sort(list)
+	d.Services = len(list)
+	if len(list) == 0 {
+		why := errors.New("there are no Services in kube-proxy's rules here")
+		if slices.ContainsFunc(rules, func(r netfilter.Rules) bool { return r.Mode == netfilter.IPVS }) {
+			why = errors.New("kube-proxy runs in mode ipvs, whose Services are not read")
+		}
+		return nil, &hintError{why, "nfguard probe, without --bridge, tries the kernel by itself"}
+	}
+	b, err := rtnl.BridgeNamed(f.bridge)
+	if err != nil {
+		return nil, err
+	}
+	place := func(s services.Service) probe.Subject {
+		return probe.NewSubject(s, b.Index, rtnl.Index("lo"), rtnl.RouteTo)
+	}
+	var subjects []probe.Subject
+	if len(f.services) > 0 {
+		for _, text := range f.services {
+			s, err := named(list, text)
+			if err != nil {
+				return nil, err
+			}
+			subjects = append(subjects, place(s))
+		}
+		return subjects, nil
+	}
+	for _, s := range list {
+		subjects = append(subjects, place(s))
+	}
+	if subjects = probe.Choose(subjects); !slices.ContainsFunc(subjects, func(s probe.Subject) bool { return len(s.Bridged) > 0 }) {
+		return nil, &hintError{
+			fmt.Errorf("of %d Services none that can be asked has an endpoint behind %s", len(list), f.bridge),
+			"start a pod of a Service on this node; nfguard probe, without --bridge, tries the kernel by itself",
+		}
+	}
+	return subjects, nil
+}
+
+// servicesOf reads what there is in the rules of one mode and backend.
+func servicesOf(ctx context.Context, r netfilter.Rules) ([]services.Service, error) {
+	var list []services.Service
+	for _, v6 := range []bool{false, true} {
+		if v6 && !r.IPv6 || !v6 && !r.IPv4 || r.Mode == netfilter.IPVS {
+			continue
+		}
+		var found []services.Service
+		var err error
+		if r.Mode == netfilter.NFTables {
+			found, err = services.NFTables(ctx, v6)
+		} else {
+			backend := "nft"
+			if r.Backend == netfilter.Legacy {
+				backend = "legacy"
+			}
+			var text []byte
+			if text, err = host.SaveRules(ctx, backend, v6); err == nil {
+				found, err = services.ParseIPTables(bytes.NewReader(text))
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, &hintError{fmt.Errorf("read kube-proxy's rules: %w", err), "install iptables: apt-get install iptables, dnf install iptables-nft"}
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read kube-proxy's rules: %w", err)
+		}
+		list = append(list, found...)
+	}
+	return list, nil
+}
+
+// named finds the Service of --service: "10.32.0.10:53/udp", or its name.
+func named(list []services.Service, text string) (services.Service, error) {
+	at, protocol, _ := strings.Cut(text, "/")
+	if addr, err := netip.ParseAddrPort(at); err == nil {
+		if s, ok := services.Find(list, addr, services.Protocol(strings.ToLower(protocol))); ok {
+			return s, nil
+		}
+	}
+	for _, s := range list {
+		if s.Name == text {
+			return s, nil
+		}
+	}
+	return services.Service{}, &hintError{
+		fmt.Errorf("--service %s: it is not in kube-proxy's rules, or has no endpoints", text),
+		fmt.Sprintf("write it as kubectl get services shows it, with the port: --service %s/%s, or --service %s",
+			list[0].ClusterIP, list[0].Protocol, list[0].Name),
+	}
+}
+
+// consent asks before a real bridge is touched, unless it was given by --yes.
+func (a *app) consent(f *realFlags, subnets []netip.Prefix, subjects []probe.Subject) error {
+	if f.yes {
+		return nil
+	}
+	const hint = "say --yes where nobody can be asked"
+	if _, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS); err != nil {
+		return &hintError{fmt.Errorf("this adds a port to %s for some seconds, and there is no terminal to ask whether it may", f.bridge), hint}
+	}
+	var where []string
+	for _, p := range subnets {
+		where = append(where, p.Masked().String())
+	}
+	fmt.Fprintf(a.Err, "For about two seconds this adds a port to %s, uses a free address of %s, and connects to %s. Go on? [y/N] ",
+		f.bridge, strings.Join(where, " and "), names(subjects))
+	answer := make(chan string, 1)
+	go func() { // ends with the process, where nobody answers
+		line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case line := <-answer:
+		if line == "y" || line == "yes" {
+			return nil
+		}
+		return errors.New("nothing was done")
+	case <-a.ctx.Done():
+		return errors.New("nothing was done")
+	}
+}
+
+func names(subjects []probe.Subject) string {
+	var list []string
+	for i := range subjects {
+		list = append(list, fmt.Sprintf("%s (%s)", subjects[i].Name, subjects[i].ClusterIP))
+	}
+	return strings.Join(list, ", ")
+}

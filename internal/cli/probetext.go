@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/nfguard/nfguard/internal/probe"
+)
+
+// write prints the proof for people: the verdict, what was tried, who replied.
+func (d *proof) write(w io.Writer, s style) {
+	if len(d.Cells) > 0 {
+		fmt.Fprintf(w, "%s\n\n", d.settings())
+		writeCells(w, d.Cells)
+		fmt.Fprintln(w)
+	}
+	writeJudgement(w, s, &d.Judgement, d.Next)
+}
+
+func writeJudgement(w io.Writer, s style, j *probe.Judgement, next string) {
+	fmt.Fprintf(w, "%s  %s\n", verdictWord(s, j.Verdict), j.Meaning)
+	if next != "" {
+		fmt.Fprintf(w, "         %s\n", next)
+	}
+	if j.Hairpin != "" {
+		fmt.Fprintf(w, "%s  %s\n         %s\n", s.warn("note   "), j.Hairpin, hairpinNext)
+	}
+}
+
+// hairpinNext is what helps a pod to reach itself where bridged packets pass
+// netfilter: then its frame goes back by the port that it came from.
+const hairpinNext = "its port needs hairpin mode: hairpinMode = true in the CNI configuration, ip link set VETH type bridge_slave hairpin on"
+
+// verdictWord is the verdict as it stands before a sentence, all of one width.
+func verdictWord(s style, v probe.Verdict) string {
+	switch v {
+	case probe.Works:
+		return s.good("works  ")
+	case probe.Broken:
+		return s.bad("broken ")
+	case probe.Unknown:
+		return s.warn("unknown")
+	}
+	return string(v)
+}
+
+// where says a path as people do.
+func where(p probe.Path) string {
+	switch p {
+	case probe.Bridged:
+		return "same node"
+	case probe.Routed:
+		return "other node"
+	case probe.Hairpin:
+		return "itself"
+	}
+	return string(p)
+}
+
+// writeCells prints a line for each family, path and Service, with what came
+// from the pod IP and from the cluster IP.
+func writeCells(w io.Writer, cells []probe.Cell) {
+	type line struct {
+		family  probe.Family
+		path    probe.Path
+		service string
+	}
+	var lines []line
+	answers := map[line]map[probe.Target][]*probe.Cell{}
+	services := false
+	for i := range cells {
+		c := &cells[i]
+		l := line{c.Family, c.Path, c.Service}
+		if answers[l] == nil {
+			answers[l] = map[probe.Target][]*probe.Cell{}
+			lines = append(lines, l)
+		}
+		answers[l][c.To] = append(answers[l][c.To], c)
+		services = services || c.Service != ""
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	head := "family\tendpoint\tpod IP\tcluster IP"
+	if services {
+		head += "\tservice"
+	}
+	fmt.Fprintln(t, head)
+	for _, l := range lines {
+		fields := []string{string(l.family), where(l.path), together(answers[l][probe.PodIP]), together(answers[l][probe.ClusterIP])}
+		if services {
+			fields = append(fields, l.service)
+		}
+		fmt.Fprintln(t, strings.Join(fields, "\t"))
+	}
+	t.Flush()
+}
+
+// together says what came of the same question by TCP and UDP: once, where
+// both say the same.
+func together(cells []*probe.Cell) string {
+	if len(cells) == 0 {
+		return "-"
+	}
+	same := true
+	var each []string
+	for _, c := range cells {
+		each = append(each, string(c.Protocol)+" "+c.What())
+		same = same && c.Outcome == cells[0].Outcome && c.Source == cells[0].Source
+	}
+	if same {
+		return cells[0].What()
+	}
+	return strings.Join(each, ", ")
+}

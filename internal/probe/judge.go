@@ -1,0 +1,222 @@
+// Package probe sends real packets and says whether a pod reaches a Service
+// whose endpoint is on its own node: in a world of network namespaces that is
+// made for it and has this host's settings, or through a real bridge and
+// kube-proxy's real rules. It loads no module by itself, writes to no setting of
+// the host, and what it makes has no life beyond the process.
+package probe
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Path is how packets get from the asking pod to the one that answers.
+type Path string
+
+// The paths.
+const (
+	Bridged Path = "bridged" // both are ports of one bridge: the same node
+	Routed  Path = "routed"  // through the node's IP stack: another node
+	Hairpin Path = "hairpin" // a pod that asks itself
+)
+
+// Target is what a pod asks.
+type Target string
+
+// The targets.
+const (
+	PodIP     Target = "pod IP"
+	ClusterIP Target = "cluster IP"
+)
+
+// Family is a version of IP.
+type Family string
+
+// The families.
+const (
+	IPv4 Family = "IPv4"
+	IPv6 Family = "IPv6"
+)
+
+func familyOf(a netip.Addr) Family {
+	if a.Is4() || a.Is4In6() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// Protocol is TCP or UDP.
+type Protocol string
+
+// The protocols.
+const (
+	TCP Protocol = "TCP"
+	UDP Protocol = "UDP"
+)
+
+// Outcome is what came of asking.
+type Outcome string
+
+// The outcomes.
+const (
+	Answered    Outcome = "answered"     // by the address that was asked
+	WrongSource Outcome = "wrong source" // by another address: nobody put the Service's back
+	Refused     Outcome = "refused"      // a reset, or an ICMP port unreachable
+	TimedOut    Outcome = "timeout"      // nothing came
+	Failed      Outcome = "error"        // it could not be sent
+	Absent      Outcome = "absent"       // there is no such family here; it does not count
+)
+
+// Answer is what came of asking once.
+type Answer struct {
+	Outcome Outcome        `json:"outcome"`
+	Source  netip.AddrPort `json:"source,omitzero"` // of the reply; zero where none came
+	Took    time.Duration  `json:"took_nsec"`       // until the reply came, or was given up
+	Error   string         `json:"error,omitempty"` // of outcome error
+	Times   int            `json:"times,omitempty"` // it was asked at once, and this is the worst answer; 0: once
+}
+
+// Cell is one question and its answer.
+type Cell struct {
+	Path     Path           `json:"path"`
+	To       Target         `json:"to"`
+	Family   Family         `json:"family"`
+	Protocol Protocol       `json:"protocol"`
+	Service  string         `json:"service,omitempty"` // on a real bridge: namespace/name:port
+	Asked    netip.AddrPort `json:"asked"`
+	Answer
+}
+
+// String is for people: "IPv4 TCP bridged, cluster IP 10.32.0.10:53".
+func (c *Cell) String() string {
+	return fmt.Sprintf("%s %s %s, %s %s", c.Family, c.Protocol, c.Path, c.To, c.Asked)
+}
+
+// Verdict is what the cells say together.
+type Verdict string
+
+// The verdicts.
+const (
+	Works   Verdict = "works"
+	Broken  Verdict = "broken"
+	Unknown Verdict = "unknown"
+)
+
+// Judgement is the verdict with its reason.
+type Judgement struct {
+	Verdict Verdict `json:"verdict"`
+	Meaning string  `json:"meaning"`
+
+	// Hairpin says what came of a pod that asks itself through its Service,
+	// where that did not work. It does not count: what it takes beside the
+	// keys is a flag of the pod's port, which the CNI plugin sets.
+	Hairpin string `json:"hairpin,omitempty"`
+}
+
+// Judge judges cells. It is Services with an endpoint on the own node, so
+// bridged cluster IPs, that decide. For silence or a refusal to count as a
+// failure, the pod behind has to have answered; where it has not, another
+// Service of the same family and protocol can still tell.
+func Judge(cells []Cell) Judgement {
+	j := Judgement{Hairpin: hairpin(cells)}
+	var asked, good int
+	var wrong *Cell
+	var unclear []*Cell
+	var families []string
+	told := map[string]bool{} // by family and protocol
+	for i := range cells {
+		c := &cells[i]
+		if c.Path != Bridged || c.To != ClusterIP || c.Outcome == Absent {
+			continue
+		}
+		asked++
+		switch {
+		case c.Outcome == Answered:
+			good++
+			told[string(c.Family)+string(c.Protocol)] = true
+			if f := string(c.Family); !slices.Contains(families, f) {
+				families = append(families, f)
+			}
+		case c.Outcome == WrongSource, reached(cells, c):
+			if wrong == nil || wrong.Outcome != WrongSource && c.Outcome == WrongSource {
+				wrong = c
+			}
+		default:
+			unclear = append(unclear, c)
+		}
+	}
+	unclear = slices.DeleteFunc(unclear, func(c *Cell) bool { return told[string(c.Family)+string(c.Protocol)] })
+	switch {
+	case wrong != nil:
+		j.Verdict, j.Meaning = Broken, failure(wrong, good, asked)
+	case len(unclear) > 0:
+		j.Verdict = Unknown
+		j.Meaning = fmt.Sprintf("%s: %s, and the pod behind it was not reached either: this says nothing about Services", unclear[0], unclear[0].What())
+	case asked == 0:
+		j.Verdict, j.Meaning = Unknown, "no Service with an endpoint on this node could be asked"
+	default:
+		j.Verdict = Works
+		j.Meaning = "a pod that calls a Service with an endpoint on its own node gets the answer from the cluster IP (" + strings.Join(families, ", ") + ")"
+	}
+	return j
+}
+
+// reached reports whether the pod IP behind c answered over the same path,
+// family and protocol.
+func reached(cells []Cell, c *Cell) bool {
+	for i := range cells {
+		o := &cells[i]
+		if o.To == PodIP && o.Path == c.Path && o.Family == c.Family && o.Protocol == c.Protocol && o.Service == c.Service {
+			return o.Outcome == Answered
+		}
+	}
+	return false
+}
+
+func failure(c *Cell, good, asked int) string {
+	s := "a pod that calls a Service with an endpoint on its own node "
+	switch c.Outcome { //nolint:exhaustive // the outcomes of a failure
+	case WrongSource:
+		s += fmt.Sprintf("gets the reply from %s and not from %s, which it asked (%s %s)", c.Source, c.Asked, c.Family, c.Protocol)
+	case Refused:
+		s += fmt.Sprintf("is refused by %s (%s %s), although the pod behind it answers", c.Asked, c.Family, c.Protocol)
+	default:
+		s += fmt.Sprintf("gets no answer from %s (%s %s), although the pod behind it answers", c.Asked, c.Family, c.Protocol)
+	}
+	if good > 0 {
+		s += fmt.Sprintf("; %d of %d questions were answered", good, asked)
+	}
+	return s
+}
+
+// What says the outcome in words: "reply from 192.0.2.3:7"
+func (a *Answer) What() string {
+	switch a.Outcome {
+	case Answered:
+		return "answered"
+	case WrongSource:
+		return "reply from " + a.Source.String()
+	case Refused:
+		return "refused"
+	case TimedOut:
+		return "no answer within " + a.Took.Round(10*time.Millisecond).String()
+	case Failed:
+		return a.Error
+	case Absent:
+		return "absent"
+	}
+	return string(a.Outcome)
+}
+
+func hairpin(cells []Cell) string {
+	for i := range cells {
+		c := &cells[i]
+		if c.Path == Hairpin && c.Outcome != Answered && c.Outcome != Absent {
+			return fmt.Sprintf("a pod that calls its own Service does not reach itself (%s %s: %s)", c.Family, c.Protocol, c.What())
+		}
+	}
+	return ""
+}

@@ -1,0 +1,139 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Result is what a probe in a world of its own has seen.
+type Result struct {
+	Settings Settings `json:"settings"`
+	Cells    []Cell   `json:"cells"`
+	Judgement
+	Took time.Duration `json:"took_nsec"` // with the making of the world
+}
+
+// patience is how long one question may take in a world of our own, where an
+// answer takes some 50 µs: a machine that is this late could not tell.
+const patience = 300 * time.Millisecond
+
+// port is where pods answer in a world of our own: that of echo (RFC 862).
+const port = 7
+
+// Run makes a world with those settings, asks in it, and leaves nothing of it.
+// An error means that there was no world to ask in: it is unix.EPERM where
+// privileges are missing, and [ErrNoNAT] where the kernel can't translate.
+func Run(ctx context.Context, s Settings) (Result, error) {
+	began := time.Now()
+	w, err := newWorld(&s)
+	if err != nil {
+		return Result{}, err
+	}
+	defer w.close()
+	stop, err := w.serve(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	defer stop()
+	r := Result{Settings: s, Cells: questions(s.NoIPv6)}
+	// Pod IPs by UDP first, which is sent again and again: what follows finds
+	// links that are up and neighbours that are known.
+	ask := func(first bool) {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		var all sync.WaitGroup
+		for i := range r.Cells {
+			c := &r.Cells[i]
+			if c.Outcome == Absent || (c.To == PodIP && c.Protocol == UDP) != first {
+				continue
+			}
+			all.Go(func() { c.Answer = w.client.ask(ctx, c.Protocol, c.Asked, []byte("nfguard")) })
+		}
+		all.Wait()
+	}
+	ask(true)
+	ask(false)
+	if err := ctx.Err(); err != nil {
+		return Result{}, err
+	}
+	r.Judgement = Judge(r.Cells)
+	r.Took = time.Since(began)
+	return r, nil
+}
+
+// questions are those of a world: who is asked, and not yet what came of it.
+func questions(noIPv6 string) []Cell {
+	var cells []Cell
+	for _, f := range []Family{IPv4, IPv6} {
+		for _, q := range []struct {
+			path Path
+			to   Target
+			who  addresses
+		}{
+			{Bridged, PodIP, serverAddresses},
+			{Bridged, ClusterIP, serverService},
+			{Routed, PodIP, remoteAddresses},
+			{Routed, ClusterIP, remoteService},
+			{Hairpin, ClusterIP, clientService},
+		} {
+			for _, p := range []Protocol{TCP, UDP} {
+				c := Cell{Path: q.path, To: q.to, Family: f, Protocol: p, Asked: netip.AddrPortFrom(q.who.of(f), port)}
+				if f == IPv6 && noIPv6 != "" {
+					c.Outcome, c.Error = Absent, noIPv6
+				}
+				cells = append(cells, c)
+			}
+		}
+	}
+	return cells
+}
+
+// serve has each pod of the world answer until stop is called. TCP handshakes
+// are the kernel's; datagrams go back as they came.
+func (w *world) serve(ctx context.Context) (stop func(), err error) {
+	var closers []func() error
+	var echoes sync.WaitGroup
+	stop = func() {
+		for _, c := range closers {
+			_ = c()
+		}
+		echoes.Wait()
+	}
+	for _, p := range []*Pod{w.client, w.server, w.remote} {
+		for _, f := range w.families {
+			any := netip.AddrPortFrom(netip.IPv4Unspecified(), port)
+			if f == IPv6 {
+				any = netip.AddrPortFrom(netip.IPv6Unspecified(), port)
+			}
+			tcp, err := p.Listen(ctx, network("tcp", any), any.String())
+			if err != nil {
+				stop()
+				return nil, fmt.Errorf("answer in a pod: %w", err)
+			}
+			closers = append(closers, tcp.Close)
+			udp, err := p.ListenPacket(ctx, network("udp", any), any.String())
+			if err != nil {
+				stop()
+				return nil, fmt.Errorf("answer in a pod: %w", err)
+			}
+			closers = append(closers, udp.Close)
+			echoes.Go(func() { echo(udp) })
+		}
+	}
+	return stop, nil
+}
+
+func echo(conn net.PacketConn) {
+	buf := make([]byte, 512)
+	for {
+		n, from, err := conn.ReadFrom(buf)
+		if err != nil {
+			return // closed
+		}
+		_, _ = conn.WriteTo(buf[:n], from) // a lost one is asked again
+	}
+}

@@ -1,0 +1,90 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Settings are what of a host decides about bridged packets.
+type Settings struct {
+	// Bridge are the sysctls below net.bridge, by their file's name; none
+	// where br_netfilter is not loaded.
+	Bridge map[string]string `json:"sysctls,omitempty"`
+
+	// Loaded says whether br_netfilter is.
+	Loaded bool `json:"br_netfilter"`
+
+	// Flags are the bridge's own.
+	Flags Flags `json:"flags"`
+
+	// NoHairpin says that the ports of pods refuse to send a frame back to
+	// where it came from.
+	NoHairpin bool `json:"no_hairpin,omitempty"`
+
+	// NoIPv6 says why there is no IPv6; "" where there is.
+	NoIPv6 string `json:"no_ipv6,omitempty"`
+}
+
+// Flags are the nf_call flags of a bridge.
+type Flags struct {
+	IPTables  bool `json:"iptables"`
+	IP6Tables bool `json:"ip6tables"`
+	ARPTables bool `json:"arptables"`
+}
+
+const bridgeSysctls = "/proc/sys/net/bridge"
+
+// Read reads the sysctls of the calling process's network namespace. The
+// flags are those of a bridge, which it does not know.
+func Read() (Settings, error) {
+	s := Settings{Bridge: make(map[string]string)}
+	entries, err := os.ReadDir(bridgeSysctls)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return s, err
+	}
+	s.Loaded = err == nil
+	for _, e := range entries {
+		text, err := os.ReadFile(filepath.Join(bridgeSysctls, e.Name()))
+		if err != nil {
+			return s, err
+		}
+		s.Bridge[e.Name()] = strings.TrimSpace(string(text))
+	}
+	off, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		s.NoIPv6 = "this kernel has no IPv6, or was booted without it"
+	case err != nil:
+		return s, err
+	case strings.TrimSpace(string(off)) != "0":
+		s.NoIPv6 = "net.ipv6.conf.all.disable_ipv6 is 1"
+	}
+	return s, nil
+}
+
+// write sets the sysctls in the network namespace of the calling thread.
+func (s *Settings) write() error {
+	for name, value := range s.Bridge {
+		if err := set(filepath.Join(bridgeSysctls, name), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func set(path, value string) error {
+	// No O_TRUNC and no O_CREAT, as for any sysctl.
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteString(value + "\n"); err != nil {
+		return fmt.Errorf("set it to %s: %w", value, err)
+	}
+	return nil
+}

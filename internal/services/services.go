@@ -1,0 +1,68 @@
+// Package services reads from kube-proxy's rules which Services there are and
+// which endpoints are behind them. It reads what iptables-save prints and the
+// tables of kube-proxy's mode nftables; it runs no program, and knows no API.
+// Mode ipvs it does not read.
+package services
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Protocol is "tcp", "udp" or "sctp".
+type Protocol string
+
+// Service is one port of a Service by its cluster IP.
+type Service struct {
+	Name      string // "namespace/name:port", or without the port where that has no name
+	ClusterIP netip.AddrPort
+	Protocol  Protocol
+	Endpoints []netip.AddrPort // in order; those that connections go to
+}
+
+// Sort puts Services in the order of their names, then of their addresses and
+// protocols.
+func Sort(list []Service) {
+	for i := range list {
+		slices.SortFunc(list[i].Endpoints, netip.AddrPort.Compare)
+		list[i].Endpoints = slices.Compact(list[i].Endpoints)
+	}
+	slices.SortFunc(list, func(a, b Service) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), a.ClusterIP.Compare(b.ClusterIP), cmp.Compare(a.Protocol, b.Protocol))
+	})
+}
+
+// Find returns the Service with that cluster IP, port and protocol; protocol
+// "" is any. ok is false where there is none.
+func Find(list []Service, at netip.AddrPort, protocol Protocol) (s Service, ok bool) {
+	for _, s := range list {
+		if s.ClusterIP == at && (protocol == "" || s.Protocol == protocol) {
+			return s, true
+		}
+	}
+	return Service{}, false
+}
+
+// endpoint parses an address with or without a port: "10.0.0.1:80",
+// "[fd00::1]:80".
+func endpoint(text string) (netip.AddrPort, bool) {
+	a, err := netip.ParseAddrPort(text)
+	return a, err == nil && a.Port() != 0
+}
+
+// nameOf makes the name of a Service from that of a chain of mode nftables:
+// "service-ULMVA6XW-ns1/svc1/tcp/p80" is ns1/svc1:p80.
+func nameOf(chain string) string {
+	_, rest, ok := strings.Cut(strings.TrimPrefix(chain, servicePrefix), "-")
+	parts := strings.Split(rest, "/")
+	if !ok || len(parts) < 3 {
+		return chain
+	}
+	name := parts[0] + "/" + parts[1]
+	if len(parts) > 3 && parts[3] != "" {
+		name += ":" + parts[3]
+	}
+	return name
+}

@@ -1,0 +1,267 @@
+package netns_test
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nfguard/nfguard/test/kubeproxy/standin"
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+// worker is a node with a pod on cnio0 that is the endpoint of the stand-in's
+// svc-0, and one of another node, behind a wire, that is that of svc-299.
+func worker(t *testing.T, config string, proxy ...string) *node {
+	t.Helper()
+	n := newNode(t, config)
+	n.Run(t, "ip", "addr", "add", "10.244.0.254/24", "dev", "cnio0")
+	n.Run(t, "ip", "addr", "add", "fd00:244::fe/120", "dev", "cnio0", "nodad")
+	n.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+	n.server("veth0", "cnio0", "10.244.0.1/24", "fd00:244::1/120")
+	n.server("wire", "", "10.244.1.44/32", "fd00:244::12c/128")
+	n.Run(t, "ip", "addr", "add", "10.250.0.1/24", "dev", "wire")
+	n.Run(t, "ip", "addr", "add", "fd00:250::1/64", "dev", "wire", "nodad")
+	n.Run(t, "ip", "route", "add", "10.244.1.0/24", "dev", "wire")
+	n.Run(t, "ip", "-6", "route", "add", "fd00:244::100/120", "dev", "wire")
+	standin.Start(t, n.Namespace, standin.Build(t), append([]string{"-services", "300"}, proxy...)...)
+	for strings.Contains(n.Run(t, "ip", "addr"), "tentative") { // a second
+		time.Sleep(20 * time.Millisecond)
+	}
+	return n
+}
+
+// server plugs in a pod that answers on TCP port 8080.
+func (n *node) server(veth, bridge, v4, v6 string) {
+	n.t.Helper()
+	pod := n.plug(veth, bridge, v4, v6)
+	for _, network := range []string{"tcp4", "tcp6"} {
+		var l net.Listener
+		var err error
+		pod.Do(func() { l, err = net.Listen(network, ":8080") })
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		n.t.Cleanup(func() { l.Close() })
+	}
+}
+
+func (n *node) plug(veth, bridge, v4, v6 string) *lab.Namespace {
+	n.t.Helper()
+	pod := lab.NewNamespace(n.t)
+	n.Run(n.t, "ip", "link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
+	if bridge != "" {
+		n.Run(n.t, "ip", "link", "set", veth, "master", bridge)
+	}
+	n.Run(n.t, "ip", "link", "set", veth, "up")
+	pod.Run(n.t, "ip", "addr", "add", v4, "dev", "eth0")
+	pod.Run(n.t, "ip", "addr", "add", v6, "dev", "eth0", "nodad")
+	pod.Run(n.t, "ip", "link", "set", "eth0", "up")
+	gateway := []string{"10.250.0.1", "fd00:250::1"}
+	if bridge != "" {
+		gateway = []string{"10.244.0.254", "fd00:244::fe"}
+	}
+	pod.Run(n.t, "ip", "route", "add", "default", "via", gateway[0], "dev", "eth0", "onlink")
+	pod.Run(n.t, "ip", "-6", "route", "add", "default", "via", gateway[1], "dev", "eth0", "onlink")
+	return pod
+}
+
+// both are the Services with an endpoint here and one elsewhere.
+var both = []string{
+	"--service", "10.96.0.1:80/tcp", "--service", "default/svc-299:http",
+	"--service", "[fd00:96::1]:80", "--service", "[fd00:96::12c]:80/tcp",
+}
+
+// TestProbeBridge: through the real bridge and the stand-in's rules of each
+// kind, at 0 and at 1.
+func TestProbeBridge(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	for _, tt := range []struct {
+		name  string
+		proxy []string
+	}{
+		{"iptables-nft", []string{"-backend", "nft"}},
+		{"iptables-legacy", []string{"-backend", "legacy"}},
+		{"nftables", []string{"-mode", "nftables"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := worker(t, "", tt.proxy...)
+			before := n.inventory()
+			answered := []string{"IPv4 answered", "IPv6 answered"}
+			for _, at := range []struct {
+				key     string
+				bridged []string
+				verdict string
+				exit    int
+			}{{"0", []string{"IPv4 wrong source", "IPv6 wrong source"}, "broken", 1}, {"1", answered, "works", 0}} {
+				n.set(at.key, at.key, at.key)
+				v, exit := n.probe(append([]string{"--bridge", "cnio0", "--yes"}, both...)...)
+				if v.Verdict != at.verdict || exit != at.exit || v.Schema != 1 {
+					t.Errorf("keys %s: exit %d: %+v", at.key, exit, v)
+				}
+				for _, c := range []struct {
+					path, to string
+					want     []string
+				}{{"bridged", "pod IP", answered}, {"bridged", "cluster IP", at.bridged}, {"routed", "pod IP", answered}, {"routed", "cluster IP", answered}} {
+					if diff := cmp.Diff(c.want, v.outcomes(c.path, c.to)); diff != "" {
+						t.Errorf("keys %s: %s, %s (-want +got):\n%s", at.key, c.path, c.to, diff)
+					}
+				}
+				for _, c := range v.Cells {
+					if c.Outcome == "wrong source" && c.Source != "10.244.0.1:8080" && c.Source != "[fd00:244::1]:8080" {
+						t.Errorf("keys %s: the source is %s", at.key, c.Source)
+					}
+				}
+				if len(v.Address) != 2 || !strings.HasPrefix(v.Address[0], "10.244.0.") || !strings.HasPrefix(v.Address[1], "fd00:244::") {
+					t.Errorf("keys %s: addresses %v", at.key, v.Address)
+				}
+			}
+			n.set("0", "0", "0")
+			if diff := cmp.Diff(before, n.inventory()); diff != "" {
+				t.Errorf("what is left (-before +after):\n%s", diff)
+			}
+		})
+	}
+}
+
+// inventory is all that a probe could leave on a node.
+func (n *node) inventory() (all string) {
+	for _, words := range inventory {
+		f := strings.Fields(words)
+		all += n.Run(n.t, f[0], f[1:]...)
+	}
+	return all + ours(n.Run(n.t, "ip", "neigh"))
+}
+
+// TestProbeBridgeChooses Services by itself, and the words for it.
+func TestProbeBridgeChooses(t *testing.T) {
+	n := worker(t, "", "-mode", "nftables", "-family", "ipv4")
+	cmd := n.nfguard("probe", "--bridge", "cnio0", "--yes")
+	out, err := cmd.CombinedOutput()
+	for _, want := range []string{
+		": a pod on cnio0 with the address 10.244.0.", "; nftables mode, IPv4\n\n",
+		"\nIPv4    same node   answered             reply from 10.244.0.1:8080  default/svc-0:http\n",
+		"\nbroken   a pod that calls a Service with an endpoint on its own node gets the reply from 10.244.0.1:8080 and not from 10.96.0.1:80, which it asked (IPv4 TCP)\n",
+	} {
+		if !strings.Contains(string(out), want) || code(err) != 1 {
+			t.Errorf("exit %d, without %q:\n%s", code(err), want, out)
+		}
+	}
+}
+
+// TestProbeBridgeRefuses what it must not do, and says the next step.
+func TestProbeBridgeRefuses(t *testing.T) {
+	n := worker(t, "", "-mode", "nftables")
+	refuse := func(name, want string, args ...string) {
+		t.Helper()
+		out, err := n.nfguard(append([]string{"probe"}, args...)...).CombinedOutput()
+		if code(err) != 2 || !strings.Contains(string(out), want) {
+			t.Errorf("%s: exit %d, want %q:\n%s", name, code(err), want, out)
+		}
+	}
+	before := n.inventory()
+	refuse("nobody to ask", "nfguard: error: this adds a port to cnio0 for some seconds, and there is no terminal to ask whether it may\n"+
+		"nfguard: hint: say --yes where nobody can be asked\n", append([]string{"--bridge", "cnio0"}, both...)...)
+	refuse("no such bridge", "nfguard: error: cnio9: no such bridge\nnfguard: hint: nfguard check lists the bridges\n", "--bridge", "cnio9", "-y")
+	refuse("no bridge", "nfguard: error: wire: no such bridge\n", "--bridge", "wire", "-y")
+	refuse("a Service that is not there", "nfguard: error: --service 10.96.9.9:80/tcp: it is not in kube-proxy's rules, or has no endpoints\n"+
+		"nfguard: hint: write it as kubectl get services shows it, with the port: --service 10.96.0.1:80/tcp, or --service default/svc-0:http\n",
+		"--bridge", "cnio0", "-y", "--service", "10.96.9.9:80/tcp")
+	refuse("an address in use", "nfguard: error: 10.244.0.1 is in use by ", append([]string{"--bridge", "cnio0", "-y", "--address", "10.244.0.1"}, both...)...)
+	refuse("an address in use, IPv6", "nfguard: error: fd00:244::1 is in use by another host: no free address\n"+
+		"nfguard: hint: name one that is free with --address\n", append([]string{"--bridge", "cnio0", "-y", "--address", "fd00:244::1"}, both...)...)
+	refuse("an address of elsewhere", "nfguard: error: 192.0.2.1 is not an address for a pod on cnio0\n", append([]string{"--bridge", "cnio0", "-y", "--address", "192.0.2.1"}, both...)...)
+	refuse("no address", "nfguard: error: --address cnio0: it is no IP address\n", "--bridge", "cnio0", "-y", "--address", "cnio0")
+	n.Run(t, "ip", "link", "add", "cnio1", "type", "bridge")
+	refuse("a bridge without address", "nfguard: error: cnio1 has no address, so what its pods have for a subnet and a gateway is not known\n", "--bridge", "cnio1", "-y")
+	n.Run(t, "ip", "link", "del", "cnio1")
+	if diff := cmp.Diff(before, n.inventory()); diff != "" {
+		t.Errorf("what is left (-before +after):\n%s", diff)
+	}
+}
+
+// TestProbeBridgeManaged: where a CNI plugin hands out the addresses, one has
+// to be named. The configurations are in a mount namespace of the command's.
+func TestProbeBridgeManaged(t *testing.T) {
+	n := worker(t, "", "-mode", "nftables", "-family", "ipv4")
+	n.Run(t, "ip", "addr", "del", "fd00:244::fe/120", "dev", "cnio0")
+	for name, tt := range map[string]struct{ config, who string }{
+		"host-local":  {`{"name": "pods", "plugins": [{"type": "bridge", "bridge": "cnio0", "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]]}}]}`, "host-local"},
+		"whereabouts": {`{"name": "pods", "type": "bridge", "bridge": "cnio0", "ipam": {"type": "whereabouts", "range": "10.244.0.0/24"}}`, "whereabouts"},
+		"calico-ipam": {`{"name": "pods", "type": "bridge", "bridge": "cnio0", "ipam": {"type": "calico-ipam"}}`, "calico-ipam"},
+		"flannel":     {`{"name": "cbr0", "plugins": [{"type": "flannel", "delegate": {"bridge": "cnio0"}}]}`, "host-local of flannel"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n.write("net.conflist", tt.config)
+			run := func(args ...string) (string, int) {
+				script := `mount -t tmpfs tmpfs /etc/cni/net.d 2>/dev/null || { mount -t tmpfs tmpfs /etc && mkdir -p /etc/cni/net.d; }; cp "$1" /etc/cni/net.d/10-pods.conflist; shift; exec "$@"`
+				words := []string{"--mount", "--propagation", "private", "sh", "-c", script, "sh", n.file("net.conflist"), binary, "probe", "--config", n.file("nfguard.toml"), "--bridge", "cnio0", "--yes", "--service", "10.96.0.1:80"}
+				out, err := n.Command("unshare", append(words, args...)...).CombinedOutput()
+				return string(out), code(err)
+			}
+			want := fmt.Sprintf("nfguard: error: the addresses on cnio0 are handed out by %s, by /etc/cni/net.d/10-pods.conflist: it could give the same one to a pod meanwhile\n"+
+				"nfguard: hint: say which is not going to be given to a pod, perhaps --address 10.244.0.", tt.who)
+			if out, exit := run(); exit != 2 || !strings.HasPrefix(out, want) {
+				t.Errorf("exit %d, want %s:\n%s", exit, want, out)
+			}
+			out, exit := run("--address", "10.244.0.200")
+			// The address was another pod's a moment ago, and its neighbours know.
+			if exit != 1 || !strings.Contains(out, ": a pod on cnio0 with the address 10.244.0.200, given back; ") || !strings.Contains(out, "  reply from 10.244.0.1:8080  ") {
+				t.Errorf("with an address: exit %d\n%s", exit, out)
+			}
+		})
+	}
+}
+
+// TestProbeBridgeOutcomes tells a refusal from silence.
+func TestProbeBridgeOutcomes(t *testing.T) {
+	n := worker(t, "", "-mode", "nftables", "-family", "ipv4")
+	n.set("1", "1", "1")
+	n.Run(t, "nft", "add table ip t { chain f { type filter hook forward priority 0; ip daddr 10.244.1.44 drop; }; }")
+	n.plug("veth1", "cnio0", "10.244.0.2/24", "fd00:244::2/120") // where nobody listens
+	v, exit := n.probe("--bridge", "cnio0", "--yes", "--service", "10.96.0.2:80", "--service", "default/svc-299:http")
+	var got []string
+	for _, c := range v.Cells {
+		got = append(got, c.Path+" "+c.To+" "+c.Outcome)
+	}
+	want := []string{"bridged pod IP refused", "bridged cluster IP refused", "routed cluster IP timeout", "routed pod IP timeout"}
+	meaning := "IPv4 TCP bridged, cluster IP 10.96.0.2:80: refused, and the pod behind it was not reached either: this says nothing about Services"
+	if !slices.Equal(want, got) || exit != 2 || v.Verdict != "unknown" || v.Meaning != meaning {
+		t.Errorf("exit %d, %s (-want +got):\n%s", exit, v.Meaning, cmp.Diff(want, got))
+	}
+}
+
+// TestProbeBridgeKilled kills a hundred probes of a real bridge at random
+// moments: neither a port nor an address nor a neighbour is left.
+func TestProbeBridgeKilled(t *testing.T) {
+	c := newCage(t)
+	c.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv4.ip_forward=1")
+	for _, words := range []string{
+		"ip link add cnio0 type bridge", "ip addr add 10.244.0.254/24 dev cnio0", "ip addr add fd00:244::fe/120 dev cnio0 nodad",
+		"ip link add veth0 type veth peer name pod0", "ip link set veth0 master cnio0", "ip link set veth0 up", "ip link set pod0 arp off up",
+		"ip link set cnio0 up",
+	} {
+		f := strings.Fields(words)
+		c.run(f[0], f[1:]...)
+	}
+	load := c.command("nft", "-f", "-")
+	load.Stdin = strings.NewReader(`table ip kube-proxy {
+		map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; }
+		chain endpoint-A { meta l4proto tcp dnat to 10.244.0.1:8080; }
+		chain service-AAAAAAAA-default/web/tcp/http { goto endpoint-A; }
+		chain services { type nat hook prerouting priority -100; ip daddr . meta l4proto . th dport vmap @service-ips; }
+	}
+	add element ip kube-proxy service-ips { 10.96.0.1 . tcp . 80 : goto service-AAAAAAAA-default/web/tcp/http }`)
+	if out, err := load.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v\n%s", err, out)
+	}
+	for !strings.Contains(c.run("ip", "addr", "show", "dev", "cnio0"), "fe80:") { // it is up
+		time.Sleep(10 * time.Millisecond)
+	}
+	// Nobody is at 10.244.0.1, so a run that is left alone could not tell: 2.
+	c.killed(1, 900*time.Millisecond, 2, "probe", "--config", "/nonexistent", "--bridge", "cnio0", "--yes")
+}
