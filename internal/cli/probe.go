@@ -62,13 +62,13 @@ Exit codes: 0 they are reached, 1 they are not, 2 could not tell.`,
 			return nil
 		},
 	}
-	cmd.AddCommand(a.probeDNSCommand())
 	outputFlag(cmd, &form)
 	flags := cmd.Flags()
 	flags.StringVar(&f.bridge, "bridge", "", "ask through that real `bridge`, and kube-proxy's real rules")
 	flags.StringArrayVar(&f.services, "service", nil, "ask that `Service`, as 10.32.0.10:53/udp or kube-system/kube-dns:dns; can be repeated")
 	flags.StringArrayVar(&f.addresses, "address", nil, "the `address` of the pod on the bridge, one for each family of IP")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask before touching a real bridge")
+	cmd.AddCommand(a.probeDNSCommand())
 	return cmd
 }
 
