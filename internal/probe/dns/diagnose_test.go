@@ -317,7 +317,7 @@ func TestDiagnoseFromNode(t *testing.T) {
 	want := []Finding{{
 		Cause:    FromNode,
 		Sentence: "this was asked where the bridges are (cnio0): such asks pass through netfilter whatever a bridge does with those of pods",
-		Next:     "to ask as a pod does: nsenter -t PID -n nfguard probe dns --server 10.32.0.10, with the PID of a process of a pod",
+		Next:     "to ask as a pod does: nfguard probe dns --bridge cnio0 --server 10.32.0.10",
 	}}
 	if diff := cmp.Diff(want, d.Findings); diff != "" || d.Verdict != Right {
 		t.Errorf("%s (-want +got):\n%s", d.Verdict, diff)
