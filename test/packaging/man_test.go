@@ -127,38 +127,28 @@ func TestManHasEveryField(t *testing.T) {
 	}
 }
 
-// TestManHasProbe takes the words of the JSON from the types that make it.
-func TestManHasProbe(t *testing.T) {
-	text := page(t, "nfguard-probe.8")
-	word := regexp.MustCompile("(?m)(?:json:\"([a-z0-9_]+)|(?:Path|Target|Family|Protocol|Outcome|Verdict) += \"([A-Za-z0-9 ]+)\")")
-	found := 0
-	for _, file := range []string{"probe/judge.go", "probe/settings.go", "probe/probe.go", "cli/probe.go", "cli/probebridge.go"} {
-		for _, m := range word.FindAllStringSubmatch(read(t, root+"/internal/"+file), -1) {
-			found++
-			if w := m[1] + m[2]; !regexp.MustCompile(`\b` + w + `\b`).MatchString(text) {
-				t.Errorf("nfguard-probe(8) lacks %s", w)
+// TestManHasJSON takes the words of a page's JSON from the types that make it.
+func TestManHasJSON(t *testing.T) {
+	word := regexp.MustCompile("(?m)(?:json:\"([a-z0-9_]+)|(?:Path|Target|Family|Protocol|Outcome|Verdict|Cause|Role|Purpose) += \"([A-Za-z0-9_ ]+)\")")
+	for _, tt := range []struct {
+		page  string
+		least int
+		files []string
+	}{
+		{"nfguard-probe.8", 50, []string{"probe/judge.go", "probe/settings.go", "probe/probe.go", "cli/probe.go", "cli/probebridge.go"}},
+		{"nfguard-probe-dns.8", 60, []string{"probe/dns/report.go", "probe/dns/cause.go", "probe/dns/diagnose.go", "probe/dns/resolvconf.go", "cli/probedns.go"}},
+	} {
+		text, found := page(t, tt.page), 0
+		for _, file := range tt.files {
+			for _, m := range word.FindAllStringSubmatch(read(t, root+"/internal/"+file), -1) {
+				found++
+				if w := m[1] + m[2]; !regexp.MustCompile(`\b` + w + `\b`).MatchString(text) {
+					t.Errorf("%s lacks %s", tt.page, w)
+				}
 			}
 		}
-	}
-	if found < 50 {
-		t.Errorf("want 50 words or more, got %d", found)
-	}
-}
-
-// TestManHasProbeDNS takes the words of the JSON from the types that make it.
-func TestManHasProbeDNS(t *testing.T) {
-	text := page(t, "nfguard-probe-dns.8")
-	word := regexp.MustCompile(`(?m)(?:json:"([a-z_]+)|(?:Cause|Outcome|Role|Purpose|Verdict) += "([a-z_]+)")`)
-	found := 0
-	for _, file := range []string{"report.go", "cause.go", "diagnose.go", "resolvconf.go"} {
-		for _, m := range word.FindAllStringSubmatch(read(t, root+"/internal/probe/dns/"+file), -1) {
-			found++
-			if w := m[1] + m[2]; !regexp.MustCompile(`\b` + w + `\b`).MatchString(text) {
-				t.Errorf("nfguard-probe-dns(8) lacks %s", w)
-			}
+		if found < tt.least {
+			t.Errorf("%s: want %d words or more, got %d", tt.page, tt.least, found)
 		}
-	}
-	if found < 60 {
-		t.Errorf("want 60 words or more, got %d", found)
 	}
 }
