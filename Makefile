@@ -16,7 +16,6 @@ TOOLS      := busybox:busybox-static gcc:gcc ip:iproute2 iptables:iptables journ
               systemd-nspawn:systemd-container
 PACK_TOOLS := lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm rpmlint:rpmlint \
               shellcheck:shellcheck
-FLEET_TOOLS := ansible:ansible-core prometheus:prometheus prometheus-node-exporter:prometheus-node-exporter
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/history"
 	"github.com/nfguard/nfguard/internal/host"
@@ -131,6 +132,15 @@ func (a *app) events(o *eventsOptions) error {
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
+	if f, ok := a.Out.(*os.File); ok && o.follow {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			awaitHangup(ctx, f)
+			cancel()
+		}()
+		defer func() { cancel(); <-done }()
+	}
 	sources, err := a.openJournals(ctx, o, filter)
 	defer func() {
 		for _, s := range sources {
@@ -152,6 +162,20 @@ func (a *app) events(o *eventsOptions) error {
 	}
 	return errors.Join(err, out.Flush())
 }
+
+// awaitHangup returns when nobody reads any more what is written to f, or when
+// ctx ends. Who only waits for news would not notice that by writing.
+func awaitHangup(ctx context.Context, f *os.File) {
+	for ctx.Err() == nil {
+		fds := []unix.PollFd{{Fd: int32(f.Fd())}}
+		if n, err := unix.Poll(fds, int(hangupTick.Milliseconds())); n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// hangupTick is how late the end of ctx may be noticed by awaitHangup.
+const hangupTick = 100 * time.Millisecond
 
 // tell reads all records and writes the result. What could not be read is an
 // error, after all that could be was told.

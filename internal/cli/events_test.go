@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -255,6 +256,18 @@ func TestEventsFollowed(t *testing.T) {
 		_, out, _ := run(t, "events", "--journal", dir, "-o", "json")
 		n = strings.Count(out, `"early"`)
 	}
+
+	t.Run("until nobody reads it any more", func(t *testing.T) {
+		pr, pw, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pw.Close()
+		time.AfterFunc(50*time.Millisecond, func() { pr.Close() })
+		if code := cli.Main(t.Context(), []string{"events", "--journal", dir, "--follow"}, cli.Streams{Out: pw, Err: io.Discard}, nil); code != 0 {
+			t.Errorf("exit %d", code)
+		}
+	})
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -63,15 +64,24 @@ func OpenJournal(ctx context.Context, q JournalQuery) (*JournalExport, error) {
 
 const noJournal = "where no systemd-journald runs, nfguard's records are on its standard error; the journal of another host: --journal"
 
-// hasJournal reports whether there is a journal file below one of dirs, or a
-// directory that we may not look into.
+// hasJournal reports whether there is a journal file below one of dirs, or
+// could be, in a directory that we may not look into.
 func hasJournal(dirs ...string) bool {
 	for _, dir := range dirs {
-		if found, err := filepath.Glob(dir + "/*/*.journal*"); err == nil && len(found) > 0 {
+		machines, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrPermission) {
 			return true
 		}
-		if _, err := os.ReadDir(dir); errors.Is(err, os.ErrPermission) {
-			return true
+		for _, m := range machines {
+			files, err := os.ReadDir(filepath.Join(dir, m.Name()))
+			if errors.Is(err, fs.ErrPermission) {
+				return true
+			}
+			for _, f := range files {
+				if strings.Contains(f.Name(), ".journal") {
+					return true
+				}
+			}
 		}
 	}
 	return false
@@ -143,7 +153,7 @@ func explainJournal(op, said string, err error) error {
 	e := &obstacleError{op: op, err: err}
 	switch {
 	case strings.Contains(said, "insufficient permissions"), strings.Contains(said, "not seeing messages from other users"):
-		e.reason = "not everybody may read it"
+		e.reason = "this user may not read it, or not all of it"
 		e.next = "run it as root, or as a member of the group systemd-journal"
 	case strings.Contains(said, "No such boot ID"):
 		e.reason = "it has no entry yet"

@@ -112,6 +112,37 @@ func TestManHasEveryMetric(t *testing.T) {
 	}
 }
 
+// TestManOfEvents holds nfguard-events(8) against the flags and the JSON of the
+// program.
+func TestManOfEvents(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "nfguard")
+	run(t, "go", "build", "-o", bin, root+"/cmd/nfguard")
+	text := page(t, "nfguard-events.8")
+	for _, m := range regexp.MustCompile(`(?m)^ +(?:-[a-z], )?--([a-z-]+)`).FindAllStringSubmatch(run(t, bin, "events", "--help"), -1) {
+		switch m[1] {
+		case "output", "help", "config", "root":
+			continue
+		}
+		if !strings.Contains(text, " -"+m[1]) {
+			t.Errorf("nfguard-events(8) lacks --%s", m[1])
+		}
+	}
+	names := regexp.MustCompile("json:\"([a-z_]+)")
+	found := names.FindAllStringSubmatch(read(t, root+"/internal/cli/eventsjson.go"), -1)
+	if len(found) < 40 {
+		t.Fatalf("want 40 names or more, got %d", len(found))
+	}
+	for _, m := range found {
+		switch m[1] {
+		case "name", "last": // of a sum, like any list
+			continue
+		}
+		if !regexp.MustCompile(`(?m)\b` + m[1] + `\b`).MatchString(text) {
+			t.Errorf("nfguard-events(8) lacks %s", m[1])
+		}
+	}
+}
+
 // TestManHasEveryField takes the fields and kinds from the journal's own list.
 func TestManHasEveryField(t *testing.T) {
 	text := page(t, "nfguard.8")
