@@ -15,7 +15,7 @@ TOOLS    := gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:km
             nsenter:util-linux sysctl:procps
 PACK_TOOLS := busybox:busybox-static lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm \
             shellcheck:shellcheck systemd-nspawn:systemd-container
-FLEET_TOOLS := ansible:ansible-core ip:iproute2 nsenter:util-linux prometheus:prometheus prometheus-node-exporter:prometheus-node-exporter sysctl:procps
+FLEET_TOOLS := ansible:ansible-core ip:iproute2 nsenter:util-linux sysctl:procps
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
@@ -82,7 +82,8 @@ packtest: ## the packages and the unit: lint, install, upgrade, remove
 
 fleettest: ## what many hosts tell: node_exporter, Prometheus, its alerts, the dashboard, ansible
 	@./test/deps.sh $(FLEET_TOOLS)
-	CGO_ENABLED=1 $(GO) test -race -count=1 ./test/fleet
+	@./test/fleet/prometheus.sh bin/debian
+	PATH="$(CURDIR)/bin/debian/usr/bin:$$PATH" CGO_ENABLED=1 $(GO) test -race -count=1 ./test/fleet
 
 clean:
 	rm -rf bin dist
