@@ -61,7 +61,7 @@ func (a *app) probeBridge(form format, f *realFlags) error {
 	if err != nil {
 		return err
 	}
-	pod, err := a.plugIn(f, subnets, names(subjects))
+	pod, err := a.plugIn(f, subnets, subjects)
 	if err != nil {
 		return err
 	}
@@ -84,14 +84,14 @@ func (a *app) probeBridge(form format, f *realFlags) error {
 	return nil
 }
 
-// plugIn attaches a pod to the bridge, if it may, in order to connect to whom
-// the text names. It is to be closed.
-func (a *app) plugIn(f *realFlags, subnets []netip.Prefix, whom string) (*probe.Attachment, error) {
+// plugIn attaches a pod to the bridge, if it may, in order to ask those Services.
+// It is to be closed.
+func (a *app) plugIn(f *realFlags, subnets []netip.Prefix, subjects []probe.Subject) (*probe.Attachment, error) {
 	addresses, err := a.addresses(f, subnets)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.consent(f, subnets, whom); err != nil {
+	if err := a.consent(f, subnets, subjects); err != nil {
 		return nil, err
 	}
 	pod, err := probe.Attach(a.ctx, f.bridge, subnets, addresses)
@@ -278,7 +278,7 @@ func named(list []services.Service, text string) (services.Service, error) {
 }
 
 // consent asks before a real bridge is touched, unless it was given by --yes.
-func (a *app) consent(f *realFlags, subnets []netip.Prefix, whom string) error {
+func (a *app) consent(f *realFlags, subnets []netip.Prefix, subjects []probe.Subject) error {
 	if f.yes {
 		return nil
 	}
@@ -291,7 +291,7 @@ func (a *app) consent(f *realFlags, subnets []netip.Prefix, whom string) error {
 		where = append(where, p.Masked().String())
 	}
 	fmt.Fprintf(a.Err, "For about two seconds this adds a port to %s, uses a free address of %s, and connects to %s. Go on? [y/N] ",
-		f.bridge, strings.Join(where, " and "), whom)
+		f.bridge, strings.Join(where, " and "), names(subjects))
 	answer := make(chan string, 1)
 	go func() { // ends with the process, where nobody answers
 		line, _ := bufio.NewReader(os.Stdin).ReadString('\n')
