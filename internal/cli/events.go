@@ -58,33 +58,13 @@ Exit codes: 0 all was read, also if there were no events; 2 not all could be.`,
 	f.StringArrayVar(&o.journals, "journal", nil, "read this `place` and not the host's journal: a directory, a journal file, an export, or - for an export on standard input; several: again")
 	f.BoolVarP(&o.follow, "follow", "f", false, "go on with what is recorded from now on, until interrupted")
 	f.BoolVar(&o.totals, "totals", false, "only the totals")
-	o.form = text
-	f.VarP((*eventsFormat)(&o.form), "output", "o", "`format` of the result: text, json or html")
+	outputFlag(cmd, &o.form, htmlForm)
 	complete := func(name string, words []string) {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
-	complete("output", []string{"text", "json", "html"})
 	complete("event", texts(history.Kinds()))
 	complete("outcome", texts(history.Outcomes()))
 	return cmd
-}
-
-// htmlForm is a format of nfguard events alone.
-const htmlForm = "html"
-
-// eventsFormat is the value of its -o.
-type eventsFormat format
-
-func (f *eventsFormat) String() string { return string(*f) }
-func (f *eventsFormat) Type() string   { return "format" }
-
-func (f *eventsFormat) Set(s string) error {
-	switch format(s) {
-	case text, jsonForm, htmlForm:
-		*f = eventsFormat(s)
-		return nil
-	}
-	return errors.New("it can be text, json or html")
 }
 
 func texts[T ~string](list []T) []string {
