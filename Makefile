@@ -21,7 +21,7 @@ VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils
 UNIT := $(shell $(GO) list ./... | grep -v /test/)
 FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink internal/rtnl:FuzzParseAddress \
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate internal/netfilter:FuzzHasServices internal/netfilter:FuzzParse internal/netfilter:FuzzLegacyRules \
-        internal/boot:FuzzSysctl internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned internal/trace/kernel:FuzzParse
+        internal/boot:FuzzSysctl internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned internal/trace:FuzzRead internal/trace/kernel:FuzzParse
 
 .PHONY: all build deps vmdeps test fast race lint fuzz netns cover bench demo packages packtest vm clean
 
