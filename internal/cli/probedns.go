@@ -88,7 +88,7 @@ func (a *app) probeDNS(o *dnsOptions, name string) error {
 	} else {
 		err = a.askHere(&plan, d)
 	}
-	if err := errors.Join(err, a.ctx.Err()); err != nil {
+	if err != nil {
 		return err
 	}
 	d.Diagnosis = dns.Diagnose(&d.Report)
@@ -120,6 +120,9 @@ func (a *app) askHere(plan *dns.Plan, d *dnsDocument) (err error) {
 		plan.Bridges = append(plan.Bridges, b.Name)
 	}
 	d.Report = dns.Run(a.ctx, dns.Own{}, *plan)
+	if a.ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
 	return nil
 }
 
