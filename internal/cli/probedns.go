@@ -52,8 +52,9 @@ as kube-proxy's rules have them.
 
 Exit codes: 0 every name is answered from the right address, 1 one is not,
 2 could not ask.`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return a.probeDNS(&o, strings.Join(args, "")) },
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(_ *cobra.Command, args []string) error { return a.probeDNS(&o, strings.Join(args, "")) },
 	}
 	outputFlag(cmd, &o.form)
 	f := cmd.Flags()
