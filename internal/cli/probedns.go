@@ -52,8 +52,9 @@ as kube-proxy's rules have them.
 
 Exit codes: 0 every name is answered from the right address, 1 one is not,
 2 could not ask.`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return a.probeDNS(&o, strings.Join(args, "")) },
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(_ *cobra.Command, args []string) error { return a.probeDNS(&o, strings.Join(args, "")) },
 	}
 	outputFlag(cmd, &o.form)
 	f := cmd.Flags()
@@ -88,7 +89,7 @@ func (a *app) probeDNS(o *dnsOptions, name string) error {
 	} else {
 		err = a.askHere(&plan, d)
 	}
-	if err := errors.Join(err, a.ctx.Err()); err != nil {
+	if err != nil {
 		return err
 	}
 	d.Diagnosis = dns.Diagnose(&d.Report)
@@ -120,6 +121,9 @@ func (a *app) askHere(plan *dns.Plan, d *dnsDocument) (err error) {
 		plan.Bridges = append(plan.Bridges, b.Name)
 	}
 	d.Report = dns.Run(a.ctx, dns.Own{}, *plan)
+	if a.ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
 	return nil
 }
 

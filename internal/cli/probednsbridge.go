@@ -21,7 +21,13 @@ func (a *app) askOn(o *dnsOptions, plan *dns.Plan, d *dnsDocument) error {
 	}
 	d.Addresses = pod.Addresses
 	d.Report = dns.Run(a.ctx, pod, *plan)
-	return pod.Close()
+	if err := pod.Close(); err != nil {
+		return err
+	}
+	if a.ctx.Err() != nil {
+		return errInterrupted
+	}
+	return nil
 }
 
 // podOn plugs a pod into the bridge of the flags, which asks for the plan what
@@ -29,11 +35,6 @@ func (a *app) askOn(o *dnsOptions, plan *dns.Plan, d *dnsDocument) error {
 // from kube-proxy's rules.
 func (a *app) podOn(o *dnsOptions, plan *dns.Plan) (*probe.Attachment, error) {
 	subnets, err := a.podSubnets(o.bridge)
-	if err != nil {
-		return nil, err
-	}
-	f := realFlags{bridge: o.bridge, addresses: o.addresses, yes: o.yes}
-	addresses, err := a.addresses(&f, subnets)
 	if err != nil {
 		return nil, err
 	}
@@ -51,20 +52,11 @@ func (a *app) podOn(o *dnsOptions, plan *dns.Plan) (*probe.Attachment, error) {
 			plan.Replicas = append(plan.Replicas, e)
 		}
 	}
-	if err := a.consent(&f, subnets, []probe.Subject{{Service: s}}); err != nil {
-		return nil, err
-	}
 	for _, p := range subnets {
 		plan.Networks = append(plan.Networks, p.Masked())
 	}
-	pod, err := probe.Attach(a.ctx, o.bridge, subnets, addresses)
-	switch {
-	case errors.Is(err, probe.ErrNoAddress):
-		return nil, &hintError{err, "name one that is free with --address"}
-	case err != nil:
-		return nil, unprobed(err)
-	}
-	return pod, nil
+	f := realFlags{bridge: o.bridge, addresses: o.addresses, yes: o.yes}
+	return a.plugIn(&f, subnets, []probe.Subject{{Service: s}})
 }
 
 // dnsServices are the Services of kube-proxy's rules with a UDP port.
@@ -77,6 +69,9 @@ func (a *app) dnsServices() ([]services.Service, error) {
 	var list []services.Service
 	for _, r := range rules {
 		found, err := servicesOf(a.ctx, r)
+		if a.ctx.Err() != nil {
+			return nil, errInterrupted
+		}
 		if err != nil {
 			return nil, err
 		}
