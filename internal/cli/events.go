@@ -120,6 +120,8 @@ func (a *app) events(o *eventsOptions) error {
 		return &hintError{errors.New("a page of HTML has an end, --follow has none"), "use -o json, which is one object per line then"}
 	case o.totals && o.form == htmlForm:
 		return &hintError{errors.New("a page of HTML has everything, not only totals"), "leave out one of -o html and --totals"}
+	case o.follow && o.until != "":
+		return &hintError{errors.New("--follow has no end, --until is one"), "leave out one of --follow and --until"}
 	case o.follow && o.totals:
 		return &hintError{errors.New("--follow has no end at which to tell totals"), "leave out one of --follow and --totals"}
 	case o.follow && len(o.journals) > 1:
@@ -301,7 +303,11 @@ func query(o *eventsOptions, filter *history.Filter) host.JournalQuery {
 		Since: filter.Since, Follow: o.follow,
 		Matches: []string{"SYSLOG_IDENTIFIER=" + history.Identifier},
 	}
-	for _, kind := range filter.Events {
+	kinds := filter.Events
+	if o.follow && len(kinds) == 0 { // or lines of the log would be among the last ten
+		kinds = history.Kinds()
+	}
+	for _, kind := range kinds {
 		q.Matches = append(q.Matches, "NFGUARD_EVENT="+string(kind))
 	}
 	for _, outcome := range filter.Outcomes {
