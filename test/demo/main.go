@@ -92,6 +92,9 @@ func demo(ctx context.Context, s *story, binary string) (int, error) {
 	c.request(ctx, s, false)
 	s.say("The server's answers cross the bridge without passing netfilter, so nobody puts the")
 	s.say("cluster IP back into them. From another node the same Services would work.")
+	proof, err := c.worker.Run(ctx, "", binary, "probe")
+	s.quote(proof)
+	s.fails("nfguard probe, with packets of its own", "", err)
 
 	s.step("nfguard starts")
 	var log records
@@ -111,8 +114,8 @@ func demo(ctx context.Context, s *story, binary string) (int, error) {
 	c.overrule(ctx, s, &log)
 	c.request(ctx, s, true)
 
-	s.step("nfguard check")
-	report, err := c.worker.Run(ctx, "", binary, "check", "--config", box.Config)
+	s.step("nfguard check --probe")
+	report, err := c.worker.Run(ctx, "", binary, "check", "--probe", "--config", box.Config)
 	s.quote(report)
 	s.works("its exit code", "0, all as wanted", err)
 

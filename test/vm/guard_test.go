@@ -27,6 +27,7 @@ var life = []story{
 	{"mode lock", "echo, sysctl, `sysctl --system`, systemd-sysctl, a PID namespace with its own /proc and a static binary are refused and named; killed, the lock is gone", true, (*node).locked},
 	{"what will undo it", "a later file and a kernel without the module are told when they appear, and when they go", false, (*node).undone},
 	{"scope bridges", "with the sysctls at 0, the pods' bridge works by its own flags, and another bridge is left alone", true, (*node).singleBridges},
+	{"the failure, proven", "with the key at 0 `probe` gets the reply from the pod's own address, and `trace` shows the one that nobody translates; at 1 both see it right; `events` tells who did it", true, (*node).proven},
 	{"the module is loaded late, without nfguard", "the udev rule has the drop-in read again", false, (*node).loadedLate},
 	{"rmmod br_netfilter", "loaded again, the bridge and its ports untouched, the new sysctls watched", true, (*node).rmmod},
 	{"modprobe -r br_netfilter", "loaded again, and the record names the bridges that the kernel took along", true, (*node).modprobeRemove},

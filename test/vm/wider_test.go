@@ -168,3 +168,36 @@ func (n *node) loadedLate(t *testing.T) {
 	n.unconfigure(t)
 	n.wantService(t)
 }
+
+// proven: the failure and its cure by real packets, in a world of their own and on
+// the node's own bridge.
+func (n *node) proven(t *testing.T) {
+	n.Sh(t, "nfguard probe; nfguard check --probe")
+	n.configure(t, "mode = 'observe'\n")
+	mark := n.mark(t)
+	for _, c := range []struct{ value, probed, traced string }{
+		{"0", "reply from 192.0.2.3:7", "never translated"},
+		{"1", "gets the answer from the cluster IP", "10.32.0.102:80 answered"},
+	} {
+		n.Sh(t, "sysctl -q -w "+iptables+"="+c.value)
+		code := map[string]int{"0": 1, "1": 0}[c.value]
+		if r := n.Run(t, "nfguard", "probe"); r.Code != code || !strings.Contains(r.Stdout, c.probed) {
+			t.Errorf("probe with the key at %s: exit %d\n%s%s", c.value, r.Code, r.Stdout, r.Stderr)
+		}
+		n.Sh(t, "systemd-run --quiet --unit=trace --property=StandardOutput=file:/run/trace nfguard trace --for 6s 10.200.0.2 10.32.0.102:80/tcp")
+		n.Until(t, "nft list tables | grep nfguard")
+		if works := n.serviceWorks(t); works != (c.value == "1") {
+			t.Errorf("with the key at %s the Service works: %v", c.value, works)
+		}
+		n.Until(t, "! systemctl --quiet is-active trace")
+		if got := n.Sh(t, "cat /run/trace; systemctl reset-failed trace 2>/dev/null ||:; ! nft list tables | grep nfguard"); !strings.Contains(got, c.traced) {
+			t.Errorf("trace with the key at %s lacks %q:\n%s", c.value, c.traced, got)
+		}
+	}
+	n.unconfigure(t)
+	out := n.Sh(t, "nfguard events --since "+mark+" --event drift")
+	if !strings.Contains(out, iptables) || !strings.Contains(out, "sysctl") {
+		t.Errorf("events: %s", out)
+	}
+	n.wantService(t)
+}
