@@ -223,6 +223,29 @@ func TestEventsOfManyHosts(t *testing.T) {
 	})
 }
 
+// TestEventsInterrupted: what was read by then is told, and that it is not all.
+func TestEventsInterrupted(t *testing.T) {
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pr.Close()
+	defer pw.Close()
+	w := &worker{name: "worker-1", machine: "a1", boot: "b1"}
+	w.record(0, "0", drift("tuned", 812))
+	if _, err := io.WriteString(pw, w.export.String()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	var o, e bytes.Buffer
+	code := cli.Main(ctx, []string{"events", "--journal", fmt.Sprintf("/proc/self/fd/%d", pr.Fd())}, cli.Streams{Out: &o, Err: &e}, nil)
+	talk := "nfguard: error: interrupted: not all was read\nnfguard: hint: ask for less: --since, --event, --subject\n"
+	if code != 2 || !strings.Contains(o.String(), "1 event, 1 change: 1 put right") || e.String() != talk {
+		t.Errorf("exit %d\n%s\n%s", code, &o, &e)
+	}
+}
+
 // TestEventsFollowed sees a record arrive that was not there at the start, and
 // ends when it is told to.
 func TestEventsFollowed(t *testing.T) {

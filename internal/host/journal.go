@@ -39,7 +39,10 @@ type JournalExport struct {
 // journald that writes to them just now. ctx ends it.
 func OpenJournal(ctx context.Context, q JournalQuery) (*JournalExport, error) {
 	op := q.op()
-	if q.Dir == "" && q.File == "" && !hasJournal("/var/log/journal", "/run/log/journal") {
+	switch {
+	case q.Dir != "" && !holdsJournal(q.Dir):
+		return nil, &obstacleError{op: op, reason: "it holds no journal file", next: "name the directory that systemd-journal-remote fills, or /var/log/journal of that host"}
+	case q.Dir == "" && q.File == "" && !holdsJournal("/var/log/journal") && !holdsJournal("/run/log/journal"):
 		return nil, &obstacleError{op: op, reason: "this host has none", next: noJournal}
 	}
 	path, err := exec.LookPath("journalctl")
@@ -64,23 +67,27 @@ func OpenJournal(ctx context.Context, q JournalQuery) (*JournalExport, error) {
 
 const noJournal = "where no systemd-journald runs, nfguard's records are on its standard error; the journal of another host: --journal"
 
-// hasJournal reports whether there is a journal file below one of dirs, or
-// could be, in a directory that we may not look into.
-func hasJournal(dirs ...string) bool {
-	for _, dir := range dirs {
-		machines, err := os.ReadDir(dir)
+// holdsJournal reports whether there is a journal file in dir or in one of its
+// directories, or could be, in one that we may not look into.
+func holdsJournal(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return errors.Is(err, fs.ErrPermission)
+	}
+	for _, e := range entries {
+		if strings.Contains(e.Name(), ".journal") {
+			return true
+		}
+		if !e.IsDir() {
+			continue
+		}
+		files, err := os.ReadDir(filepath.Join(dir, e.Name()))
 		if errors.Is(err, fs.ErrPermission) {
 			return true
 		}
-		for _, m := range machines {
-			files, err := os.ReadDir(filepath.Join(dir, m.Name()))
-			if errors.Is(err, fs.ErrPermission) {
+		for _, f := range files {
+			if strings.Contains(f.Name(), ".journal") {
 				return true
-			}
-			for _, f := range files {
-				if strings.Contains(f.Name(), ".journal") {
-					return true
-				}
 			}
 		}
 	}

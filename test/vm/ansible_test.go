@@ -135,7 +135,10 @@ func TestAnsibleRollout(t *testing.T) {
 	m := c.worker
 	reports := filepath.Join(c.dir, "reports")
 	of := func(rollout string, more ...string) []string {
-		return append([]string{"-e", "nfguard_package_file=" + pkg, "-e", "nfguard_rollout=" + rollout, "-e", "nfguard_report_dir=" + reports}, more...)
+		return append([]string{
+			"-e", "nfguard_package_file=" + pkg, "-e", "nfguard_rollout=" + rollout, "-e", "nfguard_report_dir=" + reports,
+			"-e", `{"nfguard_config": {"metrics": {"textfile": "/var/lib/prometheus/node-exporter/nfguard.prom"}}}`,
+		}, more...)
 	}
 	reported := func(want string) {
 		t.Helper()
@@ -151,7 +154,7 @@ func TestAnsibleRollout(t *testing.T) {
 			t.Errorf("want the report to say %s, got %s:\n%s", want, got, text)
 		}
 	}
-	m.Sh(t, "modprobe br_netfilter && sysctl -qw net.bridge.bridge-nf-call-iptables=0")
+	m.Sh(t, "modprobe br_netfilter && sysctl -qw net.bridge.bridge-nf-call-iptables=0 && mkdir -p /var/lib/prometheus/node-exporter")
 	untouched := "[ $(sysctl -n net.bridge.bridge-nf-call-iptables) = 0 ] && [ ! -e /etc/sysctl.d/99-zz-nfguard.conf ]"
 
 	c.play(t, of("observe", "--check")...).want(t, 2, 0, "") // no nfguard, no report
@@ -159,6 +162,8 @@ func TestAnsibleRollout(t *testing.T) {
 	c.play(t, of("observe")...).want(t, 5, 0, "net.bridge.bridge-nf-call-iptables")
 	m.Sh(t, untouched)
 	reported("wrong")
+	// The unit's sandbox lets it leave its metrics where Debian has them.
+	m.Until(t, `grep -qx 'nfguard_verdict{verdict="wrong"} 1' /var/lib/prometheus/node-exporter/nfguard.prom`)
 	c.play(t, of("observe")...).want(t, 0, 0, "")
 	c.play(t, of("enforce", "--check")...).want(t, 2, 0, "") // the configuration, the handler
 	m.Sh(t, untouched)
@@ -167,6 +172,15 @@ func TestAnsibleRollout(t *testing.T) {
 	c.play(t, of("enforce")...).want(t, 0, 0, "as wanted: ")
 	reported("right")
 	c.play(t, of("enforce", "-e", `{"nfguard_config": {"mode": "lock"}}`)...).want(t, 0, 1, "leave mode out of nfguard_config")
+
+	// Elsewhere it does not, and says what would. The file that was is taken away.
+	c.play(t, of("enforce", "-e", `{"nfguard_config": {"metrics": {"textfile": "/srv/nfguard.prom"}}}`)...).want(t, 2, 0, "")
+	m.Until(t, "journalctl -u nfguard -o json NFGUARD_LOG_PATH=/srv/nfguard.prom | grep -F 'ReadWritePaths=/srv'")
+	m.Until(t, "[ ! -e /var/lib/prometheus/node-exporter/nfguard.prom ]")
+	wantGuarding(t, m)
+	c.play(t, of("enforce")...).want(t, 2, 0, "")
+	m.Until(t, `grep -qx 'nfguard_verdict{verdict="right"} 1' /var/lib/prometheus/node-exporter/nfguard.prom`)
+	m.Sh(t, "systemctl stop nfguard && grep -qx 'nfguard_up 0' /var/lib/prometheus/node-exporter/nfguard.prom")
 }
 
 func TestAnsibleLint(t *testing.T) {
