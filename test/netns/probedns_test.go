@@ -2,6 +2,7 @@ package netns_test
 
 import (
 	"encoding/json"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,7 +97,13 @@ func TestProbeDNS(t *testing.T) {
 // The command as a person runs it on the node: a pod on the bridge asks whom
 // kube-proxy's rules name, and nothing of it stays.
 func TestProbeDNSBridge(t *testing.T) {
-	w := dnstest.NewWorker(t, dnstest.Families[0], &dnstest.Server{Forward: true})
+	for _, f := range dnstest.Families {
+		t.Run(f.Name, func(t *testing.T) { probeDNSBridge(t, f) })
+	}
+}
+
+func probeDNSBridge(t *testing.T, f dnstest.Family) {
+	w := dnstest.NewWorker(t, f, &dnstest.Server{Forward: true})
 	w.KubeProxy(t)
 	probe := func(args ...string) (int, string) {
 		t.Helper()
@@ -107,37 +114,46 @@ func TestProbeDNSBridge(t *testing.T) {
 	}
 	links := func() string { return w.Node.Run(t, "ip", "-o", "link") }
 	before := links()
+	in := netip.MustParsePrefix("10.200.2.0/24") // the subnet of the bridge
+	mine, nobody := "10.200.2.250", "10.32.0.99"
+	if w.Service.Addr().Is6() {
+		in, mine, nobody = netip.MustParsePrefix("fd00:200:2::/64"), "fd00:200:2::250", "fd00:32::99"
+	}
 
 	w.Set(t, "1")
 	got, out := probe("--yes", "-o", "json", "--tries", "20")
 	var d struct {
 		Verdict, Bridge string
-		Addresses       []string
+		Addresses       []netip.Prefix
 		Servers         []struct{ Address, Role string }
 		Findings        []struct{ Cause string }
 	}
 	if err := json.Unmarshal([]byte(out), &d); err != nil || got != 0 || d.Verdict != "right" || d.Bridge != "cnio0" || len(d.Findings) != 0 {
 		t.Errorf("keys at 1: exit %d, %v: %s", got, err, out)
 	}
-	want := []struct{ Address, Role string }{{"10.32.0.10:53", "service"}, {"10.200.1.7:53", "replica"}, {"10.200.2.32:53", "replica"}}
+	want := []struct{ Address, Role string }{{w.Service.String(), "service"}, {w.Far.String(), "replica"}, {w.Near.String(), "replica"}}
 	if diff := cmp.Diff(want, d.Servers); diff != "" {
 		t.Errorf("servers (-want +got):\n%s", diff)
 	}
-	if len(d.Addresses) != 1 || !strings.HasPrefix(d.Addresses[0], "10.200.2.") {
-		t.Errorf("addresses %v", d.Addresses)
+	if len(d.Addresses) != 1 || d.Addresses[0].Masked() != in {
+		t.Errorf("addresses %v, want one in %v", d.Addresses, in)
 	}
 
 	w.Set(t, "0")
-	got, out = probe("--yes", "--tries", "20", "--address", "10.200.2.250")
-	for _, l := range []string{"10.32.0.10:53: replies bypass netfilter on the bridge\nasked by a pod on cnio0 with the address 10.200.2.250, given back\n", "wrong source (10.200.2.32:53)"} {
+	got, out = probe("--yes", "--tries", "20", "--address", mine)
+	for _, l := range []string{
+		w.Service.String() + ": replies bypass netfilter on the bridge\nasked by a pod on cnio0 with the address " + mine + ", given back\n",
+		"wrong source (" + w.Near.String() + ")",
+	} {
 		if got != 1 || !strings.Contains(out, l) {
 			t.Errorf("keys at 0: exit %d, not said: %s\n%s", got, l, out)
 		}
 	}
-	if got, out = probe("--server", "10.32.0.10"); got != 2 || !strings.Contains(out, "say --yes") {
+	if got, out = probe("--server", w.Service.String()); got != 2 || !strings.Contains(out, "say --yes") {
 		t.Errorf("nobody to ask: exit %d, %s", got, out)
 	}
-	if got, out = probe("--yes", "--server", "10.32.0.99", "--timeout", "200ms"); got != 1 || !strings.Contains(out, "10.32.0.99:53 does not answer") {
+	nobody = netip.AddrPortFrom(netip.MustParseAddr(nobody), 53).String()
+	if got, out = probe("--yes", "--server", nobody, "--timeout", "200ms"); got != 1 || !strings.Contains(out, nobody+" does not answer") {
 		t.Errorf("no such Service: exit %d, %s", got, out)
 	}
 	for start := time.Now(); links() != before; time.Sleep(10 * time.Millisecond) { // the kernel takes its time

@@ -38,6 +38,7 @@ func Run(ctx context.Context, ns Namespace, plan Plan) Report {
 		Networks: append([]netip.Prefix{}, plan.Networks...), Bridges: append([]string{}, plan.Bridges...),
 		Name: plan.Name, Search: plan.Search,
 	}
+	r.Search.Domains = append([]string{}, plan.Search.Domains...)
 	for _, a := range plan.Replicas {
 		r.Servers = append(r.Servers, Server{Address: a, Role: Replica})
 	}

@@ -7,10 +7,14 @@ import (
 )
 
 // KubeProxy writes the rules that kube-proxy has for the Service in iptables
-// mode, instead of those of [Worker.Rules]. It needs a worker of IPv4.
+// mode, instead of those of [Worker.Rules].
 func (w *Worker) KubeProxy(t testing.TB) {
 	t.Helper()
-	w.Node.Run(t, "nft", "delete table ip proxy")
+	w.Node.Run(t, "nft", "delete table "+w.family.nft+" proxy")
+	restore := "iptables-nft-restore"
+	if w.Service.Addr().Is6() {
+		restore = "ip6tables-nft-restore"
+	}
 	var chains, rules strings.Builder
 	for _, proto := range []string{"udp", "tcp"} {
 		name := "kube-system/kube-dns:dns"
@@ -29,7 +33,7 @@ func (w *Worker) KubeProxy(t testing.TB) {
 			fmt.Fprintf(&rules, "-A %s -m comment --comment %s -m %s -p %s -j DNAT --to-destination %s\n", sep, name, proto, proto, e.endpoint)
 		}
 	}
-	w.Node.Run(t, "sh", "-ec", `PATH=$PATH:/usr/sbin; iptables-nft-restore <<END
+	w.Node.Run(t, "sh", "-ec", `PATH=$PATH:/usr/sbin; `+restore+` <<END
 *mangle
 :KUBE-PROXY-CANARY - [0:0]
 COMMIT
