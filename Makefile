@@ -16,7 +16,6 @@ TOOLS      := busybox:busybox-static gcc:gcc ip:iproute2 iptables:iptables journ
               systemd-nspawn:systemd-container
 PACK_TOOLS := lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm rpmlint:rpmlint \
               shellcheck:shellcheck
-FLEET_TOOLS := ansible:ansible-core prometheus:prometheus prometheus-node-exporter:prometheus-node-exporter
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
@@ -27,7 +26,7 @@ FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzP
         internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned \
         internal/services:FuzzParseIPTables internal/services:FuzzElement internal/probe:FuzzFrames \
         internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf internal/netfilter:FuzzLegacyRules \
-        internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/fleet:FuzzParse
+        internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/fleet:FuzzParse internal/trace:FuzzRead
 
 .PHONY: all build deps vmdeps test fast race lint fuzz netns cover bench demo packages packtest fleettest vm clean
 
@@ -87,7 +86,8 @@ packtest: ## the packages and the unit: lint, install, upgrade, remove
 
 fleettest: ## what many hosts tell: node_exporter, Prometheus, its alerts, the dashboard, ansible
 	@./test/deps.sh $(FLEET_TOOLS)
-	CGO_ENABLED=1 $(GO) test -race -count=1 ./test/fleet
+	@./test/fleet/prometheus.sh bin/debian
+	PATH="$(CURDIR)/bin/debian/usr/bin:$$PATH" CGO_ENABLED=1 $(GO) test -race -count=1 ./test/fleet
 
 clean:
 	rm -rf bin dist

@@ -134,7 +134,9 @@ type format string
 const (
 	text     format = "text"
 	jsonForm format = "json"
-	npdForm  format = "npd" // of check only: see npd.go
+	npdForm  format = "npd"  // of check only: see npd.go
+	htmlForm format = "html" // of events only
+	svgForm  format = "svg"  // of trace only
 )
 
 // formatFlag is a format out of a few.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/history"
 	"github.com/nfguard/nfguard/internal/host"
@@ -57,33 +58,13 @@ Exit codes: 0 all was read, also if there were no events; 2 not all could be.`,
 	f.StringArrayVar(&o.journals, "journal", nil, "read this `place` and not the host's journal: a directory, a journal file, an export, or - for an export on standard input; several: again")
 	f.BoolVarP(&o.follow, "follow", "f", false, "go on with what is recorded from now on, until interrupted")
 	f.BoolVar(&o.totals, "totals", false, "only the totals")
-	o.form = text
-	f.VarP((*eventsFormat)(&o.form), "output", "o", "`format` of the result: text, json or html")
+	outputFlag(cmd, &o.form, htmlForm)
 	complete := func(name string, words []string) {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	}
-	complete("output", []string{"text", "json", "html"})
 	complete("event", texts(history.Kinds()))
 	complete("outcome", texts(history.Outcomes()))
 	return cmd
-}
-
-// htmlForm is a format of nfguard events alone.
-const htmlForm = "html"
-
-// eventsFormat is the value of its -o.
-type eventsFormat format
-
-func (f *eventsFormat) String() string { return string(*f) }
-func (f *eventsFormat) Type() string   { return "format" }
-
-func (f *eventsFormat) Set(s string) error {
-	switch format(s) {
-	case text, jsonForm, htmlForm:
-		*f = eventsFormat(s)
-		return nil
-	}
-	return errors.New("it can be text, json or html")
 }
 
 func texts[T ~string](list []T) []string {
@@ -119,6 +100,8 @@ func (a *app) events(o *eventsOptions) error {
 		return &hintError{errors.New("a page of HTML has an end, --follow has none"), "use -o json, which is one object per line then"}
 	case o.totals && o.form == htmlForm:
 		return &hintError{errors.New("a page of HTML has everything, not only totals"), "leave out one of -o html and --totals"}
+	case o.follow && o.until != "":
+		return &hintError{errors.New("--follow has no end, --until is one"), "leave out one of --follow and --until"}
 	case o.follow && o.totals:
 		return &hintError{errors.New("--follow has no end at which to tell totals"), "leave out one of --follow and --totals"}
 	case o.follow && len(o.journals) > 1:
@@ -131,6 +114,15 @@ func (a *app) events(o *eventsOptions) error {
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
+	if f, ok := a.Out.(*os.File); ok && o.follow {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			awaitHangup(ctx, f)
+			cancel()
+		}()
+		defer func() { cancel(); <-done }()
+	}
 	sources, err := a.openJournals(ctx, o, filter)
 	defer func() {
 		for _, s := range sources {
@@ -153,6 +145,38 @@ func (a *app) events(o *eventsOptions) error {
 	return errors.Join(err, out.Flush())
 }
 
+// awaitHangup returns when nobody reads any more what is written to f, or when
+// ctx ends. Who only waits for news would not notice that by writing.
+func awaitHangup(ctx context.Context, f *os.File) {
+	for ctx.Err() == nil {
+		fds := []unix.PollFd{{Fd: int32(f.Fd())}}
+		if n, err := unix.Poll(fds, int(tick.Milliseconds())); n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// tick is how late the end of a context may be noticed where a file is waited
+// for.
+const tick = 100 * time.Millisecond
+
+// patientReader reads from f until ctx ends: f can be a terminal, or a pipe
+// into which nobody writes.
+type patientReader struct {
+	ctx context.Context
+	f   *os.File
+}
+
+func (p *patientReader) Read(b []byte) (int, error) {
+	for p.ctx.Err() == nil {
+		fds := []unix.PollFd{{Fd: int32(p.f.Fd()), Events: unix.POLLIN}}
+		if n, err := unix.Poll(fds, int(tick.Milliseconds())); n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return p.f.Read(b)
+		}
+	}
+	return 0, p.ctx.Err()
+}
+
 // tell reads all records and writes the result. What could not be read is an
 // error, after all that could be was told.
 func (a *app) tell(out *bufio.Writer, o *eventsOptions, filter *history.Filter, merged *history.Merged, now time.Time) error {
@@ -162,10 +186,13 @@ func (a *app) tell(out *bufio.Writer, o *eventsOptions, filter *history.Filter, 
 	for {
 		err := merged.Next(&rec)
 		if err != nil {
-			if o.follow {
-				return endless(err)
-			}
 			err = endless(err)
+			if a.ctx.Err() != nil {
+				err = o.interrupted()
+			}
+			if o.follow {
+				return err
+			}
 			end := ending{tally.Totals(), merged.Ignored(), filter, now, len(o.journals) == 0, err}
 			return errors.Join(s.end(&end), err)
 		}
@@ -184,6 +211,16 @@ func (a *app) tell(out *bufio.Writer, o *eventsOptions, filter *history.Filter, 
 	}
 }
 
+// interrupted is what it means that a person ended it: nothing wrong where it
+// would not have ended by itself.
+func (o *eventsOptions) interrupted() error {
+	if o.follow {
+		return nil
+	}
+	return &hintError{errors.New("interrupted: not all was read"), "ask for less: --since, --event, --subject"}
+}
+
+// endless is err, where that is not the end of what was to be read.
 func endless(err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil
@@ -277,7 +314,11 @@ func query(o *eventsOptions, filter *history.Filter) host.JournalQuery {
 		Since: filter.Since, Follow: o.follow,
 		Matches: []string{"SYSLOG_IDENTIFIER=" + history.Identifier},
 	}
-	for _, kind := range filter.Events {
+	kinds := filter.Events
+	if o.follow && len(kinds) == 0 { // or lines of the log would be among the last ten
+		kinds = history.Kinds()
+	}
+	for _, kind := range kinds {
 		q.Matches = append(q.Matches, "NFGUARD_EVENT="+string(kind))
 	}
 	for _, outcome := range filter.Outcomes {
@@ -291,7 +332,7 @@ const fileMagic = "LPKSHHRH"
 
 func openPlace(ctx context.Context, place string, o *eventsOptions, filter *history.Filter) (namedSource, error) {
 	if place == "-" {
-		return namedSource{io.NopCloser(os.Stdin), "standard input"}, nil
+		return namedSource{io.NopCloser(&patientReader{ctx, os.Stdin}), "standard input"}, nil
 	}
 	wrong := func(err error) error {
 		hint := "--journal takes a directory of journal files, a journal file, or what journalctl -o export wrote"
@@ -313,7 +354,7 @@ func openPlace(ctx context.Context, place string, o *eventsOptions, filter *hist
 	if info.IsDir() {
 		q.Dir = place
 	} else {
-		b := bufio.NewReader(f)
+		b := bufio.NewReader(&patientReader{ctx, f})
 		if head, _ := b.Peek(len(fileMagic)); !bytes.Equal(head, []byte(fileMagic)) {
 			if o.follow {
 				f.Close()

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -222,6 +223,29 @@ func TestEventsOfManyHosts(t *testing.T) {
 	})
 }
 
+// TestEventsInterrupted: what was read by then is told, and that it is not all.
+func TestEventsInterrupted(t *testing.T) {
+	pr, pw, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pr.Close()
+	defer pw.Close()
+	w := &worker{name: "worker-1", machine: "a1", boot: "b1"}
+	w.record(0, "0", drift("tuned", 812))
+	if _, err := io.WriteString(pw, w.export.String()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	var o, e bytes.Buffer
+	code := cli.Main(ctx, []string{"events", "--journal", fmt.Sprintf("/proc/self/fd/%d", pr.Fd())}, cli.Streams{Out: &o, Err: &e}, nil)
+	talk := "nfguard: error: interrupted: not all was read\nnfguard: hint: ask for less: --since, --event, --subject\n"
+	if code != 2 || !strings.Contains(o.String(), "1 event, 1 change: 1 put right") || e.String() != talk {
+		t.Errorf("exit %d\n%s\n%s", code, &o, &e)
+	}
+}
+
 // TestEventsFollowed sees a record arrive that was not there at the start, and
 // ends when it is told to.
 func TestEventsFollowed(t *testing.T) {
@@ -255,6 +279,18 @@ func TestEventsFollowed(t *testing.T) {
 		_, out, _ := run(t, "events", "--journal", dir, "-o", "json")
 		n = strings.Count(out, `"early"`)
 	}
+
+	t.Run("until nobody reads it any more", func(t *testing.T) {
+		pr, pw, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pw.Close()
+		time.AfterFunc(50*time.Millisecond, func() { pr.Close() })
+		if code := cli.Main(t.Context(), []string{"events", "--journal", dir, "--follow"}, cli.Streams{Out: pw, Err: io.Discard}, nil); code != 0 {
+			t.Errorf("exit %d", code)
+		}
+	})
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -27,6 +27,9 @@ type dnsOptions struct {
 	namespace, resolver string
 	tries               int
 	timeout             time.Duration
+	bridge              string
+	addresses           []string
+	yes                 bool
 }
 
 const hostResolver = "/etc/resolv.conf"
@@ -42,13 +45,16 @@ ports, and tells apart: replies that bypass netfilter on the bridge, a dead
 replica, a Corefile without forward, and what the search list makes of a name.
 It changes nothing.
 
-It asks from the network namespace that it runs in. A node's own asks cross no
-bridge; to ask as a pod does: nsenter -t PID -n nfguard probe dns --server ADDR
+It asks from the network namespace that it runs in. A node's own asks do not
+cross a bridge as those of pods do: there, use --bridge, with which a pod asks on
+that bridge, with a free address of its subnet, the server and all its replicas
+as kube-proxy's rules have them.
 
 Exit codes: 0 every name is answered from the right address, 1 one is not,
 2 could not ask.`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return a.probeDNS(&o, strings.Join(args, "")) },
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(_ *cobra.Command, args []string) error { return a.probeDNS(&o, strings.Join(args, "")) },
 	}
 	outputFlag(cmd, &o.form)
 	f := cmd.Flags()
@@ -59,33 +65,34 @@ Exit codes: 0 every name is answered from the right address, 1 one is not,
 	f.StringVar(&o.namespace, "namespace", "default", "the `namespace` whose search list NAME is asked by, where resolv.conf is not a pod's")
 	f.StringVar(&o.resolver, "resolv-conf", "", "the `file` with the server and the search list, a pod's (default "+hostResolver+")")
 	f.IntVar(&o.tries, "tries", 10, "how often the server is asked for each name: a `number` from 1 to 50")
+	f.StringVar(&o.bridge, "bridge", "", "ask from a pod on that real `bridge`")
+	f.StringArrayVar(&o.addresses, "address", nil, "the `address` of the pod on the bridge, one for each family of IP")
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask before touching a real bridge")
 	f.DurationVar(&o.timeout, "timeout", time.Second, "how `long` to wait for each reply")
 	return cmd
 }
 
 func (a *app) probeDNS(o *dnsOptions, name string) error {
 	if a.root != "" {
-		return &hintError{errors.New("a tree answers no questions: probe asks servers over the network"), "leave --root out"}
+		return errTree
+	}
+	if o.bridge == "" && (len(o.addresses) > 0 || o.yes) {
+		return &hintError{errors.New("--address and --yes are about a real bridge"), "name it with --bridge"}
 	}
 	plan, err := o.plan(name)
 	if err != nil {
 		return err
 	}
-	if plan.Networks, err = dns.Networks(); err != nil {
-		return fmt.Errorf("list the addresses of this host: %w", err)
+	d := &dnsDocument{Schema: 1, Time: time.Now().UTC(), Bridge: o.bridge, Addresses: []netip.Prefix{}}
+	if o.bridge != "" {
+		err = a.askOn(o, &plan, d)
+	} else {
+		err = a.askHere(&plan, d)
 	}
-	bridges, err := rtnl.Bridges(a.ctx)
 	if err != nil {
 		return err
 	}
-	for _, b := range bridges {
-		plan.Bridges = append(plan.Bridges, b.Name)
-	}
-	r := dns.Run(a.ctx, dns.Own{}, plan)
-	if err := a.ctx.Err(); err != nil {
-		return errors.New("interrupted")
-	}
-	d := &dnsDocument{Schema: 1, Time: time.Now().UTC(), Diagnosis: dns.Diagnose(&r), Report: r}
+	d.Diagnosis = dns.Diagnose(&d.Report)
 	switch d.Verdict {
 	case dns.Right:
 		a.code = exitYes
@@ -98,6 +105,25 @@ func (a *app) probeDNS(o *dnsOptions, name string) error {
 		return writeJSON(a.Out, d)
 	}
 	d.write(a.Out, newStyle(a.Out))
+	return nil
+}
+
+// askHere asks from the namespace of the command.
+func (a *app) askHere(plan *dns.Plan, d *dnsDocument) (err error) {
+	if plan.Networks, err = dns.Networks(); err != nil {
+		return fmt.Errorf("list the addresses of this host: %w", err)
+	}
+	bridges, err := rtnl.Bridges(a.ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range bridges {
+		plan.Bridges = append(plan.Bridges, b.Name)
+	}
+	d.Report = dns.Run(a.ctx, dns.Own{}, *plan)
+	if a.ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
 	return nil
 }
 
@@ -162,7 +188,7 @@ func (o *dnsOptions) resolve(p *dns.Plan) error {
 		p.Search = dns.PodConf(o.namespace, o.domain, conf)
 	}
 	switch {
-	case o.server != "":
+	case o.server != "", o.bridge != "" && o.resolver == "":
 	case len(conf.Servers) == 0:
 		return &hintError{errors.New("no server to ask: " + path + " names none"), "name one by --server: kubectl -n kube-system get service kube-dns"}
 	default:
@@ -186,6 +212,11 @@ func address(flag, s string) (netip.AddrPort, error) {
 type dnsDocument struct {
 	Schema int       `json:"schema"` // 1
 	Time   time.Time `json:"time"`
+
+	// The bridge of the pod that asked, and its addresses; "" and none where
+	// it was asked from the namespace of the command.
+	Bridge    string         `json:"bridge"`
+	Addresses []netip.Prefix `json:"addresses"`
 	dns.Diagnosis
 	dns.Report
 }
@@ -193,7 +224,15 @@ type dnsDocument struct {
 // write prints the document for people: what came of each name at each server,
 // and then why.
 func (d *dnsDocument) write(w io.Writer, s style) {
-	fmt.Fprintf(w, "%s\n\n", d.Summary)
+	fmt.Fprintln(w, d.Summary)
+	if d.Bridge != "" {
+		var own []string
+		for _, p := range d.Addresses {
+			own = append(own, p.Addr().String())
+		}
+		fmt.Fprintf(w, "asked by a pod on %s with the address %s, given back\n", d.Bridge, strings.Join(own, " and "))
+	}
+	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range d.Rows {
 		word := s.good("ok     ")

@@ -16,27 +16,10 @@ import (
 
 // traceOptions are the flags of trace.
 type traceOptions struct {
-	form    picture
+	form    format
 	limits  kernel.Options
 	compare string
 	read    string
-}
-
-// picture is the value of -o: a [format], or svg.
-type picture string
-
-const svg picture = "svg"
-
-func (p *picture) String() string { return string(*p) }
-func (p *picture) Type() string   { return "format" }
-
-func (p *picture) Set(s string) error {
-	switch picture(s) {
-	case picture(text), picture(jsonForm), svg:
-		*p = picture(s)
-		return nil
-	}
-	return errors.New("it can be text, json or svg")
 }
 
 func (a *app) traceCommand() *cobra.Command {
@@ -66,13 +49,11 @@ Exit codes: 0 the reply reached the client as from whom it had asked,
 		RunE: func(_ *cobra.Command, args []string) error { return a.trace(args, &o) },
 	}
 	f := cmd.Flags()
-	o.form = picture(text)
-	f.VarP(&o.form, "output", "o", "`format` of the result: text, json or svg")
+	outputFlag(cmd, &o.form, svgForm)
 	f.DurationVar(&o.limits.For, "for", 10*time.Second, "how long to wait and listen")
 	f.IntVar(&o.limits.Packets, "packets", 20, "stop after so many packets")
 	f.StringVar(&o.compare, "compare", "", "show beside it the way in `file`, the JSON of an earlier trace")
 	f.StringVar(&o.read, "read", "", "show the way in `file`, the JSON of an earlier trace, and look at nothing")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "svg"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -152,11 +133,11 @@ type shown interface {
 	SVG(out io.Writer) error
 }
 
-func (a *app) showWay(form picture, s shown) error {
-	switch form {
-	case svg:
+func (a *app) showWay(form format, s shown) error {
+	switch form { //nolint:exhaustive // the others are not among its flag's
+	case svgForm:
 		return s.SVG(a.Out)
-	case picture(jsonForm):
+	case jsonForm:
 		return writeJSON(a.Out, s)
 	}
 	s.Text(a.Out, newStyle(a.Out).ofWay)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -307,6 +308,37 @@ func (r *rig) snapshotNow() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.status
+}
+
+// Whoever shares the process gets what is in force and the last pass, with each
+// audit and as soon as either changed: the metrics live by it.
+func TestPublishesWhatIsInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var published atomic.Int64
+		r := newRig(t, hosttest.New(true), func(o *Options, _ *Settings) {
+			publish := o.Publish
+			o.Publish = func(s Status) { published.Add(1); publish(s) }
+		})
+		time.Sleep(10 * time.Second)
+		s := r.snapshotNow()
+		if s.Settings.Audit != time.Minute || len(s.Report.Items) != 3 || s.Report.Pass != s.Pass {
+			t.Errorf("want the settings and the pass, got %+v and %+v", s.Settings, s.Report)
+		}
+		before := published.Load()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if n := published.Load() - before; n != 10 {
+			t.Errorf("want it with each of 10 audits, got it %d times", n)
+		}
+		r.mu.Lock()
+		r.settings.Textfile = "/var/lib/node_exporter/nfguard.prom"
+		r.mu.Unlock()
+		r.Reload()
+		time.Sleep(2 * time.Second)
+		if got := r.snapshotNow().Settings.Textfile; got != "/var/lib/node_exporter/nfguard.prom" {
+			t.Errorf("after a reload the textfile is %q", got)
+		}
+	})
 }
 
 // A write that nobody tells of is found by the resync, within its period.

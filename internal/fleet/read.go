@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/nfguard/nfguard/internal/guard"
 )
@@ -66,15 +67,18 @@ func named(path string) func([]Host, error) ([]Host, error) {
 	}
 }
 
-// head begins what ansible prints of a host.
-var head = regexp.MustCompile(`(?m)^(\S+) \| (?:CHANGED|SUCCESS|FAILED|UNREACHABLE)!?(?: \| rc=-?\d+)?(?: >>| => | \| |: )`)
+// head begins what ansible prints of a host. The daemon is the same program, and
+// does not pay for it.
+var head = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^(\S+) \| (?:CHANGED|SUCCESS|FAILED|UNREACHABLE)!?(?: \| rc=-?\d+)?(?: >>| => | \| |: )`)
+})
 
 // Parse takes one or more documents of nfguard check or results of ansible,
 // which may follow each other, or the lines that ansible prints, with or
 // without -o. name is the host's where the text does not tell it better: "" is
 // what the document says.
 func Parse(text []byte, name string) ([]Host, error) {
-	heads := head.FindAllSubmatchIndex(text, -1)
+	heads := head().FindAllSubmatchIndex(text, -1)
 	if len(heads) == 0 {
 		return values(text, name)
 	}

@@ -122,6 +122,7 @@ func (f *failing) Read([]byte) (int, error) { return 0, f.err }
 func FuzzExport(f *testing.F) {
 	f.Add("plain", "b", []byte("MESSAGE=x\n\n"))
 	f.Add("a\nPRIORITY=0\n\n", "\n", []byte("MESSAGE\n\x01\x00\x00\x00\x00\x00\x00\x00x\n\n"))
+	f.Add("", "", []byte("_UID=0\nNFGUARD_EVENT=drift\nNFGUARD_SUPPRESSED=2147483647\nOBJECT_PID=7\nOBJECT_COMM=a\nOBJECT_COMM=b\n\n"))
 	f.Add("nul \x00, not UTF-8 \xff", "", []byte("COREDUMP\n\xff\xff\xff\xff\xff\xff\xff\x7f"))
 	f.Fuzz(func(t *testing.T, a, b string, raw []byte) {
 		if len(a) > maxValue || len(b) > maxValue {
@@ -132,8 +133,14 @@ func FuzzExport(f *testing.F) {
 		if diff := cmp.Diff([]string{a, b}, got); diff != "" || err != nil {
 			t.Error(diff, err)
 		}
-		if got, _ := messages(bytes.NewReader(raw)); len(got) > bytes.Count(raw, []byte("\n\n")) {
-			t.Errorf("%d entries from %q", len(got), raw)
+		r, records := NewReader(bytes.NewReader(raw)), 0
+		for rec := (Record{}); r.Next(&rec) == nil; records++ {
+			if rec.Teller.UID != "0" || rec.Event == "" || rec.Changes() < 0 {
+				t.Errorf("this is no record: %+v", rec)
+			}
+		}
+		if records > bytes.Count(raw, []byte("\n\n")) {
+			t.Errorf("%d records from %q", records, raw)
 		}
 	})
 }

@@ -145,7 +145,9 @@ func TestTally(t *testing.T) {
 	denied := drift(86500, "c")
 	denied.Event, denied.Outcome, denied.Duration = guard.EventDenied, guard.OutcomeDenied, -1
 	failed := drift(86600, "a")
-	failed.Outcome = guard.OutcomeReverted
+	failed.Outcome = guard.OutcomeFailed
+	reverted := drift(86605, "a")
+	reverted.Outcome = guard.OutcomeReverted
 	rebooted := guardRecord(86700, guard.EventStart)
 	rebooted.Boot = "b00t2"
 
@@ -153,7 +155,7 @@ func TestTally(t *testing.T) {
 	for _, r := range []Record{
 		guardRecord(0, guard.EventStart), drift(1, "a"), session, found, observed, settled, blocked,
 		denied, fightRecord(86510, 86510, "c", "sysctl", guard.OutcomeHeld, 1), fightRecord(86570, 86510, "c", "timer", guard.OutcomeObserved, 50),
-		failed, fightRecord(86610, 86610, "a", "sysctl", guard.OutcomeHeld, 1),
+		failed, reverted, fightRecord(86610, 86610, "a", "sysctl", guard.OutcomeHeld, 1),
 		rebooted, guardRecord(86800, guard.EventStop),
 	} {
 		tally.Add(&r)
@@ -161,25 +163,25 @@ func TestTally(t *testing.T) {
 	day := func(sec int) time.Time { return noon.Add(time.Duration(sec) * time.Second) }
 	ms := time.Millisecond
 	want := Totals{
-		From: noon, To: day(86800), Records: 14,
-		Sum: Sum{Changes: 61, Corrected: 6, Kept: 52, Failed: 1, Observed: 2, Fights: 2, Longest: ms, Last: day(86610)},
+		From: noon, To: day(86800), Records: 15,
+		Sum: Sum{Changes: 62, Corrected: 7, Kept: 52, Failed: 1, Observed: 2, Fights: 2, Longest: ms, Last: day(86610)},
 		Keys: []Sum{
 			{Name: "c", Changes: 52, Kept: 52, Fights: 1, Longest: -1, Last: day(86570)},
-			{Name: "a", Changes: 4, Corrected: 2, Failed: 1, Observed: 1, Fights: 1, Longest: ms, Last: day(86610)},
+			{Name: "a", Changes: 5, Corrected: 3, Failed: 1, Observed: 1, Fights: 1, Longest: ms, Last: day(86610)},
 			{Name: "b", Changes: 4, Corrected: 4, Longest: ms, Last: day(20)},
 			{Name: "br_netfilter", Changes: 1, Observed: 1, Longest: -1, Last: day(86400)},
 		},
 		Culprits: []Sum{
-			{Name: "tuned.service", Changes: 56, Corrected: 2, Kept: 52, Failed: 1, Observed: 1, Fights: 2, Longest: ms, Last: day(86610)},
+			{Name: "tuned.service", Changes: 57, Corrected: 3, Kept: 52, Failed: 1, Observed: 1, Fights: 2, Longest: ms, Last: day(86610)},
 			{Name: "sysctl", Changes: 3, Corrected: 3, Longest: ms, Last: day(10)},
 			{Name: AtStart, Changes: 1, Corrected: 1, Longest: -1, Last: day(20)},
 			{Name: Unseen, Changes: 1, Observed: 1, Longest: -1, Last: day(86400)},
 		},
 		Days: []Sum{
 			{Name: "2026-11-23", Changes: 5, Corrected: 5, Longest: ms, Last: day(20)},
-			{Name: "2026-11-24", Changes: 56, Corrected: 1, Kept: 52, Failed: 1, Observed: 2, Fights: 2, Longest: ms, Last: day(86610)},
+			{Name: "2026-11-24", Changes: 57, Corrected: 2, Kept: 52, Failed: 1, Observed: 2, Fights: 2, Longest: ms, Last: day(86610)},
 		},
-		Hosts:     []Host{{Name: "guard", Machine: "mach", Records: 14, Changes: 61, Boots: 2, From: noon, To: day(86800), Start: "start it"}},
+		Hosts:     []Host{{Name: "guard", Machine: "mach", Records: 15, Changes: 62, Boots: 2, From: noon, To: day(86800), Start: "start it"}},
 		LeftAlone: 1, Left: []string{"tuned.service"},
 	}
 	if diff := cmp.Diff(want, tally.Totals()); diff != "" {

@@ -149,8 +149,16 @@ func (r *Record) Notes(said string) []string {
 	if r.Strange() {
 		notes = append(notes, "written to the journal by "+orProcess(r.Teller.Comm)+"["+strconv.Itoa(r.Teller.PID)+"] of uid "+r.Teller.UID+", not by nfguard")
 	}
+	for i, n := range notes {
+		if len(n) > maxNote {
+			notes[i] = strings.ToValidUTF8(n[:maxNote], "") + "…"
+		}
+	}
 	return notes
 }
+
+// maxNote is how much of a note is shown: an error can be a long story.
+const maxNote = 500
 
 func orDash(s string) string {
 	if s == "" {

@@ -30,9 +30,9 @@ type Totals struct {
 type Sum struct {
 	Name      string
 	Changes   int           // all of them, those without a record of their own included
-	Corrected int           // put right, those in a fight included
+	Corrected int           // put right, also where that was undone at once
 	Kept      int           // kept out: refused, or rewritten by the lock
-	Failed    int           // not put right, or wrong again at once
+	Failed    int           // not put right
 	Observed  int           // left so, in mode observe
 	Fights    int           // series that were recorded as one
 	Longest   time.Duration // of those whose duration is known; negative: of none
@@ -171,11 +171,11 @@ func (s *Sum) add(r *Record, denied bool) {
 		return
 	}
 	switch r.Outcome {
-	case guard.OutcomeCorrected, guard.OutcomeHeld:
+	case guard.OutcomeCorrected, guard.OutcomeHeld, guard.OutcomeReverted: // as the daemon counts
 		s.Corrected += n
 	case guard.OutcomeDenied, guard.OutcomeRewritten:
 		s.Kept += n
-	case guard.OutcomeFailed, guard.OutcomeReverted:
+	case guard.OutcomeFailed:
 		s.Failed += n
 	case guard.OutcomeObserved:
 		s.Observed += n

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,7 +39,10 @@ type JournalExport struct {
 // journald that writes to them just now. ctx ends it.
 func OpenJournal(ctx context.Context, q JournalQuery) (*JournalExport, error) {
 	op := q.op()
-	if q.Dir == "" && q.File == "" && !hasJournal("/var/log/journal", "/run/log/journal") {
+	switch {
+	case q.Dir != "" && !holdsJournal(q.Dir):
+		return nil, &obstacleError{op: op, reason: "it holds no journal file", next: "name the directory that systemd-journal-remote fills, or /var/log/journal of that host"}
+	case q.Dir == "" && q.File == "" && !holdsJournal("/var/log/journal") && !holdsJournal("/run/log/journal"):
 		return nil, &obstacleError{op: op, reason: "this host has none", next: noJournal}
 	}
 	path, err := exec.LookPath("journalctl")
@@ -63,15 +67,28 @@ func OpenJournal(ctx context.Context, q JournalQuery) (*JournalExport, error) {
 
 const noJournal = "where no systemd-journald runs, nfguard's records are on its standard error; the journal of another host: --journal"
 
-// hasJournal reports whether there is a journal file below one of dirs, or a
-// directory that we may not look into.
-func hasJournal(dirs ...string) bool {
-	for _, dir := range dirs {
-		if found, err := filepath.Glob(dir + "/*/*.journal*"); err == nil && len(found) > 0 {
+// holdsJournal reports whether there is a journal file in dir or in one of its
+// directories, or could be, in one that we may not look into.
+func holdsJournal(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return errors.Is(err, fs.ErrPermission)
+	}
+	for _, e := range entries {
+		if strings.Contains(e.Name(), ".journal") {
 			return true
 		}
-		if _, err := os.ReadDir(dir); errors.Is(err, os.ErrPermission) {
+		if !e.IsDir() {
+			continue
+		}
+		files, err := os.ReadDir(filepath.Join(dir, e.Name()))
+		if errors.Is(err, fs.ErrPermission) {
 			return true
+		}
+		for _, f := range files {
+			if strings.Contains(f.Name(), ".journal") {
+				return true
+			}
 		}
 	}
 	return false
@@ -143,7 +160,7 @@ func explainJournal(op, said string, err error) error {
 	e := &obstacleError{op: op, err: err}
 	switch {
 	case strings.Contains(said, "insufficient permissions"), strings.Contains(said, "not seeing messages from other users"):
-		e.reason = "not everybody may read it"
+		e.reason = "this user may not read it, or not all of it"
 		e.next = "run it as root, or as a member of the group systemd-journal"
 	case strings.Contains(said, "No such boot ID"):
 		e.reason = "it has no entry yet"

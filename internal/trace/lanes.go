@@ -134,8 +134,12 @@ func (p *picture) line(packet *Packet, boxes []box, at []float64, middle func(in
 	for i := range last {
 		p.lead("way", far(i), middle(i), near(i+1), middle(i+1), true)
 	}
-	if packet.Dropped == "" {
+	switch {
+	case packet.Dropped != "":
+	case packet.Last().leaves():
 		p.lead("way", far(last), middle(last), to, middle(last), true)
+	default:
+		p.lead("lost", far(last), middle(last), to, middle(last), false)
 	}
 }
 

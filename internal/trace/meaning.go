@@ -63,11 +63,21 @@ func (w *Way) judge() {
 		last := w.first(Request).Last()
 		w.Meaning = fmt.Sprintf("no reply came by: the request was last seen at %s %s, on its way to %s", last.Layer, last.Hook, last.After.Destination)
 		w.Next = "see whether the endpoint listens, and whether a policy drops it there"
+		switch {
+		case last.After.Destination.Addr() == w.Client:
+			w.Next = "the endpoint is the client itself: a bridge sends frames back to their own port in hairpin mode only"
+		case !last.leaves():
+			w.Next = "see whether there is a route to the endpoint, and a neighbour: ip route get, ip neigh"
+		}
 	default:
 		w.Verdict = Answered
 		w.Meaning = fmt.Sprintf("the reply reached the client as from %s, whom it had asked", w.asked(w.first(Reply)).Source)
 	}
 }
+
+// leaves reports whether the hook is the last one before a packet goes out or
+// to a program.
+func (s *Step) leaves() bool { return s.Hook == "postrouting" || s.Layer == IP && s.Hook == "input" }
 
 func (w *Way) first(d Direction) *Packet {
 	i := slices.IndexFunc(w.Packets, func(p Packet) bool { return p.Direction == d })

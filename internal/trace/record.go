@@ -35,7 +35,7 @@ type Device struct {
 	// as far as that could be found out.
 	Namespace string `json:"namespace,omitempty"` // the name in /run/netns, or the inode
 	Pod       string `json:"pod,omitempty"`       // uid
-	Process   string `json:"process,omitempty"`   // the oldest there: "nginx[812]"
+	Process   string `json:"process,omitempty"`   // the first there: "nginx[812]"
 }
 
 // Handing is whether the bridges hand packets of the family to netfilter.

@@ -159,7 +159,7 @@ func TestStitch(t *testing.T) {
 	}
 }
 
-// TestMeaning: the words for a reply that went wrong.
+// TestMeaning: the words for what went wrong.
 func TestMeaning(t *testing.T) {
 	devices := []Device{{Index: 1, Name: "cni0", Kind: "bridge"}, {Index: 2, Name: "veth1", Kind: "veth", Bridge: "cni0"}, {Index: 3, Name: "veth2", Kind: "veth", Bridge: "cni0"}}
 	request := []Event{
@@ -176,11 +176,34 @@ func TestMeaning(t *testing.T) {
 		at(11, 2, IP, "forward", 3, 2, endpoint, client, "tcp/2"),
 		at(12, 2, IP, "postrouting", 0, 2, endpoint, client, "tcp/2"))
 	const key, flag = "net.bridge.bridge-nf-call-iptables", "nf_call_iptables"
+	itself := []Event{
+		at(0, 1, Bridge, "prerouting", 2, 0, client, service, "tcp/1"),
+		at(1, 1, IP, "prerouting", 1, 0, client, service, "tcp/1"),
+		at(2, 1, IP, "prerouting", 1, 0, client, netip.MustParseAddrPort("10.0.0.31:80"), "tcp/1"),
+	}
 	for name, tt := range map[string]struct {
 		events        []Event
 		handing       Handing
 		meaning, next string
 	}{
+		"no neighbour": {
+			request,
+			Handing{Key: key, Value: "1", Flag: flag},
+			"no reply came by: the request was last seen at ip prerouting, on its way to 10.0.0.32:8080",
+			"see whether there is a route to the endpoint, and a neighbour: ip route get, ip neigh",
+		},
+		"the endpoint does not answer": {
+			append(request[:3:3], at(3, 1, Bridge, "postrouting", 0, 3, client, endpoint, "tcp/1")),
+			Handing{Key: key, Value: "1", Flag: flag},
+			"no reply came by: the request was last seen at bridge postrouting, on its way to 10.0.0.32:8080",
+			"see whether the endpoint listens, and whether a policy drops it there",
+		},
+		"the endpoint is the client": {
+			itself,
+			Handing{Key: key, Value: "1", Flag: flag},
+			"no reply came by: the request was last seen at ip prerouting, on its way to 10.0.0.31:80",
+			"the endpoint is the client itself: a bridge sends frames back to their own port in hairpin mode only",
+		},
 		"the key is 0": {
 			bridged,
 			Handing{Key: key, Value: "0", Flag: flag},
@@ -218,7 +241,7 @@ func TestMeaning(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := New(&Record{Query: q, Events: tt.events, Devices: devices, Handing: tt.handing})
-			if diff := cmp.Diff([]string{"untranslated", tt.meaning, tt.next}, []string{string(w.Verdict), w.Meaning, w.Next}); diff != "" {
+			if diff := cmp.Diff([]string{tt.meaning, tt.next}, []string{w.Meaning, w.Next}); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

@@ -108,6 +108,7 @@ func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
 	r.churns = append(b.churns(ctx), b.ruleFlood(ctx), b.processStarts(ctx))
 	r.fights = b.fights(ctx)
 	r.checked = b.checks(ctx)
+	r.told = b.history(ctx)
 	r.appearance = b.appearances(ctx, b.flags)
 	if ctx.Err() != nil {
 		return 2, context.Cause(ctx)

@@ -26,6 +26,8 @@ const (
 	aimStarts  = 0.2                    // per cent of a core
 	aimRules   = 1.0                    // per cent of a core
 	aimCheck   = 50 * time.Millisecond
+	aimEvents  = 2 * time.Second
+	aimTelling = 64 << 10               // KiB, nfguard events and its journalctl together
 	aimFight   = 2.0                    // per cent of a core
 	aimRecords = 10                     // of a fight, in a minute
 	resync     = 900 * time.Millisecond // how often it reads the keys unasked
@@ -40,13 +42,14 @@ type report struct {
 	churns    []*churn
 	fights    []*fight
 	checked   checked
+	told      told
 
 	appearance *appearance
 }
 
 // incomplete tells whether something could not be measured.
 func (r *report) incomplete() bool {
-	failed := r.checked.err != nil || r.idle.err != nil || r.appearance.err != nil
+	failed := r.checked.err != nil || r.told.err != nil || r.idle.err != nil || r.appearance.err != nil
 	for _, l := range r.latencies {
 		failed = failed || l.err != nil
 	}
@@ -70,6 +73,10 @@ func (r *report) String() string {
 	if r.checked.err == nil {
 		fmt.Fprintf(&w, "\n`nfguard check` of a host with %d drop-ins and %d kernels takes %s µs, the median of %d runs.\n",
 			manyDropins, manyKernels, micros(quantile(r.checked.took, 0.5)), len(r.checked.took))
+	}
+	if h := r.told; h.err == nil {
+		fmt.Fprintf(&w, "\n`nfguard events --totals` of a journal with %d drifts takes %.2f s, the median of %d runs; it has %.1f MiB, and its journalctl %.1f MiB besides the journal's files.\n",
+			h.records, quantile(h.took, 0.5).Seconds(), len(h.took), float64(h.own)/1024, float64(h.child)/1024)
 	}
 	w.WriteString(r.appearance.String())
 	r.writeAims(&w)
@@ -222,6 +229,10 @@ func (r *report) writeAims(w *strings.Builder) {
 	} else {
 		aim("check of a host with many files", "", false, false)
 	}
+	h := r.told
+	aim(fmt.Sprintf("events of %d drifts: below %.0f s and %d MiB", manyRecords, aimEvents.Seconds(), aimTelling>>10),
+		fmt.Sprintf("%.2f s, %.1f MiB", quantile(h.took, 0.5).Seconds(), float64(h.own+h.child)/1024),
+		h.err == nil && h.records == manyRecords, quantile(h.took, 0.5) < aimEvents && h.own+h.child < aimTelling)
 	for _, f := range r.fights {
 		aim(fmt.Sprintf("a fight, %s: at most %.0f %% of a core and %d records a minute", f.what, aimFight, aimRecords),
 			fmt.Sprintf("%.2f %%, %d", f.share(), f.records), f.err == nil, f.share() <= aimFight && f.records <= aimRecords)

@@ -92,3 +92,57 @@ func TestProbeDNS(t *testing.T) {
 	}
 	says(out, "unknown  10.32.0.10:53 could not be asked from here: network is unreachable\n")
 }
+
+// The command as a person runs it on the node: a pod on the bridge asks whom
+// kube-proxy's rules name, and nothing of it stays.
+func TestProbeDNSBridge(t *testing.T) {
+	w := dnstest.NewWorker(t, dnstest.Families[0], &dnstest.Server{Forward: true})
+	w.KubeProxy(t)
+	probe := func(args ...string) (int, string) {
+		t.Helper()
+		cmd := w.Node.Command(binary, append([]string{"probe", "dns", "--bridge", "cnio0", "--config", "/nonexistent"}, args...)...)
+		cmd.Env = append(os.Environ(), "NO_COLOR=1")
+		out, err := cmd.CombinedOutput()
+		return code(err), string(out)
+	}
+	links := func() string { return w.Node.Run(t, "ip", "-o", "link") }
+	before := links()
+
+	w.Set(t, "1")
+	got, out := probe("--yes", "-o", "json", "--tries", "20")
+	var d struct {
+		Verdict, Bridge string
+		Addresses       []string
+		Servers         []struct{ Address, Role string }
+		Findings        []struct{ Cause string }
+	}
+	if err := json.Unmarshal([]byte(out), &d); err != nil || got != 0 || d.Verdict != "right" || d.Bridge != "cnio0" || len(d.Findings) != 0 {
+		t.Errorf("keys at 1: exit %d, %v: %s", got, err, out)
+	}
+	want := []struct{ Address, Role string }{{"10.32.0.10:53", "service"}, {"10.200.1.7:53", "replica"}, {"10.200.2.32:53", "replica"}}
+	if diff := cmp.Diff(want, d.Servers); diff != "" {
+		t.Errorf("servers (-want +got):\n%s", diff)
+	}
+	if len(d.Addresses) != 1 || !strings.HasPrefix(d.Addresses[0], "10.200.2.") {
+		t.Errorf("addresses %v", d.Addresses)
+	}
+
+	w.Set(t, "0")
+	got, out = probe("--yes", "--tries", "20", "--address", "10.200.2.250")
+	for _, l := range []string{"10.32.0.10:53: replies bypass netfilter on the bridge\nasked by a pod on cnio0 with the address 10.200.2.250, given back\n", "wrong source (10.200.2.32:53)"} {
+		if got != 1 || !strings.Contains(out, l) {
+			t.Errorf("keys at 0: exit %d, not said: %s\n%s", got, l, out)
+		}
+	}
+	if got, out = probe("--server", "10.32.0.10"); got != 2 || !strings.Contains(out, "say --yes") {
+		t.Errorf("nobody to ask: exit %d, %s", got, out)
+	}
+	if got, out = probe("--yes", "--server", "10.32.0.99", "--timeout", "200ms"); got != 1 || !strings.Contains(out, "10.32.0.99:53 does not answer") {
+		t.Errorf("no such Service: exit %d, %s", got, out)
+	}
+	for start := time.Now(); links() != before; time.Sleep(10 * time.Millisecond) { // the kernel takes its time
+		if time.Since(start) > 5*time.Second {
+			t.Fatalf("left behind:\nbefore %s\nafter  %s", before, links())
+		}
+	}
+}

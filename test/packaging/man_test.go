@@ -112,6 +112,37 @@ func TestManHasEveryMetric(t *testing.T) {
 	}
 }
 
+// TestManOfEvents holds nfguard-events(8) against the flags and the JSON of the
+// program.
+func TestManOfEvents(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "nfguard")
+	run(t, "go", "build", "-o", bin, root+"/cmd/nfguard")
+	text := page(t, "nfguard-events.8")
+	for _, m := range regexp.MustCompile(`(?m)^ +(?:-[a-z], )?--([a-z-]+)`).FindAllStringSubmatch(run(t, bin, "events", "--help"), -1) {
+		switch m[1] {
+		case "output", "help", "config", "root":
+			continue
+		}
+		if !strings.Contains(text, " -"+m[1]) {
+			t.Errorf("nfguard-events(8) lacks --%s", m[1])
+		}
+	}
+	names := regexp.MustCompile("json:\"([a-z_]+)")
+	found := names.FindAllStringSubmatch(read(t, root+"/internal/cli/eventsjson.go"), -1)
+	if len(found) < 40 {
+		t.Fatalf("want 40 names or more, got %d", len(found))
+	}
+	for _, m := range found {
+		switch m[1] {
+		case "name", "last": // of a sum, like any list
+			continue
+		}
+		if !regexp.MustCompile(`(?m)\b` + m[1] + `\b`).MatchString(text) {
+			t.Errorf("nfguard-events(8) lacks %s", m[1])
+		}
+	}
+}
+
 // TestManHasEveryField takes the fields and kinds from the journal's own list.
 func TestManHasEveryField(t *testing.T) {
 	text := page(t, "nfguard.8")
@@ -127,38 +158,28 @@ func TestManHasEveryField(t *testing.T) {
 	}
 }
 
-// TestManHasProbe takes the words of the JSON from the types that make it.
-func TestManHasProbe(t *testing.T) {
-	text := page(t, "nfguard-probe.8")
-	word := regexp.MustCompile("(?m)(?:json:\"([a-z0-9_]+)|(?:Path|Target|Family|Protocol|Outcome|Verdict) += \"([A-Za-z0-9 ]+)\")")
-	found := 0
-	for _, file := range []string{"probe/judge.go", "probe/settings.go", "probe/probe.go", "cli/probe.go", "cli/probebridge.go"} {
-		for _, m := range word.FindAllStringSubmatch(read(t, root+"/internal/"+file), -1) {
-			found++
-			if w := m[1] + m[2]; !regexp.MustCompile(`\b` + w + `\b`).MatchString(text) {
-				t.Errorf("nfguard-probe(8) lacks %s", w)
+// TestManHasJSON takes the words of a page's JSON from the types that make it.
+func TestManHasJSON(t *testing.T) {
+	word := regexp.MustCompile("(?m)(?:json:\"([a-z0-9_]+)|(?:Path|Target|Family|Protocol|Outcome|Verdict|Cause|Role|Purpose) += \"([A-Za-z0-9_ ]+)\")")
+	for _, tt := range []struct {
+		page  string
+		least int
+		files []string
+	}{
+		{"nfguard-probe.8", 50, []string{"probe/judge.go", "probe/settings.go", "probe/probe.go", "cli/probe.go", "cli/probebridge.go"}},
+		{"nfguard-probe-dns.8", 60, []string{"probe/dns/report.go", "probe/dns/cause.go", "probe/dns/diagnose.go", "probe/dns/resolvconf.go", "cli/probedns.go"}},
+	} {
+		text, found := page(t, tt.page), 0
+		for _, file := range tt.files {
+			for _, m := range word.FindAllStringSubmatch(read(t, root+"/internal/"+file), -1) {
+				found++
+				if w := m[1] + m[2]; !regexp.MustCompile(`\b` + w + `\b`).MatchString(text) {
+					t.Errorf("%s lacks %s", tt.page, w)
+				}
 			}
 		}
-	}
-	if found < 50 {
-		t.Errorf("want 50 words or more, got %d", found)
-	}
-}
-
-// TestManHasProbeDNS takes the words of the JSON from the types that make it.
-func TestManHasProbeDNS(t *testing.T) {
-	text := page(t, "nfguard-probe-dns.8")
-	word := regexp.MustCompile(`(?m)(?:json:"([a-z_]+)|(?:Cause|Outcome|Role|Purpose|Verdict) += "([a-z_]+)")`)
-	found := 0
-	for _, file := range []string{"report.go", "cause.go", "diagnose.go", "resolvconf.go"} {
-		for _, m := range word.FindAllStringSubmatch(read(t, root+"/internal/probe/dns/"+file), -1) {
-			found++
-			if w := m[1] + m[2]; !regexp.MustCompile(`\b` + w + `\b`).MatchString(text) {
-				t.Errorf("nfguard-probe-dns(8) lacks %s", w)
-			}
+		if found < tt.least {
+			t.Errorf("%s: want %d words or more, got %d", tt.page, tt.least, found)
 		}
-	}
-	if found < 60 {
-		t.Errorf("want 60 words or more, got %d", found)
 	}
 }

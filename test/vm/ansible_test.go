@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nfguard/nfguard/internal/fleet"
 	"github.com/nfguard/nfguard/test/lab"
 	"github.com/nfguard/nfguard/test/vm"
 )
@@ -121,6 +122,65 @@ func TestAnsible(t *testing.T) {
 			break // they build on each other
 		}
 	}
+}
+
+// TestAnsibleRollout observes a worker first, and then enforces.
+func TestAnsibleRollout(t *testing.T) {
+	lab.Need(t, lab.Root, lab.VM)
+	for _, tool := range []string{"ansible-playbook", "ssh", "ssh-keygen"} {
+		lab.Tool(t, lab.VM, tool)
+	}
+	pkg := deb(t)
+	c := newController(t)
+	m := c.worker
+	reports := filepath.Join(c.dir, "reports")
+	of := func(rollout string, more ...string) []string {
+		return append([]string{
+			"-e", "nfguard_package_file=" + pkg, "-e", "nfguard_rollout=" + rollout, "-e", "nfguard_report_dir=" + reports,
+			"-e", `{"nfguard_config": {"metrics": {"textfile": "/var/lib/prometheus/node-exporter/nfguard.prom"}}}`,
+		}, more...)
+	}
+	reported := func(want string) {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(reports, "worker"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hosts, err := fleet.Parse(text, "worker")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(fleet.Merge(hosts).Verdict); got != want {
+			t.Errorf("want the report to say %s, got %s:\n%s", want, got, text)
+		}
+	}
+	m.Sh(t, "modprobe br_netfilter && sysctl -qw net.bridge.bridge-nf-call-iptables=0 && mkdir -p /var/lib/prometheus/node-exporter")
+	untouched := "[ $(sysctl -n net.bridge.bridge-nf-call-iptables) = 0 ] && [ ! -e /etc/sysctl.d/99-zz-nfguard.conf ]"
+
+	c.play(t, of("observe", "--check")...).want(t, 2, 0, "") // no nfguard, no report
+	// The copy, the package, the configuration, both handlers; and no failure.
+	c.play(t, of("observe")...).want(t, 5, 0, "net.bridge.bridge-nf-call-iptables")
+	m.Sh(t, untouched)
+	reported("wrong")
+	// The unit's sandbox lets it leave its metrics where Debian has them.
+	m.Until(t, `grep -qx 'nfguard_verdict{verdict="wrong"} 1' /var/lib/prometheus/node-exporter/nfguard.prom`)
+	c.play(t, of("observe")...).want(t, 0, 0, "")
+	c.play(t, of("enforce", "--check")...).want(t, 2, 0, "") // the configuration, the handler
+	m.Sh(t, untouched)
+	c.play(t, of("enforce")...).want(t, 2, 0, "")
+	wantGuarding(t, m)
+	c.play(t, of("enforce")...).want(t, 0, 0, "as wanted: ")
+	reported("right")
+	c.play(t, of("enforce", "-e", `{"nfguard_config": {"mode": "lock"}}`)...).want(t, 0, 1, "leave mode out of nfguard_config")
+
+	// Elsewhere it does not, and says what would. The file that was is taken away.
+	c.play(t, of("enforce", "-e", `{"nfguard_config": {"metrics": {"textfile": "/srv/nfguard.prom"}}}`)...).want(t, 2, 0, "")
+	m.Until(t, "journalctl -u nfguard -o json NFGUARD_LOG_PATH=/srv/nfguard.prom | grep -F 'ReadWritePaths=/srv'")
+	m.Until(t, "[ ! -e /var/lib/prometheus/node-exporter/nfguard.prom ]")
+	wantGuarding(t, m)
+	c.play(t, of("enforce")...).want(t, 2, 0, "")
+	m.Until(t, `grep -qx 'nfguard_verdict{verdict="right"} 1' /var/lib/prometheus/node-exporter/nfguard.prom`)
+	m.Sh(t, "systemctl stop nfguard && grep -qx 'nfguard_up 0' /var/lib/prometheus/node-exporter/nfguard.prom")
 }
 
 func TestAnsibleLint(t *testing.T) {

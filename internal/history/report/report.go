@@ -42,8 +42,8 @@ type Facts struct {
 	Notes    []string
 	Totals   history.Totals
 
-	// Of this host, where the history is its own: its kernel and the
-	// configuration that is in force now. Config is "" elsewhere.
+	// Of this host, where the history is its own: its kernel, and the
+	// configuration that its files make now. "" elsewhere.
 	Kernel string
 	Config string
 }
@@ -307,7 +307,7 @@ func (d *doc) configuration(f *Facts) {
 		d.put("<p>Not known: it is not in the journal. On each host: <code>nfguard config show</code></p>\n</section>\n")
 		return
 	}
-	d.put("<p>In force on this host when the page was made.</p>\n<pre tabindex=\"0\">")
+	d.put("<p>As the files of this host had it when the page was made.</p>\n<pre tabindex=\"0\">")
 	for line := range lines(f.Config) {
 		d.put("%s\n", line)
 	}

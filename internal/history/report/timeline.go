@@ -38,7 +38,7 @@ func (v verdict) name() string { return [...]string{"right", "left", "wrong"}[v]
 // class tells which colour a record has.
 func class(r *history.Record) verdict {
 	switch {
-	case r.Outcome == guard.OutcomeFailed, r.Outcome == guard.OutcomeReverted:
+	case r.Outcome == guard.OutcomeFailed:
 		return wrong
 	case r.LeftAlone():
 		return left

@@ -256,5 +256,5 @@ func (d *diagnosis) from() {
 	}
 	d.finding(FromNode, false,
 		fmt.Sprintf("this was asked where the bridges are (%s): such asks pass through netfilter whatever a bridge does with those of pods", strings.Join(d.Bridges, ", ")),
-		"to ask as a pod does: nsenter -t PID -n nfguard probe dns --server "+d.service().Addr().String()+", with the PID of a process of a pod")
+		fmt.Sprintf("to ask as a pod does: nfguard probe dns --bridge %s --server %s", d.Bridges[0], d.service().Addr()))
 }

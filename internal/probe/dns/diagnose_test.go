@@ -43,7 +43,7 @@ func elsewhere(from netip.AddrPort) Ask {
 func report(list ...heard) *Report {
 	r := &Report{
 		Questions: []Question{{clusterName, Cluster}, {worldName, External}},
-		Fresh:     freshName,
+		Fresh:     []string{freshName},
 		Networks:  []netip.Prefix{netip.MustParsePrefix("10.200.2.0/24")},
 	}
 	for _, h := range list {
@@ -187,21 +187,35 @@ func TestDiagnose(t *testing.T) {
 			report(said(clusterIP, clusterName, ok), said(clusterIP, worldName, rcode(servFail)), said(clusterIP, freshName, rcode(servFail)),
 				said(near, clusterName, ok), said(near, worldName, rcode(servFail)), said(near, freshName, rcode(servFail))),
 			Wrong, "10.32.0.10:53: external names are passed to nobody",
-			[]string{`wrong no_forward: 10.32.0.10:53 answers SERVFAIL for kubernetes.io. as soon as a name of its own, so it asked nobody: ` +
-				`its Corefile has no forward (its log then has "no next plugin found"), or cannot reach at all what that names`},
+			[]string{`wrong no_forward: 10.32.0.10:53 answers SERVFAIL for kubernetes.io. as soon as a name of its own, so it seems to ask nobody: ` +
+				`its Corefile has no forward (its log then has "no next plugin found"), or one to a server that is out of reach or refuses at once`},
 		},
 		{
 			"no server block for the world",
-			report(said(clusterIP, clusterName, ok), said(clusterIP, worldName, rcode(refusal))),
+			report(said(clusterIP, clusterName, ok), said(clusterIP, worldName, rcode(refusal)), said(clusterIP, freshName, rcode(refusal))),
 			Wrong, "10.32.0.10:53: external names are passed to nobody",
-			[]string{`wrong no_forward: 10.32.0.10:53 answers REFUSED for kubernetes.io. as soon as a name of its own, so it asked nobody: ` +
-				`its Corefile has no forward (its log then has "no next plugin found"), or cannot reach at all what that names`},
+			[]string{`wrong no_forward: 10.32.0.10:53 answers REFUSED for kubernetes.io. as soon as a name of its own, so it seems to ask nobody: ` +
+				`its Corefile has no forward (its log then has "no next plugin found"), or one to a server that is out of reach or refuses at once`},
 		},
 		{
 			"the upstream servers fail, and the cache has it at once",
 			report(said(clusterIP, clusterName, ok), said(clusterIP, worldName, rcode(servFail)), said(clusterIP, freshName, slow(servFail))),
 			Wrong, "10.32.0.10:53: external names fail",
-			[]string{"wrong upstream_fails: 10.32.0.10:53 answers SERVFAIL after 400µs for kubernetes.io., and the cluster's names rightly: " +
+			[]string{"wrong upstream_fails: 10.32.0.10:53 answers SERVFAIL for kubernetes.io. (and takes 600ms for a name that is in no cache), and the cluster's names rightly: " +
+				"those whom its Corefile forwards to do not answer it, or answer so themselves"},
+		},
+		{
+			"the upstream servers went silent, and the cache has an error",
+			report(said(clusterIP, clusterName, ok), said(clusterIP, worldName, rcode(servFail)), said(clusterIP, freshName, nothing(Timeout))),
+			Wrong, "10.32.0.10:53: external names fail",
+			[]string{"wrong upstream_fails: 10.32.0.10:53 answers SERVFAIL for kubernetes.io. (and nothing for a name that is in no cache), and the cluster's names rightly: " +
+				"those whom its Corefile forwards to do not answer it, or answer so themselves"},
+		},
+		{
+			"the upstream servers refuse",
+			report(said(clusterIP, clusterName, ok), said(clusterIP, worldName, rcode(refusal)), said(clusterIP, freshName, slow(refusal))),
+			Wrong, "10.32.0.10:53: external names fail",
+			[]string{"wrong upstream_fails: 10.32.0.10:53 answers REFUSED for kubernetes.io. (and takes 600ms for a name that is in no cache), and the cluster's names rightly: " +
 				"those whom its Corefile forwards to do not answer it, or answer so themselves"},
 		},
 		{
@@ -317,7 +331,7 @@ func TestDiagnoseFromNode(t *testing.T) {
 	want := []Finding{{
 		Cause:    FromNode,
 		Sentence: "this was asked where the bridges are (cnio0): such asks pass through netfilter whatever a bridge does with those of pods",
-		Next:     "to ask as a pod does: nsenter -t PID -n nfguard probe dns --server 10.32.0.10, with the PID of a process of a pod",
+		Next:     "to ask as a pod does: nfguard probe dns --bridge cnio0 --server 10.32.0.10",
 	}}
 	if diff := cmp.Diff(want, d.Findings); diff != "" || d.Verdict != Right {
 		t.Errorf("%s (-want +got):\n%s", d.Verdict, diff)

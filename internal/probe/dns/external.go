@@ -16,8 +16,9 @@ var corefile = [...]string{
 const editCorefile = "kubectl -n kube-system edit configmap coredns: add to the block of the Corefile that begins with .:53"
 
 // soon is how much longer than for a name of its own a server may take for an
-// error that it makes itself. Who asks others needs a round trip more.
-const soon = time.Millisecond
+// error that it makes itself, where the fastest asks for both are compared. Who
+// asks others needs a round trip more.
+const soon = 2 * time.Millisecond
 
 // external explains why names of the world fail, where the cluster's name does
 // not. One server of those that fail alike stands for all.
@@ -32,7 +33,7 @@ func (d *diagnosis) external() {
 			if base.rcode() != noError {
 				continue // that is told elsewhere
 			}
-			c := t.whyExternal(base, d.heard(s.Address, d.Fresh))
+			c := t.whyExternal(base, d.heard(s.Address, d.Fresh...))
 			if c == "" || told[c] {
 				continue
 			}
@@ -42,8 +43,8 @@ func (d *diagnosis) external() {
 	}
 }
 
-// whyExternal is why a name of the world got no answer, or "". fresh is for a
-// name that no cache has: CoreDNS keeps an error for five seconds. CoreDNS 1.15
+// whyExternal is why a name of the world got no answer, or "". fresh is for
+// names that no cache has: CoreDNS keeps an error for five seconds. CoreDNS 1.15
 // has SERVFAIL ("no next plugin found" in its log) where the kubernetes plugin
 // is the last one, and REFUSED where no server block has the name.
 func (t *tally) whyExternal(base, fresh *tally) Cause {
@@ -51,8 +52,6 @@ func (t *tally) whyExternal(base, fresh *tally) Cause {
 	case noError:
 	case nxDomain:
 		return NoExternalName
-	case refusal:
-		return NoForward
 	case "":
 		if base.silent() == 0 && t.silent() > 0 {
 			return UpstreamFails
@@ -73,15 +72,18 @@ func (d *diagnosis) explain(c Cause, s Server, name string, t *tally) {
 			"name one by --external that this network should know; --external= leaves it out")
 	case NoForward:
 		d.finding(c, true,
-			fmt.Sprintf("%s answers %s for %s as soon as a name of its own, so it asked nobody: its Corefile has no forward "+
-				"(its log then has \"no next plugin found\"), or cannot reach at all what that names", s.Address, t.rcode(), name),
+			fmt.Sprintf("%s answers %s for %s as soon as a name of its own, so it seems to ask nobody: its Corefile has no forward "+
+				"(its log then has \"no next plugin found\"), or one to a server that is out of reach or refuses at once", s.Address, t.rcode(), name),
 			editCorefile, corefile[:]...)
 	case UpstreamFails:
 		what := t.rcode()
 		if what == "" {
 			what = "nothing (" + t.what() + ")"
-		} else {
-			what += " after " + t.median().String()
+		}
+		if fresh := d.heard(s.Address, d.Fresh...); fresh.Replied > 0 {
+			name += fmt.Sprintf(" (and takes %v for a name that is in no cache)", fresh.fastest())
+		} else if fresh.Asked > 0 {
+			name += " (and nothing for a name that is in no cache)"
 		}
 		d.finding(c, true,
 			fmt.Sprintf("%s answers %s for %s, and the cluster's names rightly: those whom its Corefile forwards to do not answer it, or answer so themselves", s.Address, what, name),

@@ -88,9 +88,10 @@ type Report struct {
 	Name   string     `json:"name,omitempty"`
 	Search ResolvConf `json:"search"`
 
-	// A name beside the external one that nobody has asked for before, and
-	// so is in no cache. It was asked for where the external one got an error.
-	Fresh string `json:"fresh,omitempty"`
+	// Names beside the external one that nobody has asked for before, and so
+	// are in no cache. They were asked for, one after the other, where the
+	// external one got an error.
+	Fresh []string `json:"fresh,omitempty"`
 
 	Asks []Ask `json:"asks"`
 }
@@ -109,11 +110,11 @@ func (r *Report) onLink(source, server netip.Addr) bool {
 // service is the server that pods ask.
 func (r *Report) service() netip.AddrPort { return r.Servers[0].Address }
 
-// asked returns the tally of one question at one server.
-func (r *Report) asked(server netip.AddrPort, name string) *tally {
+// asked returns the tally of one question at one server, or of several.
+func (r *Report) asked(server netip.AddrPort, names ...string) *tally {
 	t := &tally{Results: map[string]int{}, by: map[netip.AddrPort]int{}, why: map[Outcome]string{}}
 	for _, a := range r.Asks {
-		if a.Server == server && a.Name == name {
+		if a.Server == server && slices.Contains(names, a.Name) {
 			t.add(a)
 		}
 	}
@@ -123,12 +124,12 @@ func (r *Report) asked(server netip.AddrPort, name string) *tally {
 
 // heard is asked without regard to where the replies came from: what is said
 // of a name, and not whether it arrives.
-func (r *Report) heard(server netip.AddrPort, name string) *tally {
+func (r *Report) heard(server netip.AddrPort, names ...string) *tally {
 	all := Report{Asks: slices.Clone(r.Asks)}
 	for i := range all.Asks {
 		if a := &all.Asks[i]; a.Outcome == WrongSource {
 			a.Outcome = Answered
 		}
 	}
-	return all.asked(server, name)
+	return all.asked(server, names...)
 }

@@ -30,7 +30,7 @@ const fewTries = 3
 // Run asks all that the plan has at once, each ask from a port of its own, so
 // that kube-proxy's rules take each to a replica of their choice. Who replied in
 // the place of the server is then asked by its own address, and who has an error
-// for the external name for one that is in no cache. It takes four times
+// for the external name for others that are in no cache. It takes four times
 // plan.Timeout at most.
 func Run(ctx context.Context, ns Namespace, plan Plan) Report {
 	r := Report{
@@ -56,26 +56,58 @@ func Run(ctx context.Context, ns Namespace, plan Plan) Report {
 	r.Asks = append(r.Asks, askAll(ctx, ns, requests(&plan, found), plan.Timeout)...)
 	for _, q := range plan.Questions {
 		if q.Purpose == External {
-			r.Asks = append(r.Asks, askAll(ctx, ns, r.freshen(q.Name), plan.Timeout)...)
+			r.freshen(ctx, ns, q.Name, plan.Timeout)
 		}
 	}
 	return r
 }
 
-// freshen makes up a name that is in no cache, beside an external name, and
-// returns asks for it, to each server that has an error for the latter.
-func (r *Report) freshen(external string) []Ask {
-	fresh := "nfguard-" + strconv.FormatUint(rand.Uint64(), 36) + "." + external
-	var list []Ask
-	for _, s := range r.Servers {
+// Names that no cache has are asked for one after the other, so that none waits
+// for another, until the server has shown that it takes its time.
+const (
+	freshNames = 10
+	itsTime    = 100 * time.Millisecond
+)
+
+// freshen asks each server that has an error for an external name for names
+// beside it that are in no cache.
+func (r *Report) freshen(ctx context.Context, ns Namespace, external string, timeout time.Duration) {
+	names := make([]string, freshNames)
+	for i := range names {
+		names[i] = "nfguard-" + strconv.FormatUint(rand.Uint64(), 36) + "." + external
+	}
+	var wg sync.WaitGroup
+	asks := make([][]Ask, len(r.Servers))
+	for i, s := range r.Servers {
 		switch r.heard(s.Address, external).rcode() {
 		case "", noError, nxDomain:
 			continue
 		}
-		r.Fresh = fresh
-		list = append(list, slices.Repeat([]Ask{{Server: s.Address, Name: r.Fresh}}, fewTries)...)
+		r.Fresh = names
+		wg.Go(func() {
+			for _, name := range names {
+				a := ask(ctx, ns, s.Address, name, timeout)
+				asks[i] = append(asks[i], a)
+				if a.Rcode == "" || a.Usec > itsTime.Microseconds() {
+					return
+				}
+			}
+		})
 	}
-	return list
+	wg.Wait()
+	r.Asks = append(r.Asks, slices.Concat(asks...)...)
+}
+
+// times is how often a server is asked for a name. What a resolver makes of one
+// is asked of the Service only.
+func (p *Plan) times(r Role, u Purpose) int {
+	switch {
+	case r == Replica && u == Given:
+		return 0
+	case r == Replica || u == Given:
+		return min(p.Tries, fewTries)
+	}
+	return p.Tries
 }
 
 // requests are the asks of each of servers for each of its questions, to be made.
@@ -83,14 +115,7 @@ func requests(plan *Plan, servers []Server) []Ask {
 	var list []Ask
 	for _, s := range servers {
 		for _, q := range plan.Questions {
-			n := plan.Tries
-			switch {
-			case s.Role == Replica && q.Purpose == Given:
-				continue
-			case s.Role == Replica || q.Purpose == Given:
-				n = min(n, fewTries)
-			}
-			list = append(list, slices.Repeat([]Ask{{Server: s.Address, Name: q.Name}}, n)...)
+			list = append(list, slices.Repeat([]Ask{{Server: s.Address, Name: q.Name}}, plan.times(s.Role, q.Purpose))...)
 		}
 	}
 	return list

@@ -20,7 +20,7 @@ func (d *diagnosis) silence() {
 		}
 	}
 	switch {
-	case all && t.count(Refused) > 0: // the kernel sends six such errors, then one a second
+	case all && t.count(Refused) > 0 && len(dead) == 0: // the kernel sends six such errors, then one a second
 		d.finding(NoEndpoints, true,
 			fmt.Sprintf("%s refuses: kube-proxy does so for a Service without ready endpoints, or nobody listens there", d.service()),
 			"kubectl -n kube-system get endpointslices -l k8s-app=kube-dns; "+findReplicas)

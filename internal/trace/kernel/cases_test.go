@@ -45,6 +45,7 @@ func TestElsewhere(t *testing.T) {
 	w.batch(w.Namespace, "link add uplink up type veth peer name eth0 netns "+other.Path()+"\naddr add 192.168.7.1/24 dev uplink\nroute add default via 192.168.7.2\n")
 	w.batch(other, "link set eth0 up\naddr add 192.168.7.2/24 dev eth0\nroute add default via 192.168.7.1\n")
 	w.serveIn(other)
+	w.await(w.Namespace, netip.MustParseAddrPort("192.168.7.2:8080"))
 	for name, tt := range map[string]struct {
 		from          *lab.Namespace
 		client        string
@@ -151,6 +152,15 @@ func TestCases(t *testing.T) {
 				"bridge prerouting, ip prerouting", "",
 			},
 		},
+		"the client itself is the endpoint, key 1": { // and its port is not in hairpin mode
+			handing: true, rules: "table ip t { chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 udp dport 53 dnat to 10.244.0.31:53;\n}\n}\n",
+			server:  service + "/udp",
+			traffic: func(w *worker) error { _, _ = w.send(w.client, netip.MustParseAddrPort(service)); return nil },
+			want: outcome{
+				"unanswered", "no reply came by: the request was last seen at ip prerouting, on its way to 10.244.0.31:53",
+				"bridge prerouting, ip prerouting", "",
+			},
+		},
 		"nobody asks": {
 			server: service, traffic: func(*worker) error { return nil },
 			want: outcome{"unseen", "no packet of this connection came by", "", ""},
@@ -168,5 +178,21 @@ func TestCases(t *testing.T) {
 				t.Errorf("outcome (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestFlag: the bridge's own flag is as good as the sysctl.
+func TestFlag(t *testing.T) {
+	w := newWorker(t, false)
+	w.load("table ip t { chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 tcp dport 80 dnat to 10.244.0.1:8080;\n}\n}\n")
+	w.Run(t, "ip", "link", "set", "cnio0", "type", "bridge", "nf_call_iptables", "1")
+	r := w.follow(v4.client.Addr().String(), v4.service.String(), func() {
+		if err := w.get(w.client, v4.service); err != nil {
+			t.Error(err)
+		}
+	})
+	way := trace.New(r)
+	if way.Verdict != trace.Answered || way.Handing.Value != "0" || !way.Handing.Bridges["cnio0"] {
+		t.Errorf("%s, %+v", way.Verdict, way.Handing)
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -59,13 +59,8 @@ func tenants() map[int]tenant {
 			found[id] = tenant{name: filepath.Base(path)}
 		}
 	}
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		path := "/proc/" + e.Name() + "/ns/net"
+	for _, pid := range processes() {
+		path := fmt.Sprintf("/proc/%d/ns/net", pid)
 		var st unix.Stat_t
 		if unix.Stat(path, &st) != nil {
 			continue
@@ -78,16 +73,15 @@ func tenants() map[int]tenant {
 			}
 			seen[st.Ino] = id
 		}
-		if id < 0 {
+		t := found[id]
+		if id < 0 || t.pod != "" && t.process != "" {
 			continue
 		}
-		t := found[id]
 		if t.name == "" {
 			t.name = fmt.Sprintf("net:[%d]", st.Ino)
 		}
 		p := proc.Read(pid)
-		// The sandbox holds a pod's namespace, and says nothing of what it is.
-		if t.process == "" || strings.HasPrefix(t.process, "pause[") {
+		if t.process == "" && p.Comm != sandbox {
 			t.process = fmt.Sprintf("%s[%d]", p.Comm, pid)
 		}
 		if t.pod == "" {
@@ -96,6 +90,22 @@ func tenants() map[int]tenant {
 		found[id] = t
 	}
 	return found
+}
+
+// sandbox holds a pod's namespaces, and says nothing of what the pod is.
+const sandbox = "pause"
+
+// processes lists the processes, in the order of their number.
+func processes() []int {
+	entries, _ := os.ReadDir("/proc")
+	var pids []int
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids
 }
 
 func namespaceID(path string) (id int, inode uint64, ok bool) {

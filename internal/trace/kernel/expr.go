@@ -14,6 +14,10 @@ var (
 	destinationPort = field{unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2}
 )
 
+// reg1 is the first of the registers of four bytes. What is longer takes the
+// ones that follow, too.
+const reg1 = unix.NFT_REG32_00
+
 // The direction of conntrack that a value is of: IP_CT_DIR_ORIGINAL, or none.
 const (
 	original    = 0
@@ -64,14 +68,14 @@ func (e exprs) cmp(operation uint32, v []byte) exprs {
 
 // pair puts an address and a port side by side, as they are in our sets.
 func (e exprs) pair(address, port field) exprs {
-	return e.load(address, addressReg).load(port, addressReg+address.length/4)
+	return e.load(address, reg1).load(port, reg1+address.length/4)
 }
 
 // known holds if the pair is in the set.
 func (e exprs) known(set string, address, port field) exprs {
 	return e.pair(address, port).add("lookup", attrs{}.
 		text(unix.NFTA_LOOKUP_SET, set).
-		u32(unix.NFTA_LOOKUP_SREG, addressReg))
+		u32(unix.NFTA_LOOKUP_SREG, reg1))
 }
 
 // learn puts the pair into the set.
@@ -80,7 +84,7 @@ func (e exprs) learn(set string, address, port field) exprs {
 	return e.pair(address, port).add("dynset", attrs{}.
 		text(unix.NFTA_DYNSET_SET_NAME, set).
 		u32(unix.NFTA_DYNSET_OP, add).
-		u32(unix.NFTA_DYNSET_SREG_KEY, addressReg))
+		u32(unix.NFTA_DYNSET_SREG_KEY, reg1))
 }
 
 // trace has the kernel tell of the packet from here on.

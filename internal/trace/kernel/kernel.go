@@ -36,7 +36,7 @@ func Follow(ctx context.Context, q trace.Query, o Options) (*trace.Record, error
 	runtime.LockOSThread() // for /proc/thread-self and the sockets' namespace
 	defer runtime.UnlockOSThread()
 
-	f := &follower{query: q, news: make(chan news, 64)}
+	f := &follower{query: q, news: make(chan news, backlog)}
 	r, err := f.follow(ctx, o)
 	if err != nil {
 		return nil, err
@@ -50,7 +50,10 @@ type follower struct {
 	legacy *legacy // nil where iptables-legacy has no tables
 	news   chan news
 	record trace.Record
-	seen   map[string]bool // packets, by what tells them apart
+	limits Options
+	seen   map[string]bool // packets, by what tells them apart: whether they are the client's
+	count  int             // of the client's
+	ids    map[uint32]bool // whether the events with that id are of one of them
 }
 
 // news is a datagram of one of the groups, or the news that some was lost.
@@ -65,6 +68,10 @@ type news struct {
 // thirty events of half a kilobyte.
 const buffer = 4 << 20
 
+// backlog is how many events wait while the rules of a chain are read: with
+// 10,000 Services that takes a tenth of a second.
+const backlog = 1 << 15
+
 // grace is how long the events of the last packet may take.
 const grace = 100 * time.Millisecond
 
@@ -76,7 +83,7 @@ func (f *follower) follow(ctx context.Context, o Options) (_ *trace.Record, err 
 	if err := sweep(); err != nil {
 		return nil, err
 	}
-	if f.rules, err = newRuleset(""); err != nil {
+	if f.rules, err = newRuleset(); err != nil {
 		return nil, err
 	}
 	defer f.rules.close()
@@ -104,8 +111,6 @@ func (f *follower) follow(ctx context.Context, o Options) (_ *trace.Record, err 
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, m.close()) }()
-	f.rules.own = m.name
 	if !m.bridge {
 		f.note("this kernel has no nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE): what crosses a bridge at layer 2 is not seen")
 	}
@@ -121,6 +126,9 @@ func (f *follower) follow(ctx context.Context, o Options) (_ *trace.Record, err 
 	}
 	f.collect(ctx, o)
 	f.record.Lasted = time.Since(f.record.Started)
+	if err := m.close(); err != nil {
+		return nil, err
+	}
 	if err := f.lookAround(context.WithoutCancel(ctx), family); err != nil {
 		return nil, err
 	}
@@ -161,45 +169,73 @@ func (f *follower) read(ctx context.Context, g *rtnl.Group, group int) {
 	}
 }
 
-// collect takes the news until a bound is reached.
+// collect takes the news until a bound is reached, and what is there then.
 func (f *follower) collect(ctx context.Context, o Options) {
-	f.seen = make(map[string]bool)
+	f.limits, f.seen, f.ids = o, make(map[string]bool), make(map[uint32]bool)
 	end := time.NewTimer(o.For)
 	defer end.Stop()
-	full := false
-	for {
+	for done, ending := ctx.Done(), false; ; {
 		select {
-		case <-ctx.Done():
-			return
+		case <-done:
+			done = nil
+			end.Reset(0)
 		case <-end.C:
-			return
+			for {
+				select {
+				case one := <-f.news:
+					f.take(one)
+				default:
+					return
+				}
+			}
 		case one := <-f.news:
 			f.take(one)
-			if !full && len(f.seen) >= o.Packets {
-				full = true
+			if !ending && f.full() {
+				ending = true
 				end.Reset(grace)
 			}
 		}
 	}
 }
 
+func (f *follower) full() bool { return f.count >= f.limits.Packets }
+
+// wanted reports whether an event is of a packet within the limit. Somebody
+// else may trace packets, too: those do not count.
+func (f *follower) wanted(e *trace.Event) bool {
+	if h := e.Headers; h != nil {
+		ours, known := f.seen[h.Identity]
+		if !ours && !f.full() {
+			ours = h.Source.Addr() == f.query.Client || h.Destination.Addr() == f.query.Client
+			f.seen[h.Identity], known = ours, true
+			if ours {
+				f.count++
+			}
+		}
+		f.ids[e.ID] = known
+	}
+	return f.ids[e.ID]
+}
+
 func (f *follower) take(one news) {
 	switch {
 	case one.lost:
+		if f.full() {
+			break // that was of others
+		}
 		f.note("more came at once than could be read: parts of the way are missing")
 	case one.group == unix.NFNLGRP_NFTRACE:
 		if t, ok := parseTrace(one.b); ok {
 			e := f.rules.resolve(&t)
 			e.At = one.at.Sub(f.record.Started)
-			if e.Headers != nil {
-				f.seen[e.Headers.Identity] = true
+			if f.wanted(&e) {
+				f.record.Events = append(f.record.Events, e)
 			}
-			f.record.Events = append(f.record.Events, e)
 		}
 	case one.group == logged:
 		if e, ok := f.legacy.parse(one.b); ok {
 			e.At = one.at.Sub(f.record.Started)
-			f.record.Events = append(f.record.Events, e)
+			f.record.Events = append(f.record.Events, e) // others than seen are left out by [trace.New]
 		}
 	default:
 		if c, ok := parseConntrack(one.b); ok {

@@ -14,7 +14,6 @@ import (
 // first event named it: kube-proxy may replace them a moment later.
 type ruleset struct {
 	s      socket
-	own    string // the name of our tables
 	chains map[chainKey]*chain
 }
 
@@ -32,12 +31,12 @@ type chain struct {
 	rules    map[uint64]trace.Rule
 }
 
-func newRuleset(own string) (*ruleset, error) {
+func newRuleset() (*ruleset, error) {
 	s, err := openSocket()
 	if err != nil {
 		return nil, err
 	}
-	return &ruleset{s: s, own: own, chains: make(map[chainKey]*chain)}, nil
+	return &ruleset{s: s, chains: make(map[chainKey]*chain)}, nil
 }
 
 func (r *ruleset) close() { r.s.close() }
@@ -52,7 +51,7 @@ func (r *ruleset) resolve(t *told) trace.Event {
 	}
 	e := t.Event
 	e.Hook, e.Priority = c.hook, c.priority
-	e.Own = t.table == r.own
+	e.Own = isOwn(t.table)
 	if e.Rule == nil || e.Own {
 		return e
 	}
@@ -68,6 +67,10 @@ func (r *ruleset) resolve(t *told) trace.Event {
 	return e
 }
 
+// isOwn reports whether a table is a tracer's: also that of another one, which
+// does the same.
+func isOwn(table string) bool { return strings.HasPrefix(table, namePrefix) }
+
 func (r *ruleset) read(key chainKey) *chain {
 	c := &chain{}
 	answers, err := r.s.ask(message(unix.NFT_MSG_GETCHAIN, 0, key.family, attrs{}.
@@ -80,7 +83,7 @@ func (r *ruleset) read(key chainKey) *chain {
 		c.priority = int(int32(number(find(hook, unix.NFTA_HOOK_PRIORITY))))
 		c.kind = unix.ByteSliceToString(find(answers[0], unix.NFTA_CHAIN_TYPE))
 	}
-	if key.table != r.own {
+	if !isOwn(key.table) {
 		c.rules = r.rules(key)
 	}
 	return c

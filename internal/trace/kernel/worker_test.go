@@ -63,17 +63,22 @@ route add ::/0 via fd00:244::fe
 	w.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
 		"net.bridge.bridge-nf-call-iptables="+value, "net.bridge.bridge-nf-call-ip6tables="+value)
 	w.serveIn(w.server)
-	// A port forwards a moment after it is up, and neighbours get to know each other.
 	for _, a := range []addresses{v4, v6} {
-		for _, from := range []*lab.Namespace{w.client, w.Namespace} {
-			for deadline := time.Now().Add(10 * time.Second); w.get(from, a.endpoint) != nil; {
-				if time.Now().After(deadline) {
-					t.Fatalf("%s cannot be reached", a.endpoint)
-				}
-			}
-		}
+		w.await(w.client, a.endpoint)
+		w.await(w.Namespace, a.endpoint)
 	}
 	return w
+}
+
+// await waits until a pod can be reached: a port forwards a moment after it is
+// up, and neighbours get to know each other.
+func (w *worker) await(from *lab.Namespace, endpoint netip.AddrPort) {
+	w.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); w.get(from, endpoint) != nil; {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("%s cannot be reached", endpoint)
+		}
+	}
 }
 
 func (w *worker) batch(ns *lab.Namespace, commands string) {

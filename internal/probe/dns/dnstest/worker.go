@@ -7,6 +7,10 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/vishvananda/netlink"
 
 	"github.com/nfguard/nfguard/test/lab"
 )
@@ -86,7 +90,39 @@ func NewWorker(t testing.TB, f Family, s *Server) *Worker {
 		}
 		w.Stop[at] = s.Serve(t, c, l)
 	}
+	w.await(t)
 	return w
+}
+
+// await waits until both replicas are reached: a new link drops what it gets
+// until the kernel's link watch has run, up to a second later.
+func (w *Worker) await(t testing.TB) {
+	t.Helper()
+	client := dns.Client{Timeout: 100 * time.Millisecond}
+	ask := new(dns.Msg).SetQuestion("cluster.local.", dns.TypeSOA)
+	for _, at := range []netip.AddrPort{w.Near, w.Far} {
+		for deadline := time.Now().Add(20 * time.Second); ; {
+			var err error
+			w.Pod.Do(func() { _, _, err = client.Exchange(ask, at.String()) })
+			if err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("the replica %s is not reached: %v", at, err)
+			}
+		}
+	}
+}
+
+// Forget empties the node's table of connections: an ask from a port that was
+// used a moment ago would go by old rules.
+func (w *Worker) Forget(t testing.TB) {
+	t.Helper()
+	var err error
+	w.Node.Do(func() { err = netlink.ConntrackTableFlush(netlink.ConntrackTable) })
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Rules takes asks of the cluster IP to one of replicas, as kube-proxy does.
@@ -102,6 +138,7 @@ func (w *Worker) Rules(t testing.TB, replicas ...netip.AddrPort) {
 			%[1]s daddr %[2]s meta l4proto { tcp, udp } th dport 53 dnat to numgen random mod %[3]d map { %[4]s };
 		}; }`,
 		w.family.nft, w.family.service, len(replicas), strings.Join(choice, ", ")))
+	w.Forget(t)
 }
 
 // Set gives the keys for both families a value.
