@@ -2,22 +2,18 @@ package cli
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/history"
-	"github.com/nfguard/nfguard/internal/host"
 )
 
 // eventsOptions are the flags of nfguard events.
@@ -145,38 +141,6 @@ func (a *app) events(o *eventsOptions) error {
 	return errors.Join(err, out.Flush())
 }
 
-// awaitHangup returns when nobody reads any more what is written to f, or when
-// ctx ends. Who only waits for news would not notice that by writing.
-func awaitHangup(ctx context.Context, f *os.File) {
-	for ctx.Err() == nil {
-		fds := []unix.PollFd{{Fd: int32(f.Fd())}}
-		if n, err := unix.Poll(fds, int(tick.Milliseconds())); n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
-			return
-		}
-	}
-}
-
-// tick is how late the end of a context may be noticed where a file is waited
-// for.
-const tick = 100 * time.Millisecond
-
-// patientReader reads from f until ctx ends: f can be a terminal, or a pipe
-// into which nobody writes.
-type patientReader struct {
-	ctx context.Context
-	f   *os.File
-}
-
-func (p *patientReader) Read(b []byte) (int, error) {
-	for p.ctx.Err() == nil {
-		fds := []unix.PollFd{{Fd: int32(p.f.Fd()), Events: unix.POLLIN}}
-		if n, err := unix.Poll(fds, int(tick.Milliseconds())); n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
-			return p.f.Read(b)
-		}
-	}
-	return 0, p.ctx.Err()
-}
-
 // tell reads all records and writes the result. What could not be read is an
 // error, after all that could be was told.
 func (a *app) tell(out *bufio.Writer, o *eventsOptions, filter *history.Filter, merged *history.Merged, now time.Time) error {
@@ -279,98 +243,4 @@ func known[T ~string](flag string, given []string, all []T) ([]T, error) {
 		list = append(list, T(v))
 	}
 	return list, nil
-}
-
-// namedSource is a journal in export format, and its name for people; "" where
-// its errors have that.
-type namedSource struct {
-	io.ReadCloser
-	name string
-}
-
-// openJournals opens what is to be read. With an error it returns those that
-// are open by then.
-func (a *app) openJournals(ctx context.Context, o *eventsOptions, filter *history.Filter) ([]namedSource, error) {
-	if len(o.journals) == 0 {
-		j, err := host.OpenJournal(ctx, query(o, filter))
-		if err != nil {
-			return nil, err
-		}
-		return []namedSource{{ReadCloser: j}}, nil
-	}
-	var sources []namedSource
-	for _, place := range o.journals {
-		s, err := openPlace(ctx, place, o, filter)
-		if err != nil {
-			return sources, err
-		}
-		sources = append(sources, s)
-	}
-	return sources, nil
-}
-
-func query(o *eventsOptions, filter *history.Filter) host.JournalQuery {
-	q := host.JournalQuery{
-		Since: filter.Since, Follow: o.follow,
-		Matches: []string{"SYSLOG_IDENTIFIER=" + history.Identifier},
-	}
-	kinds := filter.Events
-	if o.follow && len(kinds) == 0 { // or lines of the log would be among the last ten
-		kinds = history.Kinds()
-	}
-	for _, kind := range kinds {
-		q.Matches = append(q.Matches, "NFGUARD_EVENT="+string(kind))
-	}
-	for _, outcome := range filter.Outcomes {
-		q.Matches = append(q.Matches, "NFGUARD_OUTCOME="+string(outcome))
-	}
-	return q
-}
-
-// fileMagic begins a journal file.
-const fileMagic = "LPKSHHRH"
-
-func openPlace(ctx context.Context, place string, o *eventsOptions, filter *history.Filter) (namedSource, error) {
-	if place == "-" {
-		return namedSource{io.NopCloser(&patientReader{ctx, os.Stdin}), "standard input"}, nil
-	}
-	wrong := func(err error) error {
-		hint := "--journal takes a directory of journal files, a journal file, or what journalctl -o export wrote"
-		if errors.Is(err, fs.ErrPermission) {
-			hint = "run it as root, or as a member of the group systemd-journal"
-		}
-		return &hintError{fmt.Errorf("--journal: %w", err), hint}
-	}
-	f, err := os.Open(place)
-	if err != nil {
-		return namedSource{}, wrong(err)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return namedSource{}, wrong(err)
-	}
-	q := query(o, filter)
-	if info.IsDir() {
-		q.Dir = place
-	} else {
-		b := bufio.NewReader(&patientReader{ctx, f})
-		if head, _ := b.Peek(len(fileMagic)); !bytes.Equal(head, []byte(fileMagic)) {
-			if o.follow {
-				f.Close()
-				return namedSource{}, &hintError{fmt.Errorf("%s is an export, which does not grow", place), "follow a directory of journal files, or leave out --follow"}
-			}
-			return namedSource{struct {
-				io.Reader
-				io.Closer
-			}{b, f}, place}, nil
-		}
-		q.File = place
-	}
-	f.Close()
-	j, err := host.OpenJournal(ctx, q)
-	if err != nil {
-		return namedSource{}, err
-	}
-	return namedSource{ReadCloser: j}, nil
 }

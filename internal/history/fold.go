@@ -1,6 +1,8 @@
 package history
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -96,9 +98,7 @@ func (f *Folder) Add(r *Record) {
 
 // Close hands over what is left.
 func (f *Folder) Close() {
-	for key, fight := range f.open {
-		f.end(key, fight, FightOn)
-	}
+	f.endAll(FightOn, func(thing) bool { return true })
 	f.release(time.Time{}, 0)
 }
 
@@ -155,10 +155,22 @@ func (fight *Fight) add(r *Record) {
 
 // leave ends the fights of a host whose nfguard stopped or started.
 func (f *Folder) leave(r *Record) {
-	for key, fight := range f.open {
-		if key.machine == r.Machine && key.host == r.Host {
-			f.end(key, fight, FightLeft)
+	f.endAll(FightLeft, func(key thing) bool { return key.machine == r.Machine && key.host == r.Host })
+}
+
+// endAll ends the fights that of chooses, in the order of their last records.
+func (f *Folder) endAll(s FightState, of func(thing) bool) {
+	var keys []thing
+	for key := range f.open {
+		if of(key) {
+			keys = append(keys, key)
 		}
+	}
+	slices.SortFunc(keys, func(a, b thing) int {
+		return cmp.Or(f.open[a].told.Compare(f.open[b].told), cmp.Compare(a.subject, b.subject), cmp.Compare(a.host, b.host))
+	})
+	for _, key := range keys {
+		f.end(key, f.open[key], s)
 	}
 }
 

@@ -94,6 +94,16 @@ func TestFolder(t *testing.T) {
 			want: "1m44s a: fight left open, 1 changes in 1 records, 1m44s to 1m44s, by tuned.service\n2m10s nfguard\n2m11s a\n",
 		},
 		{
+			name: "nfguard stops in two fights",
+			records: []Record{
+				fightRecord(3, 3, "b", "sysctl", guard.OutcomeHeld, 1), fightRecord(3, 3, "a", "sysctl", guard.OutcomeHeld, 1),
+				fightRecord(2, 2, "c", "sysctl", guard.OutcomeHeld, 1), guardRecord(4, guard.EventStop),
+			},
+			want: "2s c: fight left open, 1 changes in 1 records, 2s to 2s, by tuned.service\n" +
+				"3s a: fight left open, 1 changes in 1 records, 3s to 3s, by tuned.service\n" +
+				"3s b: fight left open, 1 changes in 1 records, 3s to 3s, by tuned.service\n4s nfguard\n",
+		},
+		{
 			name: "another begins before its end", records: append(whole[5:6:6], fightRecord(300, 300, "a", "sysctl", guard.OutcomeHeld, 1)),
 			want: "1m44s a: fight left open, 1 changes in 1 records, 1m44s to 1m44s, by tuned.service\n" +
 				"5m0s a: fight on, 1 changes in 1 records, 5m0s to 5m0s, by tuned.service\n",
