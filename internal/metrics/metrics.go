@@ -49,6 +49,7 @@ type Metrics struct {
 	last     State
 	file     *file
 	revision string
+	size     int // of the last text, in bytes
 }
 
 // thing counts what happened to one guarded thing.

@@ -12,7 +12,7 @@ import (
 
 // render is the file for s: all that is known.
 func (m *Metrics) render(s *State) []byte {
-	t := &text{b: make([]byte, 0, 16<<10)}
+	t := &text{b: make([]byte, 0, m.size+256)}
 	t.family("nfguard_up", gauge, "Whether nfguard guards this host: 0 after it was stopped.").add(1)
 	m.itself(t, s)
 	t.family("nfguard_passes_total", counter, "Looks at everything.").add(float64(s.Passes))
@@ -44,6 +44,7 @@ func (m *Metrics) render(s *State) []byte {
 	for _, h := range s.Sources {
 		f.add(truth(h.Up), "source", h.Name)
 	}
+	m.size = len(t.b)
 	return t.b
 }
 
