@@ -21,6 +21,7 @@ import (
 // example playbook, over ssh, as an operator does.
 func TestAnsible(t *testing.T) {
 	lab.Need(t, lab.Root, lab.VM)
+	t.Parallel() // beside the other one: most of it is Python, on one processor
 	for _, tool := range []string{"ansible-playbook", "ssh", "ssh-keygen"} {
 		lab.Tool(t, lab.VM, tool)
 	}
@@ -127,6 +128,7 @@ func TestAnsible(t *testing.T) {
 // TestAnsibleRollout observes a worker first, and then enforces.
 func TestAnsibleRollout(t *testing.T) {
 	lab.Need(t, lab.Root, lab.VM)
+	t.Parallel() // beside the other one: most of it is Python, on one processor
 	for _, tool := range []string{"ansible-playbook", "ssh", "ssh-keygen"} {
 		lab.Tool(t, lab.VM, tool)
 	}
@@ -157,7 +159,6 @@ func TestAnsibleRollout(t *testing.T) {
 	m.Sh(t, "modprobe br_netfilter && sysctl -qw net.bridge.bridge-nf-call-iptables=0 && mkdir -p /var/lib/prometheus/node-exporter")
 	untouched := "[ $(sysctl -n net.bridge.bridge-nf-call-iptables) = 0 ] && [ ! -e /etc/sysctl.d/99-zz-nfguard.conf ]"
 
-	c.play(t, of("observe", "--check")...).want(t, 2, 0, "") // no nfguard, no report
 	// The copy, the package, the configuration, both handlers; and no failure.
 	c.play(t, of("observe")...).want(t, 5, 0, "net.bridge.bridge-nf-call-iptables")
 	m.Sh(t, untouched)
@@ -165,20 +166,19 @@ func TestAnsibleRollout(t *testing.T) {
 	// The unit's sandbox lets it leave its metrics where Debian has them.
 	m.Until(t, `grep -qx 'nfguard_verdict{verdict="wrong"} 1' /var/lib/prometheus/node-exporter/nfguard.prom`)
 	c.play(t, of("observe")...).want(t, 0, 0, "")
-	c.play(t, of("enforce", "--check")...).want(t, 2, 0, "") // the configuration, the handler
-	m.Sh(t, untouched)
-	c.play(t, of("enforce")...).want(t, 2, 0, "")
+	c.play(t, of("enforce")...).want(t, 2, 0, "") // the configuration, the handler
 	wantGuarding(t, m)
 	c.play(t, of("enforce")...).want(t, 0, 0, "as wanted: ")
 	reported("right")
 	c.play(t, of("enforce", "-e", `{"nfguard_config": {"mode": "lock"}}`)...).want(t, 0, 1, "leave mode out of nfguard_config")
 
 	// Elsewhere it does not, and says what would. The file that was is taken away.
-	c.play(t, of("enforce", "-e", `{"nfguard_config": {"metrics": {"textfile": "/srv/nfguard.prom"}}}`)...).want(t, 2, 0, "")
+	m.Write(t, "/etc/nfguard/conf.d/90-elsewhere.toml", []byte("[metrics]\ntextfile = '/srv/nfguard.prom'\n"), 0o644)
+	m.Sh(t, "systemctl reload nfguard")
 	m.Until(t, "journalctl -u nfguard -o json NFGUARD_LOG_PATH=/srv/nfguard.prom | grep -F 'ReadWritePaths=/srv'")
 	m.Until(t, "[ ! -e /var/lib/prometheus/node-exporter/nfguard.prom ]")
 	wantGuarding(t, m)
-	c.play(t, of("enforce")...).want(t, 2, 0, "")
+	m.Sh(t, "rm /etc/nfguard/conf.d/90-elsewhere.toml && systemctl reload nfguard")
 	m.Until(t, `grep -qx 'nfguard_verdict{verdict="right"} 1' /var/lib/prometheus/node-exporter/nfguard.prom`)
 	m.Sh(t, "systemctl stop nfguard && grep -qx 'nfguard_up 0' /var/lib/prometheus/node-exporter/nfguard.prom")
 }

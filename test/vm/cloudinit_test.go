@@ -19,6 +19,7 @@ import (
 // user data on a seed disk, as clouds without a metadata service do.
 func TestCloudInit(t *testing.T) {
 	lab.Need(t, lab.Root, lab.VM)
+	t.Parallel()
 	lab.Tool(t, lab.VM, "genisoimage")
 	pkg, err := os.ReadFile(deb(t))
 	if err != nil {

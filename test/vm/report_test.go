@@ -81,10 +81,11 @@ func reportAudit(b *strings.Builder, t *testing.T, n *node) {
 		{"When was nobody on guard?", "journalctl -u nfguard NFGUARD_EVENT=stop NFGUARD_EVENT=start -n 4"},
 		{"What did that one process do?", "journalctl OBJECT_PID=" + n.culprit},
 		{"What does that mean for my pods?", "journalctl -x -u nfguard NFGUARD_EVENT=drift -n 1"},
+		{"And all of it, summed up:", "nfguard events --event drift,denied --totals"},
 		{"And for a program:", "journalctl -u nfguard NFGUARD_EVENT=drift -n 1 -o json --output-fields=MESSAGE,NFGUARD_SUBJECT,NFGUARD_HAVE,NFGUARD_OUTCOME,NFGUARD_DURATION_USEC,OBJECT_PID,OBJECT_COMM"},
 	} {
 		fmt.Fprintf(b, "\n%s\n\n", line.question)
-		n.shows(b, t, line.command, 12)
+		n.shows(b, t, line.command, 24)
 	}
 }
 
