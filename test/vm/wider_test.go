@@ -177,7 +177,7 @@ func (n *node) proven(t *testing.T) {
 	mark := n.mark(t)
 	for _, c := range []struct{ value, probed, traced string }{
 		{"0", "reply from 192.0.2.3:7", "never translated"},
-		{"1", "gets the answer from the cluster IP", "10.32.0.102:80 answered"},
+		{"1", "gets the answer from the cluster IP", "the reply reached the client as from 10.32.0.102:80"},
 	} {
 		n.Sh(t, "sysctl -q -w "+iptables+"="+c.value)
 		code := map[string]int{"0": 1, "1": 0}[c.value]
