@@ -138,7 +138,30 @@ func (a *app) events(o *eventsOptions) error {
 	if ignored := merged.Ignored(); ignored.Count > 0 {
 		fmt.Fprintln(a.Err, "nfguard: note: "+history.Printable(ignored.Sentence()))
 	}
-	return errors.Join(err, out.Flush())
+	errs := each(errors.Join(err, out.Flush()))
+	if len(errs) == 0 {
+		return nil
+	}
+	for _, err := range errs[:len(errs)-1] {
+		a.complain(err)
+	}
+	return errs[len(errs)-1]
+}
+
+// each takes joined errors apart: each has its own next step.
+func each(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	switch {
+	case err == nil:
+		return nil
+	case !ok:
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, each(e)...)
+	}
+	return all
 }
 
 // tell reads all records and writes the result. What could not be read is an

@@ -228,24 +228,25 @@ func TestPageIsBounded(t *testing.T) {
 func TestTimeline(t *testing.T) {
 	tests := []struct {
 		name  string
-		at    []int // seconds
+		at    []int // milliseconds
 		begin int
 		width time.Duration
 		want  map[int]int
 	}{
-		{"one", []int{7}, 7, time.Second, map[int]int{0: 1}},
-		{"all in the first width", []int{0, 0, 198, 10}, 0, time.Second, map[int]int{0: 2, 10: 1, 198: 1}},
-		{"doubled", []int{0, 1, 199}, 0, 2 * time.Second, map[int]int{0: 2, 99: 1}},
-		{"a day", []int{0, 0, 199, 200, 399, 86400, 86400, 10}, 0, 512 * time.Second, map[int]int{0: 6, 86400 / 512: 2}},
-		{"backwards", []int{100, 0}, 0, time.Second, map[int]int{0: 1, 100: 1}},
-		{"backwards, doubled", []int{300, 298, 0}, 0, 2 * time.Second, map[int]int{0: 1, 149: 1, 150: 1}},
-		{"backwards, not a whole bucket", []int{301, 2, 1}, 1, 2 * time.Second, map[int]int{0: 2, 150: 1}},
+		{"one", []int{7}, 7, time.Millisecond, map[int]int{0: 1}},
+		{"all in the first width", []int{0, 0, 198, 10}, 0, time.Millisecond, map[int]int{0: 2, 10: 1, 198: 1}},
+		{"doubled", []int{0, 1, 199}, 0, 2 * time.Millisecond, map[int]int{0: 2, 99: 1}},
+		{"doubled many times", []int{0, 0, 199, 200, 399, 86400, 86400, 10}, 0, 512 * time.Millisecond, map[int]int{0: 6, 86400 / 512: 2}},
+		{"backwards", []int{100, 0}, 0, time.Millisecond, map[int]int{0: 1, 100: 1}},
+		{"backwards, doubled", []int{300, 298, 0}, 0, 2 * time.Millisecond, map[int]int{0: 1, 149: 1, 150: 1}},
+		{"backwards, not a whole bucket", []int{301, 2, 1}, 1, 2 * time.Millisecond, map[int]int{0: 2, 150: 1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tl := newTimeline()
-			for _, sec := range tt.at {
-				r := drift("worker-1", sec, guard.OutcomeCorrected, "a", "1")
+			for _, ms := range tt.at {
+				r := drift("worker-1", 0, guard.OutcomeCorrected, "a", "1")
+				r.Time = noon.Add(time.Duration(ms) * time.Millisecond)
 				tl.add(&r)
 			}
 			got := map[int]int{}
@@ -254,7 +255,7 @@ func TestTimeline(t *testing.T) {
 					got[i] = n
 				}
 			}
-			if diff := cmp.Diff(tt.want, got); diff != "" || tl.width != tt.width || tl.begin.Sub(noon) != time.Duration(tt.begin)*time.Second {
+			if diff := cmp.Diff(tt.want, got); diff != "" || tl.width != tt.width || tl.begin.Sub(noon) != time.Duration(tt.begin)*time.Millisecond {
 				t.Errorf("%sfrom %v on, a bucket is %v wide", diff, tl.begin.Sub(noon), tl.width)
 			}
 		})

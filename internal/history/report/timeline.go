@@ -84,7 +84,7 @@ type span struct{ from, to time.Time }
 const maxSpans = 200
 
 func newTimeline() *timeline {
-	return &timeline{width: time.Second, lanes: map[laneID]*lane{}, hosts: map[hostID]*watch{}}
+	return &timeline{width: time.Millisecond, lanes: map[laneID]*lane{}, hosts: map[hostID]*watch{}}
 }
 
 func (t *timeline) guarded() bool { return len(t.hosts) > 0 }
