@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
@@ -81,10 +82,10 @@ func (a *app) run(verbose bool) error {
 	defer a.hook.close()
 	machine := a.machine()
 	defer machine.Close()
-	n := startNotifier()
-	defer n.stop()
 	status := startPublisher(dir)
 	defer status.stop()
+	n := startNotifier(status.first)
+	defer n.stop()
 	log := slog.New(records.Handler(level))
 	meter := metrics.New(log)
 	defer meter.Stop()
@@ -191,15 +192,19 @@ func running(dir string) bool {
 // for no file system.
 type publisher struct {
 	latest chan daemon.Status // one slot, for the newest
+	first  chan struct{}      // closed when the first was written, or could not be
 	done   chan struct{}
 }
 
 func startPublisher(dir string) *publisher {
-	p := &publisher{latest: make(chan daemon.Status, 1), done: make(chan struct{})}
+	p := &publisher{latest: make(chan daemon.Status, 1), first: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
+		first := sync.OnceFunc(func() { close(p.first) })
+		defer first()
 		for s := range p.latest {
 			_ = writeStatusFile(dir, s) // that it can't be written is no reason to stop guarding
+			first()
 		}
 	}()
 	return p
@@ -234,17 +239,24 @@ func writeStatusFile(dir string, s daemon.Status) error {
 }
 
 // notifier tells systemd, in a goroutine of its own: a manager that does not
-// read must not hold the loop.
+// read must not hold the loop. It says that nfguard is ready when there is a
+// status to ask for, and does not wait for a disk that hangs.
 type notifier struct {
 	states chan string
 	done   chan struct{}
 }
 
-func startNotifier() *notifier {
+func startNotifier(status <-chan struct{}) *notifier {
 	n := &notifier{states: make(chan string, 16), done: make(chan struct{})}
 	go func() {
 		defer close(n.done)
 		for s := range n.states {
+			if s == "READY=1" {
+				select {
+				case <-status:
+				case <-time.After(time.Second):
+				}
+			}
 			_, _ = sd.SdNotify(false, s) // without NOTIFY_SOCKET nobody listens
 			if s == "READY=1" {
 				_ = footprint.Trim()

@@ -2,9 +2,11 @@ package lab
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -17,11 +19,21 @@ type Namespace struct {
 	work chan func()
 }
 
+// speakAll has the package net find out which versions of IP there are: it does
+// so once, at the first use, and in a namespace whose loopback is down it would
+// find that IPv6 is none of them.
+var speakAll = sync.OnceFunc(func() {
+	if l, err := net.Listen("tcp", "localhost:0"); err == nil {
+		l.Close()
+	}
+})
+
 // NewNamespace makes a network namespace with its loopback down and the
 // kernel's defaults everywhere, after [Need] of root and netns.
 func NewNamespace(t testing.TB) *Namespace {
 	t.Helper()
 	Need(t, Root, Netns)
+	speakAll()
 	ns := &Namespace{work: make(chan func())}
 	errc := make(chan error)
 	go func() {
