@@ -45,8 +45,9 @@ const (
 
 	// Who did it, as far as the kernel told us. From a sender that is root,
 	// journald looks OBJECT_PID up itself and, if that process still runs,
-	// adds what it finds, OBJECT_CMDLINE and second values of ours included;
-	// ours come first. We send no command line.
+	// adds what it finds, OBJECT_CMDLINE and second values of ours included.
+	// Which of two comes first is for the journal file to say (systemd 252: the
+	// one that was in the file first); MESSAGE has ours. We send no command line.
 	FieldObjectPID    = "OBJECT_PID"
 	FieldObjectComm   = "OBJECT_COMM"
 	FieldObjectExe    = "OBJECT_EXE"

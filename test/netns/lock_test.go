@@ -22,6 +22,7 @@ const unlimited = "[contention]\nlimit = 1000\nwindow = \"1s\"\n"
 // writer, by the PID that it had.
 func TestEveryWriterIsNamed(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
+	t.Parallel() // with another that waits most of its time
 	static := buildStatic(t)
 	for _, mode := range []string{"enforce", "lock"} {
 		t.Run(mode, func(t *testing.T) {

@@ -387,6 +387,7 @@ func TestProbeBridgeInterrupted(t *testing.T) {
 // TestProbeBridgeKilled kills a hundred probes of a real bridge at random
 // moments: neither a port nor an address nor a neighbour is left.
 func TestProbeBridgeKilled(t *testing.T) {
+	t.Parallel() // with another that waits most of its time
 	c := newCage(t)
 	c.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv4.ip_forward=1")
 	for _, words := range []string{
