@@ -30,6 +30,7 @@ type told struct {
 	took    []time.Duration // in order
 	own     int             // KiB, all that is resident
 	child   int             // KiB of journalctl, without the files
+	disk    int64           // bytes of the journal
 	err     error
 }
 
@@ -46,6 +47,12 @@ func (b *bench) history(ctx context.Context) (h told) {
 	defer os.RemoveAll(dir)
 	if h.err = makeJournal(ctx, dir, h.records); h.err != nil {
 		return h
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*.journal"))
+	for _, f := range files {
+		if info, err := os.Stat(f); err == nil {
+			h.disk += info.Size()
+		}
 	}
 	for range min(b.looks, 10) {
 		if h.err = h.tell(ctx, b.nfguard, dir); h.err != nil {

@@ -75,8 +75,8 @@ func (r *report) String() string {
 			manyDropins, manyKernels, micros(quantile(r.checked.took, 0.5)), len(r.checked.took))
 	}
 	if h := r.told; h.err == nil {
-		fmt.Fprintf(&w, "\n`nfguard events --totals` of a journal with %d drifts takes %.2f s, the median of %d runs; it has %.1f MiB, and its journalctl %.1f MiB besides the journal's files.\n",
-			h.records, quantile(h.took, 0.5).Seconds(), len(h.took), float64(h.own)/1024, float64(h.child)/1024)
+		fmt.Fprintf(&w, "\n`nfguard events --totals` of a journal with %d drifts takes %.2f s, the median of %d runs; it has %.1f MiB, and its journalctl %.1f MiB besides the journal's files. That journal takes %d bytes a drift.\n",
+			h.records, quantile(h.took, 0.5).Seconds(), len(h.took), float64(h.own)/1024, float64(h.child)/1024, h.disk/int64(h.records))
 	}
 	w.WriteString(r.appearance.String())
 	r.writeAims(&w)
