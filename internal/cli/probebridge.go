@@ -167,26 +167,36 @@ func (a *app) addresses(f *realFlags, subnets []netip.Prefix) ([]netip.Addr, err
 	return nil, &hintError{why, "say which is not going to be given to a pod, perhaps " + strings.Join(missing, " ") + "; whether it is in use is looked at first"}
 }
 
-// subjects are the Services to ask.
-func (a *app) subjects(d *realProof, f *realFlags) ([]probe.Subject, error) {
+// services are the Services of kube-proxy's rules, sorted, and what rules those are.
+func (a *app) services() (list []services.Service, rules []netfilter.Rules, err error) {
 	var look netfilter.Look
-	rules, err := look.KubeProxy(a.ctx)
+	rules, err = look.KubeProxy(a.ctx)
 	if err != nil {
-		return nil, unprobed(err)
+		return nil, nil, unprobed(err)
 	}
-	var list []services.Service
 	for _, r := range rules {
-		d.Rules = append(d.Rules, r.String())
 		found, err := servicesOf(a.ctx, r)
 		if a.ctx.Err() != nil {
-			return nil, errInterrupted
+			return nil, rules, errInterrupted
 		}
 		if err != nil {
-			return nil, err
+			return nil, rules, err
 		}
 		list = append(list, found...)
 	}
 	services.Sort(list)
+	return list, rules, nil
+}
+
+// subjects are the Services to ask.
+func (a *app) subjects(d *realProof, f *realFlags) ([]probe.Subject, error) {
+	list, rules, err := a.services()
+	for _, r := range rules {
+		d.Rules = append(d.Rules, r.String())
+	}
+	if err != nil {
+		return nil, err
+	}
 	d.Services = len(list)
 	if len(list) == 0 {
 		why := errors.New("there are no Services in kube-proxy's rules here")

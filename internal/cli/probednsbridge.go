@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nfguard/nfguard/internal/netfilter"
 	"github.com/nfguard/nfguard/internal/probe"
 	"github.com/nfguard/nfguard/internal/probe/dns"
 	"github.com/nfguard/nfguard/internal/services"
@@ -38,10 +37,11 @@ func (a *app) podOn(o *dnsOptions, plan *dns.Plan) (*probe.Attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := a.dnsServices()
+	list, _, err := a.services()
 	if err != nil {
 		return nil, err
 	}
+	list = slices.DeleteFunc(list, func(s services.Service) bool { return s.Protocol != "udp" })
 	s, err := dnsService(list, plan.Server)
 	if err != nil {
 		return nil, err
@@ -59,29 +59,7 @@ func (a *app) podOn(o *dnsOptions, plan *dns.Plan) (*probe.Attachment, error) {
 	return a.plugIn(&f, subnets, []probe.Subject{{Service: s}})
 }
 
-// dnsServices are the Services of kube-proxy's rules with a UDP port.
-func (a *app) dnsServices() ([]services.Service, error) {
-	var look netfilter.Look
-	rules, err := look.KubeProxy(a.ctx)
-	if err != nil {
-		return nil, unprobed(err)
-	}
-	var list []services.Service
-	for _, r := range rules {
-		found, err := servicesOf(a.ctx, r)
-		if a.ctx.Err() != nil {
-			return nil, errInterrupted
-		}
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, found...)
-	}
-	services.Sort(list)
-	return slices.DeleteFunc(list, func(s services.Service) bool { return s.Protocol != "udp" }), nil
-}
-
-// dnsService is the Service at an address, or the cluster's DNS where that is
+// dnsService is, of those with a UDP port, the Service at an address, or the cluster's DNS where that is
 // not given: the only one on port 53, of all or of the namespace kube-system.
 // One that the rules do not have is that address without endpoints.
 func dnsService(list []services.Service, at netip.AddrPort) (services.Service, error) {

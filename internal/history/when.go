@@ -11,8 +11,8 @@ var errWhen = errors.New("no such time")
 
 // ParseWhen reads a time as people give it: how long ago ("90m", "36h", "7d",
 // "2w"), a day ("2026-11-23", "today", "yesterday"), a day and a time
-// ("2026-11-23 03:52" or "…:57"), "now", seconds since 1970 ("@1795405977"),
-// or RFC 3339. What has no zone is in now's.
+// ("2026-11-23 03:52" or "…:57"), "now", seconds since 1970 ("@1795405977"
+// or "@1795405977.25"), or RFC 3339. What has no zone is in now's.
 func ParseWhen(s string, now time.Time) (time.Time, error) {
 	midnight := time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, now.Location())
 	switch s = strings.TrimSpace(s); s {
@@ -24,11 +24,16 @@ func ParseWhen(s string, now time.Time) (time.Time, error) {
 		return midnight.AddDate(0, 0, -1), nil
 	}
 	if digits, ok := strings.CutPrefix(s, "@"); ok {
+		digits, fraction, _ := strings.Cut(digits, ".")
 		sec, err := strconv.ParseInt(digits, 10, 40)
+		if err != nil || len(fraction) > 9 {
+			return time.Time{}, errWhen
+		}
+		nsec, err := strconv.ParseUint("0"+fraction+strings.Repeat("0", 9-len(fraction)), 10, 32)
 		if err != nil {
 			return time.Time{}, errWhen
 		}
-		return time.Unix(sec, 0).In(now.Location()), nil
+		return time.Unix(sec, int64(nsec)).In(now.Location()), nil
 	}
 	for _, layout := range []string{time.DateOnly, "2006-01-02 15:04", time.DateTime, "2006-01-02T15:04:05", time.RFC3339Nano} {
 		if t, err := time.ParseInLocation(layout, s, now.Location()); err == nil {

@@ -7,7 +7,7 @@ import (
 
 func TestParseWhen(t *testing.T) {
 	cet := time.FixedZone("CET", 3600)
-	now := time.Date(2026, 11, 23, 15, 4, 5, 6, cet)
+	now := time.Date(2026, 11, 23, 15, 4, 5, 0, cet)
 	tests := []struct{ in, want string }{
 		{"now", "2026-11-23T15:04:05+01:00"},
 		{"today", "2026-11-23T00:00:00+01:00"},
@@ -16,8 +16,9 @@ func TestParseWhen(t *testing.T) {
 		{"2026-11-01 02:03", "2026-11-01T02:03:00+01:00"},
 		{"2026-11-01 02:03:04", "2026-11-01T02:03:04+01:00"},
 		{"2026-11-01T02:03:04", "2026-11-01T02:03:04+01:00"},
-		{"2026-11-01T02:03:04.5Z", "2026-11-01T02:03:04Z"},
+		{"2026-11-01T02:03:04.5Z", "2026-11-01T02:03:04.5Z"},
 		{"@1795405977", "2026-11-23T04:52:57+01:00"},
+		{"@1795405977.615309", "2026-11-23T04:52:57.615309+01:00"},
 		{"90m", "2026-11-23T13:34:05+01:00"},
 		{"-90m", "2026-11-23T13:34:05+01:00"},
 		{"1h30m ago", "2026-11-23T13:34:05+01:00"},
@@ -34,6 +35,9 @@ func TestParseWhen(t *testing.T) {
 		{"--1h", ""},
 		{"2026-13-01", ""},
 		{"@x", ""},
+		{"@1.x", ""},
+		{"@1.-5", ""},
+		{"@1.0123456789", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.in, func(t *testing.T) {
@@ -44,7 +48,7 @@ func TestParseWhen(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || got.Format(time.RFC3339) != tt.want {
+			if err != nil || got.Format(time.RFC3339Nano) != tt.want {
 				t.Errorf("want %s, got %v, %v", tt.want, got, err)
 			}
 		})
