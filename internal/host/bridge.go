@@ -98,15 +98,14 @@ func (l *Linux) digit(k guard.Key) byte {
 	return text[0]
 }
 
-// setFlags turns flags of a bridge on, and then notes that it was us. In this
-// order, because a bridge without its flags is worse than one that keeps them
-// when its scope is given up, and to write the note takes longer than to set
-// them: who is killed between the two leaves flags that nobody takes back.
+// setFlags turns flags of a bridge on, after a note that it was us. That the
+// note could not be written keeps no bridge waiting: the next survey tells of it.
 func (l *Linux) setFlags(a guard.Action) error {
+	l.memory.remember(a)
+	defer l.memory.tidy(a)
 	if err := rtnl.SetNFCall(a.Index, a.Subject, rtnl.NFCall(a.Flags), true); err != nil {
 		return fmt.Errorf("set flags of bridge %s: %w", a.Subject, err)
 	}
-	_ = l.remember(a) // the failure is kept, and told of by the next survey
 	return nil
 }
 
@@ -116,5 +115,5 @@ func (l *Linux) clearFlags(a guard.Action) error {
 	if err != nil && !errors.Is(err, rtnl.ErrNoBridge) {
 		return fmt.Errorf("clear flags of bridge %s: %w", a.Subject, err)
 	}
-	return l.forget(a)
+	return l.memory.forget(a)
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,7 +62,7 @@ func TestFlags(t *testing.T) {
 	for _, name := range []string{"cni0", "cni1", "virbr0", "cni9"} {
 		keep(t, ns, l, scoped(false), name)
 	}
-	ns.Run(t, "ip", "link", "del", "cni1") // dropped with the next write
+	ns.Run(t, "ip", "link", "del", "cni1")
 	ns.Run(t, "ip", "link", "set", "cni0", "type", "bridge", "nf_call_iptables", "0")
 	ns.Run(t, "ip", "link", "add", "cni2", "type", "bridge")
 	keep(t, ns, l, scoped(false), "cni0")
@@ -77,6 +78,7 @@ func TestFlags(t *testing.T) {
 	if diff := cmp.Diff(map[string]guard.Flags{"cni0": all, "cni2": all, "virbr0": {2: true}}, got); diff != "" || o.Bridging != nil {
 		t.Errorf("flags (-want +got):\n%s%v", diff, o.Bridging)
 	}
+	o.Remembered = slices.DeleteFunc(o.Remembered, func(r guard.Remembered) bool { return r.Name == "cni1" }) // not yet forgotten
 	want := []guard.Remembered{{Name: "cni0", Flags: guard.Flags{true, true, false}}, {Name: "cni2", Flags: all}}
 	if diff := cmp.Diff(want, o.Remembered, cmpopts.IgnoreFields(guard.Remembered{}, "Index")); diff != "" || o.RememberedErr != nil {
 		t.Errorf("remembered (-want +got):\n%s%v", diff, o.RememberedErr)
@@ -90,6 +92,29 @@ func TestFlags(t *testing.T) {
 	keep(t, ns, l, hostwide, "cni2")
 	if _, err := os.Stat(memory); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the memory is still there: %v", err)
+	}
+}
+
+// Bridges that are gone are forgotten before the file has grown a lot, and one
+// that was fought over stands in it once.
+func TestMemoryStaysSmall(t *testing.T) {
+	ns, l, memory := flagged(t)
+	ns.Run(t, "ip", "link", "add", "cni0", "type", "bridge")
+	longest := 0
+	for range 50 {
+		ns.Run(t, "ip", "link", "add", "cni1", "type", "bridge")
+		ns.Run(t, "ip", "link", "set", "cni0", "type", "bridge", "nf_call_iptables", "0")
+		keep(t, ns, l, scoped(false), "cni1")
+		o := keep(t, ns, l, scoped(false), "cni0")
+		ns.Run(t, "ip", "link", "del", "cni1")
+		longest = max(longest, len(o.Remembered))
+		if n := len(o.Remembered); n < 1 || o.RememberedErr != nil {
+			t.Fatalf("remembered: %v, %v", o.Remembered, o.RememberedErr)
+		}
+	}
+	info, err := os.Stat(memory)
+	if err != nil || info.Size() > 8<<10 || longest < 10 || longest > 64 {
+		t.Errorf("after 100 notes %v, %v; at most %d bridges in it", info, err, longest)
 	}
 }
 

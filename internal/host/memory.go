@@ -1,9 +1,11 @@
 package host
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,17 +17,23 @@ import (
 )
 
 // memory is the file in which stands what was set of bridges' flags, so that
-// it can be taken back, also by the next run of the daemon. It is not locked
-// against another process: of a daemon and an apply that both meet a new
-// bridge in the same instant, one may forget its own.
+// it can be taken back, also by the next run of the daemon: JSON values that
+// add up. A note is appended, because a bridge waits meanwhile; what does not
+// hold any more goes when the file is written anew. It is not locked against
+// another process: of a daemon and an apply that write it anew in the same
+// instant, one may forget its own.
 type memory struct {
 	mu     sync.Mutex
 	path   string
+	notes  int   // that were appended, or maxNotes: it has to be written anew
 	failed error // of the last attempt to write
 }
 
 // maxMemory bounds what is read: some ten thousand bridges.
 const maxMemory = 1 << 20
+
+// maxNotes is how many are appended until the file is written anew.
+const maxNotes = 64
 
 type memoryFile struct {
 	Schema  int                `json:"schema"` // 1
@@ -41,52 +49,71 @@ func (l *Linux) remembered() ([]guard.Remembered, error) {
 	return list, errors.Join(err, m.failed)
 }
 
-// remember notes the flags that a is about to set. Bridges that are gone are
-// dropped on the way.
-func (l *Linux) remember(a guard.Action) error {
-	return l.memory.change(a, func(f *guard.Flags) {
-		for i := range f {
-			f[i] = f[i] || a.Flags[i]
-		}
-	})
+// remember notes the flags that a is about to set.
+func (m *memory) remember(a guard.Action) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.path == "" {
+		return
+	}
+	m.notes++
+	if err := m.add(guard.Remembered{Name: a.Subject, Index: a.Index, Flags: a.Flags}); err != nil {
+		m.failed, m.notes = err, maxNotes
+	}
+}
+
+// tidy writes the file anew when it is time to. a was remembered last, if the
+// file could take it.
+func (m *memory) tidy(a guard.Action) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.notes < maxNotes {
+		return
+	}
+	list, _ := m.load() // over a broken file, too
+	_ = m.save(union(list, guard.Remembered{Name: a.Subject, Index: a.Index, Flags: a.Flags}))
 }
 
 // forget drops the flags that a has cleared.
-func (l *Linux) forget(a guard.Action) error {
-	return l.memory.change(a, func(f *guard.Flags) {
-		for i := range f {
-			f[i] = f[i] && !a.Flags[i]
-		}
-	})
-}
-
-func (m *memory) change(a guard.Action, change func(*guard.Flags)) error {
+func (m *memory) forget(a guard.Action) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.path == "" {
 		return nil
 	}
-	list, err := m.load()
-	i := slices.IndexFunc(list, func(r guard.Remembered) bool { return r.Name == a.Subject && r.Index == a.Index })
-	if i < 0 {
-		i, list = len(list), append(list, guard.Remembered{Name: a.Subject, Index: a.Index})
+	list, _ := m.load()
+	for i, r := range list {
+		if r.Name == a.Subject && r.Index == a.Index {
+			for f := range r.Flags {
+				list[i].Flags[f] = r.Flags[f] && !a.Flags[f]
+			}
+		}
 	}
-	was := list[i].Flags
-	change(&list[i].Flags)
-	if err == nil && list[i].Flags == was && m.failed == nil {
-		return nil
-	}
-	list = slices.DeleteFunc(list, func(r guard.Remembered) bool {
-		return r.Flags == (guard.Flags{}) || rtnl.Index(r.Name) != r.Index
-	})
-	m.failed = m.save(list) // over a broken file, too
-	return m.failed
+	return m.save(list)
 }
 
-func (m *memory) load() ([]guard.Remembered, error) {
+// union adds r to a list in which each bridge stands once.
+func union(list []guard.Remembered, r guard.Remembered) []guard.Remembered {
+	for i, have := range list {
+		if have.Name == r.Name && have.Index == r.Index {
+			for f := range have.Flags {
+				list[i].Flags[f] = have.Flags[f] || r.Flags[f]
+			}
+			return list
+		}
+	}
+	return append(list, r)
+}
+
+func (m *memory) load() (list []guard.Remembered, err error) {
 	if m.path == "" {
 		return nil, nil
 	}
+	defer func() {
+		if err != nil {
+			m.notes = maxNotes
+		}
+	}()
 	text, err := readLimited(m.path, maxMemory)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -94,16 +121,51 @@ func (m *memory) load() ([]guard.Remembered, error) {
 	case err != nil:
 		return nil, err
 	}
-	var f memoryFile
-	if err := json.Unmarshal(text, &f); err != nil {
-		return nil, fmt.Errorf("read %s: %w", m.path, err)
+	for d := json.NewDecoder(bytes.NewReader(text)); ; {
+		var f memoryFile
+		switch err := d.Decode(&f); {
+		case errors.Is(err, io.EOF):
+			return list, nil
+		case err != nil:
+			return list, fmt.Errorf("read %s: %w", m.path, err)
+		}
+		for _, r := range f.Bridges {
+			list = union(list, r)
+		}
 	}
-	return f.Bridges, nil
 }
 
-// save puts the file in place as a whole, and does not sync it: a power cut
-// takes the bridges with it.
-func (m *memory) save(list []guard.Remembered) error {
+// add appends one value, and makes the directory if it has to.
+func (m *memory) add(r guard.Remembered) error {
+	text, err := json.Marshal(memoryFile{1, []guard.Remembered{r}})
+	if err != nil {
+		return err
+	}
+	open := func() (*os.File, error) { return os.OpenFile(m.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644) }
+	f, err := open()
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(m.path), 0o755); err == nil {
+			f, err = open()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	return errors.Join(err, f.Close())
+}
+
+// save puts the file in place as a whole, without bridges that are gone, and
+// does not sync it: a power cut takes the bridges with it.
+func (m *memory) save(list []guard.Remembered) (err error) {
+	defer func() {
+		if m.failed = err; err == nil {
+			m.notes = 0
+		}
+	}()
+	list = slices.DeleteFunc(list, func(r guard.Remembered) bool {
+		return r.Flags == (guard.Flags{}) || rtnl.Index(r.Name) != r.Index
+	})
 	if len(list) == 0 {
 		if err := os.Remove(m.path); !errors.Is(err, fs.ErrNotExist) {
 			return err
