@@ -1,6 +1,7 @@
 package vm_test
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -71,12 +72,18 @@ func (n *node) bootWithoutService(t *testing.T) {
 	n.wantService(t)
 }
 
-// With IPv6 switched off at boot, br_netfilter drops bridged IPv6 frames where
-// ip6tables is 1. So this sysctl is left as it is, and everybody is told.
-func TestWithoutIPv6(t *testing.T) {
-	n := &node{Machine: vm.Boot(t, vm.Options{Append: "ipv6.disable=1"})}
+// TestRestrictedKernel is of a kernel that was told at boot to do without.
+func TestRestrictedKernel(t *testing.T) {
+	n := &node{Machine: vm.Boot(t, vm.Options{Append: "ipv6.disable=1 lockdown=confidentiality"})}
 	n.Sh(t, "modprobe br_netfilter; sysctl -q "+iptables+"=0 "+ip6tables+"=0 "+arptables+"=0")
 	n.install(t)
+	t.Run("without IPv6", n.withoutIPv6)
+	t.Run("locked down", n.lockedDown)
+}
+
+// With IPv6 switched off at boot, br_netfilter drops bridged IPv6 frames where
+// ip6tables is 1. So this sysctl is left as it is, and everybody is told.
+func (n *node) withoutIPv6(t *testing.T) {
 	n.Sh(t, "cd /proc/sys/net/bridge; grep -x 1 bridge-nf-call-iptables; grep -x 1 bridge-nf-call-arptables; grep -x 0 bridge-nf-call-ip6tables")
 	n.Sh(t, "! grep ip6tables "+sysctlD)
 
@@ -90,5 +97,27 @@ func TestWithoutIPv6(t *testing.T) {
 	check := n.Sh(t, "nfguard check") // exits 0: that is as it should be
 	if !strings.Contains(check, "left     "+ip6tables+"  0, wanted 1  next boot: as the kernel has it\n         IPv6 is switched off in this kernel") {
 		t.Errorf("nfguard check:\n%s", check)
+	}
+}
+
+// Where BPF may not read the kernel's memory, nobody can be kept from writing.
+// Who wrote is known all the same, and mode "lock" says what it does instead.
+func (n *node) lockedDown(t *testing.T) {
+	n.Sh(t, `grep -F '[confidentiality]' /sys/kernel/security/lockdown`)
+	mark := n.mark(t)
+	n.Sh(t, "unshare --pid --fork --mount-proc sh -c 'echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables'")
+	n.records(t, mark, 1, "NFGUARD_EVENT=drift")[0].want(t, map[string]string{
+		"NFGUARD_OUTCOME": "corrected", "NFGUARD_SUBJECT": iptables, "NFGUARD_SOURCE": "sysctl", "OBJECT_COMM": "sh",
+	})
+	const instead = `mode = "lock" is not in force: foreign values are put right and not kept out: `
+	mark = n.mark(t)
+	n.configure(t, "mode = 'lock'\n")
+	n.record(t, mark, "PRIORITY=3").want(t, map[string]string{"MESSAGE": regexp.QuoteMeta(instead) + ".* locked down .*"})
+	n.Sh(t, "sysctl -q -w "+iptables+"=0") // is not refused
+	n.Until(t, "sysctl -n "+iptables+" | grep -x 1")
+	for _, command := range []string{"status", "check"} {
+		if got := n.Sh(t, "nfguard "+command); !strings.Contains(got, instead) {
+			t.Errorf("nfguard %s:\n%s", command, got)
+		}
 	}
 }
