@@ -15,17 +15,8 @@ import (
 
 	"github.com/nfguard/nfguard/internal/proc"
 	"github.com/nfguard/nfguard/internal/source"
+	"github.com/nfguard/nfguard/internal/source/sourcetest"
 )
-
-// descriptors are the open ones of this process.
-func descriptors(t *testing.T) int {
-	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(fds)
-}
 
 // A hundred starts and kills in a second are a handful of hints for who looks,
 // and leave nothing.
@@ -35,7 +26,7 @@ func TestStorm(t *testing.T) {
 		var started, ended int
 		in := source.NewInbox(func() {})
 		sub := subscribe(t, only(w, standIn))
-		before, goroutines := descriptors(t), runtime.NumGoroutine()
+		before, goroutines := sourcetest.Descriptors(t), runtime.NumGoroutine()
 		stormed := make(chan struct{})
 		go func() {
 			defer close(stormed)
@@ -54,7 +45,7 @@ func TestStorm(t *testing.T) {
 		}()
 		for over := false; !over; {
 			select {
-			case h := <-sub.hints:
+			case h := <-sub.Hints:
 				in.Put(h)
 				switch {
 				case strings.HasSuffix(h.Reason, " started"):
@@ -75,7 +66,7 @@ func TestStorm(t *testing.T) {
 		if n := len(in.Take()); n > 16 {
 			t.Errorf("%d hints wait for the look", n)
 		}
-		if after := descriptors(t); after > before {
+		if after := sourcetest.Descriptors(t); after > before {
 			t.Errorf("%d descriptors before, %d after", before, after)
 		}
 		if after := runtime.NumGoroutine(); after > goroutines {
@@ -90,31 +81,16 @@ func TestRunLeavesNothing(t *testing.T) {
 	start(t, path, "600")
 	ways(t, func(t *testing.T, w way) {
 		s := only(w, standIn)
-		once := func() {
+		sourcetest.LeavesNothing(t, func() {
 			sub := subscribe(t, s)
 			who, end := start(t, path, "600")
 			sub.want(t, fmt.Sprintf("%s[%d] started", standIn, who.PID), who)
-			sub.end()
-			if err := <-sub.done; err != nil {
+			sub.End()
+			if err := <-sub.Done; err != nil {
 				t.Error(err)
 			}
 			end()
-		}
-		once() // the runtime's poller opens its own descriptors once
-		before, goroutines := descriptors(t), runtime.NumGoroutine()
-		for range 20 {
-			once()
-		}
-		if after := descriptors(t); after != before {
-			t.Errorf("%d descriptors before, %d after", before, after)
-		}
-		for range 100 { // what was told to end is given the time to
-			if runtime.NumGoroutine() <= goroutines {
-				return
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		t.Errorf("%d goroutines before, %d after", goroutines, runtime.NumGoroutine())
+		})
 	})
 }
 
@@ -138,7 +114,7 @@ func TestMany(t *testing.T) {
 		n := 0
 		for over := false; !over; {
 			select {
-			case <-sub.hints:
+			case <-sub.Hints:
 				n++
 			case <-time.After(300 * time.Millisecond):
 				over = n >= most

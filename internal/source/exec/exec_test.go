@@ -1,7 +1,6 @@
 package exec
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -16,15 +15,13 @@ import (
 
 	"github.com/nfguard/nfguard/internal/proc"
 	"github.com/nfguard/nfguard/internal/source"
+	"github.com/nfguard/nfguard/internal/source/sourcetest"
 	"github.com/nfguard/nfguard/test/lab"
 )
 
 // standIn is looked for by the tests, and named by nothing else on a machine
 // that may have a kube-proxy.
 const standIn = "kube-proxy-test"
-
-// patience is how long a test waits for what must come.
-const patience = 20 * time.Second
 
 // ways runs a test with each way to subscribe.
 func ways(t *testing.T, f func(t *testing.T, w way)) {
@@ -49,65 +46,23 @@ func need(t testing.TB, w way) {
 	}
 }
 
-// subscription is a source that runs.
-type subscription struct {
-	hints <-chan source.Hint
-	done  <-chan error
-	end   context.CancelFunc
-}
+// subscription is a source that runs, as its tests ask it.
+type subscription struct{ sourcetest.Subscription }
 
-// subscribe runs s until the test ends or the subscription's end is called.
+// subscribe runs s until the test ends or the subscription's End is called.
 // The hints after the first are the caller's to receive, or the source waits.
 func subscribe(t *testing.T, s *Source) subscription {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	hints, done := make(chan source.Hint), make(chan error, 1)
-	go func() {
-		defer close(done)
-		done <- s.Run(ctx, func(h source.Hint) {
-			select {
-			case hints <- h:
-			case <-ctx.Done():
-			}
-		})
-	}()
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("Run: %v", err)
-			}
-		case <-time.After(patience):
-			t.Error("cancelled: Run goes on")
-		}
-	})
-	sub := subscription{hints, done, cancel}
-	h := sub.next(t)
-	if want := "subscribed: " + s.ways[0].name; h.Source != "exec" || h.Reason != want || h.Time.IsZero() || h.Writer.PID != 0 {
-		t.Fatalf("first hint %+v, want %q", h, want)
-	}
+	sub := subscription{sourcetest.Run(t, s, nil)}
+	sub.First(t, "subscribed: "+s.ways[0].name)
 	return sub
-}
-
-func (s subscription) next(t *testing.T) source.Hint {
-	t.Helper()
-	select {
-	case h := <-s.hints:
-		return h
-	case err := <-s.done:
-		t.Fatalf("Run: %v", err)
-	case <-time.After(patience):
-		t.Fatal("no hint")
-	}
-	return source.Hint{}
 }
 
 // want receives a hint, which must be of reason and w.
 func (s subscription) want(t *testing.T, reason string, w source.Writer) {
 	t.Helper()
-	got := s.next(t)
-	if got.Source != "exec" || time.Since(got.Time) > patience {
+	got := s.Next(t)
+	if time.Since(got.Time) > sourcetest.Patience {
 		t.Errorf("hint %+v", got)
 	}
 	want := source.Hint{Source: "exec", Reason: reason, Time: got.Time, Writer: w}
@@ -157,7 +112,7 @@ func start(t testing.TB, path string, args ...string) (who source.Writer, end fu
 	t.Cleanup(end)
 	// Start returns in the middle of the exec, before the process has its name.
 	for began := time.Now(); who.Comm != proc.Comm(filepath.Base(path)); time.Sleep(100 * time.Microsecond) {
-		if who = source.ReadWriter(cmd.Process.Pid); time.Since(began) > patience {
+		if who = source.ReadWriter(cmd.Process.Pid); time.Since(began) > sourcetest.Patience {
 			t.Fatalf("%s was started and is %+v", path, who)
 		}
 	}
@@ -207,7 +162,7 @@ func TestOtherPIDNamespace(t *testing.T) {
 	ways(t, func(t *testing.T, w way) {
 		sub := subscribe(t, only(w, standIn))
 		_, end := start(t, lab.Tool(t, lab.Root, "unshare"), "-p", "-f", "--kill-child", path, "600")
-		h := sub.next(t)
+		h := sub.Next(t)
 		pid := h.Writer.PID
 		if h.Reason != fmt.Sprintf("%s[%d] started", standIn, pid) || h.Writer.Exe != path {
 			t.Errorf("hint %+v", h)
@@ -246,10 +201,10 @@ func TestExecutesAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := cmd.Process.Pid
-	if want, got := fmt.Sprintf("first-kube-prox[%d] started", pid), sub.next(t).Reason; got != want {
+	if want, got := fmt.Sprintf("first-kube-prox[%d] started", pid), sub.Next(t).Reason; got != want {
 		t.Errorf("first hint %q, want %q", got, want)
 	}
-	h := sub.next(t)
+	h := sub.Next(t)
 	if want := fmt.Sprintf("%s[%d] started", standIn, pid); h.Reason != want || h.Writer.Exe != second {
 		t.Errorf("second hint %+v, want %q", h, want)
 	}

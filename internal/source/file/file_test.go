@@ -6,65 +6,28 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/source"
+	"github.com/nfguard/nfguard/internal/source/sourcetest"
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// patience is how long a test waits for what must come.
-const patience = 20 * time.Second
-
-// start runs the source of patterns until the test ends, and returns its
-// hints after "subscribed". The caller receives them, or the source waits.
-func start(t *testing.T, patterns ...string) <-chan source.Hint {
+// start runs the source of patterns until the test ends. The hints after
+// "subscribed" are the caller's to receive, or the source waits.
+func start(t *testing.T, patterns ...string) sourcetest.Subscription {
 	t.Helper()
 	s, err := New("file", patterns...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	hints, done := make(chan source.Hint), make(chan error)
-	go func() {
-		done <- s.Run(ctx, func(h source.Hint) {
-			select {
-			case hints <- h:
-			case <-ctx.Done():
-			}
-		})
-	}()
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("cancelled: Run returned %v", err)
-			}
-		case <-time.After(patience):
-			t.Error("cancelled: Run goes on")
-		}
-	})
-	if h := next(t, hints); h.Source != "file" || h.Reason != "subscribed" || h.Time.IsZero() {
-		t.Fatalf("first hint: %+v", h)
-	}
-	return hints
-}
-
-func next(t *testing.T, hints <-chan source.Hint) source.Hint {
-	t.Helper()
-	select {
-	case h := <-hints:
-		return h
-	case <-time.After(patience):
-		t.Fatal("no hint")
-		return source.Hint{}
-	}
+	sub := sourcetest.Run(t, s, nil)
+	sub.First(t, "subscribed")
+	return sub
 }
 
 // TestHints does what administrators and packages do, one after the other,
@@ -79,7 +42,7 @@ func TestHints(t *testing.T) {
 	if err := mkdir("modules-load.d"); err != nil {
 		t.Fatal(err)
 	}
-	hints := start(t,
+	sub := start(t,
 		filepath.Join(etc, "nfguard/nfguard.toml"),
 		filepath.Join(etc, "nfguard/conf.d/*.toml"),
 		filepath.Join(etc, "modules-load.d/nfguard.conf"),
@@ -140,7 +103,7 @@ func TestHints(t *testing.T) {
 			if err := tt.do(); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, until(t, hints, etc, write)); diff != "" {
+			if diff := cmp.Diff(tt.want, until(t, sub, etc, write)); diff != "" {
 				t.Errorf("hints (-want +got):\n%s", diff)
 			}
 		})
@@ -161,12 +124,12 @@ func TestHints(t *testing.T) {
 			if err := mkdir("nfguard/conf.d"); err != nil {
 				t.Fatal(err)
 			}
-			until(t, hints, etc, write)
+			until(t, sub, etc, write)
 			if err := write("nfguard/conf.d/30-c.toml", "x"); err != nil {
 				t.Fatal(err)
 			}
 			want := []string{"nfguard/conf.d/30-c.toml appeared", "nfguard/conf.d/30-c.toml changed"}
-			if diff := cmp.Diff(want, until(t, hints, etc, write)); diff != "" {
+			if diff := cmp.Diff(want, until(t, sub, etc, write)); diff != "" {
 				t.Fatalf("hints (-want +got):\n%s", diff)
 			}
 		}
@@ -175,7 +138,7 @@ func TestHints(t *testing.T) {
 
 // until writes the file "end" and collects the reasons before the hint of
 // it, without repetitions and without etc, which must be the hint's path.
-func until(t *testing.T, hints <-chan source.Hint, etc string, write func(path, text string) error) []string {
+func until(t *testing.T, sub sourcetest.Subscription, etc string, write func(path, text string) error) []string {
 	t.Helper()
 	if err := os.Remove(filepath.Join(etc, "end")); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
@@ -185,7 +148,7 @@ func until(t *testing.T, hints <-chan source.Hint, etc string, write func(path, 
 	}
 	var got []string
 	for {
-		h := next(t, hints)
+		h := sub.Next(t)
 		path, change, _ := strings.Cut(h.Reason, " ")
 		rel, err := filepath.Rel(etc, path)
 		if err != nil || h.Path != path {
@@ -208,7 +171,7 @@ func until(t *testing.T, hints <-chan source.Hint, etc string, write func(path, 
 func TestOverflow(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "nfguard.toml")
-	hints := start(t, path)
+	sub := start(t, path)
 	if err := os.WriteFile(path, nil, 0o600); err != nil { // its hint waits for us
 		t.Fatal(err)
 	}
@@ -223,12 +186,12 @@ func TestOverflow(t *testing.T) {
 			}
 		}
 	}
-	for next(t, hints).Reason != "news lost" {
+	for sub.Next(t).Reason != "news lost" {
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	for next(t, hints).Reason != path+" went" {
+	for sub.Next(t).Reason != path+" went" {
 	}
 }
 
@@ -272,34 +235,12 @@ func TestRunLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	once := func() {
+	sourcetest.LeavesNothing(t, func() {
 		ctx, cancel := context.WithCancel(t.Context())
 		if err := s.Run(ctx, func(source.Hint) { cancel() }); err != nil {
 			t.Error(err)
 		}
-	}
-	once() // the runtime's poller opens its own descriptors once
-	fds, goroutines := descriptors(t), runtime.NumGoroutine()
-	for range 20 {
-		once()
-	}
-	if after := descriptors(t); after != fds {
-		t.Errorf("%d descriptors before, %d after", fds, after)
-	}
-	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > goroutines; runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines before, %d after", goroutines, runtime.NumGoroutine())
-		}
-	}
-}
-
-func descriptors(t *testing.T) int {
-	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(fds)
+	})
 }
 
 // TestControlGroup: systemd makes and removes a unit's group with ordinary
@@ -316,18 +257,18 @@ func TestControlGroup(t *testing.T) {
 		t.Skipf("control groups of version 2 can't be made here: %v", err)
 	}
 	defer os.Remove(slice)
-	hints := start(t, unit)
+	sub := start(t, unit)
 	for range 2 {
 		if err := os.Mkdir(unit, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if h := next(t, hints); h.Reason != unit+" appeared" {
+		if h := sub.Next(t); h.Reason != unit+" appeared" {
 			t.Errorf("hint %q", h.Reason)
 		}
 		if err := os.Remove(unit); err != nil {
 			t.Fatal(err)
 		}
-		if h := next(t, hints); h.Reason != unit+" went" {
+		if h := sub.Next(t); h.Reason != unit+" went" {
 			t.Errorf("hint %q", h.Reason)
 		}
 	}

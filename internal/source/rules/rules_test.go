@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,53 +13,18 @@ import (
 
 	"github.com/nfguard/nfguard/internal/netfilter"
 	"github.com/nfguard/nfguard/internal/source"
+	"github.com/nfguard/nfguard/internal/source/sourcetest"
 	"github.com/nfguard/nfguard/test/kubeproxy/standin"
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// patience is how long a test waits for what must come.
-const patience = 20 * time.Second
-
-// start runs a source in ns until the test ends, and returns its hints, of
-// which the first has to have the reason given.
-func start(t *testing.T, ns *lab.Namespace, first string) <-chan source.Hint {
+// start runs a source in ns until the test ends; its first hint has to have the
+// reason given.
+func start(t *testing.T, ns *lab.Namespace, first string) sourcetest.Subscription {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	hints, done := make(chan source.Hint, 1000), make(chan error, 1)
-	ns.Go(func() {
-		done <- New(time.Minute).Run(ctx, func(h source.Hint) {
-			if h.Source != "rules" || h.Time.IsZero() {
-				t.Errorf("incomplete hint %+v", h)
-			}
-			hints <- h
-		})
-	})
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Errorf("cancelled: Run returned %v", err)
-			}
-		case <-time.After(patience):
-			t.Error("cancelled: Run goes on")
-		}
-	})
-	if h := next(t, hints); h.Reason != first {
-		t.Fatalf("first hint: %q, want %q", h.Reason, first)
-	}
-	return hints
-}
-
-func next(t *testing.T, hints <-chan source.Hint) source.Hint {
-	t.Helper()
-	select {
-	case h := <-hints:
-		return h
-	case <-time.After(patience):
-		t.Fatal("no hint")
-		return source.Hint{}
-	}
+	sub := sourcetest.Run(t, New(time.Minute), ns.Go)
+	sub.First(t, first)
+	return sub
 }
 
 func shell(t *testing.T, ns *lab.Namespace, script string) {
@@ -70,12 +34,12 @@ func shell(t *testing.T, ns *lab.Namespace, script string) {
 
 // settle makes a change that is always hinted at, and undoes it. It returns
 // the reasons of the hints before it, without their beginning.
-func settle(t *testing.T, ns *lab.Namespace, hints <-chan source.Hint) []string {
+func settle(t *testing.T, ns *lab.Namespace, sub sourcetest.Subscription) []string {
 	t.Helper()
 	var before []string
 	until := func(last string) {
 		for {
-			reason := strings.TrimPrefix(next(t, hints).Reason, "kube-proxy's rules ")
+			reason := strings.TrimPrefix(sub.Next(t).Reason, "kube-proxy's rules ")
 			if reason == last {
 				return
 			}
@@ -91,7 +55,7 @@ func settle(t *testing.T, ns *lab.Namespace, hints <-chan source.Hint) []string 
 
 func TestHints(t *testing.T) {
 	ns := lab.NewNamespace(t)
-	hints := start(t, ns, "subscribed: nf_tables news")
+	sub := start(t, ns, "subscribed: nf_tables news")
 	for _, tt := range []struct {
 		script string
 		want   []string
@@ -108,7 +72,7 @@ func TestHints(t *testing.T) {
 		{"nft flush ruleset", []string{"went: ipvs mode (nf_tables), IPv4 and IPv6"}},
 	} {
 		shell(t, ns, tt.script)
-		if diff := cmp.Diff(tt.want, settle(t, ns, hints)); diff != "" {
+		if diff := cmp.Diff(tt.want, settle(t, ns, sub)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.script, diff)
 		}
 	}
@@ -131,10 +95,10 @@ func TestStandIn(t *testing.T) {
 	} {
 		t.Run(mode, func(t *testing.T) {
 			ns := lab.NewNamespace(t)
-			hints := start(t, ns, "subscribed: nf_tables news")
+			sub := start(t, ns, "subscribed: nf_tables news")
 			check := func(did string) {
 				t.Helper()
-				h := next(t, hints)
+				h := sub.Next(t)
 				if want := "kube-proxy's rules " + did + ": " + want.rules + ", IPv4"; h.Reason != want {
 					t.Errorf("hint %q, want %q", h.Reason, want)
 				}
@@ -149,12 +113,12 @@ func TestStandIn(t *testing.T) {
 			ns.Run(t, path, append(args, "-cleanup")...)
 			check("went")
 			p = standin.Start(t, ns, path, append(args, "-resync=1ms")...)
-			if got, want := next(t, hints).Reason, "kube-proxy's rules appeared: "+want.rules+", IPv4"; got != want {
+			if got, want := sub.Next(t).Reason, "kube-proxy's rules appeared: "+want.rules+", IPv4"; got != want {
 				t.Errorf("started again: hint %q, want %q", got, want)
 			}
 			p.AwaitSync(t)
 			p.AwaitSync(t)
-			if got := settle(t, ns, hints); got != nil {
+			if got := settle(t, ns, sub); got != nil {
 				t.Errorf("resyncs woke us: %q", got)
 			}
 		})
@@ -164,7 +128,7 @@ func TestStandIn(t *testing.T) {
 // TestWriter is named wholly if it still runs.
 func TestWriter(t *testing.T) {
 	ns := lab.NewNamespace(t)
-	hints := start(t, ns, "subscribed: nf_tables news")
+	sub := start(t, ns, "subscribed: nf_tables news")
 	cmd := ns.Command("nft", "-i")
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -175,7 +139,7 @@ func TestWriter(t *testing.T) {
 	}
 	defer func() { in.Close(); _ = cmd.Wait() }()
 	fmt.Fprintln(in, "add table ip kube-proxy { chain services { accept; }; }")
-	h := next(t, hints)
+	h := sub.Next(t)
 	want := source.ReadWriter(cmd.Process.Pid)
 	if h.Writer != want || want.Comm != "nft" || want.Exe == "" {
 		t.Errorf("writer %+v, want %+v", h.Writer, want)
@@ -191,14 +155,14 @@ func TestFlood(t *testing.T) {
 	// 2,500 Services of one family are 10,000 rules.
 	flood := []string{"-mode=nftables", "-family=ipv4", "-services=2500", "-resync=1ms", "-syncs=11"}
 
-	var sub *netfilter.Subscription
+	var news *netfilter.Subscription
 	var err error
-	ns.Do(func() { sub, err = netfilter.Subscribe() }) // counts datagrams
+	ns.Do(func() { news, err = netfilter.Subscribe() }) // counts datagrams
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer sub.Close()
-	hints := start(t, ns, "subscribed: nf_tables news")
+	defer news.Close()
+	sub := start(t, ns, "subscribed: nf_tables news")
 	began := time.Now()
 	p := standin.Start(t, ns, path, flood...)
 	cpu := ownCPU()
@@ -206,17 +170,19 @@ func TestFlood(t *testing.T) {
 		p.AwaitSync(t)
 	}
 	cpu, took := ownCPU()-cpu, time.Since(began)
-	if h := next(t, hints); h.Reason != "kube-proxy's rules appeared: nftables mode, IPv4" {
+	if h := sub.Next(t); h.Reason != "kube-proxy's rules appeared: nftables mode, IPv4" {
 		t.Errorf("hint %+v", h)
 	}
-	if n := len(hints); n != 0 {
-		t.Errorf("%d hints about resyncs", n)
+	select {
+	case h := <-sub.Hints:
+		t.Errorf("a hint about a resync: %+v", h)
+	default:
 	}
 
 	datagrams := 0
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		_, err := sub.Next(ctx)
+		_, err := news.Next(ctx)
 		cancel()
 		if err != nil {
 			break
@@ -246,10 +212,10 @@ func ownCPU() time.Duration {
 // lets pass at once; the change at its end is not lost.
 func TestStorm(t *testing.T) {
 	ns := lab.NewNamespace(t)
-	hints := start(t, ns, "subscribed: nf_tables news")
+	sub := start(t, ns, "subscribed: nf_tables news")
 	shell(t, ns, `for i in $(seq 300); do nft "add table ip t; delete table ip t"; done
 		nft "add table ip kube-proxy { chain services { accept; }; }"`)
-	if h := next(t, hints); h.Reason != "kube-proxy's rules appeared: nftables mode, IPv4" {
+	if h := sub.Next(t); h.Reason != "kube-proxy's rules appeared: nftables mode, IPv4" {
 		t.Errorf("hint %+v", h)
 	}
 }
@@ -272,29 +238,12 @@ func TestWithoutCapability(t *testing.T) {
 
 func TestRunLeavesNothing(t *testing.T) {
 	ns := lab.NewNamespace(t)
-	once := func() {
+	sourcetest.LeavesNothing(t, func() {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		ns.Go(func() { done <- New(time.Minute).Run(ctx, func(source.Hint) { cancel() }) })
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-	}
-	once() // the runtime's poller opens its own descriptors once
-	before := descriptors(t)
-	for range 20 {
-		once()
-	}
-	if after := descriptors(t); after != before {
-		t.Errorf("%d descriptors before, %d after", before, after)
-	}
-}
-
-func descriptors(t *testing.T) int {
-	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(fds)
+	})
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/source"
+	"github.com/nfguard/nfguard/internal/source/sourcetest"
 	"github.com/nfguard/nfguard/test/lab"
 )
 
@@ -160,37 +161,13 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestRunLeavesNothing counts the descriptors that cancelled runs leave.
 func TestRunLeavesNothing(t *testing.T) {
-	once := func() {
-		ctx, cancel := context.WithCancel(t.Context())
-		err := New("br_netfilter").Run(ctx, func(h source.Hint) {
-			if h.Source != "uevent" || h.Reason != "subscribed" || h.Time.IsZero() {
-				t.Errorf("first hint %+v", h)
-			}
-			cancel()
-		})
-		if err != nil {
-			t.Error(err)
-		}
-	}
-	once() // the runtime's poller opens its own descriptors once
-	before := descriptors(t)
-	for range 20 {
-		once()
-	}
-	if after := descriptors(t); after != before {
-		t.Errorf("%d descriptors before, %d after", before, after)
-	}
-}
-
-func descriptors(t *testing.T) int {
-	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(fds)
+	sourcetest.LeavesNothing(t, func() {
+		sub := sourcetest.Run(t, New("br_netfilter"), nil)
+		sub.First(t, "subscribed")
+		sub.End()
+		<-sub.Done
+	})
 }
 
 // filtered returns a function that says whether the kernel, with our filter
