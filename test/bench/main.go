@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/test/demo/box"
+	"github.com/nfguard/nfguard/test/markdown"
 )
 
 // bench holds what all measurements need.
@@ -116,7 +117,7 @@ func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
 	text := r.String()
 	fmt.Print(text)
 	if out != "" {
-		if err := insert(out, text); err != nil {
+		if err := markdown.Insert(out, "measured", text); err != nil {
 			return 1, err
 		}
 	}

@@ -310,22 +310,3 @@ func firstLine(path, prefix string) string {
 	}
 	return ""
 }
-
-const (
-	begin = "<!-- measured: begin -->\n"
-	end   = "<!-- measured: end -->\n"
-)
-
-// insert puts text between the markers of a file, in place of what is there.
-func insert(path, text string) error {
-	old, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	head, rest, ok := bytes.Cut(old, []byte(begin))
-	_, tail, ok2 := bytes.Cut(rest, []byte(end))
-	if !ok || !ok2 {
-		return fmt.Errorf("write the figures: %s has no lines %q and %q", path, strings.TrimSpace(begin), strings.TrimSpace(end))
-	}
-	return os.WriteFile(path, bytes.Join([][]byte{head, []byte(begin), []byte(text), []byte(end), tail}, nil), 0o644)
-}

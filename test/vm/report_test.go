@@ -1,13 +1,14 @@
 package vm_test
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/nfguard/nfguard/test/markdown"
 )
 
 var update = flag.Bool("update", false, "have TestGuard write its report into README.md")
@@ -23,7 +24,7 @@ func report(t *testing.T, n *node, told []chapter) {
 	reportAudit(&b, t, n)
 	t.Logf("the report:\n%s", b.String())
 	if *update {
-		if err := insert("README.md", b.String()); err != nil {
+		if err := markdown.Insert("README.md", "told by TestGuard", b.String()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -100,23 +101,4 @@ func (n *node) shows(b *strings.Builder, t *testing.T, command string, most int)
 	if len(lines) > most {
 		b.WriteString("    …\n")
 	}
-}
-
-const (
-	begin = "<!-- told by TestGuard: begin -->\n"
-	end   = "<!-- told by TestGuard: end -->\n"
-)
-
-// insert puts text between the markers of a file, in place of what is there.
-func insert(path, text string) error {
-	old, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	head, rest, ok := bytes.Cut(old, []byte(begin))
-	_, tail, ok2 := bytes.Cut(rest, []byte(end))
-	if !ok || !ok2 {
-		return fmt.Errorf("write the report: %s has no lines %q and %q", path, strings.TrimSpace(begin), strings.TrimSpace(end))
-	}
-	return os.WriteFile(path, bytes.Join([][]byte{head, []byte(begin), []byte(text), []byte(end), tail}, nil), 0o644)
 }
