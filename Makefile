@@ -19,7 +19,7 @@ PACK_TOOLS := lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
-UNIT := $(shell $(GO) list ./... | grep -v /test/)
+UNIT := $(shell $(GO) list ./... | grep -v /test/) ./test/markdown
 FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink internal/rtnl:FuzzParseAddress \
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate \
         internal/netfilter:FuzzHasServices internal/netfilter:FuzzParse internal/boot:FuzzSysctl \
