@@ -67,7 +67,18 @@ their own node, and writes each drift to the journal.
 Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			err := cobra.NoArgs(cmd, args)
+			if err == nil {
+				return nil
+			}
+			hint := "nfguard --help lists the commands"
+			if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+				hint = "nfguard " + like[0] + "? " + hint
+			}
+			return &hintError{err, hint}
+		},
+		SuggestionsMinimumDistance: 2,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
@@ -80,7 +91,26 @@ Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
 	f.StringVar(&a.root, "root", "", "work on the tree below `dir` (an image being built) and not on this host")
 	cmd.AddCommand(a.runCommand(), a.checkCommand(), a.applyCommand(), a.statusCommand(), a.eventsCommand(),
 		a.probeCommand(), a.traceCommand(), a.configCommand(), a.versionCommand())
+	hinted(cmd)
 	return cmd
+}
+
+// hinted has each command that refuses its arguments say where they are listed.
+func hinted(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			var known interface{ Next() string }
+			if err == nil || errors.As(err, &known) {
+				return err
+			}
+			text := strings.Replace(err.Error(), "arg(s)", "arguments", 1) // cobra's words
+			return &hintError{errors.New(text), "write " + cmd.UseLine() + "; see " + cmd.CommandPath() + " --help"}
+		}
+	}
+	for _, c := range cmd.Commands() {
+		hinted(c)
+	}
 }
 
 func (a *app) versionCommand() *cobra.Command {

@@ -21,7 +21,7 @@ func (a *app) configCommand() *cobra.Command {
 		Short: "Print every value that is in force, and where it comes from",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			c, origins, err := config.Load(a.root, a.configPath)
+			c, origins, err := a.config()
 			if err != nil {
 				return err
 			}

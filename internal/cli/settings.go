@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,13 +35,26 @@ const (
 
 // settings reads the configuration and translates it.
 func (a *app) settings() (daemon.Settings, config.Config, error) {
-	c, _, err := config.Load(a.root, a.configPath)
+	c, _, err := a.config()
 	if err != nil {
 		return daemon.Settings{}, c, err
 	}
 	s := settingsOf(c)
 	s.Policy.FilesOnly = a.root != ""
 	return s, c, nil
+}
+
+// config reads the configuration, of the tree where there is one. A tree that is
+// mistyped would have none, and whatever is not there would seem to be so.
+func (a *app) config() (config.Config, config.Origins, error) {
+	if a.root != "" {
+		if info, err := os.Stat(a.root); err != nil {
+			return config.Config{}, nil, &hintError{fmt.Errorf("--root: %w", err), "is the name right? the tree has to be there"}
+		} else if !info.IsDir() {
+			return config.Config{}, nil, &hintError{fmt.Errorf("--root: %s is no directory", a.root), "name the directory that the tree is mounted or unpacked at"}
+		}
+	}
+	return config.Load(a.root, a.configPath)
 }
 
 func settingsOf(c config.Config) daemon.Settings {
