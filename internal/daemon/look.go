@@ -76,7 +76,7 @@ func (d *Daemon) look(ctx context.Context, readable bool) {
 	before, every := d.rec.Totals(), d.resync(t.Time)
 	d.sleep.Answers(func(a reflex.Answer) {
 		since := a.At.Add(-a.Stood)
-		d.rec.Answered(d.armed[a.Index], a.Have, since, a.At, since.Add(-every))
+		d.rec.Answered(d.armed[a.Index], reconcile.Answer{Have: a.Have, Since: since, Found: a.Found, At: a.At, Former: since.Add(-every)})
 	})
 	look := d.rec.Live(ctx, t)
 	d.nextTend = d.rec.Tend(ctx, t.Time)

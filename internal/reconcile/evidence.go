@@ -12,7 +12,7 @@ import (
 // at twice its age, until forget.
 const (
 	soon   = 100 * time.Microsecond
-	forget = 100 * time.Millisecond
+	forget = time.Second
 )
 
 // keepEvidence keeps what the kernel told of before it happened, until the
@@ -100,18 +100,18 @@ func (r *Reconciler) recordDenied(d Evidence) {
 func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 	k := &r.keys[c.key]
 	e := guard.Event{
-		Kind: guard.EventDrift, Outcome: c.outcome, Time: c.at, Subject: string(k.Key),
-		Want: k.Value, Have: c.have, Now: k.Value,
+		Kind: guard.EventDrift, Outcome: c.outcome, Time: c.At, Subject: string(k.Key),
+		Want: k.Value, Have: c.Have, Now: k.Value,
 		Duration: -1, Source: t.Source, Pass: r.passes, Err: c.err,
 	}
 	told, by := false, Evidence{}
 	kept := r.seen[:0]
 	for _, s := range r.seen {
-		mine := (s.Key == k.Key || s.Key == "") && s.Outcome == "" && !s.Vague && !s.At.After(c.at)
+		mine := (s.Key == k.Key || s.Key == "") && s.Outcome == "" && !s.Vague && !s.At.After(c.Found)
 		if mine {
 			told, by, e.Old = true, s, s.Old
 			if s.Exact {
-				c.since = s.At
+				c.Since = s.At
 			}
 		}
 		if !mine || !s.Exact { // one without a time may be of several corrections
@@ -122,13 +122,13 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 	e.Writer = by.who(&k.fight)
 	switch {
 	case told:
-		e.Source, e.Duration = "sysctl", max(c.at.Sub(c.since), 0)
+		e.Source, e.Duration = "sysctl", max(c.At.Sub(c.Since), 0)
 	case t.Source == "sysctl": // woken by a write of which there was no news: found by looking
 		e.Source = "resync"
 	}
 	var bound time.Duration // how long it can have stood at most; 0: unknown
-	if !told && !c.former.IsZero() {
-		bound = c.at.Sub(c.former)
+	if !told && !c.Former.IsZero() {
+		bound = c.At.Sub(c.Former)
 	}
 	r.totals.Drifts++
 	switch c.outcome {
@@ -140,12 +140,12 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 		r.reversal(&k.fight, e)
 	case guard.OutcomeFailed:
 		r.totals.Failed++
-		e.Now, e.Next = c.have, next(c.err)
+		e.Now, e.Next = c.Have, next(c.err)
 		r.change("set", e, c.err)
 		e.Message = driftMessage(&e, bound)
 		r.complain(e)
 	case guard.OutcomeObserved, guard.OutcomeHeld, guard.OutcomeDenied, guard.OutcomeRewritten: // only the first occurs
-		e.Now = c.have
+		e.Now = c.Have
 		e.Message = driftMessage(&e, bound)
 		r.o.Recorder.Record(e)
 	}

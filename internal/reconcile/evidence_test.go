@@ -9,11 +9,12 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/host/hosttest"
 	"github.com/nfguard/nfguard/internal/reconcile"
 )
 
 // told returns a host that is right, with a kernel that tells what news holds.
-func told(t *testing.T, news *[]reconcile.Evidence) (h interface{ Write(guard.Key, string) }, rec *recorder, r *reconcile.Reconciler) {
+func told(t *testing.T, news *[]reconcile.Evidence) (h *hosttest.Host, rec *recorder, r *reconcile.Reconciler) {
 	t.Helper()
 	host, rec, _ := settled(t, policy())
 	r = reconcile.New(policy(), limits, reconcile.Options{Host: host, Recorder: rec, News: func() []reconcile.Evidence {
@@ -75,6 +76,70 @@ func TestToldBeforeStored(t *testing.T) {
 			t.Errorf("another write is put on the account of the first: %+v", rec.events)
 		}
 	})
+}
+
+// TestNextWriterIsNotBlamed: the loop is held up right after it has put a value
+// back, and hears of that writer and of the next one together.
+func TestNextWriterIsNotBlamed(t *testing.T) {
+	first, next := guard.Writer{PID: 1, Comm: "sh"}, guard.Writer{PID: 2, Comm: "sysctl"}
+	by := func(w guard.Writer) reconcile.Evidence {
+		return reconcile.Evidence{Key: guard.IPTables, Writer: w, Exact: true, At: time.Now(), Old: "1", New: "0"}
+	}
+	for _, tt := range []struct {
+		name string
+		do   func(t *testing.T, h *hosttest.Host, r *reconcile.Reconciler, news *[]reconcile.Evidence)
+		want []string
+	}{
+		{
+			name: "by the sleeper",
+			do: func(t *testing.T, h *hosttest.Host, r *reconcile.Reconciler, news *[]reconcile.Evidence) {
+				arms, _ := r.Arms(time.Now())
+				told := by(first)
+				time.Sleep(30 * time.Microsecond)
+				x := reconcile.Answer{Have: "0", Since: told.At, Found: time.Now(), Former: told.At}
+				time.Sleep(8 * time.Millisecond)
+				h.Write(guard.IPTables, "0")
+				*news = []reconcile.Evidence{told, by(next)}
+				time.Sleep(2 * time.Millisecond)
+				x.At = time.Now()
+				r.Answered(arms[0], x)
+			},
+			want: []string{
+				"drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1 after 10.03ms (written by sh[1])",
+				"drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1 after 2ms (written by sysctl[2])",
+			},
+		},
+		{
+			name: "by the loop",
+			do: func(t *testing.T, h *hosttest.Host, r *reconcile.Reconciler, news *[]reconcile.Evidence) {
+				*news = []reconcile.Evidence{by(first)}
+				h.Write(guard.IPTables, "0")
+				h.AfterSet = func(h *hosttest.Host, k guard.Key) {
+					h.AfterSet = nil
+					time.Sleep(8 * time.Millisecond)
+					h.Write(guard.IPTables, "0")
+					*news = append(*news, by(next))
+					time.Sleep(2 * time.Millisecond)
+				}
+			},
+			want: []string{
+				"drift reverted: net.bridge.bridge-nf-call-iptables was 0, set back to 1 after 10ms (written by sh[1]), and changed again at once",
+				"drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1 after 2ms (written by sysctl[2])",
+			},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var news []reconcile.Evidence
+				h, rec, r := told(t, &news)
+				tt.do(t, h, r, &news)
+				r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+				if diff := cmp.Diff(tt.want, rec.lines()); diff != "" {
+					t.Errorf("records (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
 }
 
 func TestDenied(t *testing.T) {

@@ -21,13 +21,10 @@ type key struct {
 
 // correction is one reversal that waits to be recorded.
 type correction struct {
+	Answer
 	key     int
-	have    string
 	outcome guard.Outcome
 	err     error
-	since   time.Time
-	at      time.Time
-	former  time.Time // the look before this one
 }
 
 // Look is what a look at the sysctls tells the loop.
@@ -79,15 +76,21 @@ func (r *Reconciler) Arms(now time.Time) (arms []Arm, all bool) {
 	return r.arms, len(r.arms) == len(r.keys)
 }
 
-// Answered notes that a was put back at the time at, after have had stood
-// there since a time not before former. The next Live records it.
-func (r *Reconciler) Answered(a Arm, have string, since, at, former time.Time) {
-	if r.last.After(former) {
-		former = r.last
+// Answer is a foreign value that was put back without a look.
+type Answer struct {
+	Have   string
+	Since  time.Time // when it was seen to stand there
+	Found  time.Time // after it was read, and before it was written over
+	At     time.Time // after it was written over
+	Former time.Time // the latest time at which it cannot have stood there
+}
+
+// Answered notes what was done about a. The next Live records it.
+func (r *Reconciler) Answered(a Arm, x Answer) {
+	if r.last.After(x.Former) {
+		x.Former = r.last
 	}
-	r.pending = append(r.pending, correction{
-		key: a.index, have: have, outcome: guard.OutcomeCorrected, since: since, at: at, former: former,
-	})
+	r.pending = append(r.pending, correction{key: a.index, outcome: guard.OutcomeCorrected, Answer: x})
 }
 
 // maxStuck is how many writes in a row may succeed without effect, and
@@ -162,7 +165,7 @@ func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, l
 				k.since = t.Time
 			}
 		}
-		c := correction{key: i, have: v.Have, since: k.since, at: now, former: former}
+		c := correction{key: i, Answer: Answer{Have: v.Have, Since: k.since, Found: time.Now(), At: now, Former: former}}
 		if r.policy.Mode == guard.Observe {
 			if k.noted != v.Have {
 				k.noted, c.outcome = v.Have, guard.OutcomeObserved
@@ -175,7 +178,7 @@ func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, l
 			continue
 		}
 		c.err = r.o.Host.Do(ctx, guard.Action{Op: guard.SetSysctl, Subject: string(k.Key), Value: k.Value})
-		c.at = time.Now()
+		c.At = time.Now()
 		c.outcome = guard.OutcomeCorrected
 		if c.err != nil {
 			c.outcome = guard.OutcomeFailed
@@ -226,13 +229,13 @@ func (r *Reconciler) confirm(done []correction, look *Look) {
 			}
 			c.outcome = guard.OutcomeReverted
 			if k.stuck++; k.stuck < maxStuck {
-				look.Next = earlier(look.Next, c.at.Add(10*time.Millisecond))
+				look.Next = earlier(look.Next, c.At.Add(10*time.Millisecond))
 				continue
 			}
 			c.outcome, c.err = guard.OutcomeFailed, errNotKept
 		}
 		k.backoff = min(max(2*k.backoff, time.Second), time.Minute)
-		k.retry = c.at.Add(k.backoff)
+		k.retry = c.At.Add(k.backoff)
 		look.Next = earlier(look.Next, k.retry)
 	}
 }

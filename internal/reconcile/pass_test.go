@@ -439,7 +439,7 @@ func TestAnswered(t *testing.T) {
 	rec.events = nil
 	now := time.Now()
 	arms, _ = r.Arms(now)
-	r.Answered(arms[0], "0", now.Add(-20*time.Microsecond), now, now.Add(-time.Second))
+	r.Answered(arms[0], reconcile.Answer{Have: "0", Since: now.Add(-20 * time.Microsecond), Found: now, At: now, Former: now.Add(-time.Second)})
 	news = []reconcile.Evidence{{Key: guard.IPTables, Writer: guard.Writer{PID: 7, Comm: "sysctl"}}}
 	r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: now})
 	want := []string{"drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1 after 20µs (written by sysctl[7])"}

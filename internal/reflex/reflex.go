@@ -54,6 +54,7 @@ type armed struct {
 	have     [maxText]byte
 	wantLen  int
 	haveLen  int
+	found    int64 // when it was about to be written
 	answered int64 // when it was written; 0: it was not
 	errno    syscall.Errno
 }
@@ -100,7 +101,8 @@ type Answer struct {
 	Index int    // of the sysctl, in the order of Arm
 	Have  string // the foreign value
 	Stood time.Duration
-	At    time.Time
+	Found time.Time // after Have was read, and before it was written over
+	At    time.Time // after it was
 }
 
 // Answers calls yield for what the last Wait put back. A sysctl that could
@@ -123,6 +125,7 @@ func (r *Reflex) Answers(yield func(Answer)) {
 		yield(Answer{
 			Index: i, Have: string(have),
 			Stood: time.Duration(k.answered - r.woken),
+			Found: now.Time(k.found),
 			At:    now.Time(k.answered),
 		})
 	}
@@ -196,6 +199,7 @@ func (r *Reflex) look() {
 			continue
 		}
 		r.stopped = true
+		k.found = clock()
 		_, _, k.errno = syscall.RawSyscall6(unix.SYS_PWRITE64, k.fd, uintptr(unsafe.Pointer(&k.want)), uintptr(k.wantLen), 0, 0, 0)
 		k.answered = clock()
 	}
