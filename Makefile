@@ -28,7 +28,7 @@ FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzP
         internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf internal/netfilter:FuzzLegacyRules \
         internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/fleet:FuzzParse internal/trace:FuzzRead
 
-.PHONY: all build deps vmdeps test fast race lint fuzz netns cover bench demo packages packtest fleettest vm clean
+.PHONY: all build deps vmdeps test fast race lint fuzz netns proxytest cover bench demo packages packtest fleettest vm clean
 
 all: build
 
@@ -57,6 +57,9 @@ cover: ## guard, reconcile and config are covered over 90 %
 		$(GO) test -cover ./internal/$$p | awk -v p=$$p '{ print; for (i = 1; i <= NF; i++) if ($$i == "coverage:") c = $$(i + 1) + 0 } \
 			END { if (c <= 90) { print p " is covered by " c " %, less than 90 %"; exit 1 } }' || exit 1; \
 	done
+
+proxytest: deps ## what is made of kube-proxy's rules, of those that Kubernetes' own writes; to build it takes minutes once
+	NFGUARD_TEST_REQUIRE=root,netns,upstream CGO_ENABLED=1 $(GO) test -race -count=1 -run '^TestUpstream' ./test/netns
 
 # It builds the packages itself. -v, because a passing test has figures to tell, and
 # which boots it had to try twice. RUN= picks tests.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -18,7 +19,7 @@ const (
 	proxyTable     = "kube-proxy"
 	serviceMap     = "service-ips" // address . protocol . port → goto a chain
 	servicePrefix  = "service-"    // of a cluster IP; "external-" of others
-	endpointPrefix = "endpoint-"
+	endpointPrefix = "endpoint-"   // where there is a choice to be remembered; before 1.37 always
 )
 
 // NFTables reads the Services of one family from kube-proxy's table, which has
@@ -88,16 +89,23 @@ func (r *reader) rules(chain string) ([]*nftables.Rule, error) {
 	return rules, nil
 }
 
-// endpoints returns those that the rules of a Service's chain go to: by a
-// verdict, or by chance through a map without a name.
+// endpoints returns those that the rules of a Service's chain lead to. Which one
+// takes a connection is decided by chance, through a map without a name: of
+// addresses and ports (since kube-proxy 1.37, where one that is alone is
+// translated to without a map), or of chains that translate to one each (before,
+// and for Services with affinity).
 func (r *reader) endpoints(service string) ([]netip.AddrPort, error) {
 	rules, err := r.rules(service)
 	if err != nil {
 		return nil, err
 	}
-	var chains []string
+	var list []netip.AddrPort
 	for _, rule := range rules {
+		if a := translation(rule); a.IsValid() {
+			list = append(list, a)
+		}
 		for _, e := range rule.Exprs {
+			var chains []string
 			switch e := e.(type) {
 			case *expr.Verdict:
 				chains = append(chains, e.Chain)
@@ -110,50 +118,80 @@ func (r *reader) endpoints(service string) ([]netip.AddrPort, error) {
 					return nil, err
 				}
 				for _, el := range elements {
+					if a := parseTarget(el.Val); a.IsValid() && translates(rule) {
+						list = append(list, a)
+						continue
+					}
 					chains = append(chains, verdictChain(el.Val))
 				}
 			}
-		}
-	}
-	var list []netip.AddrPort
-	for _, chain := range chains {
-		if !strings.HasPrefix(chain, endpointPrefix) {
-			continue
-		}
-		a, ok := r.known[chain]
-		if !ok {
-			rules, err := r.rules(chain)
-			if err != nil {
-				return nil, err
+			for _, chain := range chains {
+				a, err := r.target(chain)
+				if err != nil {
+					return nil, err
+				}
+				if a.IsValid() {
+					list = append(list, a)
+				}
 			}
-			a = translation(rules)
-			r.known[chain] = a
-		}
-		if a.IsValid() {
-			list = append(list, a)
 		}
 	}
 	return list, nil
 }
 
-// translation is where the rules of an endpoint's chain translate to, or zero.
-func translation(rules []*nftables.Rule) netip.AddrPort {
+// target is where an endpoint's chain translates to, or zero for another chain.
+func (r *reader) target(chain string) (a netip.AddrPort, err error) {
+	if !strings.HasPrefix(chain, endpointPrefix) {
+		return netip.AddrPort{}, nil
+	}
+	a, ok := r.known[chain]
+	if ok {
+		return a, nil
+	}
+	rules, err := r.rules(chain)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
 	for _, rule := range rules {
-		registers := map[uint32][]byte{}
-		for _, e := range rule.Exprs {
-			switch e := e.(type) {
-			case *expr.Immediate:
-				registers[e.Register] = e.Data
-			case *expr.NAT:
-				addr, ok := netip.AddrFromSlice(registers[e.RegAddrMin])
-				port := registers[e.RegProtoMin]
-				if ok && len(port) >= 2 {
-					return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(port))
-				}
+		if a = translation(rule); a.IsValid() {
+			break
+		}
+	}
+	r.known[chain] = a
+	return a, nil
+}
+
+// translates reports whether a rule changes addresses.
+func translates(rule *nftables.Rule) bool {
+	return slices.ContainsFunc(rule.Exprs, func(e expr.Any) bool { _, ok := e.(*expr.NAT); return ok })
+}
+
+// translation is the one address and port that a rule translates to, or zero.
+func translation(rule *nftables.Rule) netip.AddrPort {
+	registers := map[uint32][]byte{}
+	for _, e := range rule.Exprs {
+		switch e := e.(type) {
+		case *expr.Immediate:
+			registers[e.Register] = e.Data
+		case *expr.NAT:
+			addr, ok := netip.AddrFromSlice(registers[e.RegAddrMin])
+			port := registers[e.RegProtoMin]
+			if ok && len(port) >= 2 {
+				return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(port))
 			}
 		}
 	}
 	return netip.AddrPort{}
+}
+
+// parseTarget reads an element of a map of addresses and ports, each padded to
+// four bytes. It is zero where it is none.
+func parseTarget(b []byte) netip.AddrPort {
+	if len(b) != 8 && len(b) != 20 {
+		return netip.AddrPort{}
+	}
+	addr, _ := netip.AddrFromSlice(b[:len(b)-4])
+	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(b[len(b)-4:]))
 }
 
 // parseKey reads a key of the map: an address, a protocol and a port, each

@@ -144,8 +144,9 @@ func TestStandIn(t *testing.T) {
 	})
 }
 
-// TestRealShapes has nft make what kube-proxy 1.33 writes beside what the
-// stand-in does: endpoints by chance, affinity, and an external IP.
+// TestRealShapes has nft make what kube-proxy writes beside what the stand-in
+// does. 1.33: endpoints by chance, affinity, and an external IP; 1.37:
+// translations in the Service's own chain, to one and by chance.
 func TestRealShapes(t *testing.T) {
 	ns := lab.NewNamespace(t)
 	rules := `table ip kube-proxy {
@@ -160,8 +161,16 @@ func TestRealShapes(t *testing.T) {
 		numgen random mod 2 vmap { 0 : goto endpoint-A-ns/two/udp/dns__10.1.0.1/53, 1 : goto endpoint-B-ns/two/udp/dns__10.1.0.2/53 }
 	}
 	chain external-TWOTWOTW-ns/two/udp/dns { jump mark-for-masquerade; goto service-TWOTWOTW-ns/two/udp/dns; }
+	chain service-BRUILGQL-default/one/tcp/http { meta l4proto tcp dnat to 10.244.0.1:8080; }
+	chain service-FJ5MPMIE-default/some/tcp/ { meta l4proto tcp dnat ip addr . port to numgen random mod 2 map { 0 : 10.244.0.7 . 80, 1 : 10.244.1.44 . 8081 }; }
 }
-add element ip kube-proxy service-ips { 10.96.0.10 . udp . 53 : goto service-TWOTWOTW-ns/two/udp/dns, 192.0.2.7 . udp . 53 : goto external-TWOTWOTW-ns/two/udp/dns }
+add element ip kube-proxy service-ips { 10.96.0.10 . udp . 53 : goto service-TWOTWOTW-ns/two/udp/dns, 192.0.2.7 . udp . 53 : goto external-TWOTWOTW-ns/two/udp/dns,
+	10.96.0.1 . tcp . 80 : goto service-BRUILGQL-default/one/tcp/http, 10.96.0.2 . tcp . 80 : goto service-FJ5MPMIE-default/some/tcp/ }
+table ip6 kube-proxy {
+	map service-ips { type ipv6_addr . inet_proto . inet_service : verdict; }
+	chain service-FJ5MPMIE-default/some-v6/tcp/ { meta l4proto tcp dnat ip6 addr . port to numgen random mod 2 map { 0 : fd00:244::7 . 80, 1 : fd00:244::1:2c . 8081 }; }
+}
+add element ip6 kube-proxy service-ips { fd00:96::2 . tcp . 80 : goto service-FJ5MPMIE-default/some-v6/tcp/ }
 `
 	cmd := ns.Command("nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(rules)
@@ -171,10 +180,20 @@ add element ip kube-proxy service-ips { 10.96.0.10 . udp . 53 : goto service-TWO
 	var got []Service
 	var err error
 	ns.Do(func() { got, err = NFTables(t.Context(), false) })
-	want := []Service{{"ns/two:dns", at("10.96.0.10:53"), "udp", []netip.AddrPort{at("10.1.0.1:53"), at("10.1.0.2:53")}}}
+	want := []Service{
+		{"default/one:http", at("10.96.0.1:80"), "tcp", []netip.AddrPort{at("10.244.0.1:8080")}},
+		{"default/some", at("10.96.0.2:80"), "tcp", []netip.AddrPort{at("10.244.0.7:80"), at("10.244.1.44:8081")}},
+		{"ns/two:dns", at("10.96.0.10:53"), "udp", []netip.AddrPort{at("10.1.0.1:53"), at("10.1.0.2:53")}},
+	}
 	if diff := cmp.Diff(want, got, comparable); diff != "" || err != nil {
 		t.Errorf("Services (-want +got):\n%s%v", diff, err)
 	}
+	ns.Do(func() { got, err = NFTables(t.Context(), true) })
+	want = []Service{{"default/some-v6", at("[fd00:96::2]:80"), "tcp", []netip.AddrPort{at("[fd00:244::7]:80"), at("[fd00:244::1:2c]:8081")}}}
+	if diff := cmp.Diff(want, got, comparable); diff != "" || err != nil {
+		t.Errorf("IPv6 (-want +got):\n%s%v", diff, err)
+	}
+	ns.Run(t, "nft", "delete", "table", "ip6", "kube-proxy")
 	ns.Do(func() { _, err = NFTables(t.Context(), true) })
 	if err == nil || !strings.HasPrefix(err.Error(), "read the map service-ips of kube-proxy's table: ") {
 		t.Errorf("without a table: %v", err)
@@ -211,6 +230,9 @@ func FuzzElement(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		if a, p, ok := parseKey(key); ok != (p != "") || ok != a.IsValid() {
 			t.Errorf("key % x: %v %v %v", key, a, p, ok)
+		}
+		if a := parseTarget(value); a.IsValid() && len(value) != 8 && len(value) != 20 {
+			t.Errorf("value % x: %v", value, a)
 		}
 		if c := verdictChain(value); len(c) > len(value) {
 			t.Errorf("value % x: %q", value, c)

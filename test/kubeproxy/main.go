@@ -5,7 +5,7 @@
 //	kube-proxy [-mode iptables|nftables] [-backend nft|legacy] [-family both|ipv4|ipv6]
 //	           [-services N] [-resync D] [-syncs N] | -cleanup
 //
-// Real are the names of tables, chains, maps and sets, how they are wired, and
+// Real, of 1.33, are the names of tables, chains, maps and sets, how they are wired, and
 // the programs that write them, in kube-proxy's order: chains and jumps one by
 // one, then all Services in one iptables-restore --noflush; "nft -f" in mode
 // nftables. Not real: the Services have one port and one endpoint each and come

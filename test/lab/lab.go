@@ -5,6 +5,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,6 +25,10 @@ const (
 	Root  Layer = "root"  // an effective uid of 0 in the initial user namespace
 	Netns Layer = "netns" // network namespaces can be made, and br_netfilter is there
 	VM    Layer = "vm"    // qemu and the image of test/vm
+
+	// Kubernetes' own kube-proxy. To build it takes minutes, so it is there only
+	// where it is asked for.
+	Upstream Layer = "upstream"
 )
 
 // Need skips the test unless the machine has every one of layers, or fails
@@ -55,10 +60,14 @@ func Tool(t testing.TB, layer Layer, name string) string {
 
 func absent(t testing.TB, l Layer, err error) {
 	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("NFGUARD_TEST_REQUIRE"), ","), string(l)) {
+	if required(l) {
 		t.Fatalf("NFGUARD_TEST_REQUIRE asks for the layer %s: %v", l, err)
 	}
 	t.Skipf("layer %s: %v", l, err)
+}
+
+func required(l Layer) bool {
+	return slices.Contains(strings.Split(os.Getenv("NFGUARD_TEST_REQUIRE"), ","), string(l))
 }
 
 func have(l Layer) error {
@@ -81,6 +90,11 @@ func have(l Layer) error {
 	case VM:
 		_, err := exec.LookPath("qemu-system-x86_64")
 		return err
+	case Upstream:
+		if !required(l) {
+			return errors.New("it is built by make proxytest")
+		}
+		return nil
 	}
 	return fmt.Errorf("no such layer")
 }

@@ -17,9 +17,17 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// worker is a node with a pod on cnio0 that is the endpoint of the stand-in's
-// svc-0, and one of another node, behind a wire, that is that of svc-299.
+// worker is a node with the rules of the stand-in.
 func worker(t *testing.T, config string, proxy ...string) *node {
+	t.Helper()
+	n := wired(t, config)
+	standin.Start(t, n.Namespace, standin.Build(t), append([]string{"-services", "300"}, proxy...)...)
+	return n
+}
+
+// wired is a node with a pod on cnio0 that is the endpoint of svc-0, and one of
+// another node, behind a wire, that is that of svc-299.
+func wired(t *testing.T, config string) *node {
 	t.Helper()
 	n := newNode(t, config)
 	n.Run(t, "ip", "addr", "add", "10.244.0.254/24", "dev", "cnio0")
@@ -31,7 +39,6 @@ func worker(t *testing.T, config string, proxy ...string) *node {
 	n.Run(t, "ip", "addr", "add", "fd00:250::1/64", "dev", "wire", "nodad")
 	n.Run(t, "ip", "route", "add", "10.244.1.0/24", "dev", "wire")
 	n.Run(t, "ip", "-6", "route", "add", "fd00:244::100/120", "dev", "wire")
-	standin.Start(t, n.Namespace, standin.Build(t), append([]string{"-services", "300"}, proxy...)...)
 	for strings.Contains(n.Run(t, "ip", "addr"), "tentative") { // a second
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -110,41 +117,48 @@ func TestProbeBridge(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := worker(t, "", tt.proxy...)
-			before := n.inventory()
-			answered := []string{"IPv4 answered", "IPv6 answered"}
-			for _, at := range []struct {
-				key     string
-				bridged []string
-				verdict string
-				exit    int
-			}{{"0", []string{"IPv4 wrong source", "IPv6 wrong source"}, "broken", 1}, {"1", answered, "works", 0}} {
-				n.set(at.key, at.key, at.key)
-				v, exit := n.probe(append([]string{"--bridge", "cnio0", "--yes"}, both...)...)
-				if v.Verdict != at.verdict || exit != at.exit || v.Schema != 1 {
-					t.Errorf("keys %s: exit %d: %+v", at.key, exit, v)
-				}
-				for _, c := range []struct {
-					path, to string
-					want     []string
-				}{{"bridged", "pod IP", answered}, {"bridged", "cluster IP", at.bridged}, {"routed", "pod IP", answered}, {"routed", "cluster IP", answered}} {
-					if diff := cmp.Diff(c.want, v.outcomes(c.path, c.to)); diff != "" {
-						t.Errorf("keys %s: %s, %s (-want +got):\n%s", at.key, c.path, c.to, diff)
-					}
-				}
-				for _, c := range v.Cells {
-					if c.Outcome == "wrong source" && c.Source != "10.244.0.1:8080" && c.Source != "[fd00:244::1]:8080" {
-						t.Errorf("keys %s: the source is %s", at.key, c.Source)
-					}
-				}
-				if len(v.Address) != 2 || !strings.HasPrefix(v.Address[0], "10.244.0.") || !strings.HasPrefix(v.Address[1], "fd00:244::") {
-					t.Errorf("keys %s: addresses %v", at.key, v.Address)
-				}
-			}
-			n.set("0", "0", "0")
-			if diff := cmp.Diff(before, n.inventory()); diff != "" {
-				t.Errorf("what is left (-before +after):\n%s", diff)
-			}
+			n.wantProbe()
 		})
+	}
+}
+
+// wantProbe probes at 0 and at 1, and leaves nothing.
+func (n *node) wantProbe() {
+	t := n.t
+	t.Helper()
+	before := n.inventory()
+	answered := []string{"IPv4 answered", "IPv6 answered"}
+	for _, at := range []struct {
+		key     string
+		bridged []string
+		verdict string
+		exit    int
+	}{{"0", []string{"IPv4 wrong source", "IPv6 wrong source"}, "broken", 1}, {"1", answered, "works", 0}} {
+		n.set(at.key, at.key, at.key)
+		v, exit := n.probe(append([]string{"--bridge", "cnio0", "--yes"}, both...)...)
+		if v.Verdict != at.verdict || exit != at.exit || v.Schema != 1 {
+			t.Errorf("keys %s: exit %d: %+v", at.key, exit, v)
+		}
+		for _, c := range []struct {
+			path, to string
+			want     []string
+		}{{"bridged", "pod IP", answered}, {"bridged", "cluster IP", at.bridged}, {"routed", "pod IP", answered}, {"routed", "cluster IP", answered}} {
+			if diff := cmp.Diff(c.want, v.outcomes(c.path, c.to)); diff != "" {
+				t.Errorf("keys %s: %s, %s (-want +got):\n%s", at.key, c.path, c.to, diff)
+			}
+		}
+		for _, c := range v.Cells {
+			if c.Outcome == "wrong source" && c.Source != "10.244.0.1:8080" && c.Source != "[fd00:244::1]:8080" {
+				t.Errorf("keys %s: the source is %s", at.key, c.Source)
+			}
+		}
+		if len(v.Address) != 2 || !strings.HasPrefix(v.Address[0], "10.244.0.") || !strings.HasPrefix(v.Address[1], "fd00:244::") {
+			t.Errorf("keys %s: addresses %v", at.key, v.Address)
+		}
+	}
+	n.set("0", "0", "0")
+	if diff := cmp.Diff(before, n.inventory()); diff != "" {
+		t.Errorf("what is left (-before +after):\n%s", diff)
 	}
 }
 
