@@ -41,7 +41,7 @@ deps: ## the Debian packages that tests and demo use, only those that are missin
 vmdeps: ## those of the virtual machine
 	@./test/deps.sh $(VM_TOOLS)
 
-test: fast vm ## everything; half of its time is the virtual machine's
+test: fast vm proxytest ## everything; half of its time is the virtual machine's
 
 fast: deps build race cover netns packtest fleettest ## everything that needs no virtual machine
 	$(GO) run ./test/demo -nfguard bin/nfguard
