@@ -22,7 +22,7 @@ type CNI struct {
 	Err      error // what could not be read or understood; nil when all was
 }
 
-// Network is one network of the CNI plugin "bridge".
+// Network is one network of the CNI plugin "bridge", or of one that runs it.
 type Network struct {
 	Name    string
 	Place   string // its file

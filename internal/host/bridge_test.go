@@ -160,10 +160,15 @@ func TestEvidence(t *testing.T) {
 			{"type": "bridge", "isGateway": true, "ipam": {"type": "host-local",
 				"ranges": [[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:1::/64"}]]}},
 			{"type": "portmap"}]}`,
-		"20-old.conf":   `{"name": "old", "type": "bridge", "bridge": "mynet0", "ipam": {"type": "host-local", "subnet": "usePodCidr"}}`,
-		"25-dhcp.conf":  `{"name": "dhcp", "type": "bridge", "bridge": "br9", "ipam": {"type": "dhcp", "subnet": "10.9.0.0/24"}}`,
-		"30-bad.conf":   `{"name": "bad"`,
-		"40-backup.bak": `{"name": "gone", "type": "bridge"}`,
+		"20-old.conf":  `{"name": "old", "type": "bridge", "bridge": "mynet0", "ipam": {"type": "host-local", "subnet": "usePodCidr"}}`,
+		"25-dhcp.conf": `{"name": "dhcp", "type": "bridge", "bridge": "br9", "ipam": {"type": "dhcp", "subnet": "10.9.0.0/24"}}`,
+		"26-flannel.conflist": `{"name": "cbr0", "cniVersion": "1.0.0", "plugins": [
+			{"type": "flannel", "delegate": {"hairpinMode": true, "forceAddress": true, "isDefaultGateway": true}},
+			{"type": "portmap", "capabilities": {"portMappings": true}}]}`,
+		"27-flannel.conf": `{"name": "other", "type": "flannel", "delegate": {"type": "bridge", "bridge": "kube0"}}`,
+		"28-flannel.conf": `{"name": "none", "type": "flannel", "delegate": {"type": "ipvlan", "master": "eth0", "bridge": "br8"}}`,
+		"30-bad.conf":     `{"name": "bad"`,
+		"40-backup.bak":   `{"name": "gone", "type": "bridge"}`,
 	} {
 		path := filepath.Join(root, host.CNIDir, name)
 		os.MkdirAll(filepath.Dir(path), 0o755)
@@ -182,6 +187,8 @@ func TestEvidence(t *testing.T) {
 		{Name: "k8s", Place: "/etc/cni/net.d/10-containerd.conflist", Bridge: "cni0", Subnets: []netip.Prefix{prefix("10.244.1.0/24"), prefix("fd00:1::/64")}},
 		{Name: "old", Place: "/etc/cni/net.d/20-old.conf", Bridge: "mynet0"},
 		{Name: "dhcp", Place: "/etc/cni/net.d/25-dhcp.conf", Bridge: "br9"},
+		{Name: "cbr0", Place: "/etc/cni/net.d/26-flannel.conflist", Bridge: "cni0"},
+		{Name: "other", Place: "/etc/cni/net.d/27-flannel.conf", Bridge: "kube0"},
 	}
 	if diff := cmp.Diff(want, o.CNI.Networks, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		t.Errorf("networks (-want +got):\n%s", diff)

@@ -89,14 +89,28 @@ func (l *Linux) networks(path string) ([]guard.Network, error) {
 	}
 	var networks []guard.Network
 	for _, plugin := range slices.Concat([]cniConfig{conf}, conf.Plugins) {
-		if plugin.Type != "bridge" {
-			continue
+		if bridge := plugin.podBridge(); bridge != "" {
+			networks = append(networks, guard.Network{
+				Name: conf.Name, Place: path, Bridge: bridge, Subnets: plugin.IPAM.subnets(),
+			})
 		}
-		networks = append(networks, guard.Network{
-			Name: conf.Name, Place: path, Bridge: cmp.Or(plugin.Bridge, "cni0"), Subnets: plugin.IPAM.subnets(),
-		})
 	}
 	return networks, nil
+}
+
+// podBridge is the name of the bridge that a plugin hangs pods on, or "".
+// flannel hands over to another plugin, which is "bridge" unless its delegate
+// says otherwise (README of flannel-io/cni-plugin).
+func (p *cniConfig) podBridge() string {
+	kind, name := p.Type, p.Bridge
+	if p.Type == "flannel" {
+		d := cmp.Or(p.Delegate, &cniConfig{})
+		kind, name = cmp.Or(d.Type, "bridge"), d.Bridge
+	}
+	if kind != "bridge" {
+		return ""
+	}
+	return cmp.Or(name, "cni0")
 }
 
 // subnets are those that the addresses of pods, and of the bridge, are of. A
@@ -156,15 +170,11 @@ func (l *Linux) Allocator(bridge string) (who string, err error) {
 // configuration, or "".
 func (p *cniConfig) allocates(bridge string) string {
 	switch {
-	case p.Type == "flannel": // its defaults: plugins/meta/flannel
-		name := "cni0"
-		if p.Delegate != nil {
-			name = cmp.Or(p.Delegate.Bridge, name)
-		}
-		if name == bridge {
+	case p.Type == "flannel":
+		if p.podBridge() == bridge {
 			return "host-local of flannel"
 		}
-	case p.Bridge == bridge, p.Type == "bridge" && p.Bridge == "" && bridge == "cni0":
+	case p.podBridge() == bridge, p.Bridge == bridge: // of whatever plugin
 		if p.IPAM.Type != "static" {
 			return p.IPAM.Type
 		}

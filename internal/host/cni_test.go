@@ -30,6 +30,7 @@ func TestAllocator(t *testing.T) {
 			name: "flannel, another bridge", bridge: "kube0", config: `{"plugins": [{"type": "flannel", "delegate": {"bridge": "kube0"}}]}`,
 			want: "host-local of flannel, by /etc/cni/net.d/10.conflist",
 		},
+		{name: "flannel without a bridge", bridge: "cni0", config: `{"plugins": [{"type": "flannel", "delegate": {"type": "ipvlan", "master": "eth0"}}]}`},
 		{name: "static addresses", bridge: "cnio0", config: `{"type": "bridge", "bridge": "cnio0", "ipam": {"type": "static"}}`},
 		{name: "of another bridge", bridge: "cnio1", config: `{"type": "bridge", "bridge": "cnio0", "ipam": {"type": "host-local"}}`},
 		{name: "not to be understood", bridge: "cnio0", config: `{`, err: "read /etc/cni/net.d/10.conflist: unexpected end of JSON input"},
