@@ -110,7 +110,9 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 	}
 	files = append(files, boot.Files()...)
 	if b := s.Policy.Bridges; b != nil && b.Auto {
-		files = append(files, host.CNIDir+"/*")
+		for _, dir := range host.CNIDirs() {
+			files = append(files, dir+"/*")
+		}
 	}
 	news, err := file.New("file", files...)
 	if err != nil {
