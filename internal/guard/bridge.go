@@ -51,6 +51,10 @@ func (p *Ports) Count(kind string, away bool) {
 	}
 }
 
+// apart reports that no port leads to where other machines can be: what has an
+// address of the bridge's network is on this host.
+func (p Ports) apart() bool { return p.VMs == 0 && p.Uplinks == 0 }
+
 // Family is a protocol family that br_netfilter hands over.
 type Family uint8
 

@@ -195,12 +195,12 @@ func TestEvidence(t *testing.T) {
 		{Name: "other", Place: "/etc/cni/net.d/27-flannel.conf", Bridge: "kube0"},
 		{Name: "cbr0", Place: "/var/lib/rancher/k3s/agent/etc/cni/net.d/26-flannel.conflist", Bridge: "cni0"},
 	}
-	if diff := cmp.Diff(want, o.CNI.Networks, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+	if diff := cmp.Diff(want, o.Evidence.CNI.Networks, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		t.Errorf("networks (-want +got):\n%s", diff)
 	}
 	const unread = "read /etc/cni/net.d/30-bad.conf: unexpected end of JSON input\n" + k3s + "50-fifo.conf is no regular file"
-	if o.CNI.Err == nil || o.CNI.Err.Error() != unread {
-		t.Errorf("error: %v", o.CNI.Err)
+	if o.Evidence.CNI.Err == nil || o.Evidence.CNI.Err.Error() != unread {
+		t.Errorf("error: %v", o.Evidence.CNI.Err)
 	}
 	if o.Bridges[0].Flags() != (guard.Flags{true, true, true}) {
 		t.Errorf("not kept by evidence: %+v", o.Bridges)
