@@ -12,6 +12,7 @@ import (
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/host"
+	"github.com/nfguard/nfguard/internal/netfilter"
 	"github.com/nfguard/nfguard/internal/proc"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/source"
@@ -88,7 +89,7 @@ func (a *app) machine() *host.Linux {
 	var proxies kubeProxies
 	return host.New(host.Options{
 		Root: a.root, LoadByManager: !host.MayLoad(),
-		Bridges: host.Bridges, KubeProxy: proxies.look,
+		Bridges: host.Bridges, KubeProxy: proxies.look, Endpoints: netfilter.Endpoints,
 		Memory: filepath.Join(runtimePath(), "bridges.json"),
 	})
 }

@@ -75,6 +75,7 @@ func (l *Linux) evidence(ctx context.Context, p *guard.Policy, o *guard.Observat
 	for i := range o.Bridges {
 		o.Bridges[i].Addresses = addresses[o.Bridges[i].Index]
 	}
+	l.endpoints(ctx, p, o, addresses)
 }
 
 // vlanTagged decides whether VLAN-tagged frames are handed over, too.
