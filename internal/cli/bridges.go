@@ -55,7 +55,7 @@ func (d *document) addBridges(r *reconcile.Report, p *guard.Policy) {
 			sysctls:   r.On,
 		}
 		if p.Bridges != nil {
-			c := p.Bridges.Choose(b, r.CNI)
+			c := p.Bridges.Choose(b, r.Evidence)
 			row.Kept, row.Why = &c.Kept, c.Why
 		}
 		d.Bridges = append(d.Bridges, row)

@@ -13,6 +13,7 @@ import (
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/host"
+	"github.com/nfguard/nfguard/internal/netfilter"
 	"github.com/nfguard/nfguard/internal/proc"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/source"
@@ -102,7 +103,7 @@ func (a *app) machine() *host.Linux {
 	var proxies kubeProxies
 	return host.New(host.Options{
 		Root: a.root, LoadByManager: !host.MayLoad(),
-		Bridges: host.Bridges, KubeProxy: proxies.look,
+		Bridges: host.Bridges, KubeProxy: proxies.look, Endpoints: netfilter.Endpoints,
 		Memory: filepath.Join(runtimePath(), "bridges.json"),
 	})
 }
@@ -124,7 +125,9 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 	}
 	files = append(files, boot.Files()...)
 	if b := s.Policy.Bridges; b != nil && b.Auto {
-		files = append(files, host.CNIDir+"/*")
+		for _, dir := range host.CNIDirs() {
+			files = append(files, dir+"/*")
+		}
 	}
 	news, err := file.New("file", files...)
 	if err != nil {

@@ -28,7 +28,7 @@ func (b *Bridge) Flags() Flags { return Flags{b.CallIPTables, b.CallIP6Tables, b
 type Ports struct {
 	Pods    int `json:"pods"`    // a veth whose other end is in another network namespace
 	VMs     int `json:"vms"`     // a tap
-	Uplinks int `json:"uplinks"` // hardware, a bond, a VLAN
+	Uplinks int `json:"uplinks"` // hardware, a bond, a VLAN, a tunnel
 	Others  int `json:"others"`
 }
 
@@ -44,12 +44,16 @@ func (p *Ports) Count(kind string, away bool) {
 		}
 	case "tun":
 		p.VMs++
-	case "", "bond", "team", "vlan":
+	case "", "bond", "team", "vlan", "vxlan", "geneve", "gretap", "ip6gretap", "batadv":
 		p.Uplinks++
 	default:
 		p.Others++
 	}
 }
+
+// apart reports that no port leads to where other machines can be: what has an
+// address of the bridge's network is on this host.
+func (p Ports) apart() bool { return p.VMs == 0 && p.Uplinks == 0 }
 
 // Family is a protocol family that br_netfilter hands over.
 type Family uint8

@@ -32,7 +32,7 @@ func Concerns(p *Policy, o *Observation) []Finding {
 					Next: `where they are to stay plain layer 2, set scope = "bridges" in nfguard.toml and then the sysctls to 0: see nfguard.toml(5)`,
 				})
 			}
-		} else if c := p.Bridges.Choose(b, o.CNI); c.Kept {
+		} else if c := p.Bridges.Choose(b, o.Evidence); c.Kept {
 			list = append(list, mixed(b, c)...)
 		} else {
 			others = true

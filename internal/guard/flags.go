@@ -50,7 +50,7 @@ func (o *Observation) bridge(m Remembered) *Bridge {
 }
 
 func planFlags(s *Selection, o *Observation, b *Bridge) []Item {
-	c, have := s.Choose(b, o.CNI), b.Flags()
+	c, have := s.Choose(b, o.Evidence), b.Flags()
 	if len(s.Families) == 0 || !c.Kept && c.Err == nil {
 		return nil
 	}

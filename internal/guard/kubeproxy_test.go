@@ -162,10 +162,10 @@ func TestPorts(t *testing.T) {
 	for _, p := range []struct {
 		kind string
 		away bool
-	}{{"veth", true}, {"veth", true}, {"veth", false}, {"tun", false}, {"", false}, {"bond", false}, {"vlan", false}, {"vxlan", false}} {
+	}{{"veth", true}, {"veth", true}, {"veth", false}, {"tun", false}, {"", false}, {"bond", false}, {"vlan", false}, {"vxlan", false}, {"dummy", false}} {
 		got.Count(p.kind, p.away)
 	}
-	if diff := cmp.Diff(guard.Ports{Pods: 2, VMs: 1, Uplinks: 3, Others: 2}, got); diff != "" {
+	if diff := cmp.Diff(guard.Ports{Pods: 2, VMs: 1, Uplinks: 4, Others: 2}, got); diff != "" {
 		t.Errorf("ports (-want +got):\n%s", diff)
 	}
 }

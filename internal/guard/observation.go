@@ -30,7 +30,7 @@ type Observation struct {
 	// net.bridge.bridge-nf-filter-vlan-tagged is 0.
 	TaggedPass bool
 
-	CNI           *CNI         // nil: not looked at
+	Evidence      *Evidence    // nil: not looked at
 	Remembered    []Remembered // the flags that nfguard has set
 	RememberedErr error        // why that is not known, or not all of it
 

@@ -1,8 +1,6 @@
 package guard
 
 import (
-	"fmt"
-	"net/netip"
 	"path"
 	"strings"
 )
@@ -16,20 +14,6 @@ type Selection struct {
 	Families []Family // whose flags are kept
 }
 
-// CNI is what is configured for container networks on this host.
-type CNI struct {
-	Networks []Network
-	Err      error // what could not be read or understood; nil when all was
-}
-
-// Network is one network of the CNI plugin "bridge".
-type Network struct {
-	Name    string
-	Place   string // its file
-	Bridge  string // the name of its bridge
-	Subnets []netip.Prefix
-}
-
 // Choice is what a [Selection] makes of one bridge.
 type Choice struct {
 	Kept bool
@@ -37,14 +21,17 @@ type Choice struct {
 	Err  error  // why it is not certain; the bridge is left alone then
 }
 
-// Choose says whether the flags of b are kept, and why, or why not. cni may be
+// Choose says whether the flags of b are kept, and why, or why not. e may be
 // nil where the selection is not by evidence.
-func (s *Selection) Choose(b *Bridge, cni *CNI) Choice {
+func (s *Selection) Choose(b *Bridge, e *Evidence) Choice {
 	if pattern := matching(s.Ignore, b.Name); pattern != "" {
 		return Choice{Why: "ignored by " + pattern}
 	}
 	if s.Auto {
-		return byEvidence(b, cni)
+		if e == nil {
+			e = &Evidence{}
+		}
+		return e.choose(b)
 	}
 	if pattern := matching(s.Match, b.Name); pattern != "" {
 		return Choice{Kept: true, Why: "matches " + pattern}
@@ -52,52 +39,18 @@ func (s *Selection) Choose(b *Bridge, cni *CNI) Choice {
 	return Choice{Why: "no pattern matches"}
 }
 
+// Undecided reports whether it depends on kube-proxy's rules if b is kept:
+// [Evidence.Endpoints] is to be looked at.
+func (s *Selection) Undecided(b *Bridge, e *Evidence) bool {
+	return s.Auto && b.Ports.Pods > 0 && b.Ports.apart() && len(b.Addresses) > 0 &&
+		matching(s.Ignore, b.Name) == "" && !s.Choose(b, e).Kept
+}
+
 // matching returns the first pattern that matches name, or "".
 func matching(patterns []string, name string) string {
 	for _, pattern := range patterns {
 		if ok, err := path.Match(pattern, name); ok && err == nil {
 			return pattern
-		}
-	}
-	return ""
-}
-
-// byEvidence keeps a bridge that carries pods, as far as that can be certain:
-// ports lead into other network namespaces, as those of containers of any
-// kind do, and a CNI configuration has the bridge's name or its subnet.
-func byEvidence(b *Bridge, cni *CNI) Choice {
-	if b.Ports.Pods == 0 {
-		return Choice{Why: "no port leads into another network namespace"}
-	}
-	ports := "a port leads"
-	if b.Ports.Pods > 1 {
-		ports = fmt.Sprintf("%d ports lead", b.Ports.Pods)
-	}
-	ports += " into other network namespaces"
-	if cni == nil {
-		cni = &CNI{}
-	}
-	for i := range cni.Networks {
-		if why := cni.Networks[i].evidence(b); why != "" {
-			return Choice{Kept: true, Why: ports + ", and " + why}
-		}
-	}
-	if cni.Err != nil {
-		return Choice{Why: ports + ", but not all CNI configuration could be read", Err: cni.Err}
-	}
-	return Choice{Why: ports + ", but no CNI configuration has its name or its subnet"}
-}
-
-// evidence says what of n is b, or "".
-func (n *Network) evidence(b *Bridge) string {
-	if n.Bridge == b.Name {
-		return fmt.Sprintf("%s (%s) names it", n.Place, n.Name)
-	}
-	for _, subnet := range n.Subnets {
-		for _, a := range b.Addresses {
-			if subnet.Contains(a.Addr()) {
-				return fmt.Sprintf("its address %s is in %s of %s (%s)", a.Addr(), subnet, n.Place, n.Name)
-			}
 		}
 	}
 	return ""

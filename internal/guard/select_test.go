@@ -16,20 +16,21 @@ func TestChoose(t *testing.T) {
 	boom := errors.New("boom")
 	named := guard.Selection{Match: []string{"docker0", "cni*", "br-[0-9a-f]*"}, Ignore: []string{"virbr*", "cni9"}}
 	auto := guard.Selection{Auto: true, Ignore: named.Ignore}
-	cni := &guard.CNI{Networks: []guard.Network{
+	networks := guard.CNI{Networks: []guard.Network{
 		{Name: "other", Place: "/etc/cni/net.d/05-other.conf", Bridge: "mynet0"},
 		{
 			Name: "cbr0", Place: "/etc/cni/net.d/10-k8s.conflist", Bridge: "cni0",
 			Subnets: []netip.Prefix{netip.MustParsePrefix("fd00::/64"), netip.MustParsePrefix("10.244.1.0/24")},
 		},
 	}}
+	cni := &guard.Evidence{CNI: networks}
 	pods := guard.Ports{Pods: 2}
 	at := func(a string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(a)} }
 	for _, tt := range []struct {
 		name   string
 		s      guard.Selection
 		bridge guard.Bridge
-		cni    *guard.CNI
+		e      *guard.Evidence
 		want   guard.Choice
 	}{
 		{"by name", named, guard.Bridge{Name: "cnio0"}, nil, guard.Choice{Kept: true, Why: "matches cni*"}},
@@ -71,18 +72,18 @@ func TestChoose(t *testing.T) {
 		{
 			"auto, the rest is evidence enough", auto,
 			guard.Bridge{Name: "cni0", Ports: pods},
-			&guard.CNI{Networks: cni.Networks, Err: boom},
+			&guard.Evidence{CNI: guard.CNI{Networks: networks.Networks, Err: boom}},
 			guard.Choice{Kept: true, Why: "2 ports lead into other network namespaces, and /etc/cni/net.d/10-k8s.conflist (cbr0) names it"},
 		},
 		{
 			"auto, not certain", auto,
 			guard.Bridge{Name: "docker0", Ports: pods},
-			&guard.CNI{Networks: cni.Networks, Err: boom},
+			&guard.Evidence{CNI: guard.CNI{Networks: networks.Networks, Err: boom}},
 			guard.Choice{Why: "2 ports lead into other network namespaces, but not all CNI configuration could be read", Err: boom},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, tt.s.Choose(&tt.bridge, tt.cni), sameError); diff != "" {
+			if diff := cmp.Diff(tt.want, tt.s.Choose(&tt.bridge, tt.e), sameError); diff != "" {
 				t.Errorf("choice (-want +got):\n%s", diff)
 			}
 		})
@@ -164,7 +165,7 @@ func TestPlanFlags(t *testing.T) {
 		},
 		{
 			"evidence unknown: not touched", func(p *guard.Policy, o *guard.Observation) {
-				p.Bridges.Auto, o.CNI = true, &guard.CNI{Err: boom}
+				p.Bridges.Auto, o.Evidence = true, &guard.Evidence{CNI: guard.CNI{Err: boom}}
 				o.Bridges = []guard.Bridge{{Name: "cni0", Ports: guard.Ports{Pods: 1}}}
 			},
 			[]guard.Item{{

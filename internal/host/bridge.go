@@ -67,15 +67,15 @@ func (l *Linux) evidence(ctx context.Context, p *guard.Policy, o *guard.Observat
 	if p.Bridges == nil || !p.Bridges.Auto || o.Bridging != nil {
 		return
 	}
-	cni := l.cni()
-	o.CNI = &cni
+	o.Evidence = &guard.Evidence{CNI: l.cni()}
 	addresses, err := rtnl.Addresses(ctx)
 	if err != nil {
-		cni.Err = errors.Join(cni.Err, err)
+		o.Evidence.CNI.Err = errors.Join(o.Evidence.CNI.Err, err)
 	}
 	for i := range o.Bridges {
 		o.Bridges[i].Addresses = addresses[o.Bridges[i].Index]
 	}
+	l.endpoints(ctx, p, o, addresses)
 }
 
 // vlanTagged decides whether VLAN-tagged frames are handed over, too.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/host"
@@ -153,23 +154,32 @@ func TestBadMemory(t *testing.T) {
 }
 
 func TestEvidence(t *testing.T) {
+	const etc, k3s = "/etc/cni/net.d/", "/var/lib/rancher/k3s/agent/etc/cni/net.d/"
 	root := t.TempDir()
-	for name, text := range map[string]string{
-		"05-loopback.conf": `{"cniVersion": "0.3.1", "name": "lo", "type": "loopback"}`,
-		"10-containerd.conflist": `{"cniVersion": "1.0.0", "name": "k8s", "plugins": [
+	for path, text := range map[string]string{
+		etc + "05-loopback.conf": `{"cniVersion": "0.3.1", "name": "lo", "type": "loopback"}`,
+		etc + "10-containerd.conflist": `{"cniVersion": "1.0.0", "name": "k8s", "plugins": [
 			{"type": "bridge", "isGateway": true, "ipam": {"type": "host-local",
 				"ranges": [[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:1::/64"}]]}},
 			{"type": "portmap"}]}`,
-		"20-old.conf":   `{"name": "old", "type": "bridge", "bridge": "mynet0", "ipam": {"type": "host-local", "subnet": "usePodCidr"}}`,
-		"25-dhcp.conf":  `{"name": "dhcp", "type": "bridge", "bridge": "br9", "ipam": {"type": "dhcp", "subnet": "10.9.0.0/24"}}`,
-		"30-bad.conf":   `{"name": "bad"`,
-		"40-backup.bak": `{"name": "gone", "type": "bridge"}`,
+		etc + "20-old.conf":  `{"name": "old", "type": "bridge", "bridge": "mynet0", "ipam": {"type": "host-local", "subnet": "usePodCidr"}}`,
+		etc + "25-dhcp.conf": `{"name": "dhcp", "type": "bridge", "bridge": "br9", "ipam": {"type": "dhcp", "subnet": "10.9.0.0/24"}}`,
+		k3s + "26-flannel.conflist": `{"name": "cbr0", "cniVersion": "1.0.0", "plugins": [
+			{"type": "flannel", "delegate": {"hairpinMode": true, "forceAddress": true, "isDefaultGateway": true}},
+			{"type": "portmap", "capabilities": {"portMappings": true}}]}`,
+		etc + "27-flannel.conf": `{"name": "other", "type": "flannel", "delegate": {"type": "bridge", "bridge": "kube0"}}`,
+		etc + "28-flannel.conf": `{"name": "none", "type": "flannel", "delegate": {"type": "ipvlan", "master": "eth0", "bridge": "br8"}}`,
+		etc + "30-bad.conf":     `{"name": "bad"`,
+		etc + "40-backup.bak":   `{"name": "gone", "type": "bridge"}`,
 	} {
-		path := filepath.Join(root, host.CNIDir, name)
+		path := filepath.Join(root, path)
 		os.MkdirAll(filepath.Dir(path), 0o755)
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := unix.Mkfifo(filepath.Join(root, k3s, "50-fifo.conf"), 0o644); err != nil {
+		t.Fatal(err)
 	}
 	ns, pod := lab.NewNamespace(t), lab.NewNamespace(t)
 	l := host.New(host.Options{Root: root, Bridges: host.Bridges})
@@ -182,12 +192,15 @@ func TestEvidence(t *testing.T) {
 		{Name: "k8s", Place: "/etc/cni/net.d/10-containerd.conflist", Bridge: "cni0", Subnets: []netip.Prefix{prefix("10.244.1.0/24"), prefix("fd00:1::/64")}},
 		{Name: "old", Place: "/etc/cni/net.d/20-old.conf", Bridge: "mynet0"},
 		{Name: "dhcp", Place: "/etc/cni/net.d/25-dhcp.conf", Bridge: "br9"},
+		{Name: "other", Place: "/etc/cni/net.d/27-flannel.conf", Bridge: "kube0"},
+		{Name: "cbr0", Place: "/var/lib/rancher/k3s/agent/etc/cni/net.d/26-flannel.conflist", Bridge: "cni0"},
 	}
-	if diff := cmp.Diff(want, o.CNI.Networks, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+	if diff := cmp.Diff(want, o.Evidence.CNI.Networks, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		t.Errorf("networks (-want +got):\n%s", diff)
 	}
-	if o.CNI.Err == nil || o.CNI.Err.Error() != "read /etc/cni/net.d/30-bad.conf: unexpected end of JSON input" {
-		t.Errorf("error: %v", o.CNI.Err)
+	const unread = "read /etc/cni/net.d/30-bad.conf: unexpected end of JSON input\n" + k3s + "50-fifo.conf is no regular file"
+	if o.Evidence.CNI.Err == nil || o.Evidence.CNI.Err.Error() != unread {
+		t.Errorf("error: %v", o.Evidence.CNI.Err)
 	}
 	if o.Bridges[0].Flags() != (guard.Flags{true, true, true}) {
 		t.Errorf("not kept by evidence: %+v", o.Bridges)

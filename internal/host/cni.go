@@ -15,10 +15,18 @@ import (
 	"github.com/nfguard/nfguard/internal/guard"
 )
 
-// CNIDir is where container runtimes look for network configurations.
-const CNIDir = "/etc/cni/net.d"
+// CNIDirs are where container runtimes look for network configurations: by
+// convention, and in distributions that have a runtime of their own and come
+// with flannel, or can.
+func CNIDirs() []string {
+	return []string{
+		"/etc/cni/net.d",
+		"/var/lib/rancher/k3s/agent/etc/cni/net.d",    // k3s
+		"/var/snap/microk8s/current/args/cni-network", // MicroK8s, without high availability
+	}
+}
 
-// What is read of the configuration: hosts have one file, or a few.
+// What is read of a directory: hosts have one file, or a few.
 const (
 	maxCNIFiles = 64
 	maxCNIFile  = 256 << 10
@@ -43,60 +51,88 @@ type cniIPAM struct {
 	Ranges [][]struct{ Subnet string }
 }
 
-// cni reads which networks of the plugin "bridge" are configured. The files
-// are read in order of their names; of one that cannot be read or understood
-// the error says so.
+// cniPlugin is what configures one plugin of a network.
+type cniPlugin struct {
+	cniConfig
+	network string // its name
+	place   string // the file
+}
+
+// cni tells which networks hang pods on a bridge.
 func (l *Linux) cni() guard.CNI {
-	var c guard.CNI
-	entries, err := os.ReadDir(l.path(CNIDir))
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			c.Err = err
+	plugins, err := l.cniPlugins()
+	c := guard.CNI{Err: err}
+	for _, p := range plugins {
+		if bridge := p.podBridge(); bridge != "" {
+			c.Networks = append(c.Networks, guard.Network{Name: p.network, Place: p.place, Bridge: bridge, Subnets: p.IPAM.subnets()})
 		}
-		return c
-	}
-	n := 0
-	for _, e := range entries {
-		if ext := filepath.Ext(e.Name()); ext != ".conf" && ext != ".conflist" && ext != ".json" {
-			continue
-		}
-		path := filepath.Join(CNIDir, e.Name())
-		if n++; n > maxCNIFiles {
-			c.Err = errors.Join(c.Err, fmt.Errorf("%s has more than %d files: %s and those after it are not read", CNIDir, maxCNIFiles, e.Name()))
-			break
-		}
-		if !e.Type().IsRegular() && e.Type() != fs.ModeSymlink { // a fifo would never end
-			c.Err = errors.Join(c.Err, fmt.Errorf("%s is no regular file", path))
-			continue
-		}
-		networks, err := l.networks(path)
-		if err != nil {
-			c.Err = errors.Join(c.Err, err)
-		}
-		c.Networks = append(c.Networks, networks...)
 	}
 	return c
 }
 
-func (l *Linux) networks(path string) ([]guard.Network, error) {
-	text, err := readLimited(l.path(path), maxCNIFile)
-	if err != nil {
+// cniPlugins reads what is configured, by directories and the names of files.
+// The error is of what could not be read or understood; the rest is there.
+func (l *Linux) cniPlugins() ([]cniPlugin, error) {
+	var list []cniPlugin
+	var unread error
+	for _, dir := range CNIDirs() {
+		files, err := l.cniFiles(dir)
+		unread = errors.Join(unread, err)
+		for _, path := range files {
+			text, err := readLimited(l.path(path), maxCNIFile)
+			if err != nil {
+				unread = errors.Join(unread, err)
+				continue
+			}
+			var conf cniConfig
+			if err := json.Unmarshal(text, &conf); err != nil {
+				unread = errors.Join(unread, fmt.Errorf("read %s: %w", path, err))
+				continue
+			}
+			for _, plugin := range slices.Concat([]cniConfig{conf}, conf.Plugins) {
+				list = append(list, cniPlugin{plugin, conf.Name, path})
+			}
+		}
+	}
+	return list, unread
+}
+
+// cniFiles lists the configurations in a directory, which need not exist.
+func (l *Linux) cniFiles(dir string) (files []string, unread error) {
+	entries, err := os.ReadDir(l.path(dir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	var conf cniConfig
-	if err := json.Unmarshal(text, &conf); err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	var networks []guard.Network
-	for _, plugin := range slices.Concat([]cniConfig{conf}, conf.Plugins) {
-		if plugin.Type != "bridge" {
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); ext != ".conf" && ext != ".conflist" && ext != ".json" {
 			continue
 		}
-		networks = append(networks, guard.Network{
-			Name: conf.Name, Place: path, Bridge: cmp.Or(plugin.Bridge, "cni0"), Subnets: plugin.IPAM.subnets(),
-		})
+		path := filepath.Join(dir, e.Name())
+		if len(files) == maxCNIFiles {
+			return files, errors.Join(unread, fmt.Errorf("%s has more than %d files: %s and those after it are not read", dir, maxCNIFiles, e.Name()))
+		}
+		if !e.Type().IsRegular() && e.Type() != fs.ModeSymlink { // a fifo would never end
+			unread = errors.Join(unread, fmt.Errorf("%s is no regular file", path))
+			continue
+		}
+		files = append(files, path)
 	}
-	return networks, nil
+	return files, unread
+}
+
+// podBridge is the name of the bridge that a plugin hangs pods on, or "".
+// flannel hands over to another plugin, which is "bridge" unless its delegate
+// says otherwise (README of flannel-io/cni-plugin).
+func (p *cniConfig) podBridge() string {
+	kind, name := p.Type, p.Bridge
+	if p.Type == "flannel" {
+		d := cmp.Or(p.Delegate, &cniConfig{})
+		kind, name = cmp.Or(d.Type, "bridge"), d.Bridge
+	}
+	if kind != "bridge" {
+		return ""
+	}
+	return cmp.Or(name, "cni0")
 }
 
 // subnets are those that the addresses of pods, and of the bridge, are of. A
@@ -124,47 +160,24 @@ func (i *cniIPAM) subnets() []netip.Prefix {
 // that is configured or told by the bridge's name, and "" where nobody is known
 // to. With an error there can be one that is not known.
 func (l *Linux) Allocator(bridge string) (who string, err error) {
-	entries, err := os.ReadDir(l.path(CNIDir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	var unread error
-	for _, e := range entries {
-		if ext := filepath.Ext(e.Name()); ext != ".conf" && ext != ".conflist" && ext != ".json" {
-			continue
-		}
-		path := filepath.Join(CNIDir, e.Name())
-		var conf cniConfig
-		text, err := readLimited(l.path(path), maxCNIFile)
-		if err == nil {
-			err = json.Unmarshal(text, &conf)
-		}
-		if err != nil {
-			unread = errors.Join(unread, fmt.Errorf("read %s: %w", path, err))
-			continue
-		}
-		for _, plugin := range slices.Concat([]cniConfig{conf}, conf.Plugins) {
-			if ipam := plugin.allocates(bridge); ipam != "" {
-				return ipam + ", by " + path, nil
-			}
+	plugins, err := l.cniPlugins()
+	for _, p := range plugins {
+		if ipam := p.allocates(bridge); ipam != "" {
+			return ipam + ", by " + p.place, nil
 		}
 	}
-	return allocatorByName(bridge), unread
+	return allocatorByName(bridge), err
 }
 
 // allocates is the plugin that manages the addresses on a bridge, if p is its
 // configuration, or "".
 func (p *cniConfig) allocates(bridge string) string {
 	switch {
-	case p.Type == "flannel": // its defaults: plugins/meta/flannel
-		name := "cni0"
-		if p.Delegate != nil {
-			name = cmp.Or(p.Delegate.Bridge, name)
-		}
-		if name == bridge {
+	case p.Type == "flannel":
+		if p.podBridge() == bridge {
 			return "host-local of flannel"
 		}
-	case p.Bridge == bridge, p.Type == "bridge" && p.Bridge == "" && bridge == "cni0":
+	case p.podBridge() == bridge, p.Bridge == bridge: // of whatever plugin
 		if p.IPAM.Type != "static" {
 			return p.IPAM.Type
 		}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"testing"
@@ -8,7 +9,8 @@ import (
 
 // TestAllocator: who could give an address on a bridge to a pod meanwhile.
 func TestAllocator(t *testing.T) {
-	for _, tt := range []struct{ name, bridge, config, want, err string }{
+	k3s := CNIDirs()[1]
+	for _, tt := range []struct{ name, bridge, dir, config, want, err string }{
 		{name: "nobody is known", bridge: "cnio0"},
 		{
 			name: "host-local", bridge: "cnio0", config: `{"name": "p", "plugins": [{"type": "bridge", "bridge": "cnio0", "ipam": {"type": "host-local"}}, {"type": "portmap"}]}`,
@@ -30,9 +32,18 @@ func TestAllocator(t *testing.T) {
 			name: "flannel, another bridge", bridge: "kube0", config: `{"plugins": [{"type": "flannel", "delegate": {"bridge": "kube0"}}]}`,
 			want: "host-local of flannel, by /etc/cni/net.d/10.conflist",
 		},
+		{
+			name: "flannel of k3s", dir: k3s, bridge: "cni0", config: `{"plugins": [{"type": "flannel", "delegate": {"hairpinMode": true}}]}`,
+			want: "host-local of flannel, by /var/lib/rancher/k3s/agent/etc/cni/net.d/10.conflist",
+		},
+		{name: "flannel without a bridge", bridge: "cni0", config: `{"plugins": [{"type": "flannel", "delegate": {"type": "ipvlan", "master": "eth0"}}]}`},
 		{name: "static addresses", bridge: "cnio0", config: `{"type": "bridge", "bridge": "cnio0", "ipam": {"type": "static"}}`},
 		{name: "of another bridge", bridge: "cnio1", config: `{"type": "bridge", "bridge": "cnio0", "ipam": {"type": "host-local"}}`},
 		{name: "not to be understood", bridge: "cnio0", config: `{`, err: "read /etc/cni/net.d/10.conflist: unexpected end of JSON input"},
+		{
+			name: "not to be understood, of k3s", dir: k3s, bridge: "docker0", config: `[]`, want: "Docker",
+			err: "read /var/lib/rancher/k3s/agent/etc/cni/net.d/10.conflist: json: cannot unmarshal array into Go value of type host.cniConfig",
+		},
 		{name: "Docker's own", bridge: "docker0", want: "Docker"},
 		{name: "Docker's, of a network", bridge: "br-0123456789ab", want: "Docker"},
 		{name: "somebody's", bridge: "br-lan"},
@@ -43,7 +54,7 @@ func TestAllocator(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			root := t.TempDir()
 			if tt.config != "" {
-				dir := filepath.Join(root, CNIDir)
+				dir := filepath.Join(root, cmp.Or(tt.dir, CNIDirs()[0]))
 				if err := os.MkdirAll(dir, 0o755); err != nil {
 					t.Fatal(err)
 				}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -45,6 +46,12 @@ type Options struct {
 
 	// KubeProxy looks for kube-proxy and its rules; nil: nobody does.
 	KubeProxy func(context.Context, *guard.Policy) guard.KubeProxy
+
+	// Endpoints lists the addresses that kube-proxy's rules send to; with an
+	// error, as far as they are known. It is called only where evidence counts
+	// and what is known of some bridge does not decide, one call at a time, and an
+	// answer other than none serves for a minute. Nil: nobody does.
+	Endpoints func(context.Context) ([]netip.Addr, error)
 }
 
 // Linux is a machine. [Linux.Value] belongs to one goroutine together with
@@ -54,6 +61,7 @@ type Linux struct {
 	files   map[guard.Key]*keyFile
 	loading *loading
 	memory  memory
+	asked   asked
 
 	forecast boot.Report
 }
@@ -70,7 +78,7 @@ func New(o Options) *Linux {
 	if o.LoadTimeout == 0 {
 		o.LoadTimeout = 10 * time.Second
 	}
-	return &Linux{o: o, files: make(map[guard.Key]*keyFile), memory: memory{path: o.Memory}}
+	return &Linux{o: o, files: make(map[guard.Key]*keyFile), memory: memory{path: o.Memory}, asked: asked{turn: make(chan struct{}, 1)}}
 }
 
 // Close closes the descriptors of the sysctls.

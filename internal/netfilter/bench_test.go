@@ -9,16 +9,16 @@ import (
 )
 
 // BenchmarkLook measures a look at the rules of so many Services, IPv4 only;
-// "first" is one that remembers nothing.
+// "first" is one that remembers nothing, and "endpoints" a reading of these.
 func BenchmarkLook(b *testing.B) {
 	lab.Need(b, lab.Root, lab.Netns)
 	path := standin.Build(b)
-	measure := func(name string, ns *lab.Namespace, with func() *Look) {
+	measure := func(name string, ns *lab.Namespace, look func() error) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			ns.Do(func() {
 				for b.Loop() {
-					if _, err := with().KubeProxy(b.Context()); err != nil {
+					if err := look(); err != nil {
 						b.Error(err)
 					}
 				}
@@ -26,7 +26,12 @@ func BenchmarkLook(b *testing.B) {
 		})
 	}
 	kept := new(Look)
-	measure("none", lab.NewNamespace(b), func() *Look { return kept })
+	again := func() error { _, err := kept.KubeProxy(b.Context()); return err }
+	first := func() error { _, err := new(Look).KubeProxy(b.Context()); return err }
+	endpoints := func() error { _, err := Endpoints(b.Context()); return err }
+	none := lab.NewNamespace(b)
+	measure("none", none, again)
+	measure("none/endpoints", none, endpoints)
 	for _, mode := range [][]string{
 		{"iptables-nft", "-mode=iptables", "-backend=nft"},
 		{"iptables-legacy", "-mode=iptables", "-backend=legacy"},
@@ -36,11 +41,12 @@ func BenchmarkLook(b *testing.B) {
 			ns := lab.NewNamespace(b)
 			p := standin.Start(b, ns, path, append(mode[1:], "-family=ipv4", fmt.Sprintf("-services=%d", n))...)
 			p.Stop(b)
-			kept := new(Look)
-			measure(fmt.Sprintf("%s/%d", mode[0], n), ns, func() *Look { return kept })
+			name := fmt.Sprintf("%s/%d", mode[0], n)
+			measure(name, ns, again)
 			if mode[0] == "iptables-legacy" {
-				measure(fmt.Sprintf("%s/%d/first", mode[0], n), ns, func() *Look { return new(Look) })
+				measure(name+"/first", ns, first)
 			}
+			measure(name+"/endpoints", ns, endpoints)
 		}
 	}
 }

@@ -80,63 +80,66 @@ const attempts = 10
 // hasServices reports whether the chain of kube-proxy holds a rule.
 func (t *legacyTable) hasServices(ctx context.Context, f *family) (bool, error) {
 	exists, err := f.hasNAT()
+	if exists && err == nil {
+		t.info, err = f.entries(ctx, t.info, func(b []byte) (err error) {
+			t.services, err = f.layout.hasServices(b)
+			return err
+		})
+	}
 	if !exists || err != nil {
 		*t = legacyTable{}
-		return false, err
 	}
-	if err := t.update(ctx, f); err != nil {
-		*t = legacyTable{}
-		return false, fmt.Errorf("read the %s table nat of iptables-legacy: %w", f.name, err)
-	}
-	return t.services, nil
+	return t.services, err
 }
 
-// update reads the table if it is not the one of the last look.
-func (t *legacyTable) update(ctx context.Context, f *family) error {
+// entries has use read the entries of the table nat, unless the table is the
+// one that known tells, and returns what tells it. The table has to be there.
+func (f *family) entries(ctx context.Context, known tableInfo, use func([]byte) error) (info tableInfo, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("read the %s table nat of iptables-legacy: %w", f.name, err)
+		}
+	}()
 	fd, err := unix.Socket(f.domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return os.NewSyscallError("socket", err)
+		return info, os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-
 	for range attempts {
 		if err := ctx.Err(); err != nil {
-			return err
+			return info, err
 		}
-		info := tableInfo([]byte(natTable + string(make([]byte, len(tableInfo{})-len(natTable)))))
+		info = tableInfo([]byte(natTable + string(make([]byte, len(tableInfo{})-len(natTable)))))
 		if err := getsockopt(fd, f.level, getInfo, info[:]); err != nil {
-			return os.NewSyscallError("getsockopt", err)
+			return info, os.NewSyscallError("getsockopt", err)
 		}
-		if info == t.info {
-			return nil
+		if info == known {
+			return info, nil
 		}
-		services, err := readServices(fd, f, info.size())
+		err := readEntries(fd, f, info.size(), use)
 		if errors.Is(err, unix.EAGAIN) { // replaced by one of another size
 			continue
 		}
-		if err != nil {
-			return err
-		}
-		t.info, t.services = info, services
-		return nil
+		return info, err
 	}
-	return fmt.Errorf("it changed during each of %d attempts", attempts)
+	return info, fmt.Errorf("it changed during each of %d attempts", attempts)
 }
 
-// readServices copies the table's entries, of so many bytes, into memory of
+// readEntries copies the table's entries, of so many bytes, into memory of
 // its own, which goes back to the kernel at once: 10,000 Services make 20 MB.
-func readServices(fd int, f *family, size int) (bool, error) {
+func readEntries(fd int, f *family, size int, use func([]byte) error) error {
 	b, err := unix.Mmap(-1, 0, entriesOffset+size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
-		return false, os.NewSyscallError("mmap", err)
+		return os.NewSyscallError("mmap", err)
 	}
 	defer unix.Munmap(b) //nolint:errcheck // it is mapped
+
 	copy(b, natTable)
 	binary.NativeEndian.PutUint32(b[nameSize:], uint32(size))
 	if err := getsockopt(fd, f.level, getEntries, b); err != nil {
-		return false, os.NewSyscallError("getsockopt", err)
+		return os.NewSyscallError("getsockopt", err)
 	}
-	return f.layout.hasServices(b[entriesOffset:])
+	return use(b[entriesOffset:])
 }
 
 // getsockopt is getsockopt(2) with a value of any kind, which is read and

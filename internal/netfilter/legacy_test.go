@@ -199,7 +199,7 @@ func TestWrongSize(t *testing.T) {
 			return
 		}
 		defer unix.Close(fd)
-		if _, err := readServices(fd, &ipv4Family, 4096); !errors.Is(err, unix.EAGAIN) {
+		if err := readEntries(fd, &ipv4Family, 4096, nil); !errors.Is(err, unix.EAGAIN) {
 			t.Errorf("error %v, want EAGAIN", err)
 		}
 	})

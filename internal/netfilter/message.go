@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"encoding/binary"
+	"iter"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +26,7 @@ func newRequest(message, flags uint16, family byte) []byte {
 }
 
 // appendString appends an attribute that is a string with its zero.
-func appendString(b []byte, t uint16, s string) []byte {
+func appendString[S string | []byte](b []byte, t uint16, s S) []byte {
 	n := unix.SizeofNlAttr + len(s) + 1
 	b = binary.NativeEndian.AppendUint16(b, uint16(n))
 	b = binary.NativeEndian.AppendUint16(b, t)
@@ -35,17 +36,30 @@ func appendString(b []byte, t uint16, s string) []byte {
 
 // attr returns the value of the first attribute of type t in b, or nil.
 func attr(b []byte, t uint16) []byte {
-	for len(b) >= unix.SizeofNlAttr {
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < unix.SizeofNlAttr || n > len(b) {
-			return nil
+	for is, value := range attrs(b) {
+		if is == t {
+			return value
 		}
-		if binary.NativeEndian.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER) == t {
-			return b[unix.SizeofNlAttr:n]
-		}
-		b = b[min(aligned(n), len(b)):]
 	}
 	return nil
+}
+
+// attrs are the types and values of the attributes in b, as far as they are
+// well-formed.
+func attrs(b []byte) iter.Seq2[uint16, []byte] {
+	return func(yield func(uint16, []byte) bool) {
+		for len(b) >= unix.SizeofNlAttr {
+			n := int(binary.NativeEndian.Uint16(b))
+			if n < unix.SizeofNlAttr || n > len(b) {
+				return
+			}
+			t := binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+			if !yield(t, b[unix.SizeofNlAttr:n]) {
+				return
+			}
+			b = b[min(aligned(n), len(b)):]
+		}
+	}
 }
 
 func aligned(n int) int { return (n + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1) }

@@ -187,9 +187,9 @@ type Report struct {
 	Bridges  []guard.Bridge
 	Bridging error // why the bridges are not known
 	IPv6Off  bool
-	On       [3]bool    // which sysctls hand bridged frames over, by guard.Family
-	CNI      *guard.CNI // what container networks are configured; nil: not looked at
-	Aborted  error      // why the pass was not finished; the rest is empty then
+	On       [3]bool         // which sysctls hand bridged frames over, by guard.Family
+	Evidence *guard.Evidence // what says that bridges carry pods; nil: not looked at
+	Aborted  error           // why the pass was not finished; the rest is empty then
 
 	KubeProxy  *guard.KubeProxy // nil: never looked at
 	ProxyState guard.ProxyState
@@ -239,7 +239,7 @@ func report(p *guard.Policy, o *guard.Observation) Report {
 		Bridging: o.Bridging,
 		IPv6Off:  o.IPv6Off,
 		On:       o.On,
-		CNI:      o.CNI,
+		Evidence: o.Evidence,
 	}
 }
 

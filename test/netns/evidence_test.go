@@ -2,13 +2,17 @@ package netns_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nfguard/nfguard/test/kubeproxy/standin"
 	"github.com/nfguard/nfguard/test/lab"
 )
 
@@ -16,10 +20,17 @@ import (
 func (n *node) withCNI(args ...string) *exec.Cmd {
 	n.write("10-k8s.conflist", `{"name": "k8s", "plugins": [{"type": "bridge", "bridge": "podbr",
 		"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.200.2.0/24"}]]}}]}`)
+	return n.bare(`mkdir -p /etc/cni/net.d && cp "$0" /etc/cni/net.d/`, n.file("10-k8s.conflist"), args...)
+}
+
+// withoutCNI is one on a host without any.
+func (n *node) withoutCNI(args ...string) *exec.Cmd { return n.bare("true", "sh", args...) }
+
+// bare is one on a host whose configuration a script makes.
+func (n *node) bare(script, arg0 string, args ...string) *exec.Cmd {
 	cmd := n.Command("unshare", append([]string{
 		"-m", "--propagation", "private", "sh", "-c",
-		`mount -t tmpfs tmpfs /etc && mkdir -p /etc/cni/net.d && cp "$0" /etc/cni/net.d/ && exec "$@"`,
-		n.file("10-k8s.conflist"), binary,
+		`mount -t tmpfs tmpfs /etc && mount -t tmpfs tmpfs /var/lib && ` + script + ` && exec "$@"`, arg0, binary,
 	}, append(args, "--config", n.file("nfguard.toml"))...)...)
 	cmd.Env = n.nfguard().Env
 	return cmd
@@ -119,4 +130,91 @@ func TestEvidenceAppears(t *testing.T) {
 	}
 	n.pod("podbr")
 	n.flagged("podbr", "1 1 1", 500*time.Millisecond) // before the audit
+}
+
+// newAutoNode is a node with match = "auto" that looks only when it is told to.
+func newAutoNode(t *testing.T) *node {
+	n := newNode(t, "scope = \"bridges\"\n[timing]\naudit = \"1h\"\n[bridges]\nmatch = \"auto\"\n")
+	n.Run(t, "ip", "link", "del", "cnio0")
+	n.command = n.withoutCNI
+	return n
+}
+
+// A bridge that no CNI configuration knows is kept as soon as kube-proxy's rules
+// send to a pod on it, and again whenever its flags are cleared; one that they
+// do not send to, and one that carries virtual machines, are left alone.
+func TestEvidenceOfRules(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	program := standin.Build(t)
+	for _, args := range []string{"-backend=nft", "-mode=nftables"} {
+		t.Run(args, func(t *testing.T) {
+			n := newAutoNode(t)
+			for name, address := range map[string]string{"podbr": "10.244.0.250/24", "docker0": "172.17.0.1/16", "vms": "10.244.0.251/24"} {
+				n.Run(t, "ip", "link", "add", name, "up", "type", "bridge")
+				n.Run(t, "ip", "addr", "add", address, "dev", name)
+				n.pod(name)
+			}
+			n.Run(t, "ip", "tuntap", "add", "dev", "tap0", "mode", "tap")
+			n.Run(t, "ip", "link", "set", "tap0", "master", "vms")
+			n.start()
+			n.awaitReady()
+			if got := n.flags("podbr"); got != "0 0 0" {
+				t.Errorf("without rules it is not certain, and the flags are %s", got)
+			}
+			standin.Start(t, n.Namespace, program, args, "-services=3")
+			n.flagged("podbr", "1 1 1", 5*time.Second)
+			const why = "(a port leads into other network namespaces, and kube-proxy's rules send to 10.244.0.1, in its network 10.244.0.0/24)"
+			if got := n.bridgeRecords("podbr", 1); !strings.HasSuffix(got[0], why) {
+				t.Errorf("record: %s\nwant it to end with %s", got[0], why)
+			}
+			n.Run(t, "ip", "link", "set", "podbr", "type", "bridge", "nf_call_iptables", "0")
+			n.flagged("podbr", "1 1 1", 5*time.Second)
+			for _, name := range []string{"docker0", "vms"} {
+				if got := n.flags(name); got != "0 0 0" {
+					t.Errorf("%s was touched: %s", name, got)
+				}
+			}
+		})
+	}
+}
+
+// Nobody tells of what iptables-legacy changes: an audit finds it.
+func TestEvidenceOfLegacyRules(t *testing.T) {
+	n := newScopedNode(t, "match = \"auto\"\n") // audits each second
+	n.command = n.withoutCNI
+	n.Run(t, "ip", "link", "add", "podbr", "up", "type", "bridge")
+	n.Run(t, "ip", "addr", "add", "fd00:244::250/64", "dev", "podbr", "nodad")
+	n.pod("podbr")
+	n.start()
+	n.awaitReady()
+	standin.Start(t, n.Namespace, standin.Build(t), "-backend=legacy", "-family=ipv6")
+	n.flagged("podbr", "1 1 1", 10*time.Second)
+}
+
+// k3s starts: it writes flannel's configuration where nobody but it looks for
+// one, into directories that were not there.
+func TestEvidenceOfFlannel(t *testing.T) {
+	n := newAutoNode(t)
+	n.Run(t, "ip", "link", "add", "cni0", "up", "type", "bridge")
+	n.pod("cni0")
+	n.start()
+	n.awaitReady()
+	if got := n.flags("cni0"); got != "0 0 0" {
+		t.Errorf("without a configuration it is not certain, and the flags are %s", got)
+	}
+	const place = "/var/lib/rancher/k3s/agent/etc/cni/net.d/10-flannel.conflist"
+	path := fmt.Sprintf("/proc/%d/root%s", n.cmd.Process.Pid, place)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(`{"name": "cbr0", "cniVersion": "1.0.0", "plugins": [
+		{"type": "flannel", "delegate": {"hairpinMode": true, "forceAddress": true, "isDefaultGateway": true}},
+		{"type": "portmap", "capabilities": {"portMappings": true}}]}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n.flagged("cni0", "1 1 1", 5*time.Second)
+	const why = "(a port leads into other network namespaces, and " + place + " (cbr0) names it)"
+	if got := n.bridgeRecords("cni0", 1); !strings.HasSuffix(got[0], why) {
+		t.Errorf("record: %s\nwant it to end with %s", got[0], why)
+	}
 }

@@ -12,7 +12,6 @@ import (
 type bridging struct {
 	bridges    []guard.Bridge
 	remembered []guard.Remembered
-	cni        guard.CNI
 }
 
 // errGone is what the kernel says of a device that is not there.
@@ -23,13 +22,6 @@ func (h *Host) SetBridges(b ...guard.Bridge) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.bridges = slices.Clone(b)
-}
-
-// SetCNI says what is configured for container networks.
-func (h *Host) SetCNI(c guard.CNI) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.cni = c
 }
 
 // SetFlags is somebody else's ip link set NAME type bridge nf_call_….
@@ -79,8 +71,6 @@ func (h *Host) SurveyBridge(ctx context.Context, p *guard.Policy, name string) g
 // beyondBridges adds what a judgement on bridges takes; h.mu is held.
 func (h *Host) beyondBridges(o *guard.Observation) {
 	o.Remembered, o.RememberedErr = slices.Clone(h.remembered), h.MemoryErr
-	cni := h.cni
-	o.CNI = &cni
 }
 
 // flag carries out SetFlags and ClearFlags; h.mu is held.
