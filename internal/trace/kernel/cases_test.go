@@ -143,6 +143,12 @@ func TestCases(t *testing.T) {
 				"bridge prerouting, bridge forward", "",
 			},
 		},
+		"a device's own hook": { // whose number is that of another hook
+			rules:   "table netdev n {\n chain e { type filter hook egress device veth1 priority 0; counter\n}\n}\n",
+			server:  endpoint,
+			traffic: func(w *worker) error { return w.get(w.client, netip.MustParseAddrPort(endpoint)) },
+			want:    outcome{"answered", "the reply reached the client as from 10.244.0.1:8080, whom it had asked", layer2, layer2},
+		},
 		"nobody answers": {
 			handing: true, rules: "table ip t { chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 udp dport 53 dnat to 10.244.0.9:53;\n}\n}\n",
 			server:  service + "/udp",

@@ -22,11 +22,12 @@ type told struct {
 	trace.Event
 	family byte // of the table
 	table  string
-	handle uint64
+	begins bool // the packet's headers are told: it has come to a base chain
 }
 
 // parseTrace reads a message of the group NFNLGRP_NFTRACE. It is false for
-// another, or for one that says nothing of a chain.
+// another, for one that says nothing of a chain, and for one of a device's own
+// hooks, whose numbers mean something else (enum nf_dev_hooks).
 func parseTrace(b []byte) (t told, ok bool) {
 	if len(b) < nlHeader+nfHeader || binary.NativeEndian.Uint16(b[4:]) != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE {
 		return told{}, false
@@ -34,7 +35,7 @@ func parseTrace(b []byte) (t told, ok bool) {
 	t.family = b[nlHeader]
 	t.Backend = "nf_tables"
 	t.Layer = layerOf(t.family)
-	var kind uint64
+	var kind, handle uint64
 	var link, network, transport []byte
 	for a, v := range each(b[nlHeader+nfHeader:]) {
 		switch a {
@@ -43,7 +44,7 @@ func parseTrace(b []byte) (t told, ok bool) {
 		case unix.NFTA_TRACE_CHAIN:
 			t.Chain = unix.ByteSliceToString(v)
 		case unix.NFTA_TRACE_RULE_HANDLE:
-			t.handle = number(v)
+			handle = number(v)
 		case unix.NFTA_TRACE_TYPE:
 			kind = number(v)
 		case unix.NFTA_TRACE_VERDICT:
@@ -66,16 +67,20 @@ func parseTrace(b []byte) (t told, ok bool) {
 	}
 	t.Table = familyWord(t.family) + " " + t.table
 	// The end of a chain that was jumped to is told like a rule without a handle.
-	if kind == kindRule && t.handle != 0 {
-		t.Rule = &trace.Rule{Handle: t.handle}
+	if kind == kindRule && handle != 0 {
+		t.Rule = &trace.Rule{Handle: handle}
 	}
-	t.Headers = headers(link, network, transport)
-	return t, t.Chain != "" && kind != 0
+	t.begins, t.Headers = network != nil, headers(link, network, transport)
+	return t, t.Chain != "" && kind != 0 && t.family != unix.NFPROTO_NETDEV
 }
 
 // verdict reads the nested attributes of a verdict.
 func verdict(b []byte) string {
-	word := verdictWord(int32(number(find(b, unix.NFTA_VERDICT_CODE))))
+	code := find(b, unix.NFTA_VERDICT_CODE)
+	if code == nil {
+		return "" // which zero is not: that is to drop
+	}
+	word := verdictWord(int32(number(code)))
 	if chain := find(b, unix.NFTA_VERDICT_CHAIN); chain != nil {
 		word += " " + unix.ByteSliceToString(chain)
 	}
@@ -123,6 +128,9 @@ func headers(link, network, transport []byte) *trace.Headers {
 	var id string
 	switch network[0] >> 4 {
 	case 4:
+		if binary.BigEndian.Uint16(network[6:])&0x1fff != 0 {
+			return nil // a later fragment: what follows is no header
+		}
 		h.Protocol = trace.Protocol(network[9])
 		source, _ = netip.AddrFromSlice(network[12:16])
 		destination, _ = netip.AddrFromSlice(network[16:20])
