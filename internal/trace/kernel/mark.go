@@ -52,19 +52,35 @@ func mark(q trace.Query, tracked bool) (*marks, error) {
 	return m, nil
 }
 
+// quiet removes the rules: nothing more is marked, and the chains go on to tell
+// of what is.
+func (m *marks) quiet() error {
+	return m.each("remove the rules of", func(family byte) []byte {
+		return message(unix.NFT_MSG_DELRULE, 0, family, attrs{}.text(unix.NFTA_RULE_TABLE, m.name))
+	})
+}
+
 // close removes the tables. The end of the socket would, too, where they have
 // an owner.
 func (m *marks) close() error {
 	defer m.s.close()
-	var messages [][]byte
+	return m.each("remove", func(family byte) []byte { return deleteTable(family, m.name) })
+}
+
+// each does something with each table that is still there: one that somebody
+// else has removed does not stop the other.
+func (m *marks) each(what string, do func(family byte) []byte) error {
+	families := []byte{m.ip}
 	if m.bridge {
-		messages = append(messages, deleteTable(unix.NFPROTO_BRIDGE, m.name))
+		families = append(families, unix.NFPROTO_BRIDGE)
 	}
-	messages = append(messages, deleteTable(m.ip, m.name))
-	if err := m.s.commit(messages...); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove the tables %s: %w", m.name, err)
+	var all error
+	for _, family := range families {
+		if err := m.s.commit(do(family)); err != nil && !errors.Is(err, unix.ENOENT) {
+			all = errors.Join(all, fmt.Errorf("%s the table %s %s: %w", what, familyWord(family), m.name, err))
+		}
 	}
-	return nil
+	return all
 }
 
 func deleteTable(family byte, name string) []byte {
@@ -99,7 +115,9 @@ func sweep() error {
 	return all
 }
 
+// runs reports whether there is another process with that number. If it is our
+// own, as where a container runs nothing else, the tables are of one before us.
 func runs(pid string) bool {
 	n, err := strconv.Atoi(pid)
-	return err == nil && n > 0 && unix.Kill(n, 0) != unix.ESRCH
+	return err == nil && n > 0 && n != os.Getpid() && unix.Kill(n, 0) != unix.ESRCH
 }
