@@ -102,7 +102,7 @@ func New(r *Record) *Way {
 		Handing: r.Handing, Connections: []Connection{}, Devices: []Device{}, Notes: r.Notes,
 	}
 	for _, c := range r.Connections {
-		if r.Query.covers(c.Protocol, c.Original.Source, c.Original.Destination) {
+		if r.Query.Covers(c.Protocol, c.Original.Source, c.Original.Destination) {
 			w.Connections = append(w.Connections, c)
 		}
 	}
@@ -113,8 +113,8 @@ func New(r *Record) *Way {
 	return w
 }
 
-// covers reports whether a packet of the client's is one of the query's.
-func (q Query) covers(p Protocol, source, destination netip.AddrPort) bool {
+// Covers reports whether a packet of the client's is one of the query's.
+func (q Query) Covers(p Protocol, source, destination netip.AddrPort) bool {
 	return source.Addr() == q.Client && destination.Addr() == q.Server &&
 		(q.Port == 0 || destination.Port() == q.Port) && (q.Protocol == 0 || p == q.Protocol)
 }
@@ -256,7 +256,7 @@ func (w *Way) direct(q Query) {
 	}
 	for i := range w.Packets {
 		p := &w.Packets[i]
-		if q.covers(p.Protocol, p.Source, p.Destination) {
+		if q.Covers(p.Protocol, p.Source, p.Destination) {
 			servers[p.Destination], servers[p.Last().After.Destination] = true, true
 		}
 	}
