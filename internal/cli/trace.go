@@ -101,6 +101,9 @@ func (a *app) follow(args []string, o *traceOptions) (*trace.Way, error) {
 	if o.limits.For <= 0 || o.limits.Packets <= 0 {
 		return nil, &hintError{errors.New("a trace needs time and packets"), "as in: --for 10s --packets 20"}
 	}
+	if o.limits.Packets > kernel.MostPackets {
+		return nil, &hintError{fmt.Errorf("a trace follows %d packets at the most", kernel.MostPackets), "as in: --packets 100"}
+	}
 	o.limits.Ready = func() {
 		fmt.Fprintf(a.Err, "following %s for %v: make the request now\n", q, o.limits.For)
 	}

@@ -1,9 +1,12 @@
 package trace
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -186,6 +189,15 @@ func TestMeaning(t *testing.T) {
 		handing       Handing
 		meaning, next string
 	}{
+		"a rule drops it": {
+			append(request[:3:3], Event{
+				At: microseconds(3), ID: 1, Layer: IP, Hook: "forward", Backend: "nf_tables", Table: "ip f", Chain: "forward",
+				Rule: &Rule{Handle: 4, Comment: "no talk"}, Verdict: "drop",
+			}),
+			Handing{Key: key, Value: "1", Flag: flag},
+			"the request was dropped at ip forward: ip f forward, by the rule \"no talk\"",
+			"if that is not what it should do, ask whoever wrote that rule; nft list ruleset shows it, or iptables-legacy-save",
+		},
 		"no neighbour": {
 			request,
 			Handing{Key: key, Value: "1", Flag: flag},
@@ -240,10 +252,75 @@ func TestMeaning(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := New(&Record{Query: q, Events: tt.events, Devices: devices, Handing: tt.handing})
+			w := New(&Record{Query: q, Events: tt.events, Devices: devices, Handing: tt.handing, Lasted: 10 * time.Second})
 			if diff := cmp.Diff([]string{tt.meaning, tt.next}, []string{w.Meaning, w.Next}); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestEndedSoon: that there was no reply says little where nobody waited for it.
+func TestEndedSoon(t *testing.T) {
+	q, err := ParseQuery("10.0.0.31", "10.96.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := New(&Record{Query: q, Lasted: 15 * time.Millisecond, Events: []Event{
+		at(5000, 1, IP, "prerouting", 1, 0, client, service, "tcp/1"),
+		at(5003, 1, IP, "postrouting", 0, 1, client, endpoint, "tcp/1"),
+	}})
+	want := []string{
+		"no reply came by: the request was last seen at ip postrouting, on its way to 10.0.0.32:8080",
+		"the trace ended 10ms after the request: --for and --packets give the reply more time",
+	}
+	if diff := cmp.Diff(want, []string{w.Meaning, w.Next}); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestSafeToShow: names that others choose are not obeyed by a terminal.
+func TestSafeToShow(t *testing.T) {
+	const hostile = "\x1b]0;owned\a"
+	q, err := ParseQuery("10.0.0.31", "10.96.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := at(1, 1, IP, "prerouting", 2, 0, client, service, "tcp/1")
+	rule := seen
+	rule.Own, rule.Headers, rule.Table, rule.Chain, rule.Verdict = false, nil, "ip "+hostile, hostile, "jump "+hostile
+	rule.Rule = &Rule{Handle: 4, Comment: hostile, Action: hostile}
+	w := New(&Record{
+		Query: q, Host: hostile, Events: []Event{seen, rule},
+		Devices: []Device{{Index: 2, Name: hostile, Bridge: hostile, Process: hostile, Namespace: hostile}},
+	})
+	var text bytes.Buffer
+	w.Text(&text, nil)
+	if !strings.Contains(text.String(), "owned") || strings.ContainsAny(text.String(), "\x1b\a") {
+		t.Errorf("%q", text.String())
+	}
+	if _, err := Read(bytes.NewReader(encode(t, w))); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBridgeOfPorts: a bridge that frames crossed is among the devices, though
+// none of them came in or went out by it.
+func TestBridgeOfPorts(t *testing.T) {
+	q, err := ParseQuery("10.0.0.31", "10.0.0.32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := New(&Record{
+		Query:   q,
+		Events:  []Event{at(1, 1, Bridge, "forward", 2, 3, client, endpoint, "tcp/1")},
+		Devices: []Device{{Index: 1, Name: "cni0", Kind: "bridge"}, {Index: 2, Name: "veth1", Bridge: "cni0"}, {Index: 3, Name: "veth2", Bridge: "cni0"}, {Index: 4, Name: "docker0", Kind: "bridge"}},
+	})
+	var got []string
+	for _, d := range w.Devices {
+		got = append(got, d.Name)
+	}
+	if diff := cmp.Diff([]string{"cni0", "veth1", "veth2"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -96,8 +96,9 @@ func (p *Packet) Last() *Step { return &p.Steps[len(p.Steps)-1] }
 
 // New makes the way.
 func New(r *Record) *Way {
+	r.clean()
 	w := &Way{
-		Schema: 1, Host: r.Host, Kernel: r.Kernel, Time: r.Started.UTC(), Lasted: r.Lasted.Seconds(),
+		Schema: 1, Host: printable(r.Host), Kernel: r.Kernel, Time: r.Started.UTC(), Lasted: r.Lasted.Seconds(),
 		Client: r.Query.Client, Server: r.Query.Server, Port: r.Query.Port, Protocol: r.Query.Protocol,
 		Handing: r.Handing, Connections: []Connection{}, Devices: []Device{}, Notes: r.Notes,
 	}
@@ -286,6 +287,11 @@ func (w *Way) keepDevices(all []Device) {
 			if s.Layer == Bridge && s.Hook == "prerouting" && came[s.In] == nil {
 				came[s.In] = s
 			}
+		}
+	}
+	for _, d := range all {
+		if used[d.Name] {
+			used[d.Bridge] = true // which a frame crosses without going out by it
 		}
 	}
 	for _, d := range all {

@@ -25,7 +25,7 @@ import (
 // Options bound a trace.
 type Options struct {
 	For     time.Duration // how long it listens
-	Packets int           // after so many packets it has seen enough
+	Packets int           // after so many packets it has seen enough: [MostPackets] at the most
 
 	// Ready is called when packets are marked from now on. It may be nil.
 	Ready func()

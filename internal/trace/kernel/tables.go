@@ -126,12 +126,13 @@ func (b *builder) table(family byte) {
 			u32(unix.NFTA_SET_KEY_TYPE, 0).
 			u32(unix.NFTA_SET_KEY_LEN, uint32(len(b.query.Client.AsSlice())+4)).
 			u32(unix.NFTA_SET_ID, b.setID).
-			nest(unix.NFTA_SET_DESC, attrs{}.u32(unix.NFTA_SET_DESC_SIZE, setSize)))
+			nest(unix.NFTA_SET_DESC, attrs{}.u32(unix.NFTA_SET_DESC_SIZE, MostPackets)))
 	}
 }
 
-// setSize bounds what the kernel learns: a trace is over long before.
-const setSize = 4096
+// MostPackets is how many packets a trace can follow. What the kernel learns is
+// bounded by it, too: each of them can be of another connection.
+const MostPackets = 4096
 
 func (b *builder) chain(name string, hook uint32, priority int32) {
 	b.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_EXCL, attrs{}.
