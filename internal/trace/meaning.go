@@ -63,7 +63,7 @@ func (w *Way) judge() {
 		w.Verdict = Unanswered
 		first := w.first(Request)
 		last, waited := first.Last(), time.Duration(w.Lasted*float64(time.Second))-time.Duration(first.At)*time.Microsecond
-		w.Meaning = fmt.Sprintf("no reply came by: the request was last seen at %s %s, on its way to %s", last.Layer, last.Hook, last.After.Destination)
+		w.Meaning = fmt.Sprintf("no reply came by: the request was last seen at %s %s, on its way to %s", last.Layer, last.Hook, place(last.After.Destination))
 		w.Next = "see whether the endpoint listens, and whether a policy drops it there"
 		switch {
 		case last.After.Destination.Addr() == w.Client:
@@ -72,10 +72,12 @@ func (w *Way) judge() {
 			w.Next = "see whether there is a route to the endpoint, and a neighbour: ip route get, ip neigh"
 		case waited < soon:
 			w.Next = fmt.Sprintf("the trace ended %v after the request: --for and --packets give the reply more time", waited.Round(time.Millisecond))
+		case first.Protocol.Echo():
+			w.Next = "a Service answers on its ports only: trace one of those; of a pod, see whether a policy drops pings"
 		}
 	default:
 		w.Verdict = Answered
-		w.Meaning = fmt.Sprintf("the reply reached the client as from %s, whom it had asked", w.asked(w.first(Reply)).Source)
+		w.Meaning = fmt.Sprintf("the reply reached the client as from %s, whom it had asked", place(w.asked(w.first(Reply)).Source))
 	}
 }
 

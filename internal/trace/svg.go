@@ -244,10 +244,10 @@ func (w *Way) boxes(p *Packet) []box {
 			b.lines = append(b.lines, d)
 		}
 		if s.Before.Destination != s.After.Destination {
-			b.marks = append(b.marks, "to "+s.Before.Destination.String(), " → "+s.After.Destination.String())
+			b.marks = append(b.marks, "to "+place(s.Before.Destination), " → "+place(s.After.Destination))
 		}
 		if s.Before.Source != s.After.Source {
-			b.marks = append(b.marks, "from "+s.Before.Source.String(), " → "+s.After.Source.String())
+			b.marks = append(b.marks, "from "+place(s.Before.Source), " → "+place(s.After.Source))
 		}
 		if len(b.marks) > 0 {
 			b.class = "box changed"
@@ -265,16 +265,16 @@ func (w *Way) ends(p *Packet) (client, server box) {
 	client = box{class: "node", lines: []string{"client", w.Client.String()}}
 	server = box{class: "node", lines: []string{"endpoint"}}
 	if p.Direction == Request {
-		server.lines = append(server.lines, p.Last().After.Destination.String())
-		client.lines = append(client.lines, "asks", p.Destination.String())
+		server.lines = append(server.lines, place(p.Last().After.Destination))
+		client.lines = append(client.lines, "asks", place(p.Destination))
 	} else {
-		server.lines = append(server.lines, p.Source.String())
-		have := p.Last().After.Source.String()
+		server.lines = append(server.lines, place(p.Source))
+		have := place(p.Last().After.Source)
 		client.lines = append(client.lines, "hears", have)
 		if !w.Right(p) {
 			client.class = "node broken"
 			client.lines = client.lines[:2]
-			client.marks = []string{"expects", w.asked(p).Source.String(), "hears", have}
+			client.marks = []string{"expects", place(w.asked(p).Source), "hears", have}
 		}
 	}
 	for _, d := range w.Devices {

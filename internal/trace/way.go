@@ -53,7 +53,7 @@ const (
 type Packet struct {
 	Direction   Direction      `json:"direction"`
 	Protocol    Protocol       `json:"protocol"`
-	Flags       string         `json:"flags,omitempty"` // of TCP
+	Flags       string         `json:"flags,omitempty"` // see [Headers]
 	At          int64          `json:"at_usec"`         // since the trace began
 	Source      netip.AddrPort `json:"source"`          // as it came
 	Destination netip.AddrPort `json:"destination"`

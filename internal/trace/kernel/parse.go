@@ -148,8 +148,11 @@ func headers(link, network, transport []byte) *trace.Headers {
 	default:
 		return nil
 	}
-	h.Source = netip.AddrPortFrom(source, binary.BigEndian.Uint16(transport))
-	h.Destination = netip.AddrPortFrom(destination, binary.BigEndian.Uint16(transport[2:]))
+	var from, to uint16
+	if !h.Protocol.Echo() {
+		from, to = binary.BigEndian.Uint16(transport), binary.BigEndian.Uint16(transport[2:])
+	}
+	h.Source, h.Destination = netip.AddrPortFrom(source, from), netip.AddrPortFrom(destination, to)
 	switch h.Protocol {
 	case trace.TCP:
 		if len(transport) < 14 {
@@ -159,6 +162,11 @@ func headers(link, network, transport []byte) *trace.Headers {
 		id += "/" + hex.EncodeToString(transport[4:14]) // sequence numbers, offset, flags
 	case trace.UDP:
 		id += "/" + hex.EncodeToString(transport[4:6]) + hex.EncodeToString(transport[8:]) // length, payload
+	case trace.ICMP, trace.ICMPv6:
+		if h.Flags = echo(transport[0]); h.Flags == "" {
+			return nil
+		}
+		id += "/" + hex.EncodeToString(transport[:2]) + hex.EncodeToString(transport[6:]) // type, code, number, payload
 	default:
 		return nil
 	}
@@ -167,6 +175,18 @@ func headers(link, network, transport []byte) *trace.Headers {
 		h.DestinationMAC, h.SourceMAC = net.HardwareAddr(link[:6]).String(), net.HardwareAddr(link[6:12]).String()
 	}
 	return h
+}
+
+// echo is the name of a message of ICMP by its type, and "" of one that is no
+// echo. What is one for IPv4 is not used for IPv6, nor the other way round.
+func echo(kind byte) string {
+	switch kind {
+	case 8, 128: // ICMP_ECHO, ICMPV6_ECHO_REQUEST
+		return "echo request"
+	case 0, 129:
+		return "echo reply"
+	}
+	return ""
 }
 
 // flags is the names of TCP's flags that are set, the one that says most first.

@@ -62,7 +62,14 @@ func TestHeaders(t *testing.T) {
 				Identity: "udp/000000/000c61736b3f",
 			},
 		},
-		"ICMP":                 {link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"), make([]byte, 20), nil},
+		"ICMP": { // neither checksum nor id: both can be changed on the way
+			link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"), []byte{8, 0, 0xab, 0xcd, 0, 7, 0, 3, 'p', 'i', 'n', 'g'},
+			&trace.Headers{
+				Source: netip.MustParseAddrPort("10.0.0.1:0"), Destination: netip.MustParseAddrPort("10.0.0.2:0"), Protocol: trace.ICMP,
+				SourceMAC: "02:00:00:00:00:02", DestinationMAC: "02:00:00:00:00:01", Flags: "echo request", Identity: "icmp/0001/0800000370696e67",
+			},
+		},
+		"no echo":              {link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"), []byte{3, 3, 0, 0, 0, 0, 0, 0}, nil},
 		"cut off":              {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2")[:19], tcpHeader(1, 2, 2), nil},
 		"a later fragment":     {link, fragment, tcpHeader(1, 2, 2), nil},
 		"no ports":             {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), nil, nil},

@@ -2,11 +2,13 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -179,6 +181,16 @@ func (w *worker) send(from *lab.Namespace, to netip.AddrPort) (answer string, er
 		answer = netip.AddrPortFrom(source.Addr().Unmap(), source.Port()).String()
 	})
 	return answer, err
+}
+
+// ping sends one echo request from the client, and waits a second for what
+// comes back.
+func (w *worker) ping(to string) {
+	w.t.Helper()
+	var exit *exec.ExitError
+	if out, err := w.client.Command("busybox", "ping", "-c", "1", "-W", "1", to).CombinedOutput(); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
+		w.t.Errorf("ping: %v\n%s", err, out)
+	}
 }
 
 // follow traces while do makes the traffic.
