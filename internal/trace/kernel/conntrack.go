@@ -7,6 +7,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
 
@@ -32,7 +33,7 @@ func parseConntrack(b []byte) (c trace.Connection, ok bool) {
 		return trace.Connection{}, false
 	}
 	var ok1, ok2 bool
-	for t, v := range each(b[nlHeader+nfHeader:]) {
+	for t, v := range rtnl.Attrs(b[nlHeader+nfHeader:]) {
 		switch t {
 		case nl.CTA_TUPLE_ORIG:
 			c.Original, c.Protocol, ok1 = tuple(v)

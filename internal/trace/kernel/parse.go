@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
 
@@ -37,7 +38,7 @@ func parseTrace(b []byte) (t told, ok bool) {
 	t.Layer = layerOf(t.family)
 	var kind, handle uint64
 	var link, network, transport []byte
-	for a, v := range each(b[nlHeader+nfHeader:]) {
+	for a, v := range rtnl.Attrs(b[nlHeader+nfHeader:]) {
 		switch a {
 		case unix.NFTA_TRACE_TABLE:
 			t.table = unix.ByteSliceToString(v)

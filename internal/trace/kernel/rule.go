@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
 
@@ -17,7 +18,7 @@ func parseRule(b []byte) (r trace.Rule) {
 	r.Comment = userComment(find(b, unix.NFTA_RULE_USERDATA))
 	registers := make(map[uint64][]byte)
 	var actions []string
-	for _, e := range each(find(b, unix.NFTA_RULE_EXPRESSIONS)) {
+	for _, e := range rtnl.Attrs(find(b, unix.NFTA_RULE_EXPRESSIONS)) {
 		data := find(e, unix.NFTA_EXPR_DATA)
 		switch unix.ByteSliceToString(find(e, unix.NFTA_EXPR_NAME)) {
 		case "match":

@@ -9,24 +9,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
 
-// socket speaks to nfnetlink in the network namespace of the thread that
-// opened it. The kernel answers within the send (netlink_unicast_kernel in
-// net/netlink/af_netlink.c): no call waits. A table with an owner lasts as long
-// as the socket that made it, which is why this is not google/nftables: that
-// sets no flags of tables (v0.3.0, addTable).
+// socket speaks to nfnetlink: see [rtnl.Dial]. A table with an owner lasts as
+// long as the socket that made it, which is why this is not google/nftables:
+// that sets no flags of tables (v0.3.0, addTable).
 type socket int
 
 func openSocket() (socket, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	fd, err := rtnl.Dial(unix.NETLINK_NETFILTER)
 	if err != nil {
-		return -1, fmt.Errorf("open nfnetlink: %w", err)
-	}
-	// A socket that is connected to the kernel hears the kernel only.
-	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		unix.Close(fd)
 		return -1, fmt.Errorf("open nfnetlink: %w", err)
 	}
 	return socket(fd), nil
