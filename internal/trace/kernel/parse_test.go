@@ -63,7 +63,8 @@ func TestHeaders(t *testing.T) {
 			},
 		},
 		"ICMP": { // neither checksum nor id: both can be changed on the way
-			link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"), []byte{8, 0, 0xab, 0xcd, 0, 7, 0, 3, 'p', 'i', 'n', 'g'},
+			link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"),
+			[]byte{8, 0, 0xab, 0xcd, 0, 7, 0, 3, 'p', 'i', 'n', 'g'},
 			&trace.Headers{
 				Source: netip.MustParseAddrPort("10.0.0.1:0"), Destination: netip.MustParseAddrPort("10.0.0.2:0"), Protocol: trace.ICMP,
 				SourceMAC: "02:00:00:00:00:02", DestinationMAC: "02:00:00:00:00:01", Flags: "echo request", Identity: "icmp/0001/0800000370696e67",
