@@ -196,6 +196,10 @@ func TestOlderKernels(t *testing.T) {
 				if err := w.removeTable(m, unix.NFPROTO_BRIDGE); err != nil {
 					t.Error(err)
 				}
+				want := "somebody has removed the table bridge nfguard-trace-1: what came by since then is missing"
+				if err := m.quiet(); fmt.Sprint(err) != want {
+					t.Errorf("error %v, want %s", err, want)
+				}
 			}
 			if err := m.close(); err != nil {
 				t.Error(err)

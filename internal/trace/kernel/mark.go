@@ -55,8 +55,15 @@ func mark(q trace.Query, tracked bool) (*marks, error) {
 // quiet removes the rules: nothing more is marked, and the chains go on to tell
 // of what is.
 func (m *marks) quiet() error {
-	return m.each("remove the rules of", func(family byte) []byte {
-		return message(unix.NFT_MSG_DELRULE, 0, family, attrs{}.text(unix.NFTA_RULE_TABLE, m.name))
+	return m.each(func(family byte) error {
+		err := m.s.commit(message(unix.NFT_MSG_DELRULE, 0, family, attrs{}.text(unix.NFTA_RULE_TABLE, m.name)))
+		switch {
+		case errors.Is(err, unix.ENOENT):
+			return fmt.Errorf("somebody has removed the table %s %s: what came by since then is missing", familyWord(family), m.name)
+		case err != nil:
+			return fmt.Errorf("empty the table %s %s: %w", familyWord(family), m.name, err)
+		}
+		return nil
 	})
 }
 
@@ -64,23 +71,22 @@ func (m *marks) quiet() error {
 // an owner.
 func (m *marks) close() error {
 	defer m.s.close()
-	return m.each("remove", func(family byte) []byte { return deleteTable(family, m.name) })
+	return m.each(func(family byte) error {
+		if err := m.s.commit(deleteTable(family, m.name)); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("remove the table %s %s: %w", familyWord(family), m.name, err)
+		}
+		return nil
+	})
 }
 
-// each does something with each table that is still there: one that somebody
-// else has removed does not stop the other.
-func (m *marks) each(what string, do func(family byte) []byte) error {
-	families := []byte{m.ip}
+// each does something with each table. One that fails, because it is gone, does
+// not keep the other.
+func (m *marks) each(do func(family byte) error) error {
+	err := do(m.ip)
 	if m.bridge {
-		families = append(families, unix.NFPROTO_BRIDGE)
+		err = errors.Join(err, do(unix.NFPROTO_BRIDGE))
 	}
-	var all error
-	for _, family := range families {
-		if err := m.s.commit(do(family)); err != nil && !errors.Is(err, unix.ENOENT) {
-			all = errors.Join(all, fmt.Errorf("%s the table %s %s: %w", what, familyWord(family), m.name, err))
-		}
-	}
-	return all
+	return err
 }
 
 func deleteTable(family byte, name string) []byte {

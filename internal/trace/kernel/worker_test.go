@@ -209,7 +209,6 @@ func (w *worker) follow(client, server string, do func()) *trace.Record {
 			go func() {
 				defer close(done)
 				do()
-				time.Sleep(50 * time.Millisecond) // conntrack's last events
 				cancel()
 			}()
 		}})
