@@ -166,7 +166,7 @@ func (w *Way) groups() []group {
 // apart. A reset is told for itself: it says what the client thinks of a reply.
 func (p *Packet) shape() string {
 	var s strings.Builder
-	fmt.Fprintln(&s, p.Direction, p.Source.Addr(), p.Destination.Addr(), strings.Contains(p.Flags, "RST"), p.Dropped)
+	fmt.Fprintln(&s, p.Direction, p.Protocol, p.Source.Addr(), p.Destination.Addr(), strings.Contains(p.Flags, "RST"), p.Dropped)
 	for _, step := range p.Steps {
 		fmt.Fprintln(&s, step.label(), step.devices(), step.After.Source.Addr(), step.After.Destination.Addr())
 		for _, r := range step.Rules {

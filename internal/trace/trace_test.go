@@ -329,3 +329,20 @@ func TestBridgeOfPorts(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// TestGroups: packets are told together if they went the same way, but a ping is
+// no connection, and a reset says something of its own.
+func TestGroups(t *testing.T) {
+	packet := func(p Protocol, flags string) Packet {
+		return Packet{Direction: Reply, Protocol: p, Flags: flags, Source: endpoint, Destination: client, Steps: []Step{{Layer: IP, Hook: "forward"}}}
+	}
+	w := &Way{Packets: []Packet{packet(TCP, "SYN ACK"), packet(ICMP, "echo reply"), packet(TCP, "ACK"), packet(TCP, "RST")}}
+	var got []string
+	for _, g := range w.groups() {
+		got = append(got, fmt.Sprintf("%s and %d more", g.name(), g.others))
+	}
+	want := []string{"tcp SYN ACK and 1 more", "icmp echo reply and 0 more", "tcp RST and 0 more"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
