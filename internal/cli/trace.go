@@ -25,14 +25,14 @@ type traceOptions struct {
 func (a *app) traceCommand() *cobra.Command {
 	var o traceOptions
 	cmd := &cobra.Command{
-		Use:   "trace SRC DST[:PORT][/tcp|udp]",
+		Use:   "trace SRC DST[:PORT][/tcp|udp|icmp]",
 		Short: "Follow one connection through the netfilter hooks, and say where it goes wrong",
 		Long: `Waits for packets from SRC to DST, and for the replies, and shows their way
 through the hooks and rules of this host: make the request meanwhile. SRC is a
-pod's address, DST that of a Service or of a pod.
+pod's address, DST that of a Service or of a pod; icmp is a ping.
 
 No rule of others is changed. Tables of its own mark the packets while it
-listens; they are gone when it ends, also when it is killed.
+listens; they are gone when it ends, also when it is killed (Linux 5.12).
 
 Exit codes: 0 the reply reached the client as from whom it had asked,
 1 it did not, or there was none, 2 nothing came by or could be seen.`,
@@ -100,6 +100,9 @@ func (a *app) follow(args []string, o *traceOptions) (*trace.Way, error) {
 	}
 	if o.limits.For <= 0 || o.limits.Packets <= 0 {
 		return nil, &hintError{errors.New("a trace needs time and packets"), "as in: --for 10s --packets 20"}
+	}
+	if o.limits.Packets > kernel.MostPackets {
+		return nil, &hintError{fmt.Errorf("a trace follows %d packets at the most", kernel.MostPackets), "as in: --packets 100"}
 	}
 	o.limits.Ready = func() {
 		fmt.Fprintf(a.Err, "following %s for %v: make the request now\n", q, o.limits.For)

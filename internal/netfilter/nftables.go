@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/rtnl"
 )
 
 // Loaded reports whether nf_tables is in the kernel. To ask nf_tables itself,
@@ -74,8 +76,7 @@ func nftRules(chains Mode) ([]Rules, error) {
 	return appendSome(appendSome(nil, byChain), byTable), nil
 }
 
-// nftSocket asks nf_tables one question at a time. The kernel answers within
-// the send (netlink_unicast_kernel in net/netlink/af_netlink.c): no call waits.
+// nftSocket asks nf_tables one question at a time: see [rtnl.Dial].
 //
 // Answers are about what is committed. The use counts that the kernel gives
 // with tables and chains are not: they follow a transaction that is still being
@@ -83,13 +84,8 @@ func nftRules(chains Mode) ([]Rules, error) {
 type nftSocket int
 
 func openNFT() (nftSocket, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	fd, err := rtnl.Dial(unix.NETLINK_NETFILTER)
 	if err != nil {
-		return -1, fmt.Errorf("open nfnetlink: %w", err)
-	}
-	// A socket that is connected to the kernel hears the kernel only.
-	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		unix.Close(fd)
 		return -1, fmt.Errorf("open nfnetlink: %w", err)
 	}
 	return nftSocket(fd), nil

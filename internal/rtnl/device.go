@@ -54,7 +54,7 @@ func NetnsID(fd int) (id int, ok bool) {
 	if len(msgs[0]) < header {
 		return 0, false
 	}
-	for t, v := range attrs(msgs[0][header:]) {
+	for t, v := range Attrs(msgs[0][header:]) {
 		if t == netnsaID && len(v) == 4 {
 			id := int(int32(binary.NativeEndian.Uint32(v)))
 			return id, id >= 0 // NETNSA_NSID_NOT_ASSIGNED is -1

@@ -33,6 +33,21 @@ func Join(protocol, group int, filter []unix.SockFilter, buffer int) (*Group, er
 	return &Group{file: os.NewFile(uintptr(fd), "netlink")}, nil
 }
 
+// Dial returns a socket of a netlink protocol in the network namespace of the
+// calling thread, for questions. It is connected to the kernel, so that it hears
+// the kernel only, which answers within the send (netlink_unicast_kernel in
+// net/netlink/af_netlink.c): what there is to receive is there, and nothing waits.
+func Dial(protocol int) (fd int, err error) {
+	if fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol); err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("connect", err)
+	}
+	return fd, nil
+}
+
 // Open is [Join] for a socket that is in no group: it hears what the kernel
 // sends to it alone, because it was asked to by [Group.Send].
 func Open(protocol, buffer int) (*Group, error) {

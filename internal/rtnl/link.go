@@ -36,7 +36,7 @@ func parseLink(b []byte) link {
 		flags:  binary.NativeEndian.Uint32(b[8:]),
 		change: binary.NativeEndian.Uint32(b[12:]),
 	}
-	for t, v := range attrs(b[unix.SizeofIfInfomsg:]) {
+	for t, v := range Attrs(b[unix.SizeofIfInfomsg:]) {
 		switch t {
 		case unix.IFLA_IFNAME:
 			l.name = unix.ByteSliceToString(v)
@@ -60,7 +60,7 @@ func parseLink(b []byte) link {
 
 func (l *link) parseInfo(b []byte) {
 	var data, portKind, port []byte
-	for t, v := range attrs(b) {
+	for t, v := range Attrs(b) {
 		switch t {
 		case unix.IFLA_INFO_KIND:
 			l.kind = unix.ByteSliceToString(v)
@@ -73,7 +73,7 @@ func (l *link) parseInfo(b []byte) {
 		}
 	}
 	if unix.ByteSliceToString(portKind) == "bridge" {
-		for t, v := range attrs(port) {
+		for t, v := range Attrs(port) {
 			if t == unix.IFLA_BRPORT_MODE {
 				l.hairpin = len(v) == 1 && v[0] != 0
 			}
@@ -82,7 +82,7 @@ func (l *link) parseInfo(b []byte) {
 	if l.kind != "bridge" { // the numbers mean something else for each kind
 		return
 	}
-	for t, v := range attrs(data) {
+	for t, v := range Attrs(data) {
 		on := len(v) == 1 && v[0] != 0
 		switch t {
 		case unix.IFLA_BR_NF_CALL_IPTABLES:
@@ -97,9 +97,9 @@ func (l *link) parseInfo(b []byte) {
 	}
 }
 
-// attrs yields the type and the value of each netlink attribute in b, up to
+// Attrs yields the type and the value of each netlink attribute in b, up to
 // the first malformed one.
-func attrs(b []byte) iter.Seq2[uint16, []byte] {
+func Attrs(b []byte) iter.Seq2[uint16, []byte] {
 	return func(yield func(uint16, []byte) bool) {
 		for len(b) >= unix.SizeofRtAttr {
 			n := int(binary.NativeEndian.Uint16(b))
@@ -123,7 +123,7 @@ func parseAddress(b []byte) (index int, p netip.Prefix, ok bool) {
 		return 0, netip.Prefix{}, false
 	}
 	var addr netip.Addr
-	for t, v := range attrs(b[unix.SizeofIfAddrmsg:]) {
+	for t, v := range Attrs(b[unix.SizeofIfAddrmsg:]) {
 		// IFA_ADDRESS is the other end of a point-to-point link, and IFA_LOCAL,
 		// where there is one, ours.
 		if t == unix.IFA_LOCAL || t == unix.IFA_ADDRESS && !addr.IsValid() {

@@ -21,7 +21,7 @@ type Headers struct {
 	Source, Destination       netip.AddrPort
 	Protocol                  Protocol
 	SourceMAC, DestinationMAC string // "" where there is no Ethernet header
-	Flags                     string // of TCP: "SYN", "SYN ACK"
+	Flags                     string // of TCP: "SYN", "SYN ACK"; of ICMP "echo request"
 
 	// Identity is what stays the same of a packet on its whole way, whatever
 	// its addresses become. Packets that look alike share it.
@@ -35,17 +35,16 @@ type Event struct {
 	At time.Duration // since the tracer began
 	ID uint32        // the kernel's for the packet; another one on the bridge and above it
 
-	Layer    Layer
-	Hook     string // "prerouting"; "" in a chain that is jumped to: that of the event before
-	Backend  string // "nf_tables" or "legacy"
-	Table    string // "ip nat"
-	Chain    string
-	Own      bool // it is a chain of the tracer's
-	Rule     *Rule
-	Verdict  string // "accept", "drop", "jump KUBE-SERVICES", "continue", …; of a chain's end its policy
-	In, Out  int    // indices of the devices, zero where the kernel did not tell
-	Headers  *Headers
-	Priority int // of a base chain
+	Layer   Layer
+	Hook    string // "prerouting"; "" in a chain that is jumped to: that of the event before
+	Backend string // "nf_tables" or "legacy"
+	Table   string // "ip nat"
+	Chain   string
+	Own     bool // it is a chain of the tracer's
+	Rule    *Rule
+	Verdict string // "accept", "drop", "jump KUBE-SERVICES", "continue", …; of a chain's end its policy
+	In, Out int    // indices of the devices, zero where the kernel did not tell
+	Headers *Headers
 }
 
 // Rule is one that matched. What could not be found out of it is empty.

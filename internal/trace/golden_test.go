@@ -101,10 +101,12 @@ func TestRead(t *testing.T) {
 		}
 	}
 	for name, tt := range map[string]struct{ text, want string }{
-		"nothing":          {"", "EOF"},
+		"nothing":          {"", "unexpected end of JSON input"},
 		"another document": {`{"schema": 1, "items": []}`, "it has no client or no server"},
 		"a later schema":   {`{"schema": 2}`, "schema 2 is not one that this version knows"},
-		"nowhere":          {`{"schema": 1, "packets": [{}]}`, "packet 1 was nowhere"},
+		"a later verdict":  {`{"schema": 1, "client": "10.0.0.1", "server": "10.0.0.2", "verdict": "delayed"}`, `verdict "delayed" is not one that this version knows`},
+		"nowhere":          {`{"schema": 1, "client": "10.0.0.1", "server": "10.0.0.2", "verdict": "unseen", "packets": [{}]}`, "packet 1 was nowhere"},
+		"for a terminal":   {`{"schema": 1, "client": "10.0.0.1", "server": "10.0.0.2", "verdict": "unseen", "notes": ["\u001b[2J"]}`, `"\x1b[2J" cannot be shown`},
 	} {
 		if _, err := Read(strings.NewReader(tt.text)); err == nil || err.Error() != tt.want {
 			t.Errorf("%s: error %v, want %s", name, err, tt.want)
@@ -121,7 +123,7 @@ func FuzzRead(f *testing.F) {
 		}
 		f.Add(b)
 	}
-	f.Add([]byte(`{"schema": 1, "client": "10.0.0.1", "server": "10.0.0.2", "packets": [{"steps": [{}]}, {"direction": "reply", "steps": [{}]}]}`))
+	f.Add([]byte(`{"schema": 1, "client": "10.0.0.1", "server": "10.0.0.2", "verdict": "untranslated", "packets": [{"steps": [{}]}, {"direction": "reply", "steps": [{}]}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		w, err := Read(bytes.NewReader(b))
 		if err != nil {

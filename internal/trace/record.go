@@ -2,7 +2,10 @@ package trace
 
 import (
 	"net/netip"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Record is what was collected of a connection: what [New] makes a way of.
@@ -49,4 +52,33 @@ type Handing struct {
 // on reports whether packets that cross the bridge are handed over.
 func (h *Handing) on(bridge string) bool {
 	return h.Value != "" && (h.Value != "0" || h.Bridges[bridge])
+}
+
+// clean makes safe to show what others have named: a process chooses its own
+// name, and that can be a sequence that a terminal obeys.
+func (r *Record) clean() {
+	var names []*string
+	for i := range r.Devices {
+		d := &r.Devices[i]
+		names = append(names, &d.Name, &d.Bridge, &d.Namespace, &d.Process)
+	}
+	for i := range r.Events {
+		e := &r.Events[i]
+		names = append(names, &e.Table, &e.Chain, &e.Verdict)
+		if e.Rule != nil {
+			names = append(names, &e.Rule.Comment, &e.Rule.Action)
+		}
+	}
+	for _, s := range names {
+		*s = printable(*s)
+	}
+}
+
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return utf8.RuneError
+	}, s)
 }

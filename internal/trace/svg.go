@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"unicode/utf8"
 )
@@ -20,10 +21,13 @@ const (
 	char     = 7.3 // of a font of 12px that is 0.6em wide, and a little
 	line     = 17.0
 	margin   = 24.0
-	gap      = 34.0 // between boxes: for the line that leads from one to the next
+	gap      = 28.0 // between boxes: for the line that leads from one to the next
 	padding  = 10.0
 	laneName = 26.0
 	atLeast  = 900.0 // of width
+
+	// It is scaled to a narrower window down to here: the font is 9px then.
+	smallest = 0.75
 )
 
 const styleSheet = `
@@ -54,14 +58,14 @@ func draw(out io.Writer, ways ...*Way) error {
 		descriptions = append(descriptions, w.Meaning+". "+w.inWords())
 	}
 	_, err := fmt.Fprintf(out, `<?xml version="1.0" encoding="UTF-8"?>
-<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title desc" width="%[1]g" height="%[2]g" viewBox="0 0 %[1]g %[2]g">
-<title id="title">%[3]s</title>
-<desc id="desc">%[4]s</desc>
-<style>%[5]s</style>
+<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title desc" width="%[1]g" height="%[2]g" viewBox="0 0 %[1]g %[2]g" style="max-width:100%%;min-width:%[3]gpx;height:auto">
+<title id="title">%[4]s</title>
+<desc id="desc">%[5]s</desc>
+<style>%[6]s</style>
 <defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" markerUnits="userSpaceOnUse" orient="auto"><path class="head" d="M0 0L8 4L0 8z"/></marker></defs>
 <rect class="paper" width="100%%" height="100%%"/>
-%[6]s</svg>
-`, p.width, p.y+margin, escape(strings.Join(titles, "; ")), escape(strings.Join(descriptions, " ")), styleSheet, p.body.String())
+%[7]s</svg>
+`, round(p.width), round(p.y+margin), math.Ceil(smallest*p.width), escape(strings.Join(titles, "; ")), escape(strings.Join(descriptions, " ")), styleSheet, p.body.String())
 	return err
 }
 
@@ -244,10 +248,10 @@ func (w *Way) boxes(p *Packet) []box {
 			b.lines = append(b.lines, d)
 		}
 		if s.Before.Destination != s.After.Destination {
-			b.marks = append(b.marks, "to "+s.Before.Destination.String(), " → "+s.After.Destination.String())
+			b.marks = append(b.marks, "to "+place(s.Before.Destination), " → "+place(s.After.Destination))
 		}
 		if s.Before.Source != s.After.Source {
-			b.marks = append(b.marks, "from "+s.Before.Source.String(), " → "+s.After.Source.String())
+			b.marks = append(b.marks, "from "+place(s.Before.Source), " → "+place(s.After.Source))
 		}
 		if len(b.marks) > 0 {
 			b.class = "box changed"
@@ -265,16 +269,16 @@ func (w *Way) ends(p *Packet) (client, server box) {
 	client = box{class: "node", lines: []string{"client", w.Client.String()}}
 	server = box{class: "node", lines: []string{"endpoint"}}
 	if p.Direction == Request {
-		server.lines = append(server.lines, p.Last().After.Destination.String())
-		client.lines = append(client.lines, "asks", p.Destination.String())
+		server.lines = append(server.lines, place(p.Last().After.Destination))
+		client.lines = append(client.lines, "asks", place(p.Destination))
 	} else {
-		server.lines = append(server.lines, p.Source.String())
-		have := p.Last().After.Source.String()
+		server.lines = append(server.lines, place(p.Source))
+		have := place(p.Last().After.Source)
 		client.lines = append(client.lines, "hears", have)
 		if !w.Right(p) {
 			client.class = "node broken"
 			client.lines = client.lines[:2]
-			client.marks = []string{"expects", w.asked(p).Source.String(), "hears", have}
+			client.marks = []string{"expects", place(w.asked(p).Source), "hears", have}
 		}
 	}
 	for _, d := range w.Devices {

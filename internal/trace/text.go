@@ -86,15 +86,15 @@ func (w *Way) writeConnections(out io.Writer) {
 			return
 		}
 		c := &w.Connections[i]
-		due := "replies are due from " + c.Reply.Source.String()
+		due := "replies are due from " + place(c.Reply.Source)
 		if c.Reply.Destination != c.Original.Source {
-			due += " to " + c.Reply.Destination.String()
+			due += " to " + place(c.Reply.Destination)
 		}
 		seen := "and it has seen none"
 		if c.Replied {
 			seen = "and it has seen one"
 		}
-		fmt.Fprintf(out, "  conntrack: %s %s → %s; %s, %s\n", c.Protocol, c.Original.Source, c.Original.Destination, due, seen)
+		fmt.Fprintf(out, "  conntrack: %s %s → %s; %s, %s\n", c.Protocol, place(c.Original.Source), place(c.Original.Destination), due, seen)
 	}
 }
 
@@ -166,7 +166,7 @@ func (w *Way) groups() []group {
 // apart. A reset is told for itself: it says what the client thinks of a reply.
 func (p *Packet) shape() string {
 	var s strings.Builder
-	fmt.Fprintln(&s, p.Direction, p.Source.Addr(), p.Destination.Addr(), strings.Contains(p.Flags, "RST"), p.Dropped)
+	fmt.Fprintln(&s, p.Direction, p.Protocol, p.Source.Addr(), p.Destination.Addr(), strings.Contains(p.Flags, "RST"), p.Dropped)
 	for _, step := range p.Steps {
 		fmt.Fprintln(&s, step.label(), step.devices(), step.After.Source.Addr(), step.After.Destination.Addr())
 		for _, r := range step.Rules {
@@ -176,14 +176,14 @@ func (p *Packet) shape() string {
 	return s.String()
 }
 
-// name says what a packet is: "tcp SYN".
+// name says what a packet is: "tcp SYN", "icmp echo request".
 func (p *Packet) name() string {
 	return strings.TrimSpace(p.Protocol.String() + " " + p.Flags)
 }
 
 func (w *Way) writePacket(out io.Writer, paint Paint, g group) {
 	p := g.Packet
-	fmt.Fprintf(out, "\n%s  %s  %s → %s", strings.ToUpper(string(p.Direction)), p.name(), p.Source, p.Destination)
+	fmt.Fprintf(out, "\n%s  %s  %s → %s", strings.ToUpper(string(p.Direction)), p.name(), place(p.Source), place(p.Destination))
 	switch g.others {
 	case 0:
 		fmt.Fprintln(out)
@@ -223,9 +223,9 @@ func (w *Way) fault(p *Packet) string {
 	case w.Right(p):
 		return ""
 	case w.bridged(p) != "":
-		return fmt.Sprintf("never in netfilter, never translated: it arrives as from %s, the client expects %s", p.Last().After.Source, w.asked(p).Source)
+		return fmt.Sprintf("never in netfilter, never translated: it arrives as from %s, the client expects %s", place(p.Last().After.Source), place(w.asked(p).Source))
 	}
-	return fmt.Sprintf("never translated: it arrives as from %s, the client expects %s", p.Last().After.Source, w.asked(p).Source)
+	return fmt.Sprintf("never translated: it arrives as from %s, the client expects %s", place(p.Last().After.Source), place(w.asked(p).Source))
 }
 
 func (s *Step) label() string { return string(s.Layer) + " " + s.Hook }
@@ -246,10 +246,10 @@ func (s *Step) devices() string {
 func (s *Step) change() string {
 	var parts []string
 	if s.Before.Destination != s.After.Destination {
-		parts = append(parts, fmt.Sprintf("destination %s is now %s", s.Before.Destination, s.After.Destination))
+		parts = append(parts, fmt.Sprintf("destination %s is now %s", place(s.Before.Destination), place(s.After.Destination)))
 	}
 	if s.Before.Source != s.After.Source {
-		parts = append(parts, fmt.Sprintf("source %s is now %s", s.Before.Source, s.After.Source))
+		parts = append(parts, fmt.Sprintf("source %s is now %s", place(s.Before.Source), place(s.After.Source)))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -1,9 +1,12 @@
 package trace
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -13,21 +16,26 @@ func TestParseQuery(t *testing.T) {
 		client, server string
 		want, err      string
 	}{
-		"address":                {"10.0.0.1", "10.96.0.1", "10.0.0.1 → 10.96.0.1", ""},
-		"port":                   {"10.0.0.1", "10.96.0.1:80", "10.0.0.1 → 10.96.0.1:80", ""},
-		"port and protocol":      {"10.0.0.1", "10.96.0.1:53/udp", "10.0.0.1 → 10.96.0.1:53/udp", ""},
-		"protocol":               {"10.0.0.1", "10.96.0.1/tcp", "10.0.0.1 → 10.96.0.1/tcp", ""},
-		"IPv6":                   {"fd00::1", "fd00::2", "fd00::1 → fd00::2", ""},
-		"IPv6 and port":          {"fd00::1", "[fd00::2]:80/tcp", "fd00::1 → [fd00::2]:80/tcp", ""},
-		"IPv6 in brackets":       {"fd00::1", "[fd00::2]", "fd00::1 → fd00::2", ""},
-		"IPv4 as IPv6 writes it": {"::ffff:10.0.0.1", "10.96.0.1", "10.0.0.1 → 10.96.0.1", ""},
-		"client is a name":       {"web", "10.96.0.1", "", `client "web" is not an IP address`},
-		"server is a name":       {"10.0.0.1", "web:80", "", `server "web:80" is not an IP address with or without a port`},
-		"port 0":                 {"10.0.0.1", "10.96.0.1:0", "", `server "10.96.0.1:0" is not an IP address with or without a port`},
-		"port too large":         {"10.0.0.1", "10.96.0.1:65536", "", `server "10.96.0.1:65536" is not an IP address with or without a port`},
-		"another protocol":       {"10.0.0.1", "10.96.0.1:80/sctp", "", `protocol "sctp" is not tcp or udp`},
-		"two families":           {"10.0.0.1", "fd00::2", "", "client and server are of different families of IP"},
-		"a link's own address":   {"fe80::1%eth0", "fe80::2", "", "an address with a zone does not leave its link"},
+		"address":                 {"10.0.0.1", "10.96.0.1", "10.0.0.1 → 10.96.0.1", ""},
+		"port":                    {"10.0.0.1", "10.96.0.1:80", "10.0.0.1 → 10.96.0.1:80", ""},
+		"port and protocol":       {"10.0.0.1", "10.96.0.1:53/udp", "10.0.0.1 → 10.96.0.1:53/udp", ""},
+		"protocol":                {"10.0.0.1", "10.96.0.1/tcp", "10.0.0.1 → 10.96.0.1/tcp", ""},
+		"IPv6":                    {"fd00::1", "fd00::2", "fd00::1 → fd00::2", ""},
+		"IPv6 and port":           {"fd00::1", "[fd00::2]:80/tcp", "fd00::1 → [fd00::2]:80/tcp", ""},
+		"IPv6 in brackets":        {"fd00::1", "[fd00::2]", "fd00::1 → fd00::2", ""},
+		"IPv4 as IPv6 writes it":  {"::ffff:10.0.0.1", "10.96.0.1", "10.0.0.1 → 10.96.0.1", ""},
+		"client is a name":        {"web", "10.96.0.1", "", `client "web" is not an IP address`},
+		"server is a name":        {"10.0.0.1", "web:80", "", `server "web:80" is not an IP address with or without a port`},
+		"port 0":                  {"10.0.0.1", "10.96.0.1:0", "", `server "10.96.0.1:0" is not an IP address with or without a port`},
+		"port too large":          {"10.0.0.1", "10.96.0.1:65536", "", `server "10.96.0.1:65536" is not an IP address with or without a port`},
+		"another protocol":        {"10.0.0.1", "10.96.0.1:80/sctp", "", `protocol "sctp" is not tcp, udp or icmp`},
+		"ping":                    {"10.0.0.1", "10.0.0.2/icmp", "10.0.0.1 → 10.0.0.2/icmp", ""},
+		"ping, IPv6":              {"fd00::1", "fd00::2/icmp", "fd00::1 → fd00::2/icmp6", ""},
+		"ping, by its other name": {"fd00::1", "[fd00::2]/icmp6", "fd00::1 → fd00::2/icmp6", ""},
+		"ping with a port":        {"10.0.0.1", "10.0.0.2:7/icmp", "", "icmp has no ports"},
+		"IPv6's ping by IPv4":     {"10.0.0.1", "10.0.0.2/icmp6", "", "icmp6 is of IPv6"},
+		"two families":            {"10.0.0.1", "fd00::2", "", "client and server are of different families of IP"},
+		"a link's own address":    {"fe80::1%eth0", "fe80::2", "", "an address with a zone does not leave its link"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q, err := ParseQuery(tt.client, tt.server)
@@ -186,6 +194,15 @@ func TestMeaning(t *testing.T) {
 		handing       Handing
 		meaning, next string
 	}{
+		"a rule drops it": {
+			append(request[:3:3], Event{
+				At: microseconds(3), ID: 1, Layer: IP, Hook: "forward", Backend: "nf_tables", Table: "ip f", Chain: "forward",
+				Rule: &Rule{Handle: 4, Comment: "no talk"}, Verdict: "drop",
+			}),
+			Handing{Key: key, Value: "1", Flag: flag},
+			"the request was dropped at ip forward: ip f forward, by the rule \"no talk\"",
+			"if that is not what it should do, ask whoever wrote that rule; nft list ruleset shows it, or iptables-legacy-save",
+		},
 		"no neighbour": {
 			request,
 			Handing{Key: key, Value: "1", Flag: flag},
@@ -240,10 +257,92 @@ func TestMeaning(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := New(&Record{Query: q, Events: tt.events, Devices: devices, Handing: tt.handing})
+			w := New(&Record{Query: q, Events: tt.events, Devices: devices, Handing: tt.handing, Lasted: 10 * time.Second})
 			if diff := cmp.Diff([]string{tt.meaning, tt.next}, []string{w.Meaning, w.Next}); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestEndedSoon: that there was no reply says little where nobody waited for it.
+func TestEndedSoon(t *testing.T) {
+	q, err := ParseQuery("10.0.0.31", "10.96.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := New(&Record{Query: q, Lasted: 15 * time.Millisecond, Events: []Event{
+		at(5000, 1, IP, "prerouting", 1, 0, client, service, "tcp/1"),
+		at(5003, 1, IP, "postrouting", 0, 1, client, endpoint, "tcp/1"),
+	}})
+	want := []string{
+		"no reply came by: the request was last seen at ip postrouting, on its way to 10.0.0.32:8080",
+		"the trace ended 10ms after the request: --for and --packets give the reply more time",
+	}
+	if diff := cmp.Diff(want, []string{w.Meaning, w.Next}); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestSafeToShow: names that others choose are not obeyed by a terminal.
+func TestSafeToShow(t *testing.T) {
+	const hostile = "\x1b]0;owned\a"
+	q, err := ParseQuery("10.0.0.31", "10.96.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := at(1, 1, IP, "prerouting", 2, 0, client, service, "tcp/1")
+	rule := seen
+	rule.Own, rule.Headers, rule.Table, rule.Chain, rule.Verdict = false, nil, "ip "+hostile, hostile, "jump "+hostile
+	rule.Rule = &Rule{Handle: 4, Comment: hostile, Action: hostile}
+	w := New(&Record{
+		Query: q, Host: hostile, Events: []Event{seen, rule},
+		Devices: []Device{{Index: 2, Name: hostile, Bridge: hostile, Process: hostile, Namespace: hostile}},
+	})
+	var text bytes.Buffer
+	w.Text(&text, nil)
+	if !strings.Contains(text.String(), "owned") || strings.ContainsAny(text.String(), "\x1b\a") {
+		t.Errorf("%q", text.String())
+	}
+	if _, err := Read(bytes.NewReader(encode(t, w))); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBridgeOfPorts: a bridge that frames crossed is among the devices, though
+// none of them came in or went out by it.
+func TestBridgeOfPorts(t *testing.T) {
+	q, err := ParseQuery("10.0.0.31", "10.0.0.32")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := New(&Record{
+		Query:   q,
+		Events:  []Event{at(1, 1, Bridge, "forward", 2, 3, client, endpoint, "tcp/1")},
+		Devices: []Device{{Index: 1, Name: "cni0", Kind: "bridge"}, {Index: 2, Name: "veth1", Bridge: "cni0"}, {Index: 3, Name: "veth2", Bridge: "cni0"}, {Index: 4, Name: "docker0", Kind: "bridge"}},
+	})
+	var got []string
+	for _, d := range w.Devices {
+		got = append(got, d.Name)
+	}
+	if diff := cmp.Diff([]string{"cni0", "veth1", "veth2"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestGroups: packets are told together if they went the same way, but a ping is
+// no connection, and a reset says something of its own.
+func TestGroups(t *testing.T) {
+	packet := func(p Protocol, flags string) Packet {
+		return Packet{Direction: Reply, Protocol: p, Flags: flags, Source: endpoint, Destination: client, Steps: []Step{{Layer: IP, Hook: "forward"}}}
+	}
+	w := &Way{Packets: []Packet{packet(TCP, "SYN ACK"), packet(ICMP, "echo reply"), packet(TCP, "ACK"), packet(TCP, "RST")}}
+	var got []string
+	for _, g := range w.groups() {
+		got = append(got, fmt.Sprintf("%s and %d more", g.name(), g.others))
+	}
+	want := []string{"tcp SYN ACK and 1 more", "icmp echo reply and 0 more", "tcp RST and 0 more"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

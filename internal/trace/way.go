@@ -53,7 +53,7 @@ const (
 type Packet struct {
 	Direction   Direction      `json:"direction"`
 	Protocol    Protocol       `json:"protocol"`
-	Flags       string         `json:"flags,omitempty"` // of TCP
+	Flags       string         `json:"flags,omitempty"` // see [Headers]
 	At          int64          `json:"at_usec"`         // since the trace began
 	Source      netip.AddrPort `json:"source"`          // as it came
 	Destination netip.AddrPort `json:"destination"`
@@ -96,13 +96,14 @@ func (p *Packet) Last() *Step { return &p.Steps[len(p.Steps)-1] }
 
 // New makes the way.
 func New(r *Record) *Way {
+	r.clean()
 	w := &Way{
-		Schema: 1, Host: r.Host, Kernel: r.Kernel, Time: r.Started.UTC(), Lasted: r.Lasted.Seconds(),
+		Schema: 1, Host: printable(r.Host), Kernel: r.Kernel, Time: r.Started.UTC(), Lasted: r.Lasted.Seconds(),
 		Client: r.Query.Client, Server: r.Query.Server, Port: r.Query.Port, Protocol: r.Query.Protocol,
 		Handing: r.Handing, Connections: []Connection{}, Devices: []Device{}, Notes: r.Notes,
 	}
 	for _, c := range r.Connections {
-		if r.Query.covers(c.Protocol, c.Original.Source, c.Original.Destination) {
+		if r.Query.Covers(c.Protocol, c.Original.Source, c.Original.Destination) {
 			w.Connections = append(w.Connections, c)
 		}
 	}
@@ -113,8 +114,8 @@ func New(r *Record) *Way {
 	return w
 }
 
-// covers reports whether a packet of the client's is one of the query's.
-func (q Query) covers(p Protocol, source, destination netip.AddrPort) bool {
+// Covers reports whether a packet of the client's is one of the query's.
+func (q Query) Covers(p Protocol, source, destination netip.AddrPort) bool {
 	return source.Addr() == q.Client && destination.Addr() == q.Server &&
 		(q.Port == 0 || destination.Port() == q.Port) && (q.Protocol == 0 || p == q.Protocol)
 }
@@ -256,7 +257,7 @@ func (w *Way) direct(q Query) {
 	}
 	for i := range w.Packets {
 		p := &w.Packets[i]
-		if q.covers(p.Protocol, p.Source, p.Destination) {
+		if q.Covers(p.Protocol, p.Source, p.Destination) {
 			servers[p.Destination], servers[p.Last().After.Destination] = true, true
 		}
 	}
@@ -286,6 +287,11 @@ func (w *Way) keepDevices(all []Device) {
 			if s.Layer == Bridge && s.Hook == "prerouting" && came[s.In] == nil {
 				came[s.In] = s
 			}
+		}
+	}
+	for _, d := range all {
+		if used[d.Name] {
+			used[d.Bridge] = true // which a frame crosses without going out by it
 		}
 	}
 	for _, d := range all {

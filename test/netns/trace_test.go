@@ -104,7 +104,6 @@ func (n *node) trace(client *lab.Namespace, end syscall.Signal, args ...string) 
 		n.t.Errorf("it said %q, %v", first[:length], err)
 	}
 	_ = connect(client, "10.96.0.1:80")
-	time.Sleep(50 * time.Millisecond)
 	if end != 0 {
 		if err := cmd.Process.Signal(end); err != nil {
 			n.t.Error(err)

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -84,6 +85,7 @@ func TestCases(t *testing.T) {
 	}
 }
 `
+	const everything = "table ip t { chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 dnat to 10.244.0.1;\n}\n}\n"
 	for name, tt := range map[string]struct {
 		handing bool
 		rules   string
@@ -105,6 +107,30 @@ func TestCases(t *testing.T) {
 			handing: true, rules: dnat, server: service,
 			traffic: func(w *worker) error { _, err := w.send(w.client, netip.MustParseAddrPort(service)); return err },
 			want:    outcome{"answered", "the reply reached the client as from 10.96.0.1:53, whom it had asked", bridged, bridged},
+		},
+		"ping, key 0": {
+			rules: everything, server: "10.96.0.1/icmp",
+			traffic: func(w *worker) error { w.ping("10.96.0.1"); return nil },
+			want: outcome{
+				"untranslated",
+				"the reply crossed cnio0 at layer 2 from 10.244.0.1 and was never translated back: client expects 10.96.0.1; " +
+					"br_netfilter did not hand it to netfilter: net.bridge.bridge-nf-call-iptables is 0",
+				routed, layer2,
+			},
+		},
+		"ping, key 1, any protocol": {
+			handing: true, rules: everything, server: "10.96.0.1",
+			traffic: func(w *worker) error { w.ping("10.96.0.1"); return nil },
+			want:    outcome{"answered", "the reply reached the client as from 10.96.0.1, whom it had asked", bridged, bridged},
+		},
+		"ping by IPv6, no conntrack": {
+			server:  "fd00:244::1/icmp",
+			traffic: func(w *worker) error { w.ping("fd00:244::1"); return nil },
+			want:    outcome{"answered", "the reply reached the client as from fd00:244::1, whom it had asked", layer2, layer2},
+		},
+		"ping where a port was asked for": {
+			server: endpoint, traffic: func(w *worker) error { w.ping("10.244.0.1"); return nil },
+			want: outcome{"unseen", "no packet of this connection came by", "", ""},
 		},
 		"the pod's own address, key 0": {
 			rules: dnat, server: endpoint,
@@ -143,6 +169,12 @@ func TestCases(t *testing.T) {
 				"bridge prerouting, bridge forward", "",
 			},
 		},
+		"a device's own hook": { // whose number is that of another hook
+			rules:   "table netdev n {\n chain e { type filter hook egress device veth1 priority 0; counter\n}\n}\n",
+			server:  endpoint,
+			traffic: func(w *worker) error { return w.get(w.client, netip.MustParseAddrPort(endpoint)) },
+			want:    outcome{"answered", "the reply reached the client as from 10.244.0.1:8080, whom it had asked", layer2, layer2},
+		},
 		"nobody answers": {
 			handing: true, rules: "table ip t { chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 udp dport 53 dnat to 10.244.0.9:53;\n}\n}\n",
 			server:  service + "/udp",
@@ -169,7 +201,11 @@ func TestCases(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorker(t, tt.handing)
 			w.load(tt.rules)
-			r := w.follow("10.244.0.31", tt.server, func() {
+			client := v4.client
+			if strings.HasPrefix(tt.server, "fd") {
+				client = v6.client
+			}
+			r := w.follow(client.Addr().String(), tt.server, func() {
 				if err := tt.traffic(w); err != nil {
 					t.Error(err)
 				}

@@ -7,6 +7,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
 
@@ -19,7 +20,7 @@ const (
 )
 
 // parseConntrack reads a message of one of conntrack's groups. It is false for
-// what is not TCP or UDP.
+// what is of another protocol than can be followed.
 func parseConntrack(b []byte) (c trace.Connection, ok bool) {
 	if len(b) < nlHeader+nfHeader {
 		return trace.Connection{}, false
@@ -32,7 +33,7 @@ func parseConntrack(b []byte) (c trace.Connection, ok bool) {
 		return trace.Connection{}, false
 	}
 	var ok1, ok2 bool
-	for t, v := range each(b[nlHeader+nfHeader:]) {
+	for t, v := range rtnl.Attrs(b[nlHeader+nfHeader:]) {
 		switch t {
 		case nl.CTA_TUPLE_ORIG:
 			c.Original, c.Protocol, ok1 = tuple(v)
@@ -59,5 +60,5 @@ func tuple(b []byte) (t trace.Tuple, p trace.Protocol, ok bool) {
 	p = trace.Protocol(number(find(proto, nl.CTA_PROTO_NUM)))
 	t.Source = netip.AddrPortFrom(address(nl.CTA_IP_V4_SRC, nl.CTA_IP_V6_SRC), uint16(number(find(proto, nl.CTA_PROTO_SRC_PORT))))
 	t.Destination = netip.AddrPortFrom(address(nl.CTA_IP_V4_DST, nl.CTA_IP_V6_DST), uint16(number(find(proto, nl.CTA_PROTO_DST_PORT))))
-	return t, p, t.Source.IsValid() && t.Destination.IsValid() && (p == trace.TCP || p == trace.UDP)
+	return t, p, t.Source.IsValid() && t.Destination.IsValid() && (p == trace.TCP || p == trace.UDP || p.Echo())
 }

@@ -12,6 +12,7 @@ type field struct {
 var (
 	sourcePort      = field{unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2}
 	destinationPort = field{unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2}
+	echoID          = field{unix.NFT_PAYLOAD_TRANSPORT_HEADER, 4, 2} // of both the request and the reply
 )
 
 // reg1 is the first of the registers of four bytes. What is longer takes the

@@ -6,10 +6,13 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,7 +25,7 @@ import (
 // Options bound a trace.
 type Options struct {
 	For     time.Duration // how long it listens
-	Packets int           // after so many packets it has seen enough
+	Packets int           // after so many packets it has seen enough: [MostPackets] at the most
 
 	// Ready is called when packets are marked from now on. It may be nil.
 	Ready func()
@@ -36,32 +39,45 @@ func Follow(ctx context.Context, q trace.Query, o Options) (*trace.Record, error
 	runtime.LockOSThread() // for /proc/thread-self and the sockets' namespace
 	defer runtime.UnlockOSThread()
 
-	f := &follower{query: q, news: make(chan news, backlog)}
-	r, err := f.follow(ctx, o)
-	if err != nil {
+	f := &follower{
+		query: q, limits: o, news: make(chan news, backlog),
+		packets: make(map[string]spot), ids: make(map[uint32]bool), devices: make(map[int]trace.Device), met: make(map[int]bool),
+	}
+	if err := f.follow(ctx); err != nil {
 		return nil, err
 	}
-	return r, nil
+	return &f.record, nil
 }
 
 type follower struct {
-	query  trace.Query
-	rules  *ruleset
-	legacy *legacy // nil where iptables-legacy has no tables
-	news   chan news
-	record trace.Record
-	limits Options
-	seen   map[string]bool // packets, by what tells them apart: whether they are the client's
-	count  int             // of the client's
-	ids    map[uint32]bool // whether the events with that id are of one of them
+	query   trace.Query
+	limits  Options
+	rules   *ruleset
+	legacy  *legacy // nil where iptables-legacy has no tables
+	marks   *marks
+	news    chan news
+	record  trace.Record
+	packets map[string]spot // ours, by what tells them apart: where each was marked first
+	count   int             // of packets: those that look alike, too
+	ids     map[uint32]bool // the kernel's for our packets
+	devices map[int]trace.Device
+	met     map[int]bool // the devices that a packet came by
+	most    int          // events, until [follower.forget] goes through them
 }
 
-// news is a datagram of one of the groups, or the news that some was lost.
+// spot is one of our rules, and the device that a packet came in by.
+type spot struct {
+	family byte
+	handle uint64
+	in     int
+}
+
+// news is a datagram of one of the groups, or why there is none.
 type news struct {
 	at    time.Time
 	group int
 	b     []byte
-	lost  bool
+	err   error
 }
 
 // buffer of each group, for what has not been read yet: a packet makes some
@@ -75,21 +91,24 @@ const backlog = 1 << 15
 // grace is how long the events of the last packet may take.
 const grace = 100 * time.Millisecond
 
-func (f *follower) follow(ctx context.Context, o Options) (_ *trace.Record, err error) {
+func (f *follower) follow(ctx context.Context) (err error) {
 	family := byte(unix.NFPROTO_IPV4)
 	if f.query.Client.Is6() {
 		family = unix.NFPROTO_IPV6
 	}
 	if err := sweep(); err != nil {
-		return nil, err
+		return err
 	}
 	if f.rules, err = newRuleset(); err != nil {
-		return nil, err
+		return err
 	}
 	defer f.rules.close()
 	tracked, err := f.rules.tracks(family)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if events, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_events"); err == nil && tracked && string(events) == "0\n" {
+		f.note("net.netfilter.nf_conntrack_events is 0: what conntrack knows of the connection is missing")
 	}
 
 	if f.legacy, err = openLegacy(family); err != nil {
@@ -105,34 +124,36 @@ func (f *follower) follow(ctx context.Context, o Options) (_ *trace.Record, err 
 	defer readers.Wait()
 	defer stop()
 	if err := f.listen(listening, &readers); err != nil {
-		return nil, err
+		return err
 	}
-	m, err := mark(f.query, tracked)
-	if err != nil {
-		return nil, err
+	f.record.Query, f.record.Started = f.query, time.Now()
+	if f.marks, err = mark(f.query, tracked); err != nil {
+		return err
 	}
-	if !m.bridge {
+	if !f.marks.bridge {
 		f.note("this kernel has no nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE): what crosses a bridge at layer 2 is not seen")
 	}
-
-	f.record.Query, f.record.Started = f.query, time.Now()
 	f.record.Host, _ = os.Hostname()
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		f.record.Kernel = unix.ByteSliceToString(u.Release[:])
 	}
-	if o.Ready != nil {
-		o.Ready()
+	if f.limits.Ready != nil {
+		f.limits.Ready()
 	}
-	f.collect(ctx, o)
+	f.collect(ctx)
 	f.record.Lasted = time.Since(f.record.Started)
-	if err := m.close(); err != nil {
-		return nil, err
+	if err := f.marks.close(); err != nil {
+		return err
 	}
-	if err := f.lookAround(context.WithoutCancel(ctx), family); err != nil {
-		return nil, err
+	if f.legacy != nil && f.legacy.err != nil {
+		f.note("rules of iptables-legacy are shown by their number only: " + f.legacy.err.Error())
 	}
-	return &f.record, nil
+	f.record.Devices = slices.SortedFunc(maps.Values(f.devices), func(a, b trace.Device) int { return a.Index - b.Index })
+	if f.record.Handing, err = handing(context.WithoutCancel(ctx), family); err != nil {
+		f.note("the flags of the bridges could not be read: " + err.Error())
+	}
+	return nil
 }
 
 // listen joins the groups and reads them until ctx ends.
@@ -157,123 +178,13 @@ func (f *follower) read(ctx context.Context, g *rtnl.Group, group int) {
 	b := make([]byte, 1<<16)
 	for {
 		n, err := g.Receive(ctx, b)
-		one := news{at: time.Now(), group: group, b: append([]byte{}, b[:n]...), lost: errors.Is(err, unix.ENOBUFS)}
-		if err != nil && !one.lost {
-			return // ctx has ended
-		}
 		select {
-		case f.news <- one:
+		case f.news <- news{at: time.Now(), group: group, b: bytes.Clone(b[:n]), err: err}:
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// collect takes the news until a bound is reached, and what is there then.
-func (f *follower) collect(ctx context.Context, o Options) {
-	f.limits, f.seen, f.ids = o, make(map[string]bool), make(map[uint32]bool)
-	end := time.NewTimer(o.For)
-	defer end.Stop()
-	for done, ending := ctx.Done(), false; ; {
-		select {
-		case <-done:
-			done = nil
-			end.Reset(0)
-		case <-end.C:
-			for {
-				select {
-				case one := <-f.news:
-					f.take(one)
-				default:
-					return
-				}
-			}
-		case one := <-f.news:
-			f.take(one)
-			if !ending && f.full() {
-				ending = true
-				end.Reset(grace)
-			}
-		}
-	}
-}
-
-func (f *follower) full() bool { return f.count >= f.limits.Packets }
-
-// wanted reports whether an event is of a packet within the limit. Somebody
-// else may trace packets, too: those do not count.
-func (f *follower) wanted(e *trace.Event) bool {
-	if h := e.Headers; h != nil {
-		ours, known := f.seen[h.Identity]
-		if !ours && !f.full() {
-			ours = h.Source.Addr() == f.query.Client || h.Destination.Addr() == f.query.Client
-			f.seen[h.Identity], known = ours, true
-			if ours {
-				f.count++
-			}
-		}
-		f.ids[e.ID] = known
-	}
-	return f.ids[e.ID]
-}
-
-func (f *follower) take(one news) {
-	switch {
-	case one.lost:
-		if f.full() {
-			break // that was of others
-		}
-		f.note("more came at once than could be read: parts of the way are missing")
-	case one.group == unix.NFNLGRP_NFTRACE:
-		if t, ok := parseTrace(one.b); ok {
-			e := f.rules.resolve(&t)
-			e.At = one.at.Sub(f.record.Started)
-			if f.wanted(&e) {
-				f.record.Events = append(f.record.Events, e)
-			}
-		}
-	case one.group == logged:
-		if e, ok := f.legacy.parse(one.b); ok {
-			e.At = one.at.Sub(f.record.Started)
-			f.record.Events = append(f.record.Events, e) // others than seen are left out by [trace.New]
-		}
-	default:
-		if c, ok := parseConntrack(one.b); ok {
-			f.connection(c)
-		}
-	}
-}
-
-// connection keeps what is known last of each connection of the client's.
-func (f *follower) connection(c trace.Connection) {
-	if c.Original.Source.Addr() != f.query.Client {
-		return
-	}
-	for i := range f.record.Connections {
-		old := &f.record.Connections[i]
-		if old.Protocol == c.Protocol && old.Original == c.Original && old.Reply == c.Reply {
-			c.Replied = c.Replied || old.Replied
-			*old = c
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return
 		}
 	}
-	f.record.Connections = append(f.record.Connections, c)
-}
-
-func (f *follower) note(sentence string) {
-	for _, n := range f.record.Notes {
-		if n == sentence {
-			return
-		}
-	}
-	f.record.Notes = append(f.record.Notes, sentence)
-}
-
-// lookAround reads what the way leads through.
-func (f *follower) lookAround(ctx context.Context, family byte) (err error) {
-	if f.record.Devices, err = devices(ctx); err != nil {
-		return err
-	}
-	f.record.Handing, err = handing(ctx, family)
-	return err
 }

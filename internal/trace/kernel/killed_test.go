@@ -131,10 +131,21 @@ func TestLeftovers(t *testing.T) {
 	if err := dead.Run(); err != nil {
 		t.Fatal(err)
 	}
-	others := fmt.Sprintf("table ip nfguard-tracer-1 {\n}\ntable bridge %s%d {\n}\n", namePrefix, os.Getpid())
+	running := w.Command("sleep", "60")
+	if err := running.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = running.Process.Kill()
+		_ = running.Wait() // killed
+	}()
+	others := fmt.Sprintf("table ip nfguard-tracer-1 {\n}\ntable bridge %s%d {\n}\n", namePrefix, running.Process.Pid)
 	w.load(others)
 	before := w.ruleset()
-	w.load(fmt.Sprintf("table ip %[1]s%[2]d {\n}\ntable bridge %[1]s%[2]d {\n}\n", namePrefix, dead.Process.Pid))
+	// Our own number was somebody's before us, as in a container.
+	for _, pid := range []int{dead.Process.Pid, os.Getpid()} {
+		w.load(fmt.Sprintf("table ip %[1]s%[2]d {\n}\ntable bridge %[1]s%[2]d {\n}\n", namePrefix, pid))
+	}
 	w.Do(func() {
 		if err := sweep(); err != nil {
 			t.Error(err)
@@ -175,6 +186,21 @@ func TestOlderKernels(t *testing.T) {
 					t.Errorf("%q is there: %t, want %t", part, !want, want)
 				}
 			}
+			if err := m.quiet(); err != nil {
+				t.Error(err)
+			}
+			if still := w.ruleset(); strings.Contains(still, "nftrace") || !strings.Contains(still, "table ip "+m.name) {
+				t.Errorf("it still marks packets, or has no chains:\n%s", still)
+			}
+			if m.bridge { // one that somebody else removes does not keep the other
+				if err := w.removeTable(m, unix.NFPROTO_BRIDGE); err != nil {
+					t.Error(err)
+				}
+				want := "somebody has removed the table bridge nfguard-trace-1: what came by since then is missing"
+				if err := m.quiet(); fmt.Sprint(err) != want {
+					t.Errorf("error %v, want %s", err, want)
+				}
+			}
 			if err := m.close(); err != nil {
 				t.Error(err)
 			}
@@ -183,4 +209,10 @@ func TestOlderKernels(t *testing.T) {
 			}
 		})
 	}
+}
+
+// removeTable removes a table by the socket that owns it.
+func (w *worker) removeTable(m *marks, family byte) (err error) {
+	w.Do(func() { err = m.s.commit(deleteTable(family, m.name)) })
+	return err
 }

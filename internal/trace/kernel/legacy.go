@@ -49,6 +49,7 @@ type legacy struct {
 	file   string // the family's logger
 	before string // what it was
 	tables map[string][]netfilter.LegacyRule
+	err    error // of tables that could not be read
 }
 
 // openLegacy listens to iptables-legacy, unless it has no tables of the family:
@@ -78,12 +79,10 @@ func listenLegacy(family byte) (*legacy, error) {
 	// net/netfilter/nfnetlink_log.c). All of a short packet, and each at once.
 	mode := binary.BigEndian.AppendUint32(nil, 80)
 	mode = append(mode, copyPacket, 0)
-	err = l.group.Send(raw(logConfig, unix.NLM_F_ACK, unix.AF_UNSPEC, 0, attrs{}.u8(configCommand, bindGroup)))
+	err = l.group.Send(raw(logConfig, unix.NLM_F_ACK, unix.AF_UNSPEC, 0, attrs{}.
+		u8(configCommand, bindGroup).bytes(configMode, mode).u32(configAtOnce, 1)))
 	if err == nil {
 		err = l.acknowledged()
-	}
-	if err == nil {
-		err = l.group.Send(raw(logConfig, 0, unix.AF_UNSPEC, 0, attrs{}.bytes(configMode, mode).u32(configAtOnce, 1)))
 	}
 	if err == nil {
 		err = os.WriteFile(l.file, []byte(nflog), 0)
@@ -225,8 +224,9 @@ func parseLog(b []byte, ipv6 bool) (e trace.Event, p place, ok bool) {
 func (l *legacy) rule(table, chain string, n int) (r netfilter.LegacyRule, end bool) {
 	rules, read := l.tables[table]
 	if !read {
-		rules, _ = netfilter.LegacyRules(l.ipv6, table)
-		l.tables[table] = rules
+		var err error
+		rules, err = netfilter.LegacyRules(l.ipv6, table)
+		l.tables[table], l.err = rules, errors.Join(l.err, err)
 	}
 	for i := range rules {
 		if rules[i].Chain == chain && rules[i].Number == n {

@@ -52,19 +52,41 @@ func mark(q trace.Query, tracked bool) (*marks, error) {
 	return m, nil
 }
 
+// quiet removes the rules: nothing more is marked, and the chains go on to tell
+// of what is.
+func (m *marks) quiet() error {
+	return m.each(func(family byte) error {
+		err := m.s.commit(message(unix.NFT_MSG_DELRULE, 0, family, attrs{}.text(unix.NFTA_RULE_TABLE, m.name)))
+		switch {
+		case errors.Is(err, unix.ENOENT):
+			return fmt.Errorf("somebody has removed the table %s %s: what came by since then is missing", familyWord(family), m.name)
+		case err != nil:
+			return fmt.Errorf("empty the table %s %s: %w", familyWord(family), m.name, err)
+		}
+		return nil
+	})
+}
+
 // close removes the tables. The end of the socket would, too, where they have
 // an owner.
 func (m *marks) close() error {
 	defer m.s.close()
-	var messages [][]byte
+	return m.each(func(family byte) error {
+		if err := m.s.commit(deleteTable(family, m.name)); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("remove the table %s %s: %w", familyWord(family), m.name, err)
+		}
+		return nil
+	})
+}
+
+// each does something with each table. One that fails, because it is gone, does
+// not keep the other.
+func (m *marks) each(do func(family byte) error) error {
+	err := do(m.ip)
 	if m.bridge {
-		messages = append(messages, deleteTable(unix.NFPROTO_BRIDGE, m.name))
+		err = errors.Join(err, do(unix.NFPROTO_BRIDGE))
 	}
-	messages = append(messages, deleteTable(m.ip, m.name))
-	if err := m.s.commit(messages...); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove the tables %s: %w", m.name, err)
-	}
-	return nil
+	return err
 }
 
 func deleteTable(family byte, name string) []byte {
@@ -99,7 +121,9 @@ func sweep() error {
 	return all
 }
 
+// runs reports whether there is another process with that number. If it is our
+// own, as where a container runs nothing else, the tables are of one before us.
 func runs(pid string) bool {
 	n, err := strconv.Atoi(pid)
-	return err == nil && n > 0 && unix.Kill(n, 0) != unix.ESRCH
+	return err == nil && n > 0 && n != os.Getpid() && unix.Kill(n, 0) != unix.ESRCH
 }

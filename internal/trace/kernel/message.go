@@ -2,9 +2,10 @@ package kernel
 
 import (
 	"encoding/binary"
-	"iter"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/rtnl"
 )
 
 // The headers of a message of nfnetlink: struct nlmsghdr, struct nfgenmsg.
@@ -49,29 +50,11 @@ func raw(kind, flags uint16, family byte, resource uint16, in attrs) []byte {
 	return append(b, in...)
 }
 
-// each yields the type and the value of each attribute in b, up to the first
-// malformed one.
-func each(b []byte) iter.Seq2[uint16, []byte] {
-	return func(yield func(uint16, []byte) bool) {
-		for len(b) >= unix.SizeofNlAttr {
-			n := int(binary.NativeEndian.Uint16(b))
-			if n < unix.SizeofNlAttr || n > len(b) {
-				return
-			}
-			t := binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
-			if !yield(t, b[unix.SizeofNlAttr:n]) {
-				return
-			}
-			b = b[min(aligned(n), len(b)):]
-		}
-	}
-}
-
 // find returns the value of the attribute at a path of types, or nil.
 func find(b []byte, path ...uint16) []byte {
 	for _, want := range path {
 		var found []byte
-		for t, v := range each(b) {
+		for t, v := range rtnl.Attrs(b) {
 			if t == want {
 				found = v
 				break

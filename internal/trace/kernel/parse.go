@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
 
@@ -22,11 +23,12 @@ type told struct {
 	trace.Event
 	family byte // of the table
 	table  string
-	handle uint64
+	begins bool // the packet's headers are told: it has come to a base chain
 }
 
 // parseTrace reads a message of the group NFNLGRP_NFTRACE. It is false for
-// another, or for one that says nothing of a chain.
+// another, for one that says nothing of a chain, and for one of a device's own
+// hooks, whose numbers mean something else (enum nf_dev_hooks).
 func parseTrace(b []byte) (t told, ok bool) {
 	if len(b) < nlHeader+nfHeader || binary.NativeEndian.Uint16(b[4:]) != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE {
 		return told{}, false
@@ -34,16 +36,16 @@ func parseTrace(b []byte) (t told, ok bool) {
 	t.family = b[nlHeader]
 	t.Backend = "nf_tables"
 	t.Layer = layerOf(t.family)
-	var kind uint64
+	var kind, handle uint64
 	var link, network, transport []byte
-	for a, v := range each(b[nlHeader+nfHeader:]) {
+	for a, v := range rtnl.Attrs(b[nlHeader+nfHeader:]) {
 		switch a {
 		case unix.NFTA_TRACE_TABLE:
 			t.table = unix.ByteSliceToString(v)
 		case unix.NFTA_TRACE_CHAIN:
 			t.Chain = unix.ByteSliceToString(v)
 		case unix.NFTA_TRACE_RULE_HANDLE:
-			t.handle = number(v)
+			handle = number(v)
 		case unix.NFTA_TRACE_TYPE:
 			kind = number(v)
 		case unix.NFTA_TRACE_VERDICT:
@@ -66,16 +68,20 @@ func parseTrace(b []byte) (t told, ok bool) {
 	}
 	t.Table = familyWord(t.family) + " " + t.table
 	// The end of a chain that was jumped to is told like a rule without a handle.
-	if kind == kindRule && t.handle != 0 {
-		t.Rule = &trace.Rule{Handle: t.handle}
+	if kind == kindRule && handle != 0 {
+		t.Rule = &trace.Rule{Handle: handle}
 	}
-	t.Headers = headers(link, network, transport)
-	return t, t.Chain != "" && kind != 0
+	t.begins, t.Headers = network != nil, headers(link, network, transport)
+	return t, t.Chain != "" && kind != 0 && t.family != unix.NFPROTO_NETDEV
 }
 
 // verdict reads the nested attributes of a verdict.
 func verdict(b []byte) string {
-	word := verdictWord(int32(number(find(b, unix.NFTA_VERDICT_CODE))))
+	code := find(b, unix.NFTA_VERDICT_CODE)
+	if code == nil {
+		return "" // which zero is not: that is to drop
+	}
+	word := verdictWord(int32(number(code)))
 	if chain := find(b, unix.NFTA_VERDICT_CHAIN); chain != nil {
 		word += " " + unix.ByteSliceToString(chain)
 	}
@@ -123,6 +129,9 @@ func headers(link, network, transport []byte) *trace.Headers {
 	var id string
 	switch network[0] >> 4 {
 	case 4:
+		if binary.BigEndian.Uint16(network[6:])&0x1fff != 0 {
+			return nil // a later fragment: what follows is no header
+		}
 		h.Protocol = trace.Protocol(network[9])
 		source, _ = netip.AddrFromSlice(network[12:16])
 		destination, _ = netip.AddrFromSlice(network[16:20])
@@ -140,8 +149,11 @@ func headers(link, network, transport []byte) *trace.Headers {
 	default:
 		return nil
 	}
-	h.Source = netip.AddrPortFrom(source, binary.BigEndian.Uint16(transport))
-	h.Destination = netip.AddrPortFrom(destination, binary.BigEndian.Uint16(transport[2:]))
+	var from, to uint16
+	if !h.Protocol.Echo() {
+		from, to = binary.BigEndian.Uint16(transport), binary.BigEndian.Uint16(transport[2:])
+	}
+	h.Source, h.Destination = netip.AddrPortFrom(source, from), netip.AddrPortFrom(destination, to)
 	switch h.Protocol {
 	case trace.TCP:
 		if len(transport) < 14 {
@@ -151,6 +163,11 @@ func headers(link, network, transport []byte) *trace.Headers {
 		id += "/" + hex.EncodeToString(transport[4:14]) // sequence numbers, offset, flags
 	case trace.UDP:
 		id += "/" + hex.EncodeToString(transport[4:6]) + hex.EncodeToString(transport[8:]) // length, payload
+	case trace.ICMP, trace.ICMPv6:
+		if h.Flags = echo(transport[0]); h.Flags == "" {
+			return nil
+		}
+		id += "/" + hex.EncodeToString(transport[:2]) + hex.EncodeToString(transport[6:]) // type, code, number, payload
 	default:
 		return nil
 	}
@@ -159,6 +176,18 @@ func headers(link, network, transport []byte) *trace.Headers {
 		h.DestinationMAC, h.SourceMAC = net.HardwareAddr(link[:6]).String(), net.HardwareAddr(link[6:12]).String()
 	}
 	return h
+}
+
+// echo is the name of a message of ICMP by its type, and "" of one that is no
+// echo. What is one for IPv4 is not used for IPv6, nor the other way round.
+func echo(kind byte) string {
+	switch kind {
+	case 8, 128: // ICMP_ECHO, ICMPV6_ECHO_REQUEST
+		return "echo request"
+	case 0, 129:
+		return "echo reply"
+	}
+	return ""
 }
 
 // flags is the names of TCP's flags that are set, the one that says most first.

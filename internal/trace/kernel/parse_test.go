@@ -1,8 +1,12 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
+	"io"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -37,6 +41,8 @@ func TestHeaders(t *testing.T) {
 	ipv6Header[0], ipv6Header[6] = 0x60, unix.IPPROTO_UDP
 	copy(ipv6Header[8:], netip.MustParseAddr("fd00::1").AsSlice())
 	copy(ipv6Header[24:], netip.MustParseAddr("fd00::2").AsSlice())
+	fragment := ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2")
+	fragment[7] = 185 // times eight bytes
 	udp := []byte{0x9c, 0x40, 0, 53, 0, 12, 0xab, 0xcd, 'a', 's', 'k', '?'}
 	for name, tt := range map[string]struct {
 		link, network, transport []byte
@@ -56,8 +62,17 @@ func TestHeaders(t *testing.T) {
 				Identity: "udp/000000/000c61736b3f",
 			},
 		},
-		"ICMP":                 {link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"), make([]byte, 20), nil},
+		"ICMP": { // neither checksum nor id: both can be changed on the way
+			link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"),
+			[]byte{8, 0, 0xab, 0xcd, 0, 7, 0, 3, 'p', 'i', 'n', 'g'},
+			&trace.Headers{
+				Source: netip.MustParseAddrPort("10.0.0.1:0"), Destination: netip.MustParseAddrPort("10.0.0.2:0"), Protocol: trace.ICMP,
+				SourceMAC: "02:00:00:00:00:02", DestinationMAC: "02:00:00:00:00:01", Flags: "echo request", Identity: "icmp/0001/0800000370696e67",
+			},
+		},
+		"no echo":              {link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"), []byte{3, 3, 0, 0, 0, 0, 0, 0}, nil},
 		"cut off":              {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2")[:19], tcpHeader(1, 2, 2), nil},
+		"a later fragment":     {link, fragment, tcpHeader(1, 2, 2), nil},
 		"no ports":             {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), nil, nil},
 		"a TCP header cut off": {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), tcpHeader(1, 2, 2)[:13], nil},
 		"neither IPv4 nor 6":   {link, make([]byte, 40), tcpHeader(1, 2, 2), nil},
@@ -86,10 +101,13 @@ func TestParseTrace(t *testing.T) {
 			ID: 99, Layer: trace.IP, Backend: "nf_tables", Table: "ip nat", Chain: "KUBE-SERVICES",
 			Rule: &trace.Rule{Handle: 7}, Verdict: "jump KUBE-SVC-X", In: 3,
 		},
-		family: unix.NFPROTO_IPV4, table: "nat", handle: 7,
+		family: unix.NFPROTO_IPV4, table: "nat",
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(told{})); diff != "" || !ok {
 		t.Errorf("%t (-want +got):\n%s", ok, diff)
+	}
+	if v := verdict(attrs{}.text(unix.NFTA_VERDICT_CHAIN, "X")); v != "" {
+		t.Errorf("a verdict without a code is %q", v)
 	}
 	if _, ok := parseTrace(message(unix.NFT_MSG_NEWRULE, 0, unix.NFPROTO_IPV4, nil)); ok {
 		t.Error("a message about a rule was taken for a trace")
@@ -134,6 +152,8 @@ func TestParseRule(t *testing.T) {
 	binary.NativeEndian.PutUint32(natRange, 3)
 	copy(natRange[4:], []byte{10, 0, 0, 32})
 	copy(natRange[36:], []byte{0x1f, 0x90})
+	onlyPort := bytes.Clone(natRange)
+	binary.NativeEndian.PutUint32(onlyPort, 2)
 	old := make([]byte, 20) // struct nf_nat_ipv4_multi_range_compat
 	binary.NativeEndian.PutUint32(old[4:], 1)
 	copy(old[8:], []byte{10, 0, 0, 32})
@@ -159,6 +179,7 @@ func TestParseRule(t *testing.T) {
 			trace.Rule{Comment: "default/web:http cluster IP", Action: "jump KUBE-SVC-X"},
 		},
 		"iptables-nft, an endpoint": {[][]byte{nat(2, natRange)}, nil, trace.Rule{Action: "dnat to 10.0.0.32:8080"}},
+		"only a port":               {[][]byte{nat(2, onlyPort)}, nil, trace.Rule{Action: "dnat to port 8080"}},
 		"an old iptables":           {[][]byte{nat(0, old)}, nil, trace.Rule{Action: "dnat to 10.0.0.32"}},
 		"nft, with a comment": {
 			[][]byte{
@@ -187,6 +208,49 @@ func TestParseRule(t *testing.T) {
 	}
 }
 
+func TestParseAnswers(t *testing.T) {
+	kind := func(kind, flags uint16, errno int32) []byte {
+		b := raw(kind, flags, 0, 0, nil)
+		binary.NativeEndian.PutUint32(b[nlHeader:], uint32(-errno))
+		return b
+	}
+	answer := message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_MULTI, unix.NFPROTO_IPV4, attrs{}.text(unix.NFTA_TABLE_NAME, "nat"))
+	table := answer[nlHeader+nfHeader:]
+	interrupted := bytes.Clone(answer)
+	binary.NativeEndian.PutUint16(interrupted[6:], unix.NLM_F_MULTI|unix.NLM_F_DUMP_INTR)
+	for name, tt := range map[string]struct {
+		datagram []byte
+		answers  int
+		err      error
+	}{
+		"a list":                 {slices.Concat(answer, answer, kind(unix.NLMSG_DONE, 0, 0)), 2, nil},
+		"an end with an error":   {slices.Concat(answer, kind(unix.NLMSG_DONE, 0, int32(unix.ENOMEM))), 1, unix.ENOMEM},
+		"a list that changes":    {slices.Concat(answer, interrupted, kind(unix.NLMSG_DONE, 0, 0)), 2, errInterrupted},
+		"acknowledged":           {kind(unix.NLMSG_ERROR, 0, 0), 0, nil},
+		"the first error counts": {slices.Concat(kind(unix.NLMSG_ERROR, 0, int32(unix.EPERM)), kind(unix.NLMSG_ERROR, 0, int32(unix.ENOENT))), 0, unix.EPERM},
+		"an error without any":   {kind(unix.NLMSG_ERROR, 0, 0)[:nlHeader], 0, io.ErrUnexpectedEOF},
+		"cut off":                {slices.Concat(answer, answer[:len(answer)-4]), 1, io.ErrUnexpectedEOF},
+		"nothing":                {nil, 0, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answers, err := parseAnswers(tt.datagram)
+			if len(answers) != tt.answers || !errors.Is(err, tt.err) {
+				t.Errorf("%d answers, %v; want %d, %v", len(answers), err, tt.answers, tt.err)
+			}
+			for _, a := range answers {
+				if !bytes.Equal(a, table) {
+					t.Errorf("an answer is %x, want %x", a, table)
+				}
+			}
+		})
+	}
+	short := kind(unix.NLMSG_ERROR, 0, 0)[:nlHeader]
+	binary.NativeEndian.PutUint32(short, nlHeader)
+	if answers, err := parseAnswers(short); len(answers) > 0 || err != nil {
+		t.Errorf("an error of no bytes: %d answers, %v", len(answers), err)
+	}
+}
+
 // FuzzParse: no bytes, however broken, are worse than no event.
 func FuzzParse(f *testing.F) {
 	f.Add(traceMessage())
@@ -205,6 +269,10 @@ func FuzzParse(f *testing.F) {
 			if e, _, ok := parseLog(b, ipv6); ok && (e.Headers == nil || e.Hook == "") {
 				t.Errorf("a packet without headers or hook: %+v", e)
 			}
+		}
+		answers, _ := parseAnswers(b)
+		for _, a := range answers {
+			parseRule(a)
 		}
 		if len(b) > nlHeader+nfHeader {
 			parseRule(b[nlHeader+nfHeader:])

@@ -2,11 +2,13 @@ package kernel
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
 
@@ -16,7 +18,7 @@ func parseRule(b []byte) (r trace.Rule) {
 	r.Comment = userComment(find(b, unix.NFTA_RULE_USERDATA))
 	registers := make(map[uint64][]byte)
 	var actions []string
-	for _, e := range each(find(b, unix.NFTA_RULE_EXPRESSIONS)) {
+	for _, e := range rtnl.Attrs(find(b, unix.NFTA_RULE_EXPRESSIONS)) {
 		data := find(e, unix.NFTA_EXPR_DATA)
 		switch unix.ByteSliceToString(find(e, unix.NFTA_EXPR_NAME)) {
 		case "match":
@@ -111,7 +113,7 @@ func target(name string, revision uint64, info []byte) string {
 // natRange reads a struct nf_nat_ipv4_multi_range_compat (revision 0), or a
 // struct nf_nat_range (from 1 on): " to 10.200.2.32:80".
 func natRange(revision uint64, b []byte) string {
-	const ports = 1 << 1 // NF_NAT_RANGE_PROTO_SPECIFIED
+	const addresses, ports = 1 << 0, 1 << 1 // NF_NAT_RANGE_MAP_IPS, NF_NAT_RANGE_PROTO_SPECIFIED
 	var flags uint32
 	var address, port []byte
 	switch {
@@ -126,8 +128,13 @@ func natRange(revision uint64, b []byte) string {
 		return ""
 	}
 	a, _ := netip.AddrFromSlice(address)
-	if flags&ports != 0 {
+	switch flags & (addresses | ports) {
+	case addresses:
+		return " to " + a.String()
+	case ports:
+		return fmt.Sprintf(" to port %d", binary.BigEndian.Uint16(port))
+	case addresses | ports:
 		return " to " + netip.AddrPortFrom(a, binary.BigEndian.Uint16(port)).String()
 	}
-	return " to " + a.String()
+	return ""
 }

@@ -25,10 +25,8 @@ type chainKey struct {
 // chain is one, and its rules by handle. Hook is empty for one that is only
 // jumped to.
 type chain struct {
-	hook     string
-	kind     string // "filter", "nat", "route"
-	priority int
-	rules    map[uint64]trace.Rule
+	hook  string
+	rules map[uint64]trace.Rule
 }
 
 func newRuleset() (*ruleset, error) {
@@ -50,20 +48,19 @@ func (r *ruleset) resolve(t *told) trace.Event {
 		r.chains[key] = c
 	}
 	e := t.Event
-	e.Hook, e.Priority = c.hook, c.priority
+	e.Hook = c.hook
 	e.Own = isOwn(t.table)
 	if e.Rule == nil || e.Own {
 		return e
 	}
 	known, ok := c.rules[e.Rule.Handle]
-	if !ok { // a rule that was added since
+	if !ok { // a rule that was added since, or is gone already
 		c.rules = r.rules(key)
-		known, ok = c.rules[e.Rule.Handle]
+		known = c.rules[e.Rule.Handle]
+		c.rules[e.Rule.Handle] = known // and is asked for only once
 	}
-	if ok {
-		known.Handle = e.Rule.Handle
-		e.Rule = &known
-	}
+	known.Handle = e.Rule.Handle
+	e.Rule = &known
 	return e
 }
 
@@ -80,8 +77,6 @@ func (r *ruleset) read(key chainKey) *chain {
 	}
 	if hook := find(answers[0], unix.NFTA_CHAIN_HOOK); hook != nil {
 		c.hook = hookName(number(find(hook, unix.NFTA_HOOK_HOOKNUM)))
-		c.priority = int(int32(number(find(hook, unix.NFTA_HOOK_PRIORITY))))
-		c.kind = unix.ByteSliceToString(find(answers[0], unix.NFTA_CHAIN_TYPE))
 	}
 	if !isOwn(key.table) {
 		c.rules = r.rules(key)
@@ -90,11 +85,8 @@ func (r *ruleset) read(key chainKey) *chain {
 }
 
 func (r *ruleset) rules(key chainKey) map[uint64]trace.Rule {
-	answers, err := r.s.ask(message(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, key.family, attrs{}.
+	answers, _ := r.s.ask(message(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, key.family, attrs{}.
 		text(unix.NFTA_RULE_TABLE, key.table).text(unix.NFTA_RULE_CHAIN, key.name)))
-	if err != nil {
-		return nil
-	}
 	rules := make(map[uint64]trace.Rule, len(answers))
 	for _, a := range answers {
 		rules[number(find(a, unix.NFTA_RULE_HANDLE))] = parseRule(a)

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -8,24 +9,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
 
-// socket speaks to nfnetlink in the network namespace of the thread that
-// opened it. The kernel answers within the send (netlink_unicast_kernel in
-// net/netlink/af_netlink.c): no call waits. A table with an owner lasts as long
-// as the socket that made it, which is why this is not google/nftables: that
-// sets no flags of tables (v0.3.0, addTable).
+// socket speaks to nfnetlink: see [rtnl.Dial]. A table with an owner lasts as
+// long as the socket that made it, which is why this is not google/nftables:
+// that sets no flags of tables (v0.3.0, addTable).
 type socket int
 
 func openSocket() (socket, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	fd, err := rtnl.Dial(unix.NETLINK_NETFILTER)
 	if err != nil {
-		return -1, fmt.Errorf("open nfnetlink: %w", err)
-	}
-	// A socket that is connected to the kernel hears the kernel only.
-	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		unix.Close(fd)
 		return -1, fmt.Errorf("open nfnetlink: %w", err)
 	}
 	return socket(fd), nil
@@ -47,8 +42,19 @@ func (s socket) commit(messages ...[]byte) error {
 }
 
 // ask returns the payloads, behind the struct nfgenmsg, of the answers to a
-// question.
-func (s socket) ask(question []byte) ([][]byte, error) { return s.exchange(question) }
+// question. A list that changed while it was read is asked for again; when it
+// never stops to change, what there is has to do.
+func (s socket) ask(question []byte) (answers [][]byte, err error) {
+	for range 5 {
+		if answers, err = s.exchange(question); !errors.Is(err, errInterrupted) {
+			return answers, err
+		}
+	}
+	return answers, nil
+}
+
+// errInterrupted says that a list is not of one moment.
+var errInterrupted = errors.New("the list changed while it was read")
 
 // exchange sends b and reads all there is to read. The first error counts:
 // what follows it in a transaction may be its consequence.
@@ -65,26 +71,43 @@ func (s socket) exchange(b []byte) (answers [][]byte, err error) {
 		case rerr != nil:
 			return answers, rerr
 		}
-		for m := buffer[:n]; len(m) >= nlHeader; {
-			size := int(binary.NativeEndian.Uint32(m))
-			if size < nlHeader || size > len(m) {
-				return answers, io.ErrUnexpectedEOF
-			}
-			switch binary.NativeEndian.Uint16(m[4:]) {
-			case unix.NLMSG_DONE:
-			case unix.NLMSG_ERROR:
-				errno := unix.Errno(-int32(binary.NativeEndian.Uint32(m[nlHeader:])))
-				if errno != 0 && err == nil {
-					err = errno
-				}
-			default:
-				if size >= nlHeader+nfHeader {
-					answers = append(answers, append([]byte{}, m[nlHeader+nfHeader:size]...))
-				}
-			}
-			m = m[min(aligned(size), len(m)):]
+		some, told := parseAnswers(buffer[:n])
+		answers = append(answers, some...)
+		if err == nil {
+			err = told
 		}
 	}
+}
+
+// parseAnswers returns the payloads in a datagram, and the first error that it
+// tells.
+func parseAnswers(b []byte) (answers [][]byte, err error) {
+	for len(b) >= nlHeader {
+		size := int(binary.NativeEndian.Uint32(b))
+		if size < nlHeader || size > len(b) {
+			return answers, io.ErrUnexpectedEOF
+		}
+		in := b[nlHeader:size]
+		var told error
+		switch kind := binary.NativeEndian.Uint16(b[4:]); {
+		case kind == unix.NLMSG_ERROR || kind == unix.NLMSG_DONE: // both begin with an errno, negative or zero
+			if len(in) >= 4 {
+				if errno := int32(binary.NativeEndian.Uint32(in)); errno < 0 {
+					told = unix.Errno(-errno)
+				}
+			}
+		case len(in) >= nfHeader:
+			answers = append(answers, bytes.Clone(in[nfHeader:]))
+		}
+		if binary.NativeEndian.Uint16(b[6:])&unix.NLM_F_DUMP_INTR != 0 {
+			told = errInterrupted
+		}
+		if err == nil {
+			err = told
+		}
+		b = b[min(aligned(size), len(b)):]
+	}
+	return answers, err
 }
 
 // familyWord is nft(8)'s word for a family.

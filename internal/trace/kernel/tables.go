@@ -47,6 +47,7 @@ const (
 )
 
 // The sets of a table: who asks, with the port it asks from, and who answers.
+// An echo's id stands for both ports.
 // The kernel fills them while it looks at packets, so that the very first reply
 // is known for one.
 const (
@@ -126,12 +127,13 @@ func (b *builder) table(family byte) {
 			u32(unix.NFTA_SET_KEY_TYPE, 0).
 			u32(unix.NFTA_SET_KEY_LEN, uint32(len(b.query.Client.AsSlice())+4)).
 			u32(unix.NFTA_SET_ID, b.setID).
-			nest(unix.NFTA_SET_DESC, attrs{}.u32(unix.NFTA_SET_DESC_SIZE, setSize)))
+			nest(unix.NFTA_SET_DESC, attrs{}.u32(unix.NFTA_SET_DESC_SIZE, MostPackets)))
 	}
 }
 
-// setSize bounds what the kernel learns: a trace is over long before.
-const setSize = 4096
+// MostPackets is how many packets a trace can follow. What the kernel learns is
+// bounded by it, too: each of them can be of another connection.
+const MostPackets = 4096
 
 func (b *builder) chain(name string, hook uint32, priority int32) {
 	b.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_EXCL, attrs{}.
@@ -145,51 +147,51 @@ func (b *builder) chain(name string, hook uint32, priority int32) {
 // seen marks what belongs to the connection by its addresses.
 func (b *builder) seen(chain string) {
 	q := b.query
-	b.each(chain, func(e exprs) exprs { // the request, as the client sends it
+	b.each(chain, func(e exprs, from, to field) exprs { // the request, as the client sends it
 		e = e.compare(b.source(), addressOf(q.Client)).compare(b.destination(), addressOf(q.Server))
 		if q.Port != 0 {
-			e = e.compare(destinationPort, portOf(q.Port))
+			e = e.compare(to, portOf(q.Port))
 		}
-		return e.trace().learn(clients, b.source(), sourcePort)
+		return e.trace().learn(clients, b.source(), from)
 	})
-	b.each(chain, func(e exprs) exprs { // the reply of the server itself
+	b.each(chain, func(e exprs, from, to field) exprs { // the reply of the server itself
 		e = e.compare(b.source(), addressOf(q.Server)).compare(b.destination(), addressOf(q.Client))
 		if q.Port != 0 {
-			e = e.compare(sourcePort, portOf(q.Port))
+			e = e.compare(from, portOf(q.Port))
 		}
-		return e.known(clients, b.destination(), destinationPort).trace()
+		return e.known(clients, b.destination(), to).trace()
 	})
-	b.each(chain, func(e exprs) exprs { // the reply of who the server was translated to
-		return e.known(endpoints, b.source(), sourcePort).known(clients, b.destination(), destinationPort).trace()
+	b.each(chain, func(e exprs, from, to field) exprs { // the reply of who the server was translated to
+		return e.known(endpoints, b.source(), from).known(clients, b.destination(), to).trace()
 	})
-	b.each(chain, func(e exprs) exprs { // what the client makes of that one: a reset
-		return e.known(clients, b.source(), sourcePort).known(endpoints, b.destination(), destinationPort).trace()
+	b.each(chain, func(e exprs, from, to field) exprs { // what the client makes of that one: a reset
+		return e.known(clients, b.source(), from).known(endpoints, b.destination(), to).trace()
 	})
 }
 
 // learn takes who the server was translated to from a request on its further
 // way.
 func (b *builder) learn(chain string) {
-	b.each(chain, func(e exprs) exprs {
+	b.each(chain, func(e exprs, from, to field) exprs {
 		return e.compare(b.source(), addressOf(b.query.Client)).
 			differ(b.destination(), addressOf(b.query.Server)).
-			known(clients, b.source(), sourcePort).
-			learn(endpoints, b.destination(), destinationPort)
+			known(clients, b.source(), from).
+			learn(endpoints, b.destination(), to)
 	})
 }
 
 // ofConnection marks what conntrack has for a part of the connection, the
 // replies too, whatever their addresses are here.
 func (b *builder) ofConnection(chain string) {
-	b.each(chain, func(e exprs) exprs { return b.original(e).trace() })
+	b.each(chain, func(e exprs, _, _ field) exprs { return b.original(e).trace() })
 }
 
 // learnTracked takes both ends as the last translation left them, also the
 // client's own address where it was masqueraded.
 func (b *builder) learnTracked(chain string) {
-	b.each(chain, func(e exprs) exprs {
+	b.each(chain, func(e exprs, from, to field) exprs {
 		e = b.original(e).ct(unix.NFT_CT_DIRECTION, noDirection).compareRegister([]byte{0})
-		return e.learn(clients, b.source(), sourcePort).learn(endpoints, b.destination(), destinationPort)
+		return e.learn(clients, b.source(), from).learn(endpoints, b.destination(), to)
 	})
 }
 
@@ -204,12 +206,21 @@ func (b *builder) original(e exprs) exprs {
 	return e
 }
 
-// each adds a rule for each protocol that is asked for. It begins with what
+// each adds a rule for each protocol that is asked for, with what tells the two
+// ends' connections apart: the ports, or the id of an echo. It begins with what
 // has to be known before anything else of a packet is looked at.
-func (b *builder) each(chain string, rule func(exprs) exprs) {
-	for _, p := range []trace.Protocol{trace.TCP, trace.UDP} {
-		if b.query.Protocol != 0 && b.query.Protocol != p {
+func (b *builder) each(chain string, rule func(e exprs, from, to field) exprs) {
+	echo := trace.ICMP
+	if b.query.Client.Is6() {
+		echo = trace.ICMPv6
+	}
+	for _, p := range []trace.Protocol{trace.TCP, trace.UDP, echo} {
+		if b.query.Protocol != 0 && b.query.Protocol != p || p == echo && b.query.Port != 0 {
 			continue
+		}
+		from, to := sourcePort, destinationPort
+		if p == echo {
+			from, to = echoID, echoID
 		}
 		var e exprs
 		if b.family == unix.NFPROTO_BRIDGE {
@@ -223,7 +234,7 @@ func (b *builder) each(chain string, rule func(exprs) exprs) {
 		b.add(unix.NFT_MSG_NEWRULE, unix.NLM_F_APPEND, attrs{}.
 			text(unix.NFTA_RULE_TABLE, b.name).
 			text(unix.NFTA_RULE_CHAIN, chain).
-			nest(unix.NFTA_RULE_EXPRESSIONS, attrs(rule(e))))
+			nest(unix.NFTA_RULE_EXPRESSIONS, attrs(rule(e, from, to))))
 	}
 }
 

@@ -2,11 +2,13 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -181,6 +183,16 @@ func (w *worker) send(from *lab.Namespace, to netip.AddrPort) (answer string, er
 	return answer, err
 }
 
+// ping sends one echo request from the client, and waits a second for what
+// comes back.
+func (w *worker) ping(to string) {
+	w.t.Helper()
+	var exit *exec.ExitError
+	if out, err := w.client.Command("busybox", "ping", "-c", "1", "-W", "1", to).CombinedOutput(); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
+		w.t.Errorf("ping: %v\n%s", err, out)
+	}
+}
+
 // follow traces while do makes the traffic.
 func (w *worker) follow(client, server string, do func()) *trace.Record {
 	w.t.Helper()
@@ -197,7 +209,6 @@ func (w *worker) follow(client, server string, do func()) *trace.Record {
 			go func() {
 				defer close(done)
 				do()
-				time.Sleep(50 * time.Millisecond) // conntrack's last events
 				cancel()
 			}()
 		}})
