@@ -11,15 +11,17 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/rtnl"
 )
 
-// The chains in which kube-proxy translates to one endpoint each: of mode
-// iptables (pkg/proxy/iptables/proxier.go) and, in a table of its own, of mode
-// nftables (pkg/proxy/nftables/proxier.go).
-const (
-	endpointChain = "KUBE-SEP-"
-	endpointOfNFT = "endpoint-"
-)
+// The chains in which kube-proxy translates to endpoints. Of mode iptables, to
+// one each (pkg/proxy/iptables/proxier.go). Of mode nftables, in a table of its
+// own (pkg/proxy/nftables/proxier.go): to one each, and since 1.37, but for
+// Services with affinity, in the chain of the Service to one, or to one of a map.
+const endpointChain = "KUBE-SEP-"
+
+var endpointsOfNFT = []string{"endpoint-", "service-"}
 
 // Endpoints returns the addresses that kube-proxy's rules translate
 // connections to, in order, each once: of the modes iptables, in both backends,
@@ -50,9 +52,9 @@ func Endpoints(ctx context.Context) ([]netip.Addr, error) {
 func nftEndpoints(ctx context.Context, add func(netip.Addr)) error {
 	rules, err := nftRules(IPTables) // with ipvs there are no chains of endpoints
 	for _, r := range rules {
-		p := place{table: natTable, chains: endpointChain}
+		p := place{table: natTable, chains: []string{endpointChain}}
 		if r.Mode == NFTables {
-			p = place{table: proxyTable, chains: endpointOfNFT}
+			p = place{table: proxyTable, chains: endpointsOfNFT}
 		}
 		if p.family = unix.NFPROTO_IPV4; r.IPv4 {
 			err = errors.Join(err, p.endpoints(ctx, add))
@@ -67,8 +69,9 @@ func nftEndpoints(ctx context.Context, add func(netip.Addr)) error {
 // place is a table of nf_tables, and how the names of its chains begin that
 // translate to endpoints.
 type place struct {
-	family        byte
-	table, chains string
+	family byte
+	table  string
+	chains []string
 }
 
 // endpoints asks for the names of the chains, and then for the rules of each.
@@ -90,29 +93,71 @@ func (p *place) endpoints(ctx context.Context, add func(netip.Addr)) (err error)
 	var names []byte // each with its zero
 	err = d.whole(ctx, newRequest(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, p.family), func() { names = nil }, func(chain []byte) {
 		name := attr(chain, unix.NFTA_CHAIN_NAME)
-		if string(attr(chain, unix.NFTA_CHAIN_TABLE)) == p.table+"\x00" && bytes.HasPrefix(name, []byte(p.chains)) {
+		begins := func(prefix string) bool { return bytes.HasPrefix(name, []byte(prefix)) }
+		if string(attr(chain, unix.NFTA_CHAIN_TABLE)) == p.table+"\x00" && slices.ContainsFunc(p.chains, begins) {
 			names = append(names, name...)
 		}
 	})
-	request := appendString(newRequest(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, p.family), unix.NFTA_RULE_TABLE, p.table)
-	n := len(request)
 	for err == nil && len(names) > 0 {
 		name, rest, _ := bytes.Cut(names, []byte{0})
 		names = rest
-		request = appendString(request[:n], unix.NFTA_RULE_CHAIN, name)
-		err = d.whole(ctx, request, func() {}, func(rule []byte) {
-			if to := translation(p.family == unix.NFPROTO_IPV6, attr(rule, unix.NFTA_RULE_EXPRESSIONS)); to.IsValid() {
-				add(to)
+		for range attempts {
+			if err = p.chain(ctx, d, name, add); !errors.Is(err, unix.ENOENT) {
+				break // or a map went with its rule, since that was read
 			}
+		}
+	}
+	return err
+}
+
+// chain asks for the rules of a chain, and for the maps without names in them.
+func (p *place) chain(ctx context.Context, d *dumper, name []byte, add func(netip.Addr)) error {
+	ask := func(message, table, in uint16, what []byte) []byte {
+		request := appendString(newRequest(message, unix.NLM_F_DUMP, p.family), table, p.table)
+		return appendString(request, in, what)
+	}
+	v6 := p.family == unix.NFPROTO_IPV6
+	var maps [][]byte
+	err := d.whole(ctx, ask(unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE, unix.NFTA_RULE_CHAIN, name), func() { maps = nil }, func(rule []byte) {
+		to, among := translation(v6, attr(rule, unix.NFTA_RULE_EXPRESSIONS))
+		if to.IsValid() {
+			add(to)
+		}
+		if len(among) > 0 {
+			maps = append(maps, bytes.Clone(among))
+		}
+	})
+	for _, m := range maps {
+		if err != nil {
+			break
+		}
+		err = d.whole(ctx, ask(unix.NFT_MSG_GETSETELEM, unix.NFTA_SET_ELEM_LIST_TABLE, unix.NFTA_SET_ELEM_LIST_SET, m), func() {}, func(elements []byte) {
+			targets(v6, attr(elements, unix.NFTA_SET_ELEM_LIST_ELEMENTS), add)
 		})
 	}
 	return err
 }
 
+// targets adds the addresses that the elements of a map have, each before its
+// port. The kernel pads both to four bytes.
+func targets(v6 bool, elements []byte, add func(netip.Addr)) {
+	size := 4
+	if v6 {
+		size = 16
+	}
+	for _, e := range rtnl.Attrs(elements) {
+		value := attr(attr(e, unix.NFTA_SET_ELEM_DATA), unix.NFTA_DATA_VALUE)
+		if len(value) == size+4 {
+			to, _ := netip.AddrFromSlice(value[:size])
+			add(to)
+		}
+	}
+}
+
 // translation is the address that the expressions of a rule translate a
-// destination to, or zero. iptables-nft has the target of x_tables for it, and
-// "nft" loads a register and translates to that.
-func translation(v6 bool, expressions []byte) netip.Addr {
+// destination to, or zero, or the map among whose it is. iptables-nft has the
+// target of x_tables for it; "nft" loads a register, and translates to that.
+func translation(v6 bool, expressions []byte) (to netip.Addr, among []byte) {
 	var registers [unix.NFT_REG32_15 + 1][]byte
 	register := func(b []byte) *[]byte {
 		if len(b) != 4 || binary.BigEndian.Uint32(b) >= uint32(len(registers)) {
@@ -120,22 +165,29 @@ func translation(v6 bool, expressions []byte) netip.Addr {
 		}
 		return &registers[binary.BigEndian.Uint32(b)]
 	}
-	for _, e := range attrs(expressions) {
+	for _, e := range rtnl.Attrs(expressions) {
 		data := attr(e, unix.NFTA_EXPR_DATA)
 		switch string(attr(e, unix.NFTA_EXPR_NAME)) {
 		case "target\x00":
 			revision := attr(data, unix.NFTA_TARGET_REV)
 			if string(attr(data, unix.NFTA_TARGET_NAME)) == "DNAT\x00" && len(revision) == 4 {
-				return natRange(v6, revision[3], attr(data, unix.NFTA_TARGET_INFO))
+				return natRange(v6, revision[3], attr(data, unix.NFTA_TARGET_INFO)), nil
 			}
 		case "immediate\x00":
 			*register(attr(data, unix.NFTA_IMMEDIATE_DREG)) = attr(attr(data, unix.NFTA_IMMEDIATE_DATA), unix.NFTA_DATA_VALUE)
+		case "lookup\x00":
+			if name := attr(data, unix.NFTA_LOOKUP_SET); len(name) > 0 && len(attr(data, unix.NFTA_LOOKUP_DREG)) > 0 {
+				among = name[:len(name)-1] // without its zero
+			}
 		case "nat\x00":
-			to, _ := netip.AddrFromSlice(*register(attr(data, unix.NFTA_NAT_REG_ADDR_MIN)))
-			return to
+			to, ok := netip.AddrFromSlice(*register(attr(data, unix.NFTA_NAT_REG_ADDR_MIN)))
+			if ok {
+				among = nil
+			}
+			return to, among
 		}
 	}
-	return netip.Addr{}
+	return netip.Addr{}, nil
 }
 
 // endpoints reads the table nat of iptables-legacy, if there is one.

@@ -90,6 +90,16 @@ func TestEndpoints(t *testing.T) {
 			table ip6 kube-proxy { chain endpoint-C { meta l4proto tcp dnat to [fd00::1]:80; }; }
 			table ip other { chain endpoint-D { dnat to 10.1.0.9; }; }
 			END`, []string{"10.1.0.1", "10.1.0.2", "fd00::1"}},
+		"nftables, as since 1.37": {`nft -f - <<-'END'
+			table ip kube-proxy {
+				map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; }
+				chain services { ip daddr . meta l4proto . th dport vmap @service-ips; }
+				chain service-A-ns/one/tcp/http { meta l4proto tcp dnat to 10.244.0.1:8080; }
+				chain service-B-ns/some/tcp/http { meta l4proto tcp dnat ip addr . port to numgen random mod 2 map { 0 : 10.244.0.7 . 80, 1 : 10.244.1.44 . 80 }; }
+				chain other-C { meta l4proto tcp dnat ip addr . port to numgen random mod 2 map { 0 : 10.1.0.7 . 80, 1 : 10.1.0.8 . 80 }; }
+			}
+			table ip6 kube-proxy { chain service-D { meta l4proto tcp dnat ip6 addr . port to numgen random mod 2 map { 0 : fd00::7 . 80, 1 : fd00::8 . 80 }; }; }
+			END`, []string{"10.244.0.1", "10.244.0.7", "10.244.1.44", "fd00::7", "fd00::8"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -228,6 +238,7 @@ func FuzzEndpoints(f *testing.F) {
 		_ = l.endpoints(v6, b, add)
 		_, _, _ = part(b, func(rule []byte) { translation(v6, attr(rule, unix.NFTA_RULE_EXPRESSIONS)) })
 		translation(v6, b)
+		targets(v6, b, add)
 		for revision := range uint8(3) {
 			if a := natRange(v6, revision, info); a.IsValid() && a.Is4() == v6 {
 				t.Errorf("revision %d gives %s", revision, a)

@@ -2,9 +2,10 @@ package netfilter
 
 import (
 	"encoding/binary"
-	"iter"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/rtnl"
 )
 
 // The headers of a message of nfnetlink: struct nlmsghdr, struct nfgenmsg.
@@ -36,30 +37,12 @@ func appendString[S string | []byte](b []byte, t uint16, s S) []byte {
 
 // attr returns the value of the first attribute of type t in b, or nil.
 func attr(b []byte, t uint16) []byte {
-	for is, value := range attrs(b) {
+	for is, value := range rtnl.Attrs(b) {
 		if is == t {
 			return value
 		}
 	}
 	return nil
-}
-
-// attrs are the types and values of the attributes in b, as far as they are
-// well-formed.
-func attrs(b []byte) iter.Seq2[uint16, []byte] {
-	return func(yield func(uint16, []byte) bool) {
-		for len(b) >= unix.SizeofNlAttr {
-			n := int(binary.NativeEndian.Uint16(b))
-			if n < unix.SizeofNlAttr || n > len(b) {
-				return
-			}
-			t := binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
-			if !yield(t, b[unix.SizeofNlAttr:n]) {
-				return
-			}
-			b = b[min(aligned(n), len(b)):]
-		}
-	}
 }
 
 func aligned(n int) int { return (n + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1) }

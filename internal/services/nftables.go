@@ -12,6 +12,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/rtnl"
 )
 
 // What kube-proxy's mode nftables makes (pkg/proxy/nftables/proxier.go).
@@ -218,15 +220,10 @@ func parseKey(b []byte) (netip.AddrPort, Protocol, bool) {
 // of a map: attributes of which the library reads none. It is "" where there is
 // none.
 func verdictChain(b []byte) string {
-	for len(b) >= unix.SizeofNlAttr {
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < unix.SizeofNlAttr || n > len(b) {
-			return ""
+	for t, value := range rtnl.Attrs(b) {
+		if t == unix.NFTA_VERDICT_CHAIN {
+			return unix.ByteSliceToString(value)
 		}
-		if binary.NativeEndian.Uint16(b[2:])&^uint16(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER) == unix.NFTA_VERDICT_CHAIN {
-			return unix.ByteSliceToString(b[unix.SizeofNlAttr:n])
-		}
-		b = b[min((n+3)&^3, len(b)):]
 	}
 	return ""
 }

@@ -2,11 +2,14 @@ package netns_test
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/nfguard/nfguard/internal/netfilter"
 	"github.com/nfguard/nfguard/test/kubeproxy/upstream"
 	"github.com/nfguard/nfguard/test/lab"
 )
@@ -70,6 +73,19 @@ func TestUpstreamKubeProxy(t *testing.T) {
 						t.Errorf("trace with the keys at %s lacks %q:\n%s", value, part, out)
 					}
 				}
+			}
+
+			var endpoints []netip.Addr
+			var err error
+			n.Do(func() { endpoints, err = netfilter.Endpoints(t.Context()) })
+			want := map[netip.Addr]struct{}{}
+			for _, s := range services {
+				for _, e := range s.Endpoints {
+					want[e.Addr()] = struct{}{}
+				}
+			}
+			if err != nil || !slices.Equal(slices.SortedFunc(maps.Keys(want), netip.Addr.Compare), endpoints) {
+				t.Errorf("%d endpoints, want %d: %v", len(endpoints), len(want), err)
 			}
 
 			p.Stop()
