@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // eventsOptions are the flags of nfguard events.
@@ -136,7 +137,7 @@ func (a *app) events(o *eventsOptions) error {
 	merged := history.Merge(journals...)
 	err = a.tell(out, o, filter, merged, now)
 	if ignored := merged.Ignored(); ignored.Count > 0 {
-		fmt.Fprintln(a.Err, "nfguard: note: "+history.Printable(ignored.Sentence()))
+		fmt.Fprintln(a.Err, "nfguard: note: "+words.Printable(ignored.Sentence()))
 	}
 	errs := each(errors.Join(err, out.Flush()))
 	if len(errs) == 0 {

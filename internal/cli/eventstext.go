@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // textEvents is the table for people, written as the records come, with the
@@ -63,9 +65,9 @@ func (t *textEvents) line(l *history.Line) {
 func (t *textEvents) row(when, host, event, outcome, what string) {
 	fmt.Fprintf(t.w, "%-19s  ", when)
 	if t.hosts {
-		fmt.Fprintf(t.w, "%-12s  ", history.Printable(host))
+		fmt.Fprintf(t.w, "%-12s  ", words.Printable(host))
 	}
-	word := fmt.Sprintf("%-9s", history.Printable(outcome))
+	word := fmt.Sprintf("%-9s", words.Printable(outcome))
 	switch guard.Outcome(outcome) { //nolint:exhaustive // the others have no colour
 	case guard.OutcomeFailed, guard.OutcomeReverted:
 		word = t.st.bad(word)
@@ -74,11 +76,11 @@ func (t *textEvents) row(when, host, event, outcome, what string) {
 	case guard.OutcomeHeld:
 		word = t.st.warn(word)
 	}
-	fmt.Fprintf(t.w, "%-11s  %s  %s\n", history.Printable(event), word, history.Printable(what))
+	fmt.Fprintf(t.w, "%-11s  %s  %s\n", words.Printable(event), word, words.Printable(what))
 }
 
 func (t *textEvents) note(text string) {
-	fmt.Fprintf(t.w, "%21s%s\n", "", history.Printable(text))
+	fmt.Fprintf(t.w, "%21s%s\n", "", words.Printable(text))
 }
 
 // describeRecord says what was changed from what to what, how long that
@@ -88,22 +90,15 @@ func describeRecord(r *history.Record) string {
 	if r.Changes() == 0 || r.Event == guard.EventContention {
 		return r.Message
 	}
-	return columns(r.Subject, r.Change(), orDash(stood(r.Duration)), r.Source, orDash(r.Who()))
+	return columns(r.Subject, r.Change(), cmp.Or(stood(r.Duration), "-"), r.Source, cmp.Or(r.Who(), "-"))
 }
 
 func columns(subject, change, stood, source, who string) string {
 	return fmt.Sprintf("%-35s  %-13s  %-7s  %-7s  %s", subject, change, stood, source, who)
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
 func describeFight(f *history.Fight) string {
-	s := fmt.Sprintf("%-35s  %d times in %s", f.Subject, f.Changes, history.Short(f.Ended.Sub(f.Began)))
+	s := fmt.Sprintf("%-35s  %d times in %s", f.Subject, f.Changes, words.Short(f.Ended.Sub(f.Began)))
 	if f.Who != "" {
 		s += ", last by " + f.Who
 	}
@@ -124,9 +119,9 @@ func (t *textEvents) end(e *ending) error {
 	if t.lines > 0 {
 		fmt.Fprintln(t.w)
 	}
-	fmt.Fprintln(t.w, history.Printable(e.sentence()))
+	fmt.Fprintln(t.w, words.Printable(e.sentence()))
 	if s := e.observed(); s != "" {
-		fmt.Fprintln(t.w, history.Printable(s))
+		fmt.Fprintln(t.w, words.Printable(s))
 	}
 	all := &e.totals
 	if len(all.Hosts) > 1 {
@@ -167,11 +162,11 @@ func (t *textEvents) writeSums(title string, sums []history.Sum, all *history.Su
 	fmt.Fprintln(tw)
 	for i := range sums {
 		s := &sums[i]
-		fmt.Fprintf(tw, "%s\t%d", history.Printable(s.Name), s.Changes)
+		fmt.Fprintf(tw, "%s\t%d", words.Printable(s.Name), s.Changes)
 		for _, c := range counts {
 			fmt.Fprintf(tw, "\t%d", c.Of(s))
 		}
-		fmt.Fprintf(tw, "\t%s", orDash(stood(s.Longest)))
+		fmt.Fprintf(tw, "\t%s", cmp.Or(stood(s.Longest), "-"))
 		if last {
 			fmt.Fprintf(tw, "\t%s", s.Last.Local().Format(time.DateTime))
 		}
@@ -188,7 +183,7 @@ func stood(d time.Duration) string {
 	if d < 0 {
 		return ""
 	}
-	return history.Short(d)
+	return words.Short(d)
 }
 
 func (t *textEvents) writeHosts(hosts []history.Host) {
@@ -196,7 +191,7 @@ func (t *textEvents) writeHosts(hosts []history.Host) {
 	tw := tabwriter.NewWriter(t.w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "BY HOST\tCHANGES\tEVENTS\tBOOTS\tLAST EVENT\tMACHINE ID")
 	for _, h := range hosts {
-		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%s\t%s\n", history.Printable(h.Name), h.Changes, h.Records, h.Boots, h.To.Local().Format(time.DateTime), history.Printable(h.Machine))
+		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%s\t%s\n", words.Printable(h.Name), h.Changes, h.Records, h.Boots, h.To.Local().Format(time.DateTime), words.Printable(h.Machine))
 	}
 	tw.Flush()
 }
@@ -214,7 +209,7 @@ func (e *ending) sentence() string {
 	if len(t.Hosts) > 1 {
 		where = fmt.Sprintf(" on %d hosts", len(t.Hosts))
 	}
-	s := fmt.Sprintf("%s, %s%s%s", count(t.Records, "event"), count(t.Changes, "change"), e.span(), where)
+	s := fmt.Sprintf("%s, %s%s%s", words.Count(t.Records, "event"), words.Count(t.Changes, "change"), e.span(), where)
 	var parts []string
 	for _, p := range []struct {
 		n    int
@@ -244,7 +239,7 @@ func (e *ending) observed() string {
 			by = append(by, name)
 		}
 	}
-	s := fmt.Sprintf("mode observe:%s enforce would have corrected %s", e.span(), count(t.LeftAlone, "drift"))
+	s := fmt.Sprintf("mode observe:%s enforce would have corrected %s", e.span(), words.Count(t.LeftAlone, "drift"))
 	switch {
 	case len(by) > 5:
 		s += fmt.Sprintf(", by %s and %d others", strings.Join(by[:5], ", "), len(by)-5)
@@ -274,7 +269,7 @@ func (e *ending) span() string {
 	case d >= 2*time.Minute:
 		return fmt.Sprintf(" in %d minutes", int(d.Minutes()+0.5))
 	case d > 0:
-		return " in " + history.Short(d)
+		return " in " + words.Short(d)
 	}
 	return ""
 }
@@ -291,11 +286,4 @@ func (e *ending) limits() string {
 		s += " that is asked for"
 	}
 	return s
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.Itoa(n) + " " + what + "s"
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/fleet"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // merge makes one table of what many hosts said.
@@ -48,19 +49,18 @@ func (a *app) merge(form format, paths []string) error {
 }
 
 func writeFleet(w io.Writer, r *fleet.Report, s style) {
-	n := len(r.Hosts)
-	fmt.Fprintf(w, "%d %s: %d as wanted, %d not, %d could not tell\n", n, plural("host", n), r.Right, r.Wrong, r.Unknown)
+	fmt.Fprintf(w, "%s: %d as wanted, %d not, %d could not tell\n", words.Count(len(r.Hosts), "host"), r.Right, r.Wrong, r.Unknown)
 	if len(r.Causes) > 0 {
 		fmt.Fprintln(w, "\nCAUSES")
 	}
 	for _, c := range r.Causes {
-		fmt.Fprintf(w, "%s  %d %s  %s\n", s.word(c.Verdict), len(c.Hosts), plural("host", len(c.Hosts)), c.What)
+		fmt.Fprintf(w, "%s  %s  %s\n", s.word(c.Verdict), words.Count(len(c.Hosts), "host"), c.What)
 		fmt.Fprintf(w, "         on %s\n", few(c.Hosts))
 		if c.Next != "" {
 			fmt.Fprintf(w, "         %s\n", c.Next)
 		}
 	}
-	if r.Right == n {
+	if r.Right == len(r.Hosts) {
 		return
 	}
 	width := 0
@@ -84,11 +84,4 @@ func few(names []string) string {
 		return strings.Join(names, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
-}
-
-func plural(word string, n int) string {
-	if n == 1 {
-		return word
-	}
-	return word + "s"
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // Record is one event as it stands in a journal.
@@ -98,29 +99,16 @@ func (r *Record) Culprit() string {
 	case w.PID == 0:
 		return ""
 	case w.Container != "":
-		return orProcess(w.Comm) + " in container " + w.Container[:min(12, len(w.Container))]
+		return words.Comm(w.Comm) + " in container " + words.Container(w.Container)
 	case strings.HasSuffix(w.Unit, ".service"):
 		return w.Unit
 	}
-	return orProcess(w.Comm) // a session's scope has another name each time
+	return words.Comm(w.Comm) // a session's scope has another name each time
 }
 
 // Who names the process as the records' messages do: tuned[812],
 // tuned.service. "" is unknown.
-func (r *Record) Who() string {
-	w := &r.Process
-	if w.PID == 0 {
-		return ""
-	}
-	who := orProcess(w.Comm) + "[" + strconv.Itoa(w.PID) + "]"
-	switch {
-	case w.Container != "":
-		who += ", container " + w.Container[:min(12, len(w.Container))]
-	case w.Unit != "":
-		who += ", " + w.Unit
-	}
-	return who
-}
+func (r *Record) Who() string { return words.Writer(r.Process) }
 
 // Change says from what to what.
 func (r *Record) Change() string {
@@ -147,7 +135,7 @@ func (r *Record) Notes(said string) []string {
 		notes = append(notes, "and "+strconv.Itoa(r.Suppressed)+" more")
 	}
 	if r.Strange() {
-		notes = append(notes, "written to the journal by "+orProcess(r.Teller.Comm)+"["+strconv.Itoa(r.Teller.PID)+"] of uid "+r.Teller.UID+", not by nfguard")
+		notes = append(notes, "written to the journal by "+words.Process(r.Teller.Comm, r.Teller.PID)+" of uid "+r.Teller.UID+", not by nfguard")
 	}
 	for i, n := range notes {
 		if len(n) > maxNote {
@@ -165,11 +153,4 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-func orProcess(comm string) string {
-	if comm == "" {
-		return "process"
-	}
-	return comm
 }

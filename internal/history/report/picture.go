@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // minute is how times are written in the picture.
@@ -99,7 +100,7 @@ func (d *doc) lane(t *timeline, l *lane, highest int) {
 			h := height * float64(n[v]) / float64(all)
 			y -= h
 			fmt.Fprintf(&b, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"><title>%s: %d %s</title></rect>`,
-				v.name(), x, y, max(min(unit, buckets-x), 1.5), h, at(i), n[v], words(v))
+				v.name(), x, y, max(min(unit, buckets-x), 1.5), h, at(i), n[v], v.text())
 		}
 	}
 	text := l.describe() + "; at " + at(first)
@@ -112,14 +113,14 @@ func (d *doc) lane(t *timeline, l *lane, highest int) {
 
 // describe says what a lane comes to, without its times.
 func (l *lane) describe() string {
-	parts := []string{l.culprit + ": " + count(l.changes(), "change")}
+	parts := []string{l.culprit + ": " + words.Count(l.changes(), "change")}
 	for v := right; v < verdicts; v++ {
 		switch n := l.total[v]; n {
 		case 0:
 		case l.changes():
-			parts = append(parts, words(v))
+			parts = append(parts, v.text())
 		default:
-			parts = append(parts, fmt.Sprintf("%d of them %s", n, words(v)))
+			parts = append(parts, fmt.Sprintf("%d of them %s", n, v.text()))
 		}
 	}
 	return strings.Join(parts, ", ")
@@ -128,17 +129,13 @@ func (l *lane) describe() string {
 // grid marks the times of the axis.
 const grid = markup(`<path class="grid" d="M50 0V24M100 0V24M150 0V24"/>`)
 
-func words(v verdict) string {
-	return [...]string{"put right or kept out", "only observed", "not put right"}[v]
-}
-
 func (d *doc) guard(t *timeline, w *watch, h *history.Host) {
 	var b strings.Builder
 	for _, s := range w.spans {
 		from, to := t.x(s.from), t.x(s.to)
 		fmt.Fprintf(&b, `<rect class="guarded" x="%.1f" y="8" width="%.1f" height="8"/>`, min(from, buckets-1), max(to-from, 1))
 	}
-	parts := []string{h.Name + ": nfguard was on guard in " + count(len(w.spans), "span")}
+	parts := []string{h.Name + ": nfguard was on guard in " + words.Count(len(w.spans), "span")}
 	for i, s := range w.spans {
 		if i == 5 {
 			parts = append(parts, "and more")
@@ -148,13 +145,6 @@ func (d *doc) guard(t *timeline, w *watch, h *history.Host) {
 	}
 	d.put("<div class=\"lane\"><span class=\"who\">%s</span><svg viewBox=\"0 0 %d 24\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"%s\">%s%s</svg><span class=\"n\">%d</span></div>\n",
 		h.Name, buckets, strings.Join(parts, ", "), grid, markup(b.String()), h.Changes)
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func lines(text string) iter.Seq[string] { return strings.SplitSeq(strings.TrimSpace(text), "\n") }

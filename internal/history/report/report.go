@@ -5,6 +5,7 @@ package report
 
 import (
 	"bufio"
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 //go:embed style.css
@@ -111,7 +113,7 @@ func (d *doc) sprint(format string, args ...any) markup {
 			args[i] = string(v)
 		case int, float64:
 		default:
-			args[i] = html.EscapeString(history.Printable(fmt.Sprint(v)))
+			args[i] = html.EscapeString(words.Printable(fmt.Sprint(v)))
 		}
 	}
 	return markup(fmt.Sprintf(format, args...))
@@ -206,7 +208,7 @@ func stood(d time.Duration) string {
 	if d < 0 {
 		return "–"
 	}
-	return history.Short(d)
+	return words.Short(d)
 }
 
 func (d *doc) table(p *Page, hosts bool) {
@@ -250,12 +252,12 @@ func (d *doc) line(l *history.Line, hosts bool) {
 	case l.Fight != nil:
 		f := l.Fight
 		d.put("<td role=\"cell\" class=\"subject\">%s</td><td role=\"cell\" colspan=\"3\">%d times in %s</td><td role=\"cell\">%s</td>",
-			f.Subject, f.Changes, history.Short(f.Ended.Sub(f.Began)), orDash(f.Who))
+			f.Subject, f.Changes, words.Short(f.Ended.Sub(f.Began)), cmp.Or(f.Who, "–"))
 	case r.Changes() == 0 || r.Event == guard.EventContention:
 		d.put("<td role=\"cell\" colspan=\"%d\">%s%s</td>", rest, r.Message, d.notes(r, r.Message))
 	default:
 		d.put("<td role=\"cell\" class=\"subject\">%s%s</td><td role=\"cell\">%s</td><td role=\"cell\" class=\"n\">%s</td><td role=\"cell\">%s</td><td role=\"cell\">%s</td>",
-			r.Subject, d.notes(r, ""), r.Change(), stood(r.Duration), orDash(r.Source), orDash(r.Who()))
+			r.Subject, d.notes(r, ""), r.Change(), stood(r.Duration), cmp.Or(r.Source, "–"), cmp.Or(r.Who(), "–"))
 	}
 	d.put("</tr>\n")
 }
@@ -269,13 +271,6 @@ func (d *doc) notes(r *history.Record, said string) markup {
 	return m
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "–"
-	}
-	return s
-}
-
 func (d *doc) hosts(f *Facts) {
 	if len(f.Totals.Hosts) == 0 {
 		return
@@ -283,12 +278,12 @@ func (d *doc) hosts(f *Facts) {
 	d.put("<section aria-labelledby=\"hosts\">\n<h2 id=\"hosts\">Hosts</h2>\n")
 	for i := range f.Totals.Hosts {
 		h := &f.Totals.Hosts[i]
-		d.put("<h3>%s</h3>\n<dl>\n<dt>Machine id</dt><dd>%s</dd>\n", h.Name, orDash(h.Machine))
+		d.put("<h3>%s</h3>\n<dl>\n<dt>Machine id</dt><dd>%s</dd>\n", h.Name, cmp.Or(h.Machine, "–"))
 		if f.Kernel != "" {
 			d.put("<dt>Kernel now</dt><dd>%s</dd>\n", f.Kernel)
 		}
 		d.put("<dt>On record</dt><dd>%s to %s: %s, %s, in %s</dd>\n",
-			d.moment(h.From), d.moment(h.To), count(h.Records, "event"), count(h.Changes, "change"), count(h.Boots, "boot"))
+			d.moment(h.From), d.moment(h.To), words.Count(h.Records, "event"), words.Count(h.Changes, "change"), words.Count(h.Boots, "boot"))
 		if h.Start != "" {
 			d.put("<dt>Last start</dt><dd>%s</dd>\n", h.Start)
 		}

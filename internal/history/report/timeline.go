@@ -35,6 +35,10 @@ const (
 
 func (v verdict) name() string { return [...]string{"right", "left", "wrong"}[v] }
 
+func (v verdict) text() string {
+	return [...]string{"put right or kept out", "only observed", "not put right"}[v]
+}
+
 // class tells which colour a record has.
 func class(r *history.Record) verdict {
 	switch {
