@@ -16,8 +16,8 @@ import (
 
 // Record is one event as it stands in a journal.
 type Record struct {
-	Time    time.Time // when it was found
-	Told    time.Time // when the journal took it; later than Time where the journal was away
+	Time    time.Time // when it was found; the beginning of 1970 where that is not told
+	Told    time.Time // when the journal took it, later than Time where the journal was away; zero where that is not told
 	Host    string    // its name then
 	Machine string    // the machine id, by which hosts are told apart
 	Boot    string    // the id of the boot

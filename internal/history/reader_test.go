@@ -149,9 +149,34 @@ func TestSecondValues(t *testing.T) {
 func TestNonsense(t *testing.T) {
 	got, _ := all(t, "__REALTIME_TIMESTAMP=x\n_UID=0\n_PID=-1\nNFGUARD_EVENT=drift\nNFGUARD_TIME=yesterday\nNFGUARD_DURATION_USEC=9223372036854775807\n"+
 		"NFGUARD_PASS=x\nNFGUARD_SUPPRESSED=-5\nOBJECT_PID=99999999999\nOBJECT_COMM=x\n\n")
-	want := []Record{{Event: guard.EventDrift, Duration: -1, Teller: Teller{UID: "0"}}}
+	want := []Record{{Time: time.Unix(0, 0).UTC(), Event: guard.EventDrift, Duration: -1, Teller: Teller{UID: "0"}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestTimes: a time that no host can have had is as if it were not told, for
+// what counts with times must have room for any two of them.
+func TestTimes(t *testing.T) {
+	told := time.UnixMicro(1795405977698463).UTC()
+	tests := []struct {
+		name, realtime, found string
+		want                  time.Time
+	}{
+		{"found, and told later", "1795405977698463", "2026-11-23T03:52:57Z", time.Date(2026, 11, 23, 3, 52, 57, 0, time.UTC)},
+		{"without a clock", "5000000", "1970-01-01T00:00:04Z", time.Unix(4, 0).UTC()},
+		{"found in the year 1", "1795405977698463", "0001-01-01T00:00:01Z", told},
+		{"found in the year 9999", "1795405977698463", "9999-12-31T23:59:59-23:00", told},
+		{"told too late", "9223372036854775807", "", time.Unix(0, 0).UTC()},
+		{"told before 1970", "-1", "", time.Unix(0, 0).UTC()},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, _ := all(t, "__REALTIME_TIMESTAMP="+tt.realtime+"\n_UID=0\nNFGUARD_EVENT=drift\nNFGUARD_TIME="+tt.found+"\n\n")
+			if !got[0].Time.Equal(tt.want) {
+				t.Errorf("want %v, got %v", tt.want, got[0].Time)
+			}
+		})
 	}
 }
 

@@ -139,11 +139,12 @@ func (e *entry) record(r *Record) {
 		Duration: -1, Source: e.source, Error: e.failure, Next: e.next,
 		Teller: Teller{PID: number(e.pid), UID: e.uid, Comm: e.comm, Unit: e.unit},
 	}
-	if usec, err := strconv.ParseInt(e.realtime, 10, 64); err == nil {
+	r.Time = time.Unix(0, 0).UTC()
+	if usec, err := strconv.ParseInt(e.realtime, 10, 64); err == nil && plausible(time.UnixMicro(usec)) {
 		r.Told = time.UnixMicro(usec).UTC()
+		r.Time = r.Told
 	}
-	r.Time = r.Told
-	if found, err := time.Parse(time.RFC3339Nano, e.found); err == nil {
+	if found, err := time.Parse(time.RFC3339Nano, e.found); err == nil && plausible(found) {
 		r.Time = found.UTC()
 	}
 	if usec, err := strconv.ParseInt(e.duration, 10, 64); err == nil && usec >= 0 && usec < int64(maxDuration/time.Microsecond) {
@@ -157,6 +158,13 @@ func (e *entry) record(r *Record) {
 		r.Process.Unit = pick(e.objectUnit, e.units, e.message, ", ", ")")
 	}
 }
+
+// plausible reports whether a host can have had the time: between any two of
+// these a [time.Duration] has room.
+func plausible(t time.Time) bool { return t.Unix() >= 0 && t.Unix() < maxTime }
+
+// maxTime is in the year 2242, in seconds since 1970.
+const maxTime = 1 << 33
 
 // maxDuration is longer than any host stands.
 const maxDuration = 100 * 365 * 24 * time.Hour

@@ -66,7 +66,7 @@ func (d *doc) axis(t *timeline) {
 		layout = time.TimeOnly
 	}
 	for i := range 5 {
-		d.put("<span>%s</span>", t.begin.Add(whole*time.Duration(i)/4).In(d.zone).Format(layout))
+		d.put("<span>%s</span>", t.begin.Add(whole/4*time.Duration(i)).In(d.zone).Format(layout))
 	}
 	d.put("</span><span></span></div>\n")
 }

@@ -239,6 +239,7 @@ func TestTimeline(t *testing.T) {
 		{"doubled many times", []int{0, 0, 199, 200, 399, 86400, 86400, 10}, 0, 512 * time.Millisecond, map[int]int{0: 6, 86400 / 512: 2}},
 		{"backwards", []int{100, 0}, 0, time.Millisecond, map[int]int{0: 1, 100: 1}},
 		{"backwards, doubled", []int{300, 298, 0}, 0, 2 * time.Millisecond, map[int]int{0: 1, 149: 1, 150: 1}},
+		{"as far apart as can be", []int{6_794_000_000_000, -1_795_000_000_000, 0}, -1_795_934_592_000, 1 << 36 * time.Millisecond, map[int]int{0: 1, 26: 1, 125: 1}},
 		{"backwards, not a whole bucket", []int{301, 2, 1}, 1, 2 * time.Millisecond, map[int]int{0: 2, 150: 1}},
 	}
 	for _, tt := range tests {

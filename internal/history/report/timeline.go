@@ -124,7 +124,7 @@ func (t *timeline) place(at time.Time) int {
 	if at.After(t.last) {
 		t.last = at
 	}
-	for t.last.Sub(t.first) >= (buckets-1)*t.width {
+	for t.last.Sub(t.first)/(buckets-1) >= t.width {
 		t.double()
 	}
 	if before := t.begin.Sub(t.first); before > 0 {
