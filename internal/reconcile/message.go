@@ -56,11 +56,11 @@ func deniedMessage(e *guard.Event) string {
 }
 
 // correctedMessage is the sentence for a module or a drop-in that was put
-// right. gone are the bridges that went since the pass before.
-func correctedMessage(e *guard.Event, gone []string) string {
+// right, which took so long. gone are the bridges that went since the pass before.
+func correctedMessage(e *guard.Event, took time.Duration, gone []string) string {
 	switch e.Kind { //nolint:exhaustive // only these two are put right here
 	case guard.EventModule:
-		msg := fmt.Sprintf("%s was not loaded, loaded in %s", e.Subject, words.Short(e.Duration))
+		msg := fmt.Sprintf("%s was not loaded, loaded in %s", e.Subject, words.Short(took))
 		if len(gone) > 0 {
 			msg += fmt.Sprintf("; with it went %s and all ports, and they do not come back by themselves: have the CNI plugin make them again",
 				strings.Join(gone, ", "))

@@ -156,8 +156,8 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 		}
 		switch {
 		case acted && it.Verdict == guard.Right:
-			e.Outcome, e.Duration = guard.OutcomeCorrected, a.took
-			e.Message = correctedMessage(&e, gone)
+			e.Outcome = guard.OutcomeCorrected
+			e.Message = correctedMessage(&e, a.took, gone)
 			r.change(op, e, nil)
 			r.settled(it.Subject)
 			r.totals.Drifts++
