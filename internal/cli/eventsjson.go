@@ -21,6 +21,7 @@ type eventRow struct {
 	MachineID string          `json:"machine_id,omitempty"`
 	BootID    string          `json:"boot_id,omitempty"`
 	Event     guard.EventKind `json:"event"`
+	About     guard.EventKind `json:"about,omitempty"`
 	Outcome   guard.Outcome   `json:"outcome"`
 	Subject   string          `json:"subject"`
 	Message   string          `json:"message"`
@@ -61,7 +62,7 @@ type tellerRow struct {
 func newEventRow(r *history.Record) *eventRow {
 	row := &eventRow{
 		Time: r.Time, Host: r.Host, MachineID: r.Machine, BootID: r.Boot,
-		Event: r.Event, Outcome: r.Outcome, Subject: r.Subject, Message: r.Message,
+		Event: r.Event, About: r.About, Outcome: r.Outcome, Subject: r.Subject, Message: r.Message,
 		Want: r.Want, Old: r.Old, Have: r.Have, Now: r.Now, Source: r.Source,
 		Pass: r.Pass, Suppress: r.Suppressed, Error: r.Error, Next: r.Next,
 		Teller: tellerRow{r.Teller.Comm, r.Teller.PID, r.Teller.UID, r.Teller.Unit},

@@ -23,6 +23,7 @@ type Record struct {
 	Boot    string    // the id of the boot
 
 	Event   guard.EventKind
+	About   guard.EventKind // of a contention: what it is about; "" elsewhere
 	Outcome guard.Outcome
 	Subject string
 	Message string
@@ -61,13 +62,14 @@ const Identifier = "nfguard"
 func (r *Record) Strange() bool { return r.Teller.Comm != Identifier }
 
 // Changes is how many foreign changes, or attempts at one, of a guarded
-// thing the record stands for; 0 where it is about something else.
+// thing the record stands for; 0 where it is about something else, and where
+// nobody could look.
 func (r *Record) Changes() int {
 	switch r.Event { //nolint:exhaustive // the others change nothing that is guarded
 	case guard.EventContention: // counts its first one, too
 		return r.Suppressed
 	case guard.EventDrift, guard.EventDenied, guard.EventModule, guard.EventDropin, guard.EventFlag:
-		if r.Settled() {
+		if r.settled() || r.Have == "" && r.Error != "" {
 			return 0
 		}
 		return 1 + r.Suppressed
@@ -75,21 +77,33 @@ func (r *Record) Changes() int {
 	return 0
 }
 
-// Settled reports whether the record is the end of a complaint: what was not
+// settled reports whether the record is the end of a complaint: what was not
 // as wanted is so again, by somebody else's doing.
-func (r *Record) Settled() bool {
-	return r.Outcome == guard.OutcomeObserved && r.Now != "" && r.Now == r.Want
+func (r *Record) settled() bool {
+	return r.Outcome == guard.OutcomeObserved && r.Now != "" && guard.SameValue(r.Now, r.Want)
+}
+
+// Failed reports whether nfguard could not put the thing right. What it did and
+// what then did not stay has failed where that has no other cause; elsewhere
+// somebody else was quick.
+func (r *Record) Failed() bool {
+	return r.Outcome == guard.OutcomeFailed || r.Outcome == guard.OutcomeReverted && r.Error != ""
 }
 
 // LeftAlone reports whether nfguard would have put the thing right and left
-// it, because it only observes.
+// it, because it only observes. A next step has only what nfguard could not put
+// right either.
 func (r *Record) LeftAlone() bool {
 	switch r.Event { //nolint:exhaustive // the kinds that are put right
 	case guard.EventDrift, guard.EventModule, guard.EventDropin, guard.EventFlag:
-		return r.Outcome == guard.OutcomeObserved && r.Error == "" && !r.Settled()
+		return r.Outcome == guard.OutcomeObserved && r.Error == "" && r.Next == "" && !r.settled()
 	}
 	return false
 }
+
+// Once reports whether the record is nfguard apply's, which is done after that,
+// and so does not show that anybody was on guard.
+func (r *Record) Once() bool { return r.Source == "apply" }
 
 // Culprit names who did it in a way that stays the same from one time to the
 // next: a service, a program in a container, a program. "" is unknown.

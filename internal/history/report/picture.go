@@ -42,7 +42,9 @@ func (d *doc) picture(t *timeline, totals *history.Totals) {
 	if more := len(totals.Keys) - len(groups); more > 0 {
 		d.put("<p class=\"more\">and %d more subjects</p>\n", more)
 	}
-	d.put("<h3>On guard</h3>\n")
+	if t.guarded() {
+		d.put("<h3>On guard</h3>\n")
+	}
 	for i := range totals.Hosts {
 		h := &totals.Hosts[i]
 		if i == maxHosts {

@@ -289,7 +289,7 @@ func (d *doc) hosts(f *Facts) {
 		}
 		last := "on guard"
 		if !h.On {
-			last = "off guard: it was stopped"
+			last = "off guard"
 		}
 		d.put("<dt>At its last event</dt><dd>%s</dd>\n</dl>\n", last)
 	}

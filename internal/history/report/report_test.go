@@ -175,6 +175,17 @@ func check(t *testing.T, page string) {
 	}
 }
 
+// TestOnce: what nfguard apply did is told, and nobody is on guard by that.
+func TestOnce(t *testing.T) {
+	applied := drift("worker-1", 0, guard.OutcomeCorrected, "a", "1")
+	applied.Source = "apply"
+	got := page(t, []history.Record{applied}, Facts{})
+	check(t, got)
+	if strings.Contains(got, "<h3>On guard</h3>") || !strings.Contains(got, "off guard") || !strings.Contains(got, "tuned.service: 1 change, put right or kept out") {
+		t.Error(got)
+	}
+}
+
 // TestStyle: nothing is fetched by the style, and each colour has a dark and a
 // printed counterpart.
 func TestStyle(t *testing.T) {

@@ -42,9 +42,9 @@ func (v verdict) text() string {
 // class tells which colour a record has.
 func class(r *history.Record) verdict {
 	switch {
-	case r.Outcome == guard.OutcomeFailed:
+	case r.Failed():
 		return wrong
-	case r.LeftAlone():
+	case r.Outcome == guard.OutcomeObserved && r.Event != guard.EventContention && r.Changes() > 0:
 		return left
 	}
 	return right
@@ -166,6 +166,9 @@ func (t *timeline) double() {
 }
 
 func (t *timeline) watch(r *history.Record) {
+	if r.Once() {
+		return
+	}
 	id := hostID{r.Host, r.Machine}
 	w := t.hosts[id]
 	if w == nil {
