@@ -135,7 +135,7 @@ func (a *app) events(o *eventsOptions) error {
 	}
 	out := bufio.NewWriterSize(a.Out, 64<<10)
 	merged := history.Merge(journals...)
-	err = a.tell(out, o, filter, merged, now)
+	err = a.tell(ctx, out, o, filter, merged, now)
 	if ignored := merged.Ignored(); ignored.Count > 0 {
 		fmt.Fprintln(a.Err, "nfguard: note: "+words.Printable(ignored.Sentence()))
 	}
@@ -165,9 +165,9 @@ func each(err error) []error {
 	return all
 }
 
-// tell reads all records and writes the result. What could not be read is an
-// error, after all that could be was told.
-func (a *app) tell(out *bufio.Writer, o *eventsOptions, filter *history.Filter, merged *history.Merged, now time.Time) error {
+// tell reads all records until ctx ends, and writes the result. What could not
+// be read is an error, after all that could be was told.
+func (a *app) tell(ctx context.Context, out *bufio.Writer, o *eventsOptions, filter *history.Filter, merged *history.Merged, now time.Time) error {
 	s := a.sink(out, o)
 	tally := history.NewTally(time.Local)
 	var rec history.Record
@@ -175,7 +175,7 @@ func (a *app) tell(out *bufio.Writer, o *eventsOptions, filter *history.Filter, 
 		err := merged.Next(&rec)
 		if err != nil {
 			err = endless(err)
-			if a.ctx.Err() != nil {
+			if ctx.Err() != nil {
 				err = o.interrupted()
 			}
 			if o.follow {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/cli"
 	"github.com/nfguard/nfguard/internal/guard"
@@ -85,12 +86,11 @@ func startReceiver(t *testing.T) *receiver {
 			t.Logf("systemd-journal-remote: %s", &said)
 		}
 	})
-	for range 200 {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if c, err := net.Dial("tcp", r.address); err == nil {
 			c.Close()
 			return r
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	t.Fatalf("systemd-journal-remote does not listen: %s", &said)
 	return nil
@@ -236,8 +236,19 @@ func TestEventsInterrupted(t *testing.T) {
 	if _, err := io.WriteString(pw, w.export.String()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		defer cancel()
+		for ; t.Context().Err() == nil; time.Sleep(time.Millisecond) {
+			if left, err := unix.IoctlGetInt(int(pr.Fd()), unix.TIOCINQ); left == 0 || err != nil {
+				return
+			}
+		}
+	}()
+	defer func() { <-read }()
 	var o, e bytes.Buffer
 	code := cli.Main(ctx, []string{"events", "--journal", fmt.Sprintf("/proc/self/fd/%d", pr.Fd())}, cli.Streams{Out: &o, Err: &e}, nil)
 	talk := "nfguard: error: interrupted: not all was read\nnfguard: hint: ask for less: --since, --event, --subject\n"
@@ -280,6 +291,18 @@ func TestEventsFollowed(t *testing.T) {
 		n = strings.Count(out, `"early"`)
 	}
 
+	t.Run("until journalctl ends", func(t *testing.T) {
+		bin := t.TempDir()
+		if err := os.WriteFile(filepath.Join(bin, "journalctl"), []byte("#!/bin/sh\nprintf '_UID=0\\nNFGUARD_EVENT=drift\\nNFGUARD_SUBJECT=a\\n\\n'\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("PATH", bin)
+		code, out, talk := run(t, "events", "--journal", dir, "--follow", "-o", "json")
+		want := "nfguard: error: journalctl ended, and nothing more is told\nnfguard: hint: begin again, with --since now or the time of the last event\n"
+		if code != 2 || strings.Count(out, `"subject":"a"`) != 1 || talk != want {
+			t.Errorf("exit %d\n%s\n%s", code, out, talk)
+		}
+	})
 	t.Run("until nobody reads it any more", func(t *testing.T) {
 		pr, pw, err := os.Pipe()
 		if err != nil {
