@@ -73,10 +73,10 @@ func texts[T ~string](list []T) []string {
 }
 
 // sink is a form of the result: it takes the records, and ends with what they
-// come to.
+// come to. It writes to a writer that keeps its error.
 type sink interface {
-	add(r *history.Record) error
-	end(e *ending) error
+	add(r *history.Record)
+	end(e *ending)
 }
 
 // ending is what is known when all records are read.
@@ -165,8 +165,9 @@ func each(err error) []error {
 	return all
 }
 
-// tell reads all records until ctx ends, and writes the result. What could not
-// be read is an error, after all that could be was told.
+// tell reads all records until ctx ends, and writes the result; out keeps what
+// went wrong with that. What could not be read is an error, after all that could
+// be was told.
 func (a *app) tell(ctx context.Context, out *bufio.Writer, o *eventsOptions, filter *history.Filter, merged *history.Merged, now time.Time) error {
 	s := a.sink(out, o)
 	tally := history.NewTally(time.Local)
@@ -181,20 +182,16 @@ func (a *app) tell(ctx context.Context, out *bufio.Writer, o *eventsOptions, fil
 			if o.follow {
 				return err
 			}
-			end := ending{tally.Totals(), merged.Ignored(), filter, now, len(o.journals) == 0, err}
-			return errors.Join(s.end(&end), err)
+			s.end(&ending{tally.Totals(), merged.Ignored(), filter, now, len(o.journals) == 0, err})
+			return err
 		}
 		if !filter.Wants(&rec) {
 			continue
 		}
 		tally.Add(&rec)
-		if err := s.add(&rec); err != nil {
-			return err
-		}
-		if o.follow {
-			if err := out.Flush(); err != nil {
-				return err
-			}
+		s.add(&rec)
+		if o.follow && out.Flush() != nil {
+			return nil // that can be told once
 		}
 	}
 }

@@ -257,6 +257,28 @@ func TestEventsInterrupted(t *testing.T) {
 	}
 }
 
+// TestEventsFullDisk: what can't be written is told once, in any form.
+func TestEventsFullDisk(t *testing.T) {
+	w := &worker{name: "worker-1", machine: "a1", boot: "b1"}
+	w.record(0, "0", drift("tuned", 812))
+	export := filepath.Join(t.TempDir(), "export")
+	if err := os.WriteFile(export, []byte(w.export.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, form := range []string{"text", "json", "html"} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e bytes.Buffer
+		code := cli.Main(t.Context(), []string{"events", "--journal", export, "-o", form}, cli.Streams{Out: full, Err: &e}, nil)
+		full.Close()
+		if want := "nfguard: error: write /dev/full: no space left on device\n"; code != 2 || e.String() != want {
+			t.Errorf("%s: want exit 2 and %q, got %d and %q", form, want, code, &e)
+		}
+	}
+}
+
 // TestEventsFollowed sees a record arrive that was not there at the start, and
 // ends when it is told to.
 func TestEventsFollowed(t *testing.T) {

@@ -33,7 +33,7 @@ func newTextEvents(w *bufio.Writer, st style, o *eventsOptions) *textEvents {
 	return t
 }
 
-func (t *textEvents) add(r *history.Record) error {
+func (t *textEvents) add(r *history.Record) {
 	switch {
 	case t.totals:
 	case t.fold != nil:
@@ -41,7 +41,6 @@ func (t *textEvents) add(r *history.Record) error {
 	default:
 		t.line(&history.Line{Record: *r})
 	}
-	return nil // the writer keeps its error
 }
 
 // line prints one line, and below it why and what next where it is not right.
@@ -98,7 +97,7 @@ func columns(subject, change, stood, source, who string) string {
 }
 
 func describeFight(f *history.Fight) string {
-	s := fmt.Sprintf("%-35s  %d times in %s", f.Subject, f.Changes, words.Short(f.Ended.Sub(f.Began)))
+	s := fmt.Sprintf("%-35s  %s in %s", f.Subject, words.Count(f.Changes, "time"), words.Short(f.Ended.Sub(f.Began)))
 	if f.Who != "" {
 		s += ", last by " + f.Who
 	}
@@ -112,7 +111,7 @@ func describeFight(f *history.Fight) string {
 	return s
 }
 
-func (t *textEvents) end(e *ending) error {
+func (t *textEvents) end(e *ending) {
 	if t.fold != nil {
 		t.fold.Close()
 	}
@@ -132,7 +131,6 @@ func (t *textEvents) end(e *ending) error {
 		t.writeSums("BY CULPRIT", all.Culprits, &all.Sum, true)
 		t.writeSums("BY DAY", all.Days, &all.Sum, false)
 	}
-	return nil
 }
 
 // maxSums is how many lines of a list of totals are printed; -o json has all.
@@ -242,7 +240,7 @@ func (e *ending) observed() string {
 	s := fmt.Sprintf("mode observe:%s enforce would have corrected %s", e.span(), words.Count(t.LeftAlone, "drift"))
 	switch {
 	case len(by) > 5:
-		s += fmt.Sprintf(", by %s and %d others", strings.Join(by[:5], ", "), len(by)-5)
+		s += ", by " + strings.Join(by[:5], ", ") + " and " + words.Count(len(by)-5, "other")
 	case len(by) > 0:
 		s += ", by " + strings.Join(by, ", ")
 	}

@@ -9,7 +9,6 @@ import (
 	_ "embed"
 	"fmt"
 	"html"
-	"io"
 	"slices"
 	"time"
 
@@ -72,11 +71,10 @@ func (p *Page) row(l *history.Line) {
 	p.lines++
 }
 
-// Write ends the collection and writes the page.
-func (p *Page) Write(w io.Writer, f *Facts) error {
+// Write ends the collection and writes the page. w keeps its error.
+func (p *Page) Write(w *bufio.Writer, f *Facts) {
 	p.fold.Close()
-	b := bufio.NewWriter(w)
-	d := &doc{w: b, zone: p.zone}
+	d := &doc{w: w, zone: p.zone}
 	d.head(f)
 	d.summary(f)
 	if f.Totals.Changes > 0 || p.line.guarded() {
@@ -88,12 +86,11 @@ func (p *Page) Write(w io.Writer, f *Facts) error {
 	d.configuration(f)
 	d.put("</main>\n<footer><p>Made by nfguard %s on %s from the journal. Times are %s.</p></footer>\n</body>\n</html>\n",
 		f.Version, d.moment(f.Made), f.Made.In(p.zone).Format("MST (UTC-07:00)"))
-	return b.Flush()
 }
 
 // doc writes HTML.
 type doc struct {
-	w    *bufio.Writer // keeps its error
+	w    *bufio.Writer
 	zone *time.Location
 }
 
@@ -251,8 +248,8 @@ func (d *doc) line(l *history.Line, hosts bool) {
 	switch {
 	case l.Fight != nil:
 		f := l.Fight
-		d.put("<td role=\"cell\" class=\"subject\">%s</td><td role=\"cell\" colspan=\"3\">%d times in %s</td><td role=\"cell\">%s</td>",
-			f.Subject, f.Changes, words.Short(f.Ended.Sub(f.Began)), cmp.Or(f.Who, "–"))
+		d.put("<td role=\"cell\" class=\"subject\">%s</td><td role=\"cell\" colspan=\"3\">%s in %s</td><td role=\"cell\">%s</td>",
+			f.Subject, words.Count(f.Changes, "time"), words.Short(f.Ended.Sub(f.Began)), cmp.Or(f.Who, "–"))
 	case r.Changes() == 0 || r.Event == guard.EventContention:
 		d.put("<td role=\"cell\" colspan=\"%d\">%s%s</td>", rest, r.Message, d.notes(r, r.Message))
 	default:

@@ -1,7 +1,7 @@
 package report
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/xml"
 	"errors"
 	"flag"
@@ -72,8 +72,10 @@ func page(t *testing.T, records []history.Record, f Facts) string {
 		tally.Add(&records[i])
 	}
 	f.Made, f.Version, f.Totals = noon.Add(24*time.Hour), "v1", tally.Totals()
-	var b bytes.Buffer
-	if err := p.Write(&b, &f); err != nil {
+	var b strings.Builder
+	w := bufio.NewWriter(&b)
+	p.Write(w, &f)
+	if err := w.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
