@@ -217,7 +217,7 @@ func TestEventsOfManyHosts(t *testing.T) {
 			t.Errorf("exit %d, %s", code, out)
 		}
 		code, out, _ = run(t, "events", "--journal", r.dir, "--event", "denied")
-		if code != 0 || out != "nothing is on record that is asked for\n" {
+		if code != 0 || out != "nothing is on record; asked for: event denied\n" {
 			t.Errorf("exit %d, %s", code, out)
 		}
 	})

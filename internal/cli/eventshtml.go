@@ -28,7 +28,7 @@ func (h *htmlEvents) add(r *history.Record) { h.page.Add(r) }
 
 func (h *htmlEvents) end(e *ending) {
 	f := &report.Facts{
-		Made: e.now, Version: build.Version(), Sentence: e.sentence(), Observed: e.observed(), Limits: e.limits(), Totals: e.totals,
+		Made: e.now, Version: build.Version(), Sentence: e.sentence(), Observed: e.observed(), Asked: e.asked(), Totals: e.totals,
 	}
 	if e.err != nil {
 		f.Notes = append(f.Notes, "Not all could be read, and something may be missing here: "+e.err.Error())

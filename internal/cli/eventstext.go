@@ -200,8 +200,11 @@ func (e *ending) sentence() string {
 	if t.Records == 0 && e.err != nil {
 		return "nothing could be read"
 	}
+	if asked := e.asked(); t.Records == 0 && asked != "" {
+		return "nothing is on record; asked for: " + asked
+	}
 	if t.Records == 0 {
-		return "nothing is on record" + e.limits()
+		return "nothing is on record"
 	}
 	where := ""
 	if len(t.Hosts) > 1 {
@@ -272,16 +275,23 @@ func (e *ending) span() string {
 	return ""
 }
 
-func (e *ending) limits() string {
-	s := ""
-	if !e.filter.Since.IsZero() {
-		s += " since " + e.filter.Since.Local().Format(time.DateTime)
+// asked says what was asked for; "" is everything.
+func (e *ending) asked() string {
+	f := e.filter
+	var parts []string
+	if !f.Since.IsZero() {
+		parts = append(parts, "since "+f.Since.Local().Format(time.DateTime))
 	}
-	if !e.filter.Until.IsZero() {
-		s += " until " + e.filter.Until.Local().Format(time.DateTime)
+	if !f.Until.IsZero() {
+		parts = append(parts, "until "+f.Until.Local().Format(time.DateTime))
 	}
-	if len(e.filter.Events)+len(e.filter.Outcomes)+len(e.filter.Subjects) > 0 {
-		s += " that is asked for"
+	for _, p := range []struct {
+		what string
+		of   []string
+	}{{"event", texts(f.Events)}, {"outcome", texts(f.Outcomes)}, {"subject", f.Subjects}} {
+		if len(p.of) > 0 {
+			parts = append(parts, p.what+" "+strings.Join(p.of, " or "))
+		}
 	}
-	return s
+	return strings.Join(parts, ", ")
 }

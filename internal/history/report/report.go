@@ -39,7 +39,7 @@ type Facts struct {
 	Version  string // of the nfguard that makes the page
 	Sentence string // what it all comes to
 	Observed string // what enforce would have done; "" is nothing
-	Limits   string // what was asked for; "" is everything
+	Asked    string // what was asked for; "" is everything
 	Notes    []string
 	Totals   history.Totals
 
@@ -143,7 +143,10 @@ func (d *doc) head(f *Facts) {
 <h1>%s</h1>
 `, title, markup(style), title)
 	if t := &f.Totals; t.Records > 0 {
-		d.put("<p>%s to %s%s</p>\n", d.moment(t.From), d.moment(t.To), f.Limits)
+		d.put("<p>%s to %s</p>\n", d.moment(t.From), d.moment(t.To))
+	}
+	if f.Asked != "" {
+		d.put("<p>Asked for: %s</p>\n", f.Asked)
 	}
 	d.put("</header>\n<main>\n")
 }

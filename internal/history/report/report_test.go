@@ -89,7 +89,7 @@ func TestPage(t *testing.T) {
 	}{
 		{name: "empty", facts: Facts{Sentence: "nothing is on record"}},
 		{name: "one host", records: story()[:2], facts: Facts{Sentence: "2 events", Kernel: "6.18", Config: "\nmode = \"enforce\"  # default\n"}},
-		{name: "two hosts", records: story(), facts: Facts{Sentence: "10 events", Observed: "mode observe: 1", Limits: " that is asked for", Notes: []string{"a <note>"}}},
+		{name: "two hosts", records: story(), facts: Facts{Sentence: "10 events", Observed: "mode observe: 1", Asked: "since yesterday", Notes: []string{"a <note>"}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
