@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -85,7 +86,7 @@ func (p *Page) Write(w *bufio.Writer, f *Facts) {
 	d.hosts(f)
 	d.configuration(f)
 	d.put("</main>\n<footer><p>Made by nfguard %s on %s from the journal. Times are %s.</p></footer>\n</body>\n</html>\n",
-		f.Version, d.moment(f.Made), f.Made.In(p.zone).Format("MST (UTC-07:00)"))
+		f.Version, d.moment(f.Made), d.zones(f))
 }
 
 // doc writes HTML.
@@ -118,6 +119,27 @@ func (d *doc) sprint(format string, args ...any) markup {
 
 func (d *doc) moment(t time.Time) markup {
 	return d.sprint(`<time datetime="%s">%s</time>`, t.UTC().Format(time.RFC3339), t.In(d.zone).Format(time.DateTime))
+}
+
+// zones names the zones of all times on the page: a clock that is set for the
+// summer has two.
+func (d *doc) zones(f *Facts) string {
+	var names []string
+	t := f.Made
+	if f.Totals.Records > 0 {
+		t = earliest(f.Totals.From, f.Made)
+	}
+	for {
+		t = t.In(d.zone)
+		if name := t.Format("MST (UTC-07:00)"); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+		_, end := t.ZoneBounds()
+		if end.IsZero() || end.After(f.Made) {
+			return strings.Join(names, " or ")
+		}
+		t = end
+	}
 }
 
 func (d *doc) head(f *Facts) {

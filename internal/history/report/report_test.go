@@ -177,6 +177,35 @@ func check(t *testing.T, page string) {
 	}
 }
 
+// TestZones: times of summer and of winter are on the page of a year.
+func TestZones(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name string
+		from time.Time
+		want string
+	}{
+		{"a day of winter", noon, "CET (UTC+01:00)"},
+		{"since summer", noon.AddDate(0, -2, 0), "CEST (UTC+02:00) or CET (UTC+01:00)"},
+		{"three years, winter to winter", noon.AddDate(-3, 0, 0), "CET (UTC+01:00) or CEST (UTC+02:00)"},
+		{"nothing", time.Time{}, "CET (UTC+01:00)"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := &Facts{Made: noon.Add(time.Hour)}
+			if !tt.from.IsZero() {
+				f.Totals.From, f.Totals.Records = tt.from, 1
+			}
+			if got := (&doc{zone: berlin}).zones(f); got != tt.want {
+				t.Errorf("want %s, got %s", tt.want, got)
+			}
+		})
+	}
+}
+
 // TestOnce: what nfguard apply did is told, and nobody is on guard by that.
 func TestOnce(t *testing.T) {
 	applied := drift("worker-1", 0, guard.OutcomeCorrected, "a", "1")
