@@ -11,14 +11,19 @@ import (
 	"github.com/nfguard/nfguard/internal/words"
 )
 
-// minute is how times are written in the picture.
-const minute = "2006-01-02 15:04"
+// layout is how times are written in the words of the picture.
+func (t *timeline) layout() string {
+	if t.end().Sub(t.begin) < time.Hour {
+		return time.DateTime
+	}
+	return "2006-01-02 15:04"
+}
 
 func (d *doc) picture(t *timeline, totals *history.Totals) {
 	d.put("<section aria-labelledby=\"picture\">\n<h2 id=\"picture\">When and by whom</h2>\n" +
-		"<p class=\"legend\">The higher a bar, the more changes. <span><i class=\"right\"></i> put right or kept out</span> " +
-		"<span><i class=\"left\"></i> only observed</span> <span><i class=\"wrong\"></i> not put right</span> " +
-		"<span><i class=\"guarded\"></i> nfguard on guard</span></p>\n")
+		"<p class=\"legend\">The higher a bar, the more changes: <span><i class=\"right\"></i> put right or kept out,</span> " +
+		"<span><i class=\"left\"></i> only observed,</span> <span><i class=\"wrong\"></i> not put right.</span> " +
+		"<span><i class=\"guarded\"></i> nfguard on guard.</span></p>\n")
 	groups := t.groups()
 	highest := 1
 	for _, g := range groups {
@@ -62,13 +67,12 @@ func (d *doc) picture(t *timeline, totals *history.Totals) {
 // axis writes five times; a phone shows three of them.
 func (d *doc) axis(t *timeline) {
 	d.put("<div class=\"axis\" aria-hidden=\"true\"><span></span><span class=\"ticks\">")
-	layout := minute
-	whole := t.end().Sub(t.begin)
-	if whole < time.Hour {
+	quarter, layout := t.end().Sub(t.begin)/4, t.layout()
+	if layout == time.DateTime {
 		layout = time.TimeOnly
 	}
 	for i := range 5 {
-		d.put("<span>%s</span>", t.begin.Add(whole/4*time.Duration(i)).In(d.zone).Format(layout))
+		d.put("<span>%s</span> ", t.begin.Add(quarter*time.Duration(i)).In(d.zone).Format(layout))
 	}
 	d.put("</span><span></span></div>\n")
 }
@@ -76,7 +80,7 @@ func (d *doc) axis(t *timeline) {
 // lane writes a row: a bar for each bucket that is not empty, and in words
 // what it shows.
 func (d *doc) lane(t *timeline, l *lane, highest int) {
-	at := func(i int) string { return t.begin.Add(time.Duration(i) * t.width).In(d.zone).Format(minute) }
+	at := func(i int) string { return t.told(l, i).In(d.zone).Format(t.layout()) }
 	var b strings.Builder
 	unit := buckets * float64(t.width) / float64(t.end().Sub(t.begin)) // of a bucket
 	first, last, most := -1, 0, 0
@@ -109,8 +113,14 @@ func (d *doc) lane(t *timeline, l *lane, highest int) {
 	if first != last {
 		text = fmt.Sprintf("%s; from %s to %s, most at %s", l.describe(), at(first), at(last), at(most))
 	}
-	d.put("<div class=\"lane\"><span class=\"who\">%s</span><svg viewBox=\"0 0 %d 24\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"%s\">%s%s</svg><span class=\"n\">%d</span></div>\n",
-		l.culprit, buckets, text, grid, markup(b.String()), l.changes())
+	d.row(l.culprit, text, markup(b.String()), l.changes())
+}
+
+// row writes what is drawn, and for who does not see it the text. The bars have
+// texts of their own for who points at one.
+func (d *doc) row(who, text string, drawn markup, n int) {
+	d.put("<div class=\"lane\"><span class=\"who\">%s</span>\n<svg viewBox=\"0 0 %d 24\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"%s\">"+
+		"<g aria-hidden=\"true\">%s%s</g></svg>\n<span class=\"n\">%d</span></div>\n", who, buckets, text, grid, drawn, n)
 }
 
 // describe says what a lane comes to, without its times.
@@ -143,10 +153,9 @@ func (d *doc) guard(t *timeline, w *watch, h *history.Host) {
 			parts = append(parts, "and more")
 			break
 		}
-		parts = append(parts, s.from.In(d.zone).Format(minute)+" to "+s.to.In(d.zone).Format(minute))
+		parts = append(parts, s.from.In(d.zone).Format(t.layout())+" to "+s.to.In(d.zone).Format(t.layout()))
 	}
-	d.put("<div class=\"lane\"><span class=\"who\">%s</span><svg viewBox=\"0 0 %d 24\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"%s\">%s%s</svg><span class=\"n\">%d</span></div>\n",
-		h.Name, buckets, strings.Join(parts, ", "), grid, markup(b.String()), h.Changes)
+	d.row(h.Name, strings.Join(parts, ", "), markup(b.String()), h.Changes)
 }
 
 func lines(text string) iter.Seq[string] { return strings.SplitSeq(strings.TrimSpace(text), "\n") }

@@ -324,7 +324,7 @@ func (d *doc) configuration(f *Facts) {
 		d.put("<p>Not known: it is not in the journal. On each host: <code>nfguard config show</code></p>\n</section>\n")
 		return
 	}
-	d.put("<p>As the files of this host had it when the page was made.</p>\n<pre tabindex=\"0\">")
+	d.put("<p>As the files of this host had it when the page was made.</p>\n<pre role=\"region\" aria-label=\"Configuration of this host\" tabindex=\"0\">")
 	for line := range lines(f.Config) {
 		d.put("%s\n", line)
 	}

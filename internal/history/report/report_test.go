@@ -7,9 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -231,6 +233,55 @@ func TestStyle(t *testing.T) {
 	for _, r := range roots[1:] {
 		if diff := cmp.Diff(names(roots[0][1]), names(r[1])); diff != "" {
 			t.Error(diff)
+		}
+	}
+}
+
+// contrast is that of two colours, by WCAG 2.
+func contrast(a, b string) float64 {
+	luminance := func(hex string) float64 {
+		if len(hex) == 3 {
+			hex = string([]byte{hex[0], hex[0], hex[1], hex[1], hex[2], hex[2]})
+		}
+		sum := 0.0
+		for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
+			n, _ := strconv.ParseUint(hex[2*i:2*i+2], 16, 8)
+			v := float64(n) / 255
+			if v <= 0.04045 {
+				v /= 12.92
+			} else {
+				v = math.Pow((v+0.055)/1.055, 2.4)
+			}
+			sum += weight * v
+		}
+		return sum + 0.05
+	}
+	x, y := luminance(a), luminance(b)
+	return max(x, y) / min(x, y)
+}
+
+// TestContrast: text and bars stand out as WCAG 2 asks for at level AA, in
+// light, dark and print.
+func TestContrast(t *testing.T) {
+	if c := contrast("fff", "767676"); c < 4.54 || c > 4.55 { // a pair that everybody knows
+		t.Fatalf("the contrast is computed as %v", c)
+	}
+	for i, root := range regexp.MustCompile(`:root \{([^}]*)\}`).FindAllStringSubmatch(style, -1) {
+		colours := map[string]string{}
+		for _, m := range regexp.MustCompile(`--(\w+): #(\w+);`).FindAllStringSubmatch(root[1], -1) {
+			colours[m[1]] = m[2]
+		}
+		for _, p := range []struct {
+			of, on string
+			least  float64
+		}{
+			{"ink", "paper", 4.5}, {"faint", "paper", 4.5}, {"ink", "band", 4.5}, {"left", "paper", 4.5}, {"wrong", "paper", 4.5}, // text
+			{"right", "band", 3}, {"left", "band", 3}, {"wrong", "band", 3}, {"guarded", "band", 3}, // bars
+			{"right", "paper", 3}, {"guarded", "paper", 3}, // in the legend
+		} {
+			if c := contrast(colours[p.of], colours[p.on]); c < p.least {
+				t.Errorf("colours %d: %s on %s has %.2f, want %.1f", i, p.of, p.on, c, p.least)
+			}
 		}
 	}
 }
