@@ -182,8 +182,20 @@ func TestRecord(t *testing.T) {
 		},
 		{
 			"could not be looked at",
-			with(event(guard.EventDrift, guard.OutcomeFailed, ""), func(e *guard.Event) { e.Have, e.Now = "", "" }),
+			with(event(guard.EventDrift, guard.OutcomeFailed, ""), func(e *guard.Event) { e.Have, e.Now, e.Err = "", "", errors.New("denied") }),
 			map[string]float64{},
+		},
+		{
+			"could not be looked at in mode observe",
+			with(event(guard.EventDrift, guard.OutcomeObserved, ""), func(e *guard.Event) { e.Have, e.Now, e.Err = "", "", errors.New("denied") }),
+			map[string]float64{},
+		},
+		{
+			"written, and it did not stay",
+			with(event(guard.EventDropin, guard.OutcomeReverted, ""), func(e *guard.Event) {
+				e.Subject, e.Err = "/etc/sysctl.d/99-zz-nfguard.conf", errors.New("it did not stay")
+			}),
+			map[string]float64{`nfguard_drifts_total{kind="dropin",subject="/etc/sysctl.d/99-zz-nfguard.conf"}`: 1},
 		},
 		{
 			"refused by the lock, with writes that nobody told of",
