@@ -139,30 +139,7 @@ func (a *app) events(o *eventsOptions) error {
 	if ignored := merged.Ignored(); ignored.Count > 0 {
 		fmt.Fprintln(a.Err, "nfguard: note: "+words.Printable(ignored.Sentence()))
 	}
-	errs := each(errors.Join(err, out.Flush()))
-	if len(errs) == 0 {
-		return nil
-	}
-	for _, err := range errs[:len(errs)-1] {
-		a.complain(err)
-	}
-	return errs[len(errs)-1]
-}
-
-// each takes joined errors apart: each has its own next step.
-func each(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	switch {
-	case err == nil:
-		return nil
-	case !ok:
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, each(e)...)
-	}
-	return all
+	return a.complainButLast(errors.Join(err, out.Flush()))
 }
 
 // tell reads all records until ctx ends, and writes the result; out keeps what
