@@ -377,7 +377,7 @@ func published(t *testing.T, m *Metrics, s State) {
 	t.Helper()
 	m.Publish(s)
 	m.Publish(s) // taken when the first is done, or in its place
-	for deadline := time.Now().Add(5 * time.Second); len(m.file.jobs) > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); len(m.file.jobs) > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it is not written")
 		}
