@@ -168,7 +168,7 @@ func (a *app) tell(ctx context.Context, out *bufio.Writer, o *eventsOptions, fil
 		tally.Add(&rec)
 		s.add(&rec)
 		if o.follow && out.Flush() != nil {
-			return nil // that can be told once
+			return nil //nolint:nilerr // out keeps it, and it is told once
 		}
 	}
 }
