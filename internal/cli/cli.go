@@ -158,6 +158,35 @@ func (a *app) complain(err error) {
 	}
 }
 
+// complainButLast takes joined errors apart, for each has its own next step, and
+// returns the last.
+func (a *app) complainButLast(err error) error {
+	errs := each(err)
+	if len(errs) == 0 {
+		return nil
+	}
+	for _, err := range errs[:len(errs)-1] {
+		a.complain(err)
+	}
+	return errs[len(errs)-1]
+}
+
+// each takes joined errors apart.
+func each(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	switch {
+	case err == nil:
+		return nil
+	case !ok:
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, each(e)...)
+	}
+	return all
+}
+
 // format is the value of -o.
 type format string
 

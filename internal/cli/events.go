@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // eventsOptions are the flags of nfguard events.
@@ -72,10 +73,10 @@ func texts[T ~string](list []T) []string {
 }
 
 // sink is a form of the result: it takes the records, and ends with what they
-// come to.
+// come to. It writes to a writer that keeps its error.
 type sink interface {
-	add(r *history.Record) error
-	end(e *ending) error
+	add(r *history.Record)
+	end(e *ending)
 }
 
 // ending is what is known when all records are read.
@@ -134,39 +135,17 @@ func (a *app) events(o *eventsOptions) error {
 	}
 	out := bufio.NewWriterSize(a.Out, 64<<10)
 	merged := history.Merge(journals...)
-	err = a.tell(out, o, filter, merged, now)
+	err = a.tell(ctx, out, o, filter, merged, now)
 	if ignored := merged.Ignored(); ignored.Count > 0 {
-		fmt.Fprintln(a.Err, "nfguard: note: "+history.Printable(ignored.Sentence()))
+		fmt.Fprintln(a.Err, "nfguard: note: "+words.Printable(ignored.Sentence()))
 	}
-	errs := each(errors.Join(err, out.Flush()))
-	if len(errs) == 0 {
-		return nil
-	}
-	for _, err := range errs[:len(errs)-1] {
-		a.complain(err)
-	}
-	return errs[len(errs)-1]
+	return a.complainButLast(errors.Join(err, out.Flush()))
 }
 
-// each takes joined errors apart: each has its own next step.
-func each(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	switch {
-	case err == nil:
-		return nil
-	case !ok:
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, each(e)...)
-	}
-	return all
-}
-
-// tell reads all records and writes the result. What could not be read is an
-// error, after all that could be was told.
-func (a *app) tell(out *bufio.Writer, o *eventsOptions, filter *history.Filter, merged *history.Merged, now time.Time) error {
+// tell reads all records until ctx ends, and writes the result; out keeps what
+// went wrong with that. What could not be read is an error, after all that could
+// be was told.
+func (a *app) tell(ctx context.Context, out *bufio.Writer, o *eventsOptions, filter *history.Filter, merged *history.Merged, now time.Time) error {
 	s := a.sink(out, o)
 	tally := history.NewTally(time.Local)
 	var rec history.Record
@@ -174,26 +153,22 @@ func (a *app) tell(out *bufio.Writer, o *eventsOptions, filter *history.Filter, 
 		err := merged.Next(&rec)
 		if err != nil {
 			err = endless(err)
-			if a.ctx.Err() != nil {
+			if ctx.Err() != nil {
 				err = o.interrupted()
 			}
 			if o.follow {
 				return err
 			}
-			end := ending{tally.Totals(), merged.Ignored(), filter, now, len(o.journals) == 0, err}
-			return errors.Join(s.end(&end), err)
+			s.end(&ending{tally.Totals(), merged.Ignored(), filter, now, len(o.journals) == 0, err})
+			return err
 		}
 		if !filter.Wants(&rec) {
 			continue
 		}
 		tally.Add(&rec)
-		if err := s.add(&rec); err != nil {
-			return err
-		}
-		if o.follow {
-			if err := out.Flush(); err != nil {
-				return err
-			}
+		s.add(&rec)
+		if o.follow && out.Flush() != nil {
+			return nil //nolint:nilerr // out keeps it, and it is told once
 		}
 	}
 }

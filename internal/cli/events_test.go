@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/cli"
 	"github.com/nfguard/nfguard/internal/guard"
@@ -85,12 +86,11 @@ func startReceiver(t *testing.T) *receiver {
 			t.Logf("systemd-journal-remote: %s", &said)
 		}
 	})
-	for range 200 {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if c, err := net.Dial("tcp", r.address); err == nil {
 			c.Close()
 			return r
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	t.Fatalf("systemd-journal-remote does not listen: %s", &said)
 	return nil
@@ -217,7 +217,7 @@ func TestEventsOfManyHosts(t *testing.T) {
 			t.Errorf("exit %d, %s", code, out)
 		}
 		code, out, _ = run(t, "events", "--journal", r.dir, "--event", "denied")
-		if code != 0 || out != "nothing is on record that is asked for\n" {
+		if code != 0 || out != "nothing is on record; asked for: event denied\n" {
 			t.Errorf("exit %d, %s", code, out)
 		}
 	})
@@ -236,13 +236,46 @@ func TestEventsInterrupted(t *testing.T) {
 	if _, err := io.WriteString(pw, w.export.String()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		defer cancel()
+		for ; t.Context().Err() == nil; time.Sleep(time.Millisecond) {
+			if left, err := unix.IoctlGetInt(int(pr.Fd()), unix.TIOCINQ); left == 0 || err != nil {
+				return
+			}
+		}
+	}()
+	defer func() { <-read }()
 	var o, e bytes.Buffer
 	code := cli.Main(ctx, []string{"events", "--journal", fmt.Sprintf("/proc/self/fd/%d", pr.Fd())}, cli.Streams{Out: &o, Err: &e}, nil)
 	talk := "nfguard: error: interrupted: not all was read\nnfguard: hint: ask for less: --since, --event, --subject\n"
 	if code != 2 || !strings.Contains(o.String(), "1 event, 1 change: 1 put right") || e.String() != talk {
 		t.Errorf("exit %d\n%s\n%s", code, &o, &e)
+	}
+}
+
+// TestEventsFullDisk: what can't be written is told once, in any form.
+func TestEventsFullDisk(t *testing.T) {
+	w := &worker{name: "worker-1", machine: "a1", boot: "b1"}
+	w.record(0, "0", drift("tuned", 812))
+	export := filepath.Join(t.TempDir(), "export")
+	if err := os.WriteFile(export, []byte(w.export.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, form := range []string{"text", "json", "html"} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e bytes.Buffer
+		code := cli.Main(t.Context(), []string{"events", "--journal", export, "-o", form}, cli.Streams{Out: full, Err: &e}, nil)
+		full.Close()
+		if want := "nfguard: error: write /dev/full: no space left on device\n"; code != 2 || e.String() != want {
+			t.Errorf("%s: want exit 2 and %q, got %d and %q", form, want, code, &e)
+		}
 	}
 }
 
@@ -280,6 +313,18 @@ func TestEventsFollowed(t *testing.T) {
 		n = strings.Count(out, `"early"`)
 	}
 
+	t.Run("until journalctl ends", func(t *testing.T) {
+		bin := t.TempDir()
+		if err := os.WriteFile(filepath.Join(bin, "journalctl"), []byte("#!/bin/sh\nprintf '_UID=0\\nNFGUARD_EVENT=drift\\nNFGUARD_SUBJECT=a\\n\\n'\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("PATH", bin)
+		code, out, talk := run(t, "events", "--journal", dir, "--follow", "-o", "json")
+		want := "nfguard: error: journalctl ended, and nothing more is told\nnfguard: hint: begin again, with --since now or the time of the last event\n"
+		if code != 2 || strings.Count(out, `"subject":"a"`) != 1 || talk != want {
+			t.Errorf("exit %d\n%s\n%s", code, out, talk)
+		}
+	})
 	t.Run("until nobody reads it any more", func(t *testing.T) {
 		pr, pw, err := os.Pipe()
 		if err != nil {

@@ -1,8 +1,8 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
-	"io"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,22 +16,19 @@ import (
 // htmlEvents is one page.
 type htmlEvents struct {
 	a    *app
-	w    io.Writer
+	w    *bufio.Writer
 	page *report.Page
 }
 
-func newHTMLEvents(a *app, w io.Writer) *htmlEvents {
+func newHTMLEvents(a *app, w *bufio.Writer) *htmlEvents {
 	return &htmlEvents{a: a, w: w, page: report.New(time.Local)}
 }
 
-func (h *htmlEvents) add(r *history.Record) error {
-	h.page.Add(r)
-	return nil
-}
+func (h *htmlEvents) add(r *history.Record) { h.page.Add(r) }
 
-func (h *htmlEvents) end(e *ending) error {
+func (h *htmlEvents) end(e *ending) {
 	f := &report.Facts{
-		Made: e.now, Version: build.Version(), Sentence: e.sentence(), Observed: e.observed(), Limits: e.limits(), Totals: e.totals,
+		Made: e.now, Version: build.Version(), Sentence: e.sentence(), Observed: e.observed(), Asked: e.asked(), Totals: e.totals,
 	}
 	if e.err != nil {
 		f.Notes = append(f.Notes, "Not all could be read, and something may be missing here: "+e.err.Error())
@@ -42,7 +39,7 @@ func (h *htmlEvents) end(e *ending) error {
 	if e.live {
 		h.live(f)
 	}
-	return h.page.Write(h.w, f)
+	h.page.Write(h.w, f)
 }
 
 // live adds what only the host itself knows.

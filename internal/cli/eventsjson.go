@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -21,6 +20,7 @@ type eventRow struct {
 	MachineID string          `json:"machine_id,omitempty"`
 	BootID    string          `json:"boot_id,omitempty"`
 	Event     guard.EventKind `json:"event"`
+	About     guard.EventKind `json:"about,omitempty"`
 	Outcome   guard.Outcome   `json:"outcome"`
 	Subject   string          `json:"subject"`
 	Message   string          `json:"message"`
@@ -61,7 +61,7 @@ type tellerRow struct {
 func newEventRow(r *history.Record) *eventRow {
 	row := &eventRow{
 		Time: r.Time, Host: r.Host, MachineID: r.Machine, BootID: r.Boot,
-		Event: r.Event, Outcome: r.Outcome, Subject: r.Subject, Message: r.Message,
+		Event: r.Event, About: r.About, Outcome: r.Outcome, Subject: r.Subject, Message: r.Message,
 		Want: r.Want, Old: r.Old, Have: r.Have, Now: r.Now, Source: r.Source,
 		Pass: r.Pass, Suppress: r.Suppressed, Error: r.Error, Next: r.Next,
 		Teller: tellerRow{r.Teller.Comm, r.Teller.PID, r.Teller.UID, r.Teller.Unit},
@@ -80,23 +80,21 @@ func newEventRow(r *history.Record) *eventRow {
 }
 
 // jsonLines is the form of --follow: one event a line.
-type jsonLines struct{ w io.Writer }
+type jsonLines struct{ w *bufio.Writer }
 
-func (j *jsonLines) add(r *history.Record) error {
-	row := struct {
+func (j *jsonLines) add(r *history.Record) {
+	encode(j.w, struct {
 		Schema int `json:"schema"`
 		*eventRow
-	}{1, newEventRow(r)}
-	e := json.NewEncoder(j.w)
-	e.SetEscapeHTML(false)
-	return e.Encode(row)
+	}{1, newEventRow(r)})
+	fmt.Fprintln(j.w)
 }
 
-func (j *jsonLines) end(*ending) error { return nil }
+func (j *jsonLines) end(*ending) {}
 
 // jsonEvents is one document, written as the records come.
 type jsonEvents struct {
-	w      *bufio.Writer // keeps its error
+	w      *bufio.Writer
 	totals bool
 	n      int
 	fold   *history.Folder
@@ -130,29 +128,28 @@ func newJSONEvents(w *bufio.Writer, totals bool) *jsonEvents {
 
 const head = "{\"schema\": 1, \"events\": [\n"
 
-func (j *jsonEvents) add(r *history.Record) error {
+func (j *jsonEvents) add(r *history.Record) {
 	j.fold.Add(r)
 	if j.totals {
-		return nil
+		return
 	}
 	if j.n++; j.n > 1 {
 		fmt.Fprint(j.w, ",\n")
 	} else {
 		fmt.Fprint(j.w, head)
 	}
-	return j.encode(newEventRow(r))
+	encode(j.w, newEventRow(r))
 }
 
 // encode writes v on what is left of the line.
-func (j *jsonEvents) encode(v any) error {
+func encode(w io.Writer, v any) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		return err
+		panic(err) // no text, number or time of a record makes it fail
 	}
-	_, err := j.w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
-	return err
+	_, _ = w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
 // totalsRow is what the events come to.
@@ -215,7 +212,7 @@ func namedSums(list []history.Sum) []namedSum {
 	return rows
 }
 
-func (j *jsonEvents) end(e *ending) error {
+func (j *jsonEvents) end(e *ending) {
 	j.fold.Close()
 	t := &e.totals
 	row := totalsRow{
@@ -232,9 +229,8 @@ func (j *jsonEvents) end(e *ending) error {
 		fmt.Fprint(j.w, head)
 	}
 	fmt.Fprint(j.w, "\n],\n\"fights\": ")
-	err := j.encode(j.fights)
+	encode(j.w, j.fights)
 	fmt.Fprint(j.w, ",\n\"totals\": ")
-	err = errors.Join(err, j.encode(row))
-	_, end := fmt.Fprint(j.w, "}\n")
-	return errors.Join(err, end)
+	encode(j.w, row)
+	fmt.Fprint(j.w, "}\n")
 }

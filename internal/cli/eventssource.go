@@ -28,11 +28,11 @@ type namedSource struct {
 // are open by then.
 func (a *app) openJournals(ctx context.Context, o *eventsOptions, filter *history.Filter) ([]namedSource, error) {
 	if len(o.journals) == 0 {
-		j, err := host.OpenJournal(ctx, query(o, filter))
+		j, err := openJournal(ctx, query(o, filter))
 		if err != nil {
 			return nil, err
 		}
-		return []namedSource{{ReadCloser: j}}, nil
+		return []namedSource{j}, nil
 	}
 	var sources []namedSource
 	for _, place := range o.journals {
@@ -104,11 +104,33 @@ func openPlace(ctx context.Context, place string, o *eventsOptions, filter *hist
 		q.File = place
 	}
 	f.Close()
+	return openJournal(ctx, q)
+}
+
+func openJournal(ctx context.Context, q host.JournalQuery) (namedSource, error) {
 	j, err := host.OpenJournal(ctx, q)
-	if err != nil {
+	switch {
+	case err != nil:
 		return namedSource{}, err
+	case q.Follow:
+		return namedSource{ReadCloser: &followed{j, ctx}}, nil
 	}
 	return namedSource{ReadCloser: j}, nil
+}
+
+// followed is a journal that has no end of its own before ctx ends it: what
+// journalctl would have told after that is missing, however well it ended.
+type followed struct {
+	io.ReadCloser
+	ctx context.Context
+}
+
+func (f *followed) Read(b []byte) (int, error) {
+	n, err := f.ReadCloser.Read(b)
+	if errors.Is(err, io.EOF) && f.ctx.Err() == nil {
+		err = &hintError{errors.New("journalctl ended, and nothing more is told"), "begin again, with --since now or the time of the last event"}
+	}
+	return n, err
 }
 
 // awaitHangup returns when nobody reads any more what is written to f, or when

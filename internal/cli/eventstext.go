@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // textEvents is the table for people, written as the records come, with the
@@ -31,7 +33,7 @@ func newTextEvents(w *bufio.Writer, st style, o *eventsOptions) *textEvents {
 	return t
 }
 
-func (t *textEvents) add(r *history.Record) error {
+func (t *textEvents) add(r *history.Record) {
 	switch {
 	case t.totals:
 	case t.fold != nil:
@@ -39,7 +41,6 @@ func (t *textEvents) add(r *history.Record) error {
 	default:
 		t.line(&history.Line{Record: *r})
 	}
-	return nil // the writer keeps its error
 }
 
 // line prints one line, and below it why and what next where it is not right.
@@ -63,9 +64,9 @@ func (t *textEvents) line(l *history.Line) {
 func (t *textEvents) row(when, host, event, outcome, what string) {
 	fmt.Fprintf(t.w, "%-19s  ", when)
 	if t.hosts {
-		fmt.Fprintf(t.w, "%-12s  ", history.Printable(host))
+		fmt.Fprintf(t.w, "%-12s  ", words.Printable(host))
 	}
-	word := fmt.Sprintf("%-9s", history.Printable(outcome))
+	word := fmt.Sprintf("%-9s", words.Printable(outcome))
 	switch guard.Outcome(outcome) { //nolint:exhaustive // the others have no colour
 	case guard.OutcomeFailed, guard.OutcomeReverted:
 		word = t.st.bad(word)
@@ -74,11 +75,11 @@ func (t *textEvents) row(when, host, event, outcome, what string) {
 	case guard.OutcomeHeld:
 		word = t.st.warn(word)
 	}
-	fmt.Fprintf(t.w, "%-11s  %s  %s\n", history.Printable(event), word, history.Printable(what))
+	fmt.Fprintf(t.w, "%-11s  %s  %s\n", words.Printable(event), word, words.Printable(what))
 }
 
 func (t *textEvents) note(text string) {
-	fmt.Fprintf(t.w, "%21s%s\n", "", history.Printable(text))
+	fmt.Fprintf(t.w, "%21s%s\n", "", words.Printable(text))
 }
 
 // describeRecord says what was changed from what to what, how long that
@@ -88,22 +89,15 @@ func describeRecord(r *history.Record) string {
 	if r.Changes() == 0 || r.Event == guard.EventContention {
 		return r.Message
 	}
-	return columns(r.Subject, r.Change(), orDash(stood(r.Duration)), r.Source, orDash(r.Who()))
+	return columns(r.Subject, r.Change(), cmp.Or(stood(r.Duration), "-"), r.Source, cmp.Or(r.Who(), "-"))
 }
 
 func columns(subject, change, stood, source, who string) string {
 	return fmt.Sprintf("%-35s  %-13s  %-7s  %-7s  %s", subject, change, stood, source, who)
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
 func describeFight(f *history.Fight) string {
-	s := fmt.Sprintf("%-35s  %d times in %s", f.Subject, f.Changes, history.Short(f.Ended.Sub(f.Began)))
+	s := fmt.Sprintf("%-35s  %s in %s", f.Subject, words.Count(f.Changes, "time"), words.Short(f.Ended.Sub(f.Began)))
 	if f.Who != "" {
 		s += ", last by " + f.Who
 	}
@@ -117,16 +111,16 @@ func describeFight(f *history.Fight) string {
 	return s
 }
 
-func (t *textEvents) end(e *ending) error {
+func (t *textEvents) end(e *ending) {
 	if t.fold != nil {
 		t.fold.Close()
 	}
 	if t.lines > 0 {
 		fmt.Fprintln(t.w)
 	}
-	fmt.Fprintln(t.w, history.Printable(e.sentence()))
+	fmt.Fprintln(t.w, words.Printable(e.sentence()))
 	if s := e.observed(); s != "" {
-		fmt.Fprintln(t.w, history.Printable(s))
+		fmt.Fprintln(t.w, words.Printable(s))
 	}
 	all := &e.totals
 	if len(all.Hosts) > 1 {
@@ -137,7 +131,6 @@ func (t *textEvents) end(e *ending) error {
 		t.writeSums("BY CULPRIT", all.Culprits, &all.Sum, true)
 		t.writeSums("BY DAY", all.Days, &all.Sum, false)
 	}
-	return nil
 }
 
 // maxSums is how many lines of a list of totals are printed; -o json has all.
@@ -167,11 +160,11 @@ func (t *textEvents) writeSums(title string, sums []history.Sum, all *history.Su
 	fmt.Fprintln(tw)
 	for i := range sums {
 		s := &sums[i]
-		fmt.Fprintf(tw, "%s\t%d", history.Printable(s.Name), s.Changes)
+		fmt.Fprintf(tw, "%s\t%d", words.Printable(s.Name), s.Changes)
 		for _, c := range counts {
 			fmt.Fprintf(tw, "\t%d", c.Of(s))
 		}
-		fmt.Fprintf(tw, "\t%s", orDash(stood(s.Longest)))
+		fmt.Fprintf(tw, "\t%s", cmp.Or(stood(s.Longest), "-"))
 		if last {
 			fmt.Fprintf(tw, "\t%s", s.Last.Local().Format(time.DateTime))
 		}
@@ -188,7 +181,7 @@ func stood(d time.Duration) string {
 	if d < 0 {
 		return ""
 	}
-	return history.Short(d)
+	return words.Short(d)
 }
 
 func (t *textEvents) writeHosts(hosts []history.Host) {
@@ -196,7 +189,7 @@ func (t *textEvents) writeHosts(hosts []history.Host) {
 	tw := tabwriter.NewWriter(t.w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "BY HOST\tCHANGES\tEVENTS\tBOOTS\tLAST EVENT\tMACHINE ID")
 	for _, h := range hosts {
-		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%s\t%s\n", history.Printable(h.Name), h.Changes, h.Records, h.Boots, h.To.Local().Format(time.DateTime), history.Printable(h.Machine))
+		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%s\t%s\n", words.Printable(h.Name), h.Changes, h.Records, h.Boots, h.To.Local().Format(time.DateTime), words.Printable(h.Machine))
 	}
 	tw.Flush()
 }
@@ -207,14 +200,17 @@ func (e *ending) sentence() string {
 	if t.Records == 0 && e.err != nil {
 		return "nothing could be read"
 	}
+	if asked := e.asked(); t.Records == 0 && asked != "" {
+		return "nothing is on record; asked for: " + asked
+	}
 	if t.Records == 0 {
-		return "nothing is on record" + e.limits()
+		return "nothing is on record"
 	}
 	where := ""
 	if len(t.Hosts) > 1 {
 		where = fmt.Sprintf(" on %d hosts", len(t.Hosts))
 	}
-	s := fmt.Sprintf("%s, %s%s%s", count(t.Records, "event"), count(t.Changes, "change"), e.span(), where)
+	s := fmt.Sprintf("%s, %s%s%s", words.Count(t.Records, "event"), words.Count(t.Changes, "change"), e.span(), where)
 	var parts []string
 	for _, p := range []struct {
 		n    int
@@ -244,10 +240,10 @@ func (e *ending) observed() string {
 			by = append(by, name)
 		}
 	}
-	s := fmt.Sprintf("mode observe:%s enforce would have corrected %s", e.span(), count(t.LeftAlone, "drift"))
+	s := fmt.Sprintf("mode observe:%s enforce would have corrected %s", e.span(), words.Count(t.LeftAlone, "drift"))
 	switch {
 	case len(by) > 5:
-		s += fmt.Sprintf(", by %s and %d others", strings.Join(by[:5], ", "), len(by)-5)
+		s += ", by " + strings.Join(by[:5], ", ") + " and " + words.Count(len(by)-5, "other")
 	case len(by) > 0:
 		s += ", by " + strings.Join(by, ", ")
 	}
@@ -274,28 +270,28 @@ func (e *ending) span() string {
 	case d >= 2*time.Minute:
 		return fmt.Sprintf(" in %d minutes", int(d.Minutes()+0.5))
 	case d > 0:
-		return " in " + history.Short(d)
+		return " in " + words.Short(d)
 	}
 	return ""
 }
 
-func (e *ending) limits() string {
-	s := ""
-	if !e.filter.Since.IsZero() {
-		s += " since " + e.filter.Since.Local().Format(time.DateTime)
+// asked says what was asked for; "" is everything.
+func (e *ending) asked() string {
+	f := e.filter
+	var parts []string
+	if !f.Since.IsZero() {
+		parts = append(parts, "since "+f.Since.Local().Format(time.DateTime))
 	}
-	if !e.filter.Until.IsZero() {
-		s += " until " + e.filter.Until.Local().Format(time.DateTime)
+	if !f.Until.IsZero() {
+		parts = append(parts, "until "+f.Until.Local().Format(time.DateTime))
 	}
-	if len(e.filter.Events)+len(e.filter.Outcomes)+len(e.filter.Subjects) > 0 {
-		s += " that is asked for"
+	for _, p := range []struct {
+		what string
+		of   []string
+	}{{"event", texts(f.Events)}, {"outcome", texts(f.Outcomes)}, {"subject", f.Subjects}} {
+		if len(p.of) > 0 {
+			parts = append(parts, p.what+" "+strings.Join(p.of, " or "))
+		}
 	}
-	return s
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.Itoa(n) + " " + what + "s"
+	return strings.Join(parts, ", ")
 }

@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/nfguard/nfguard/internal/fleet"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
-// merge makes one table of what many hosts said.
+// merge makes one table of what many hosts said. What could not be read is an
+// error, after the table of the others.
 func (a *app) merge(form format, paths []string) error {
 	switch {
 	case form == npdForm:
@@ -21,12 +24,15 @@ func (a *app) merge(form format, paths []string) error {
 		return &hintError{errors.New("there is nothing to merge"), "name files with what nfguard check -o json said, or the directory of ansible's --tree"}
 	}
 	var hosts []fleet.Host
+	var errs []error
 	for _, path := range paths {
 		of, err := fleet.Read(path)
-		if err != nil {
-			return err
-		}
+		errs = append(errs, err)
 		hosts = append(hosts, of...)
+	}
+	unread := errors.Join(errs...)
+	if len(hosts) == 0 {
+		return a.complainButLast(unread)
 	}
 	r := fleet.Merge(hosts)
 	if len(r.Twice) > 0 {
@@ -41,38 +47,39 @@ func (a *app) merge(form format, paths []string) error {
 		a.code = exitTrouble
 	}
 	if form == jsonForm {
-		return writeJSON(a.Out, r)
+		unread = errors.Join(unread, writeJSON(a.Out, r))
+	} else {
+		writeFleet(a.Out, &r, newStyle(a.Out))
 	}
-	writeFleet(a.Out, &r, newStyle(a.Out))
-	return nil
+	return a.complainButLast(unread)
 }
 
+// writeFleet prints the table. A host says what it likes.
 func writeFleet(w io.Writer, r *fleet.Report, s style) {
-	n := len(r.Hosts)
-	fmt.Fprintf(w, "%d %s: %d as wanted, %d not, %d could not tell\n", n, plural("host", n), r.Right, r.Wrong, r.Unknown)
+	fmt.Fprintf(w, "%s: %d as wanted, %d not, %d could not tell\n", words.Count(len(r.Hosts), "host"), r.Right, r.Wrong, r.Unknown)
 	if len(r.Causes) > 0 {
 		fmt.Fprintln(w, "\nCAUSES")
 	}
 	for _, c := range r.Causes {
-		fmt.Fprintf(w, "%s  %d %s  %s\n", s.word(c.Verdict), len(c.Hosts), plural("host", len(c.Hosts)), c.What)
+		fmt.Fprintf(w, "%s  %s  %s\n", s.word(c.Verdict), words.Count(len(c.Hosts), "host"), words.Printable(c.What))
 		fmt.Fprintf(w, "         on %s\n", few(c.Hosts))
 		if c.Next != "" {
-			fmt.Fprintf(w, "         %s\n", c.Next)
+			fmt.Fprintf(w, "         %s\n", words.Printable(c.Next))
 		}
 	}
-	if r.Right == n {
+	if r.Right == len(r.Hosts) {
 		return
 	}
 	width := 0
 	for _, h := range r.Hosts {
 		if h.Verdict != guard.Right {
-			width = max(width, len(h.Name))
+			width = max(width, utf8.RuneCountInString(words.Printable(h.Name)))
 		}
 	}
 	fmt.Fprintln(w, "\nHOSTS")
 	for _, h := range r.Hosts {
 		if h.Verdict != guard.Right {
-			fmt.Fprintf(w, "%s  %-*s  %s\n", s.word(h.Verdict), width, h.Name, h.Summary)
+			fmt.Fprintf(w, "%s  %-*s  %s\n", s.word(h.Verdict), width, words.Printable(h.Name), words.Printable(h.Summary))
 		}
 	}
 }
@@ -81,14 +88,7 @@ func writeFleet(w io.Writer, r *fleet.Report, s style) {
 func few(names []string) string {
 	const most = 8
 	if len(names) <= most {
-		return strings.Join(names, ", ")
+		return words.Printable(strings.Join(names, ", "))
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
-}
-
-func plural(word string, n int) string {
-	if n == 1 {
-		return word
-	}
-	return word + "s"
+	return fmt.Sprintf("%s and %d more", words.Printable(strings.Join(names[:most], ", ")), len(names)-most)
 }

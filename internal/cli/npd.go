@@ -7,6 +7,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // maxCondition is how long a message node-problem-detector takes, in bytes; of
@@ -61,10 +62,11 @@ func conditionOf(live *reconcile.Report) string {
 	}
 }
 
-// say prints s as the one line that fits.
+// say prints s as the one line that fits. The API server takes no condition that
+// is no UTF-8.
 func (a *app) say(s string) {
 	s, _, _ = strings.Cut(s, "\n")
-	if len(s) > maxCondition {
+	if s = words.Printable(s); len(s) > maxCondition {
 		s = strings.ToValidUTF8(s[:maxCondition-3], "") + "..."
 	}
 	fmt.Fprintln(a.Out, s)

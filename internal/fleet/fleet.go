@@ -61,6 +61,11 @@ type document struct {
 		Next    string        `json:"next"`
 	} `json:"items"`
 	Findings []guard.Finding `json:"findings"`
+	Probe    *struct {
+		Verdict string `json:"verdict"` // "works", "broken" or "unknown"
+		Meaning string `json:"meaning"`
+		Next    string `json:"next"`
+	} `json:"probe"`
 }
 
 // host judges d as check's exit code does.
@@ -81,11 +86,26 @@ func (d *document) host(name string) Host {
 	}
 	for _, f := range d.Findings {
 		if f.Breaks {
-			h.Verdict = guard.Wrong
-			h.causes = append(h.causes, Cause{Verdict: guard.Wrong, What: f.Sentence, Next: f.Next})
+			h.worse(Cause{Verdict: guard.Wrong, What: f.Sentence, Next: f.Next})
 		}
 	}
+	if p := d.Probe; p != nil && p.Verdict != "works" {
+		c := Cause{Verdict: guard.Uncertain, What: "probe: " + p.Meaning, Next: p.Next}
+		if p.Verdict == "broken" {
+			c.Verdict = guard.Wrong
+		}
+		h.worse(c)
+	}
 	return h
+}
+
+// worse adds a cause that is not in the summary.
+func (h *Host) worse(c Cause) {
+	h.causes = append(h.causes, c)
+	if c.Verdict == guard.Wrong || h.Verdict == guard.Right {
+		h.Verdict = c.Verdict
+		h.Summary += "; " + c.What
+	}
 }
 
 // silent is a host of which there is no document.

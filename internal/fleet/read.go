@@ -19,52 +19,57 @@ import (
 var ErrEmpty = errors.New("no host in it: it takes the JSON of nfguard check, or what ansible prints of it")
 
 // Read reads what hosts said from a file, or from every file of a directory as
-// ansible's --tree makes it, where the name of the file is the host's.
+// ansible's --tree makes it, where the name of the file is the host's: there a
+// file that says nothing is a host that said nothing.
 func Read(path string) ([]Host, error) {
 	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return readTree(path)
+	}
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	if !info.IsDir() {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return nil, err
-		}
-		return named(path)(Parse(text, ""))
-	}
-	files, err := os.ReadDir(path)
+	hosts, err := Parse(text, "")
 	if err != nil {
-		return nil, err
-	}
-	var hosts []Host
-	for _, f := range files {
-		if f.IsDir() || strings.HasPrefix(f.Name(), ".") {
-			continue
+		if one, e := Parse(text, filepath.Base(path)); e == nil { // of a tree
+			return one, nil
 		}
-		file := filepath.Join(path, f.Name())
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		of, err := named(file)(Parse(text, f.Name()))
-		if err != nil {
-			return nil, err
-		}
-		hosts = append(hosts, of...)
-	}
-	if len(hosts) == 0 {
-		return named(path)(nil, ErrEmpty)
+		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	return hosts, nil
 }
 
-func named(path string) func([]Host, error) ([]Host, error) {
-	return func(hosts []Host, err error) ([]Host, error) {
-		if err != nil {
-			err = fmt.Errorf("read %s: %w", path, err)
-		}
-		return hosts, err
+func readTree(dir string) ([]Host, error) {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
 	}
+	var hosts []Host
+	answered := false
+	for _, f := range files {
+		if f.IsDir() || strings.HasPrefix(f.Name(), ".") {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		var of []Host
+		if err == nil {
+			of, err = Parse(text, f.Name())
+		}
+		if err != nil {
+			hosts = append(hosts, silent(f.Name(), err.Error()))
+			continue
+		}
+		answered = true
+		hosts = append(hosts, of...)
+	}
+	if !answered {
+		return nil, fmt.Errorf("read %s: %w", dir, ErrEmpty)
+	}
+	return hosts, nil
 }
 
 // head begins what ansible prints of a host. The daemon is the same program, and

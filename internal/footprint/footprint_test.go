@@ -6,26 +6,44 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
-func TestConstant(t *testing.T) {
+// TestConstants: what can be written to, or could be, is left alone.
+func TestConstants(t *testing.T) {
 	const program = "/usr/bin/with space"
-	for line, want := range map[string]bool{
-		"00400000-0074b000 r-xp 00000000 fe:00 10299803                           " + program:          true,
-		"0074b000-00ade000 r--p 0034b000 fe:00 10299803                           " + program:          true,
-		"00ade000-00b06000 rw-p 006de000 fe:00 10299803                           " + program:          false,
-		"00400000-0074b000 r-xp 00000000 fe:00 10299803                           " + program + "-old": false,
-		"7f0000000000-7f0000001000 r-xp 00000000 00:00 0                          [vdso]":              false,
-		"00400000-00400000 r-xp 00000000 fe:00 1 " + program:                                           false,
-		"00400000 r-xp 00000000 fe:00 1 " + program:                                                    false,
-		"xyz-zyx r-xp 00000000 fe:00 1 " + program:                                                     false,
-		"": false,
-	} {
-		start, length, ok := constant(line, program)
-		if ok != want || ok && start != 0x400000 && start != 0x74b000 || ok && start+length != 0x74b000 && start+length != 0xade000 {
-			t.Errorf("%q: %x, %x, %v", line, start, length, ok)
-		}
+	clean := "Rss:   4 kB\nAnonymous:             0 kB\nVmFlags: rd ex mr mw me sd\n"
+	own := "Rss:   4 kB\nAnonymous:             4 kB\nVmFlags: rd mr mw me ac sd\n"
+	tests := []struct {
+		name, smaps string
+		want        []mapping
+	}{
+		{name: "code", smaps: "00400000-0074b000 r-xp 00000000 fe:00 10299803                           " + program + "\n" + clean, want: []mapping{{0x400000, 0x34b000}}},
+		{name: "constants", smaps: "0074b000-00ade000 r--p 0034b000 fe:00 10299803                           " + program + "\n" + clean, want: []mapping{{0x74b000, 0x393000}}},
+		{name: "relocated, and read-only after that", smaps: "5581e0ade000-5581e0b06000 r--p 006de000 fe:00 10299803       " + program + "\n" + own},
+		{name: "data", smaps: "00ade000-00b06000 rw-p 006de000 fe:00 10299803                           " + program + "\n" + clean},
+		{name: "another program", smaps: "00400000-0074b000 r-xp 00000000 fe:00 10299803                           " + program + "-old\n" + clean},
+		{name: "the kernel's", smaps: "7f0000000000-7f0000001000 r-xp 00000000 00:00 0                          [vdso]\n" + clean},
+		{name: "no file", smaps: "c000000000-c000400000 ---p 00000000 00:00 0 \n" + clean},
+		{name: "empty", smaps: "00400000-00400000 r-xp 00000000 fe:00 1 " + program + "\n" + clean},
+		{name: "no range", smaps: "00400000 r-xp 00000000 fe:00 1 " + program + "\n" + clean},
+		{name: "no numbers", smaps: "xyz-zyx r-xp 00000000 fe:00 1 " + program + "\n" + clean},
+		{name: "a kernel that does not tell", smaps: "00400000-0074b000 r-xp 00000000 fe:00 1 " + program + "\n\nRss:   4 kB\n"},
+		{
+			name: "one after the other",
+			smaps: "00400000-0074b000 r-xp 00000000 fe:00 1 " + program + "\n" + clean + "00ade000-00b06000 r--p 006de000 fe:00 1 " + program + "\n" + own +
+				"00c00000-00c01000 r--p 006de000 fe:00 1 " + program + "\n" + clean,
+			want: []mapping{{0x400000, 0x34b000}, {0xc00000, 0x1000}},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := constants(strings.NewReader(tt.smaps), program)
+			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(mapping{})); diff != "" || err != nil {
+				t.Errorf("(-want +got):\n%s%v", diff, err)
+			}
+		})
 	}
 }
 
@@ -43,7 +61,7 @@ func TestTrim(t *testing.T) {
 	if after > before-1024 { // what else is mapped is not the program
 		t.Errorf("pages of files: %d KiB before, %d KiB after", before, after)
 	}
-	TestConstant(t) // it goes on as before
+	TestConstants(t) // it goes on as before
 }
 
 // resident is what is mapped of files, in KiB.

@@ -107,7 +107,7 @@ func (f *Folder) Close() {
 func part(r *Record) bool {
 	switch r.Outcome { //nolint:exhaustive // what else there is tells something of its own
 	case guard.OutcomeCorrected, guard.OutcomeReverted, guard.OutcomeDenied, guard.OutcomeRewritten:
-		return r.Changes() > 0
+		return r.Changes() > 0 && !r.Failed()
 	}
 	return false
 }
@@ -128,7 +128,7 @@ func (f *Folder) contention(r *Record) {
 		}
 		f.open[key] = fight
 		for i := f.gone; i < len(f.held); i++ {
-			if h := &f.held[i]; begins && !h.folded && h.line.Fight == nil && part(&h.line.Record) && h.line.Record.thing() == key {
+			if h := &f.held[i]; begins && h.ledTo(r) {
 				h.folded = true
 				fight.Began = earliest(fight.Began, h.line.Record.Time)
 				fight.add(&h.line.Record)
@@ -136,12 +136,19 @@ func (f *Folder) contention(r *Record) {
 		}
 	}
 	fight.add(r)
+	if !begins { // the time that went by, whatever the clock was set to meanwhile; none is not told
+		fight.Ended = fight.noticed.Add(max(r.Duration, 0))
+	}
 	if r.Outcome == guard.OutcomeObserved {
-		if last := fight.noticed.Add(r.Duration); r.Duration > 0 && last.Before(r.Time) { // the record waited for a time of quiet
-			fight.Ended = last
-		}
 		f.end(key, fight, FightOver)
 	}
+}
+
+// ledTo reports whether h is a change of what r says is fought about, in the
+// time before r. Where a clock was set back, older lines are held, too.
+func (h *held) ledTo(r *Record) bool {
+	before := r.Time.Sub(h.line.Record.Time)
+	return !h.folded && h.line.Fight == nil && part(&h.line.Record) && h.line.Record.thing() == r.thing() && 0 <= before && before <= approach
 }
 
 func (fight *Fight) add(r *Record) {

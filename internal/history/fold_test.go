@@ -66,6 +66,10 @@ func TestFolder(t *testing.T) {
 		drift(500, "a"),
 	}
 	whole[8].Duration = 66 * time.Second // the last change was a minute and ten seconds before
+	silence := fightRecord(162, 102, "a", "timer", guard.OutcomeObserved, 0)
+	silence.Duration = -1 // no time went by, and that is not told
+	set := fightRecord(2400, 0, "a", "timer", guard.OutcomeObserved, 8)
+	set.Duration = 30 * time.Second
 	otherHost := drift(103, "a")
 	otherHost.Machine, otherHost.Host = "other", "other"
 	failed := drift(120, "a")
@@ -88,6 +92,24 @@ func TestFolder(t *testing.T) {
 		{
 			name: "its beginning was not read", records: whole[7:9],
 			want: "4m0s a: fight over, 407 changes in 2 records, 1m44s to 2m50s, by tuned.service\n",
+		},
+		{
+			name: "nobody goes on with it", records: []Record{
+				drift(100, "a"), fightRecord(102, 102, "a", "sysctl", guard.OutcomeHeld, 1), silence,
+			},
+			want: "2m42s a: fight over, 2 changes in 3 records, 1m40s to 1m42s, by tuned.service\n",
+		},
+		{
+			name: "the clock is set forward within it", records: []Record{
+				whole[5], fightRecord(1e9, 1e9-60, "a", "timer", guard.OutcomeHeld, 400),
+			},
+			want: "277777h46m40s a: fight on, 401 changes in 2 records, 1m44s to 2m44s, by tuned.service\n",
+		},
+		{
+			name: "the clock is set back within it, and before", records: []Record{
+				drift(9000, "a"), drift(0, "a"), drift(3000, "a"), fightRecord(3030, 3030, "a", "sysctl", guard.OutcomeHeld, 1), set,
+			},
+			want: "2h30m0s a\n0s a\n40m0s a: fight over, 10 changes in 3 records, 50m0s to 51m0s, by tuned.service\n",
 		},
 		{
 			name: "nfguard stops before its end", records: append(whole[5:6:6], guardRecord(130, guard.EventStop), drift(131, "a")),
@@ -152,46 +174,60 @@ func TestTally(t *testing.T) {
 	blocked := observed
 	blocked.Event, blocked.Subject, blocked.Error = guard.EventModule, "br_netfilter", "it is not there"
 	blocked.Process = guard.Writer{}
+	absent := observed // enforce could not put it right either
+	absent.Subject, absent.Have, absent.Now, absent.Next = "d", "absent", "absent", "check the spelling"
+	unseen := drift(86450, "a")
+	unseen.Outcome, unseen.Have, unseen.Now, unseen.Error = guard.OutcomeFailed, "", "", "open: permission denied"
+	several := settled
+	several.Subject, several.Want, several.Now = "net.ipv4.tcp_rmem", "1 2 3", "1\t2\t3"
 	denied := drift(86500, "c")
 	denied.Event, denied.Outcome, denied.Duration = guard.EventDenied, guard.OutcomeDenied, -1
 	failed := drift(86600, "a")
 	failed.Outcome = guard.OutcomeFailed
 	reverted := drift(86605, "a")
 	reverted.Outcome = guard.OutcomeReverted
+	notKept := drift(86606, "/etc/sysctl.d/99-zz-nfguard.conf")
+	notKept.Event, notKept.Outcome, notKept.Error, notKept.Process = guard.EventDropin, guard.OutcomeReverted, "it did not stay", guard.Writer{}
+	against := func(r Record) Record { r.About = guard.EventDenied; return r }
+	applied := drift(86900, "b")
+	applied.Source, applied.Process, applied.Duration = "apply", guard.Writer{}, -1
 	rebooted := guardRecord(86700, guard.EventStart)
 	rebooted.Boot = "b00t2"
 
 	tally := NewTally(time.UTC)
 	for _, r := range []Record{
 		guardRecord(0, guard.EventStart), drift(1, "a"), session, found, observed, settled, blocked,
-		denied, fightRecord(86510, 86510, "c", "sysctl", guard.OutcomeHeld, 1), fightRecord(86570, 86510, "c", "timer", guard.OutcomeObserved, 50),
-		failed, reverted, fightRecord(86610, 86610, "a", "sysctl", guard.OutcomeHeld, 1),
-		rebooted, guardRecord(86800, guard.EventStop),
+		absent, unseen, several,
+		denied, against(fightRecord(86510, 86510, "c", "sysctl", guard.OutcomeHeld, 1)), against(fightRecord(86570, 86510, "c", "timer", guard.OutcomeObserved, 50)),
+		failed, reverted, notKept, fightRecord(86610, 86610, "a", "sysctl", guard.OutcomeHeld, 1),
+		rebooted, guardRecord(86800, guard.EventStop), applied,
 	} {
 		tally.Add(&r)
 	}
 	day := func(sec int) time.Time { return noon.Add(time.Duration(sec) * time.Second) }
 	ms := time.Millisecond
 	want := Totals{
-		From: noon, To: day(86800), Records: 15,
-		Sum: Sum{Changes: 62, Corrected: 7, Kept: 52, Failed: 1, Observed: 2, Fights: 2, Longest: ms, Last: day(86610)},
+		From: noon, To: day(86900), Records: 20,
+		Sum: Sum{Changes: 65, Corrected: 8, Kept: 52, Failed: 2, Observed: 3, Fights: 2, Longest: ms, Last: day(86900)},
 		Keys: []Sum{
 			{Name: "c", Changes: 52, Kept: 52, Fights: 1, Longest: -1, Last: day(86570)},
 			{Name: "a", Changes: 5, Corrected: 3, Failed: 1, Observed: 1, Fights: 1, Longest: ms, Last: day(86610)},
-			{Name: "b", Changes: 4, Corrected: 4, Longest: ms, Last: day(20)},
+			{Name: "b", Changes: 5, Corrected: 5, Longest: ms, Last: day(86900)},
+			{Name: "/etc/sysctl.d/99-zz-nfguard.conf", Changes: 1, Failed: 1, Longest: -1, Last: day(86606)},
 			{Name: "br_netfilter", Changes: 1, Observed: 1, Longest: -1, Last: day(86400)},
+			{Name: "d", Changes: 1, Observed: 1, Longest: ms, Last: day(86400)},
 		},
 		Culprits: []Sum{
-			{Name: "tuned.service", Changes: 57, Corrected: 3, Kept: 52, Failed: 1, Observed: 1, Fights: 2, Longest: ms, Last: day(86610)},
+			{Name: "tuned.service", Changes: 58, Corrected: 3, Kept: 52, Failed: 1, Observed: 2, Fights: 2, Longest: ms, Last: day(86610)},
+			{Name: Unseen, Changes: 3, Corrected: 1, Failed: 1, Observed: 1, Longest: -1, Last: day(86900)},
 			{Name: "sysctl", Changes: 3, Corrected: 3, Longest: ms, Last: day(10)},
 			{Name: AtStart, Changes: 1, Corrected: 1, Longest: -1, Last: day(20)},
-			{Name: Unseen, Changes: 1, Observed: 1, Longest: -1, Last: day(86400)},
 		},
 		Days: []Sum{
 			{Name: "2026-11-23", Changes: 5, Corrected: 5, Longest: ms, Last: day(20)},
-			{Name: "2026-11-24", Changes: 57, Corrected: 2, Kept: 52, Failed: 1, Observed: 2, Fights: 2, Longest: ms, Last: day(86610)},
+			{Name: "2026-11-24", Changes: 60, Corrected: 3, Kept: 52, Failed: 2, Observed: 3, Fights: 2, Longest: ms, Last: day(86900)},
 		},
-		Hosts:     []Host{{Name: "guard", Machine: "mach", Records: 15, Changes: 62, Boots: 2, From: noon, To: day(86800), Start: "start it"}},
+		Hosts:     []Host{{Name: "guard", Machine: "mach", Records: 20, Changes: 65, Boots: 2, From: noon, To: day(86900), Start: "start it"}},
 		LeftAlone: 1, Left: []string{"tuned.service"},
 	}
 	if diff := cmp.Diff(want, tally.Totals()); diff != "" {

@@ -11,17 +11,19 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // Record is one event as it stands in a journal.
 type Record struct {
-	Time    time.Time // when it was found
-	Told    time.Time // when the journal took it; later than Time where the journal was away
+	Time    time.Time // when it was found; the beginning of 1970 where that is not told
+	Told    time.Time // when the journal took it, later than Time where the journal was away; zero where that is not told
 	Host    string    // its name then
 	Machine string    // the machine id, by which hosts are told apart
 	Boot    string    // the id of the boot
 
 	Event   guard.EventKind
+	About   guard.EventKind // of a contention: what it is about; "" elsewhere
 	Outcome guard.Outcome
 	Subject string
 	Message string
@@ -60,13 +62,14 @@ const Identifier = "nfguard"
 func (r *Record) Strange() bool { return r.Teller.Comm != Identifier }
 
 // Changes is how many foreign changes, or attempts at one, of a guarded
-// thing the record stands for; 0 where it is about something else.
+// thing the record stands for; 0 where it is about something else, and where
+// nobody could look.
 func (r *Record) Changes() int {
 	switch r.Event { //nolint:exhaustive // the others change nothing that is guarded
 	case guard.EventContention: // counts its first one, too
 		return r.Suppressed
 	case guard.EventDrift, guard.EventDenied, guard.EventModule, guard.EventDropin, guard.EventFlag:
-		if r.Settled() {
+		if r.settled() || r.Have == "" && r.Error != "" {
 			return 0
 		}
 		return 1 + r.Suppressed
@@ -74,21 +77,33 @@ func (r *Record) Changes() int {
 	return 0
 }
 
-// Settled reports whether the record is the end of a complaint: what was not
+// settled reports whether the record is the end of a complaint: what was not
 // as wanted is so again, by somebody else's doing.
-func (r *Record) Settled() bool {
-	return r.Outcome == guard.OutcomeObserved && r.Now != "" && r.Now == r.Want
+func (r *Record) settled() bool {
+	return r.Outcome == guard.OutcomeObserved && r.Now != "" && guard.SameValue(r.Now, r.Want)
+}
+
+// Failed reports whether nfguard could not put the thing right. What it did and
+// what then did not stay has failed where that has no other cause; elsewhere
+// somebody else was quick.
+func (r *Record) Failed() bool {
+	return r.Outcome == guard.OutcomeFailed || r.Outcome == guard.OutcomeReverted && r.Error != ""
 }
 
 // LeftAlone reports whether nfguard would have put the thing right and left
-// it, because it only observes.
+// it, because it only observes. A next step has only what nfguard could not put
+// right either.
 func (r *Record) LeftAlone() bool {
 	switch r.Event { //nolint:exhaustive // the kinds that are put right
 	case guard.EventDrift, guard.EventModule, guard.EventDropin, guard.EventFlag:
-		return r.Outcome == guard.OutcomeObserved && r.Error == "" && !r.Settled()
+		return r.Outcome == guard.OutcomeObserved && r.Error == "" && r.Next == "" && !r.settled()
 	}
 	return false
 }
+
+// Once reports whether the record is nfguard apply's, which is done after that,
+// and so does not show that anybody was on guard.
+func (r *Record) Once() bool { return r.Source == "apply" }
 
 // Culprit names who did it in a way that stays the same from one time to the
 // next: a service, a program in a container, a program. "" is unknown.
@@ -98,29 +113,16 @@ func (r *Record) Culprit() string {
 	case w.PID == 0:
 		return ""
 	case w.Container != "":
-		return orProcess(w.Comm) + " in container " + w.Container[:min(12, len(w.Container))]
+		return words.Comm(w.Comm) + " in container " + words.Container(w.Container)
 	case strings.HasSuffix(w.Unit, ".service"):
 		return w.Unit
 	}
-	return orProcess(w.Comm) // a session's scope has another name each time
+	return words.Comm(w.Comm) // a session's scope has another name each time
 }
 
 // Who names the process as the records' messages do: tuned[812],
 // tuned.service. "" is unknown.
-func (r *Record) Who() string {
-	w := &r.Process
-	if w.PID == 0 {
-		return ""
-	}
-	who := orProcess(w.Comm) + "[" + strconv.Itoa(w.PID) + "]"
-	switch {
-	case w.Container != "":
-		who += ", container " + w.Container[:min(12, len(w.Container))]
-	case w.Unit != "":
-		who += ", " + w.Unit
-	}
-	return who
-}
+func (r *Record) Who() string { return words.Writer(r.Process) }
 
 // Change says from what to what.
 func (r *Record) Change() string {
@@ -147,7 +149,7 @@ func (r *Record) Notes(said string) []string {
 		notes = append(notes, "and "+strconv.Itoa(r.Suppressed)+" more")
 	}
 	if r.Strange() {
-		notes = append(notes, "written to the journal by "+orProcess(r.Teller.Comm)+"["+strconv.Itoa(r.Teller.PID)+"] of uid "+r.Teller.UID+", not by nfguard")
+		notes = append(notes, "written to the journal by "+words.Process(r.Teller.Comm, r.Teller.PID)+" of uid "+r.Teller.UID+", not by nfguard")
 	}
 	for i, n := range notes {
 		if len(n) > maxNote {
@@ -165,11 +167,4 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-func orProcess(comm string) string {
-	if comm == "" {
-		return "process"
-	}
-	return comm
 }

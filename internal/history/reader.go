@@ -3,6 +3,8 @@ package history
 import (
 	"fmt"
 	"io"
+
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // Reader reads the records of one journal in export format. Entries that are
@@ -31,7 +33,7 @@ func (i *Ignored) Sentence() string {
 	if i.Count == 1 {
 		entries = "entry that claims to be nfguard's is"
 	}
-	who := fmt.Sprintf("%s[%d] with uid %s", orProcess(i.By.Comm), i.By.PID, i.By.UID)
+	who := words.Process(i.By.Comm, i.By.PID) + " with uid " + i.By.UID
 	if i.By.UID == "" {
 		who = "nobody knows whom"
 	}

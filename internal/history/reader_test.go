@@ -47,7 +47,7 @@ func all(t *testing.T, in string) ([]Record, *Reader) {
 // back, all of it.
 func TestReadsWhatIsWritten(t *testing.T) {
 	e := guard.Event{
-		Kind: guard.EventDrift, Outcome: guard.OutcomeReverted, Time: time.Date(2026, 11, 23, 3, 52, 57, 692_625_782, time.UTC),
+		Kind: guard.EventDrift, About: guard.EventDenied, Outcome: guard.OutcomeReverted, Time: time.Date(2026, 11, 23, 3, 52, 57, 692_625_782, time.UTC),
 		Subject: string(guard.IPTables), Message: "a sentence (written by tuned[812], tuned.service)",
 		Want: "1", Old: "2", Have: "0", Now: "3", Duration: 84 * time.Microsecond, Source: "sysctl", Pass: 7, Suppressed: 3,
 		Err: errors.New("a\nlong story"), Next: "stop it",
@@ -55,13 +55,13 @@ func TestReadsWhatIsWritten(t *testing.T) {
 	}
 	v := reflect.ValueOf(e)
 	for i := range v.NumField() {
-		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "About" { // which no field tells
+		if name := v.Type().Field(i).Name; v.Field(i).IsZero() {
 			t.Fatalf("the event says nothing of %s", name)
 		}
 	}
 	want := Record{
 		Time: e.Time, Told: time.UnixMicro(1795405977698463).UTC(), Host: "guard", Machine: "mach", Boot: "b00t",
-		Event: e.Kind, Outcome: e.Outcome, Subject: e.Subject, Message: e.Message,
+		Event: e.Kind, About: e.About, Outcome: e.Outcome, Subject: e.Subject, Message: e.Message,
 		Want: e.Want, Old: e.Old, Have: e.Have, Now: e.Now, Duration: e.Duration, Source: e.Source,
 		Process: e.Writer, Pass: e.Pass, Suppressed: e.Suppressed, Error: "a\nlong story", Next: e.Next,
 		Teller: Teller{PID: 399, UID: "0", Comm: "nfguard", Unit: "nfguard.service"},
@@ -144,14 +144,48 @@ func TestSecondValues(t *testing.T) {
 	}
 }
 
+// TestManyNames: an entry with any number of names is not kept.
+func TestManyNames(t *testing.T) {
+	r := NewReader(strings.NewReader("_UID=0\nNFGUARD_EVENT=drift\n" + strings.Repeat("OBJECT_COMM=a\nOBJECT_SYSTEMD_UNIT=b\n", 1000) + "\n"))
+	var rec Record
+	if err := r.Next(&rec); err != nil || len(r.entry.comms) != maxOthers || len(r.entry.units) != maxOthers {
+		t.Errorf("%d and %d names are kept, %v", len(r.entry.comms), len(r.entry.units), err)
+	}
+}
+
 // TestNonsense: a value that is no number, or one that no host can have, is as
 // if it were not there.
 func TestNonsense(t *testing.T) {
 	got, _ := all(t, "__REALTIME_TIMESTAMP=x\n_UID=0\n_PID=-1\nNFGUARD_EVENT=drift\nNFGUARD_TIME=yesterday\nNFGUARD_DURATION_USEC=9223372036854775807\n"+
 		"NFGUARD_PASS=x\nNFGUARD_SUPPRESSED=-5\nOBJECT_PID=99999999999\nOBJECT_COMM=x\n\n")
-	want := []Record{{Event: guard.EventDrift, Duration: -1, Teller: Teller{UID: "0"}}}
+	want := []Record{{Time: time.Unix(0, 0).UTC(), Event: guard.EventDrift, Duration: -1, Teller: Teller{UID: "0"}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestTimes: a time that no host can have had is as if it were not told, for
+// what counts with times must have room for any two of them.
+func TestTimes(t *testing.T) {
+	told := time.UnixMicro(1795405977698463).UTC()
+	tests := []struct {
+		name, realtime, found string
+		want                  time.Time
+	}{
+		{"found, and told later", "1795405977698463", "2026-11-23T03:52:57Z", time.Date(2026, 11, 23, 3, 52, 57, 0, time.UTC)},
+		{"without a clock", "5000000", "1970-01-01T00:00:04Z", time.Unix(4, 0).UTC()},
+		{"found in the year 1", "1795405977698463", "0001-01-01T00:00:01Z", told},
+		{"found in the year 9999", "1795405977698463", "9999-12-31T23:59:59-23:00", told},
+		{"told too late", "9223372036854775807", "", time.Unix(0, 0).UTC()},
+		{"told before 1970", "-1", "", time.Unix(0, 0).UTC()},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, _ := all(t, "__REALTIME_TIMESTAMP="+tt.realtime+"\n_UID=0\nNFGUARD_EVENT=drift\nNFGUARD_TIME="+tt.found+"\n\n")
+			if !got[0].Time.Equal(tt.want) {
+				t.Errorf("want %v, got %v", tt.want, got[0].Time)
+			}
+		})
 	}
 }
 

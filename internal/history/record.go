@@ -14,14 +14,14 @@ type entry struct {
 	realtime, boot, host, machine string
 	uid, pid, comm, unit          string
 
-	message, found, event, outcome, subject string
-	want, old, have, now                    string
-	source, duration, pass, suppressed      string
-	failure, next                           string
+	message, found, event, about, outcome, subject string
+	want, old, have, now                           string
+	source, duration, pass, suppressed             string
+	failure, next                                  string
 
 	objectPID, objectComm, objectUnit string
 	exe, cgroup, container, pod       string
-	comms, units                      []string // further values of objectComm and objectUnit
+	comms, units                      []string // further values of objectComm and objectUnit, maxOthers of each
 
 	names map[string]string
 }
@@ -53,6 +53,8 @@ func (e *entry) slot(name []byte) *string {
 		return &e.found
 	case "NFGUARD_EVENT":
 		return &e.event
+	case "NFGUARD_ABOUT":
+		return &e.about
 	case "NFGUARD_OUTCOME":
 		return &e.outcome
 	case "NFGUARD_SUBJECT":
@@ -95,9 +97,14 @@ func (e *entry) slot(name []byte) *string {
 	return nil
 }
 
-// maxNames bounds how many different values are kept to be shared: those that
-// come again and again come early.
-const maxNames = 1 << 12
+const (
+	// maxNames bounds how many different values are kept to be shared: those
+	// that come again and again come early.
+	maxNames = 1 << 12
+
+	// maxOthers bounds the further values of a field: journald adds one.
+	maxOthers = 8
+)
 
 // set keeps the first value of a field.
 func (e *entry) set(slot *string, value []byte) {
@@ -117,9 +124,9 @@ func (e *entry) set(slot *string, value []byte) {
 	switch {
 	case *slot == "":
 		*slot = text
-	case slot == &e.objectComm:
+	case slot == &e.objectComm && len(e.comms) < maxOthers:
 		e.comms = append(e.comms, text)
-	case slot == &e.objectUnit:
+	case slot == &e.objectUnit && len(e.units) < maxOthers:
 		e.units = append(e.units, text)
 	}
 }
@@ -134,16 +141,17 @@ func (e *entry) reset() {
 func (e *entry) record(r *Record) {
 	*r = Record{
 		Host: e.host, Machine: e.machine, Boot: e.boot,
-		Event: guard.EventKind(e.event), Outcome: guard.Outcome(e.outcome), Subject: e.subject, Message: e.message,
+		Event: guard.EventKind(e.event), About: guard.EventKind(e.about), Outcome: guard.Outcome(e.outcome), Subject: e.subject, Message: e.message,
 		Want: e.want, Old: e.old, Have: e.have, Now: e.now,
 		Duration: -1, Source: e.source, Error: e.failure, Next: e.next,
 		Teller: Teller{PID: number(e.pid), UID: e.uid, Comm: e.comm, Unit: e.unit},
 	}
-	if usec, err := strconv.ParseInt(e.realtime, 10, 64); err == nil {
+	r.Time = time.Unix(0, 0).UTC()
+	if usec, err := strconv.ParseInt(e.realtime, 10, 64); err == nil && plausible(time.UnixMicro(usec)) {
 		r.Told = time.UnixMicro(usec).UTC()
+		r.Time = r.Told
 	}
-	r.Time = r.Told
-	if found, err := time.Parse(time.RFC3339Nano, e.found); err == nil {
+	if found, err := time.Parse(time.RFC3339Nano, e.found); err == nil && plausible(found) {
 		r.Time = found.UTC()
 	}
 	if usec, err := strconv.ParseInt(e.duration, 10, 64); err == nil && usec >= 0 && usec < int64(maxDuration/time.Microsecond) {
@@ -157,6 +165,13 @@ func (e *entry) record(r *Record) {
 		r.Process.Unit = pick(e.objectUnit, e.units, e.message, ", ", ")")
 	}
 }
+
+// plausible reports whether a host can have had the time: between any two of
+// these a [time.Duration] has room.
+func plausible(t time.Time) bool { return t.Unix() >= 0 && t.Unix() < maxTime }
+
+// maxTime is in the year 2242, in seconds since 1970.
+const maxTime = 1 << 33
 
 // maxDuration is longer than any host stands.
 const maxDuration = 100 * 365 * 24 * time.Hour

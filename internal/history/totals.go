@@ -75,7 +75,6 @@ type Tally struct {
 	hosts    map[hostID]*Host
 	boots    map[[2]string]bool
 	left     map[string]int
-	denied   map[thing]bool // the lock keeps it: so a fight about it is with the lock
 }
 
 type hostID struct{ machine, name string }
@@ -86,7 +85,6 @@ func NewTally(zone *time.Location) *Tally {
 		zone: zone, all: Sum{Longest: -1},
 		keys: map[string]*Sum{}, culprits: map[string]*Sum{}, days: map[string]*Sum{},
 		hosts: map[hostID]*Host{}, boots: map[[2]string]bool{}, left: map[string]int{},
-		denied: map[thing]bool{},
 	}
 }
 
@@ -103,19 +101,11 @@ func (t *Tally) Add(r *Record) {
 	if r.Changes() == 0 && r.Event != guard.EventContention {
 		return
 	}
-	switch r.Event { //nolint:exhaustive // a contention does not tell itself which of the two it is about
-	case guard.EventDrift:
-		delete(t.denied, r.thing())
-	case guard.EventDenied:
-		if len(t.denied) < maxNamed {
-			t.denied[r.thing()] = true
-		}
-	}
 	culprit := r.NamedCulprit()
 	for _, s := range []*Sum{
 		&t.all, named(t.keys, r.Subject), named(t.culprits, culprit), named(t.days, r.Time.In(t.zone).Format(time.DateOnly)),
 	} {
-		s.add(r, t.denied[r.thing()])
+		s.add(r)
 	}
 	if r.LeftAlone() {
 		if _, ok := t.left[culprit]; !ok && len(t.left) >= maxNamed {
@@ -152,8 +142,7 @@ func named(sums map[string]*Sum, name string) *Sum {
 	return s
 }
 
-// add counts r. denied says that a fight is with the lock.
-func (s *Sum) add(r *Record, denied bool) {
+func (s *Sum) add(r *Record) {
 	n := r.Changes()
 	s.Changes += n
 	if r.Time.After(s.Last) {
@@ -163,20 +152,24 @@ func (s *Sum) add(r *Record, denied bool) {
 		if r.Source != "timer" {
 			s.Fights++
 		}
-		if denied {
+		if r.About == guard.EventDenied {
 			s.Kept += n
 		} else {
 			s.Corrected += n
 		}
 		return
 	}
-	switch r.Outcome {
-	case guard.OutcomeCorrected, guard.OutcomeHeld, guard.OutcomeReverted: // as the daemon counts
+	switch r.Outcome { // as the daemon counts
+	case guard.OutcomeCorrected, guard.OutcomeHeld:
 		s.Corrected += n
 	case guard.OutcomeDenied, guard.OutcomeRewritten:
 		s.Kept += n
-	case guard.OutcomeFailed:
-		s.Failed += n
+	case guard.OutcomeFailed, guard.OutcomeReverted:
+		if r.Failed() {
+			s.Failed += n
+		} else {
+			s.Corrected += n
+		}
 	case guard.OutcomeObserved:
 		s.Observed += n
 	}
@@ -207,12 +200,12 @@ func (t *Tally) host(r *Record) {
 		t.boots[boot] = true
 		h.Boots++
 	}
-	switch r.Event { //nolint:exhaustive // the two that tell of the guard itself
-	case guard.EventStart:
-		h.Start, h.On = r.Message, true
-	case guard.EventStop:
+	switch {
+	case r.Event == guard.EventStop:
 		h.On = false
-	default:
+	case r.Event == guard.EventStart:
+		h.Start, h.On = r.Message, true
+	case !r.Once():
 		h.On = true
 	}
 }

@@ -86,17 +86,3 @@ func TestFilter(t *testing.T) {
 		t.Error("a pattern that is not well-formed is no error")
 	}
 }
-
-func TestPrintable(t *testing.T) {
-	for in, want := range map[string]string{
-		"tuned[812], µs → \"1\"": "tuned[812], µs → \"1\"",
-		"\x1b[2J":                `\x1b[2J`,
-		"a\nb\"c\"":              `a\nb"c"`,
-		"\xff":                   `\xff`,
-		"\u202egpj":              `\u202egpj`,
-	} {
-		if got := Printable(in); got != want {
-			t.Errorf("%q: want %s, got %s", in, want, got)
-		}
-	}
-}

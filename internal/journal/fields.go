@@ -22,6 +22,7 @@ const (
 
 	FieldTime       = "NFGUARD_TIME" // when it was found: RFC 3339, UTC; the journal's own time is when it was told
 	FieldEvent      = "NFGUARD_EVENT"
+	FieldAbout      = "NFGUARD_ABOUT" // of a contention: the kind of the events that it stands for
 	FieldOutcome    = "NFGUARD_OUTCOME"
 	FieldSubject    = "NFGUARD_SUBJECT"
 	FieldWant       = "NFGUARD_WANT"
@@ -133,11 +134,12 @@ func priority(e guard.Event) sd.Priority {
 // Fields returns the journal entry for e: MESSAGE first, then always in the
 // same order, without the fields that e says nothing about.
 func Fields(e guard.Event) []Field {
-	fs := make(fields, 0, 28) // all that there are
+	fs := make(fields, 0, 29) // all that there are
 	fs.add(FieldMessage, e.Message)
 	fs.add(FieldMessageID, messageID(e.Kind))
 	fs.common(priority(e), e.Time)
 	fs.add(FieldEvent, string(e.Kind))
+	fs.add(FieldAbout, string(e.About))
 	fs.add(FieldOutcome, string(e.Outcome))
 	fs.add(FieldSubject, e.Subject)
 	fs.add(FieldWant, e.Want)

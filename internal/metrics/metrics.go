@@ -84,9 +84,6 @@ func (m *Metrics) Record(e guard.Event) {
 		}
 	}
 	kind := kindOf(about)
-	drifted := e.Outcome == guard.OutcomeObserved && !guard.SameValue(e.Now, e.Want) || // not the end of it
-		e.Outcome == guard.OutcomeFailed && e.Have != "" || // looked at, that is
-		corrected(&e)
 	switch {
 	case n == 0:
 	case about == guard.EventDenied:
@@ -96,7 +93,7 @@ func (m *Metrics) Record(e guard.Event) {
 		}
 		m.culprit(e.Subject, unitOf(e.Writer), outcome).n += n
 	case kind == "":
-	case e.Kind == guard.EventContention || drifted:
+	case e.Kind == guard.EventContention || drifted(&e):
 		t := m.thing(kind, e.Subject)
 		t.drifts += n
 		outcome := e.Outcome
@@ -113,9 +110,19 @@ func (m *Metrics) Record(e guard.Event) {
 	}
 }
 
-// corrected reports whether e was put right, if only for a moment.
+// drifted reports whether e tells of a thing that was not as wanted: not of the
+// end of that, nor of one that could not be looked at.
+func drifted(e *guard.Event) bool {
+	if e.Have == "" && e.Err != nil {
+		return false
+	}
+	return e.Outcome != guard.OutcomeObserved || !guard.SameValue(e.Now, e.Want)
+}
+
+// corrected reports whether e was put right, if only until somebody else was
+// there again. What did not stay without that has failed.
 func corrected(e *guard.Event) bool {
-	return e.Outcome == guard.OutcomeCorrected || e.Outcome == guard.OutcomeReverted
+	return e.Outcome == guard.OutcomeCorrected || e.Outcome == guard.OutcomeReverted && e.Err == nil
 }
 
 // kindOf is the word for a guarded thing, as nfguard check -o json has it; ""

@@ -182,8 +182,20 @@ func TestRecord(t *testing.T) {
 		},
 		{
 			"could not be looked at",
-			with(event(guard.EventDrift, guard.OutcomeFailed, ""), func(e *guard.Event) { e.Have, e.Now = "", "" }),
+			with(event(guard.EventDrift, guard.OutcomeFailed, ""), func(e *guard.Event) { e.Have, e.Now, e.Err = "", "", errors.New("denied") }),
 			map[string]float64{},
+		},
+		{
+			"could not be looked at in mode observe",
+			with(event(guard.EventDrift, guard.OutcomeObserved, ""), func(e *guard.Event) { e.Have, e.Now, e.Err = "", "", errors.New("denied") }),
+			map[string]float64{},
+		},
+		{
+			"written, and it did not stay",
+			with(event(guard.EventDropin, guard.OutcomeReverted, ""), func(e *guard.Event) {
+				e.Subject, e.Err = "/etc/sysctl.d/99-zz-nfguard.conf", errors.New("it did not stay")
+			}),
+			map[string]float64{`nfguard_drifts_total{kind="dropin",subject="/etc/sysctl.d/99-zz-nfguard.conf"}`: 1},
 		},
 		{
 			"refused by the lock, with writes that nobody told of",
@@ -365,7 +377,7 @@ func published(t *testing.T, m *Metrics, s State) {
 	t.Helper()
 	m.Publish(s)
 	m.Publish(s) // taken when the first is done, or in its place
-	for deadline := time.Now().Add(5 * time.Second); len(m.file.jobs) > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); len(m.file.jobs) > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it is not written")
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // Contention says when a series of reversals is a fight, and what then.
@@ -67,11 +68,11 @@ func (r *Reconciler) reversal(f *fight, e guard.Event) {
 	case e.Kind == guard.EventDenied:
 		policy = "none of it is stored; that is recorded once a minute"
 	case r.limits.Yield:
-		policy = "nfguard leaves it alone until nobody has written to it for " + short(r.limits.Window)
+		policy = "nfguard leaves it alone until nobody has written to it for " + words.Short(r.limits.Window)
 	}
 	e.About, e.Kind, e.Outcome, e.Suppressed = e.Kind, guard.EventContention, guard.OutcomeHeld, 1+e.Suppressed
 	e.Message = fmt.Sprintf("%s was %s %d times within %s%s; %s",
-		e.Subject, f.did(), r.limits.Limit, short(e.Time.Sub(f.times[0])), by(f.writer), policy)
+		e.Subject, f.did(), r.limits.Limit, words.Short(e.Time.Sub(f.times[0])), by(f.writer), policy)
 	e.Next = "stop the other side, or " + spare(e.About)
 	r.o.Recorder.Record(e)
 	f.times = f.times[:0]
@@ -114,7 +115,7 @@ func (r *Reconciler) tick(f *fight, now time.Time) time.Time {
 		f.on = false
 		e.Outcome, e.Duration = guard.OutcomeObserved, f.last.Sub(f.began)
 		e.Message = fmt.Sprintf("nobody has %s %s for %s; it was %s %d more times in the %s before%s",
-			f.did(), f.subject, short(r.limits.Window), f.did(), f.total-1, short(e.Duration), by(f.writer))
+			f.did(), f.subject, words.Short(r.limits.Window), f.did(), f.total-1, words.Short(e.Duration), by(f.writer))
 		r.o.Recorder.Record(e)
 		f.count, f.total, f.writer = 0, 0, guard.Writer{}
 		return time.Time{}

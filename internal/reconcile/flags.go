@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // errand is one bridge that is to be looked at, and put right.
@@ -303,7 +304,7 @@ func flagMessage(e *guard.Event, why string, taken bool) string {
 	}
 	switch {
 	case e.Duration >= 0:
-		s += " after " + short(e.Duration)
+		s += " after " + words.Short(e.Duration)
 	case e.Source == "start":
 		s += ", as found at start"
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/host/hosttest"
 	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // scoped is the policy of scope "bridges", without drop-ins.
@@ -83,7 +84,7 @@ func TestFlagsAreSet(t *testing.T) {
 	r.Tend(t.Context(), time.Now())
 	r.Tend(t.Context(), time.Now())
 	for i := range rec.events {
-		rec.events[i].Message = strings.Replace(rec.events[i].Message, short(rec.events[i].Duration), "…", 1)
+		rec.events[i].Message = strings.Replace(rec.events[i].Message, words.Short(rec.events[i].Duration), "…", 1)
 	}
 	want = []string{
 		"bridge_flag corrected: bridge cni0 had iptables 1, ip6tables 0, set to 1 (matches cni*)",

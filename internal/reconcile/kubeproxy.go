@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // proxy is what is remembered of kube-proxy from one look to the next.
@@ -103,7 +104,7 @@ func (r *Reconciler) followProxy(t Trigger, rep *Report, now *guard.KubeProxy) {
 	default:
 		e.Message = "kube-proxy's rules are there: " + p.seen.DescribeRules()
 		if len(p.seen.Processes) > 0 && !p.began.IsZero() {
-			e.Message += ", " + short(e.Time.Sub(p.began)) + " after its start"
+			e.Message += ", " + words.Short(e.Time.Sub(p.began)) + " after its start"
 		}
 		r.readiness(&e, t, rep)
 	}
@@ -162,14 +163,14 @@ func (r *Reconciler) readiness(e *guard.Event, t Trigger, rep *Report) {
 		e.Outcome, e.Duration = guard.OutcomeCorrected, max(e.Time.Sub(from), 0)
 		e.Message += "; the node was not ready: " + strings.Join(was, ", ")
 		if e.Duration > 0 {
-			e.Message += "; it was made so within " + short(e.Duration)
+			e.Message += "; it was made so within " + words.Short(e.Duration)
 		}
 		r.proxy.unready = time.Time{}
 	default:
 		tells := "; the node was ready: "
 		if !r.proxy.unready.IsZero() {
 			e.Duration = e.Time.Sub(r.proxy.unready)
-			tells = "; the node is ready now, after " + short(e.Duration) + " in which it was not: "
+			tells = "; the node is ready now, after " + words.Short(e.Duration) + " in which it was not: "
 		}
 		e.Message += tells + Readiness(rep.Items) + ", " + bridgeNames(rep)
 		r.proxy.unready = time.Time{}
@@ -192,7 +193,7 @@ func (r *Reconciler) readied(e guard.Event, rep *Report) {
 		}
 	}
 	e.Duration = e.Time.Sub(p.unready)
-	e.Message = fmt.Sprintf("the node is ready for kube-proxy now, after %s in which it was not: %s", short(e.Duration), Readiness(rep.Items))
+	e.Message = fmt.Sprintf("the node is ready for kube-proxy now, after %s in which it was not: %s", words.Short(e.Duration), Readiness(rep.Items))
 	p.unready = time.Time{}
 	r.o.Recorder.Record(e)
 }

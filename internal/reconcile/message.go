@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 var (
@@ -32,11 +34,11 @@ func driftMessage(e *guard.Event, bound time.Duration) string {
 	fmt.Fprintf(&b, "%s was %s, set back to %s", e.Subject, quoted(e.Have), e.Want)
 	switch {
 	case e.Duration >= 0:
-		fmt.Fprintf(&b, " after %s%s", short(e.Duration), by(e.Writer))
+		fmt.Fprintf(&b, " after %s%s", words.Short(e.Duration), by(e.Writer))
 	case e.Source == "start":
 		b.WriteString(", as found at start")
 	case bound > 0:
-		fmt.Fprintf(&b, ", after at most %s (nobody was seen writing it)", short(bound))
+		fmt.Fprintf(&b, ", after at most %s (nobody was seen writing it)", words.Short(bound))
 	}
 	if e.Outcome == guard.OutcomeReverted {
 		b.WriteString(", and changed again at once")
@@ -46,10 +48,7 @@ func driftMessage(e *guard.Event, bound time.Duration) string {
 
 // deniedMessage is the sentence of a write that the kernel did not store.
 func deniedMessage(e *guard.Event) string {
-	name := "a process"
-	if e.Writer.PID != 0 {
-		name = process(e.Writer)
-	}
+	name := cmp.Or(words.Writer(e.Writer), "a process")
 	if e.Outcome == guard.OutcomeRewritten {
 		return fmt.Sprintf("%s stays %s: %s wrote %s, which was rewritten", e.Subject, e.Want, name, quoted(e.Have))
 	}
@@ -57,11 +56,11 @@ func deniedMessage(e *guard.Event) string {
 }
 
 // correctedMessage is the sentence for a module or a drop-in that was put
-// right. gone are the bridges that went since the pass before.
-func correctedMessage(e *guard.Event, gone []string) string {
+// right, which took so long. gone are the bridges that went since the pass before.
+func correctedMessage(e *guard.Event, took time.Duration, gone []string) string {
 	switch e.Kind { //nolint:exhaustive // only these two are put right here
 	case guard.EventModule:
-		msg := fmt.Sprintf("%s was not loaded, loaded in %s", e.Subject, short(e.Duration))
+		msg := fmt.Sprintf("%s was not loaded, loaded in %s", e.Subject, words.Short(took))
 		if len(gone) > 0 {
 			msg += fmt.Sprintf("; with it went %s and all ports, and they do not come back by themselves: have the CNI plugin make them again",
 				strings.Join(gone, ", "))
@@ -81,26 +80,11 @@ func stuckMessage(e *guard.Event) string {
 
 // by names the writer, or nothing.
 func by(w guard.Writer) string {
-	if w.PID == 0 {
+	who := words.Writer(w)
+	if who == "" {
 		return ""
 	}
-	return " (written by " + process(w) + ")"
-}
-
-// process names a writer: tuned[812], tuned.service.
-func process(w guard.Writer) string {
-	name := w.Comm
-	if name == "" {
-		name = "process"
-	}
-	s := fmt.Sprintf("%s[%d]", name, w.PID)
-	switch {
-	case w.Container != "":
-		s += ", container " + w.Container[:min(12, len(w.Container))]
-	case w.Unit != "":
-		s += ", " + w.Unit
-	}
-	return s
+	return " (written by " + who + ")"
 }
 
 // next is the next step for an error, or "".
@@ -155,21 +139,6 @@ func Readiness(items []guard.Item) string {
 		parts = append(parts, fmt.Sprintf("%d of %d bridges", flagged, bridges))
 	}
 	return module + ", " + strings.Join(parts, " and ") + " as wanted"
-}
-
-// short prints a duration with three digits at the most.
-func short(d time.Duration) string {
-	switch {
-	case d >= 10*time.Second:
-		return d.Round(time.Second).String()
-	case d >= time.Second:
-		return d.Round(10 * time.Millisecond).String()
-	case d >= 100*time.Millisecond:
-		return d.Round(time.Millisecond).String()
-	case d >= time.Millisecond:
-		return d.Round(10 * time.Microsecond).String()
-	}
-	return d.Round(time.Microsecond).String()
 }
 
 func quoted(value string) string {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // maxActs bounds the rounds of one pass: loading the module makes keys appear
@@ -155,8 +156,8 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 		}
 		switch {
 		case acted && it.Verdict == guard.Right:
-			e.Outcome, e.Duration = guard.OutcomeCorrected, a.took
-			e.Message = correctedMessage(&e, gone)
+			e.Outcome = guard.OutcomeCorrected
+			e.Message = correctedMessage(&e, a.took, gone)
 			r.change(op, e, nil)
 			r.settled(it.Subject)
 			r.totals.Drifts++
@@ -248,7 +249,7 @@ func (r *Reconciler) righted(e guard.Event) {
 	}
 	r.settled(e.Subject)
 	e.Outcome, e.Duration, e.Next = guard.OutcomeObserved, e.Time.Sub(c.since), ""
-	e.Message = e.Subject + " is as wanted again (" + e.Now + "), after " + short(e.Duration)
+	e.Message = e.Subject + " is as wanted again (" + e.Now + "), after " + words.Short(e.Duration)
 	r.o.Recorder.Record(e)
 }
 

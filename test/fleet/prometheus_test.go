@@ -334,6 +334,42 @@ func TestRulesCanFail(t *testing.T) {
 	}
 }
 
+// TestDashboardCounts: of three nodes one was killed, and is not on guard,
+// whatever its last file says; the third will not come up as wanted.
+func TestDashboardCounts(t *testing.T) {
+	promtool := lab.Tool(t, lab.Root, "promtool")
+	var b strings.Builder
+	b.WriteString("tests:\n- interval: 1m\n  input_series:\n")
+	for name, passes := range map[string]string{"fine": "0+60x90", "killed": "0+60x10 600x80", "boots": "0+60x90"} {
+		for series, values := range map[string]string{
+			"nfguard_up{%s}": "1x90", "nfguard_last_pass_timestamp_seconds{%s}": passes, "nfguard_audit_interval_seconds{%s}": "60x90",
+			`nfguard_verdict{%s,verdict="right"}`: "1x90", "nfguard_next_boot_breaks{%s}": "0x90",
+			`nfguard_guarded_right{%s,kind="dropin",subject="F"}`: map[bool]string{true: "0x90", false: "1x90"}[name == "boots"],
+		} {
+			fmt.Fprintf(&b, "  - {series: '%s', values: '%s'}\n", fmt.Sprintf(series, `job="node",instance="`+name+`"`), values)
+		}
+	}
+	b.WriteString("  promql_expr_test:\n")
+	want := map[string]int{"Nodes on guard": 2, "Nodes as wanted": 2, "Nobody on guard": 1, "Next boot breaks": 1}
+	for _, panel := range readDashboard(t).Panels {
+		if n, ok := want[panel.Title]; ok {
+			expr := strings.NewReplacer("$job", ".*", "$instance", ".*").Replace(panel.Targets[0].Expr)
+			fmt.Fprintf(&b, "  - {expr: '%s', eval_time: 60m, exp_samples: [{labels: '{}', value: %d}]}\n", expr, n)
+			delete(want, panel.Title)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("there is no panel %v", want)
+	}
+	file := filepath.Join(t.TempDir(), "counts.yml")
+	if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(promtool, "test", "rules", file).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 func TestMetricsLint(t *testing.T) {
 	promtool := lab.Tool(t, lab.Root, "promtool")
 	for _, name := range []string{"worker.prom", "stopped.prom"} {

@@ -34,11 +34,14 @@ func (n *node) withJournal() {
 		journald.Wait()
 	})
 	mounts := fmt.Sprintf("/proc/%d", journald.Process.Pid)
-	for range 500 {
-		if _, err := os.Stat(filepath.Join(mounts, "root/run/systemd/journal/io.systemd.journal")); err == nil {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		_, err := os.Stat(filepath.Join(mounts, "root/run/systemd/journal/io.systemd.journal"))
+		if err == nil {
 			break
 		}
-		time.Sleep(10 * time.Millisecond)
+		if time.Now().After(end) {
+			n.t.Fatalf("systemd-journald does not listen: %v", err)
+		}
 	}
 	n.command = func(args ...string) *exec.Cmd {
 		cmd := n.nfguard(args...)
@@ -51,7 +54,7 @@ func (n *node) withJournal() {
 // events runs nfguard events until it tells what is wanted.
 func (n *node) events(want func(out string) bool, args ...string) (out string) {
 	n.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		cmd := n.command(append([]string{"events"}, args...)...)
 		text, err := cmd.Output()
 		if err == nil && want(string(text)) {

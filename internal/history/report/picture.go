@@ -8,16 +8,22 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
-// minute is how times are written in the picture.
-const minute = "2006-01-02 15:04"
+// layout is how times are written in the words of the picture.
+func (t *timeline) layout() string {
+	if t.end().Sub(t.begin) < time.Hour {
+		return time.DateTime
+	}
+	return "2006-01-02 15:04"
+}
 
 func (d *doc) picture(t *timeline, totals *history.Totals) {
 	d.put("<section aria-labelledby=\"picture\">\n<h2 id=\"picture\">When and by whom</h2>\n" +
-		"<p class=\"legend\">The higher a bar, the more changes. <span><i class=\"right\"></i> put right or kept out</span> " +
-		"<span><i class=\"left\"></i> only observed</span> <span><i class=\"wrong\"></i> not put right</span> " +
-		"<span><i class=\"guarded\"></i> nfguard on guard</span></p>\n")
+		"<p class=\"legend\">The higher a bar, the more changes: <span><i class=\"right\"></i> put right or kept out,</span> " +
+		"<span><i class=\"left\"></i> only observed,</span> <span><i class=\"wrong\"></i> not put right.</span> " +
+		"<span><i class=\"guarded\"></i> nfguard on guard.</span></p>\n")
 	groups := t.groups()
 	highest := 1
 	for _, g := range groups {
@@ -41,7 +47,9 @@ func (d *doc) picture(t *timeline, totals *history.Totals) {
 	if more := len(totals.Keys) - len(groups); more > 0 {
 		d.put("<p class=\"more\">and %d more subjects</p>\n", more)
 	}
-	d.put("<h3>On guard</h3>\n")
+	if t.guarded() {
+		d.put("<h3>On guard</h3>\n")
+	}
 	for i := range totals.Hosts {
 		h := &totals.Hosts[i]
 		if i == maxHosts {
@@ -59,13 +67,12 @@ func (d *doc) picture(t *timeline, totals *history.Totals) {
 // axis writes five times; a phone shows three of them.
 func (d *doc) axis(t *timeline) {
 	d.put("<div class=\"axis\" aria-hidden=\"true\"><span></span><span class=\"ticks\">")
-	layout := minute
-	whole := t.end().Sub(t.begin)
-	if whole < time.Hour {
+	quarter, layout := t.end().Sub(t.begin)/4, t.layout()
+	if layout == time.DateTime {
 		layout = time.TimeOnly
 	}
 	for i := range 5 {
-		d.put("<span>%s</span>", t.begin.Add(whole*time.Duration(i)/4).In(d.zone).Format(layout))
+		d.put("<span>%s</span> ", t.begin.Add(quarter*time.Duration(i)).In(d.zone).Format(layout))
 	}
 	d.put("</span><span></span></div>\n")
 }
@@ -73,7 +80,7 @@ func (d *doc) axis(t *timeline) {
 // lane writes a row: a bar for each bucket that is not empty, and in words
 // what it shows.
 func (d *doc) lane(t *timeline, l *lane, highest int) {
-	at := func(i int) string { return t.begin.Add(time.Duration(i) * t.width).In(d.zone).Format(minute) }
+	at := func(i int) string { return t.told(l, i).In(d.zone).Format(t.layout()) }
 	var b strings.Builder
 	unit := buckets * float64(t.width) / float64(t.end().Sub(t.begin)) // of a bucket
 	first, last, most := -1, 0, 0
@@ -99,27 +106,33 @@ func (d *doc) lane(t *timeline, l *lane, highest int) {
 			h := height * float64(n[v]) / float64(all)
 			y -= h
 			fmt.Fprintf(&b, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"><title>%s: %d %s</title></rect>`,
-				v.name(), x, y, max(min(unit, buckets-x), 1.5), h, at(i), n[v], words(v))
+				v.name(), x, y, max(min(unit, buckets-x), 1.5), h, at(i), n[v], v.text())
 		}
 	}
 	text := l.describe() + "; at " + at(first)
 	if first != last {
 		text = fmt.Sprintf("%s; from %s to %s, most at %s", l.describe(), at(first), at(last), at(most))
 	}
-	d.put("<div class=\"lane\"><span class=\"who\">%s</span><svg viewBox=\"0 0 %d 24\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"%s\">%s%s</svg><span class=\"n\">%d</span></div>\n",
-		l.culprit, buckets, text, grid, markup(b.String()), l.changes())
+	d.row(l.culprit, text, markup(b.String()), l.changes())
+}
+
+// row writes what is drawn, and for who does not see it the text. The bars have
+// texts of their own for who points at one.
+func (d *doc) row(who, text string, drawn markup, n int) {
+	d.put("<div class=\"lane\"><span class=\"who\">%s</span>\n<svg viewBox=\"0 0 %d 24\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"%s\">"+
+		"<g aria-hidden=\"true\">%s%s</g></svg>\n<span class=\"n\">%d</span></div>\n", who, buckets, text, grid, drawn, n)
 }
 
 // describe says what a lane comes to, without its times.
 func (l *lane) describe() string {
-	parts := []string{l.culprit + ": " + count(l.changes(), "change")}
+	parts := []string{l.culprit + ": " + words.Count(l.changes(), "change")}
 	for v := right; v < verdicts; v++ {
 		switch n := l.total[v]; n {
 		case 0:
 		case l.changes():
-			parts = append(parts, words(v))
+			parts = append(parts, v.text())
 		default:
-			parts = append(parts, fmt.Sprintf("%d of them %s", n, words(v)))
+			parts = append(parts, fmt.Sprintf("%d of them %s", n, v.text()))
 		}
 	}
 	return strings.Join(parts, ", ")
@@ -128,33 +141,21 @@ func (l *lane) describe() string {
 // grid marks the times of the axis.
 const grid = markup(`<path class="grid" d="M50 0V24M100 0V24M150 0V24"/>`)
 
-func words(v verdict) string {
-	return [...]string{"put right or kept out", "only observed", "not put right"}[v]
-}
-
 func (d *doc) guard(t *timeline, w *watch, h *history.Host) {
 	var b strings.Builder
 	for _, s := range w.spans {
 		from, to := t.x(s.from), t.x(s.to)
 		fmt.Fprintf(&b, `<rect class="guarded" x="%.1f" y="8" width="%.1f" height="8"/>`, min(from, buckets-1), max(to-from, 1))
 	}
-	parts := []string{h.Name + ": nfguard was on guard in " + count(len(w.spans), "span")}
+	parts := []string{h.Name + ": nfguard was on guard in " + words.Count(len(w.spans), "span")}
 	for i, s := range w.spans {
 		if i == 5 {
 			parts = append(parts, "and more")
 			break
 		}
-		parts = append(parts, s.from.In(d.zone).Format(minute)+" to "+s.to.In(d.zone).Format(minute))
+		parts = append(parts, s.from.In(d.zone).Format(t.layout())+" to "+s.to.In(d.zone).Format(t.layout()))
 	}
-	d.put("<div class=\"lane\"><span class=\"who\">%s</span><svg viewBox=\"0 0 %d 24\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"%s\">%s%s</svg><span class=\"n\">%d</span></div>\n",
-		h.Name, buckets, strings.Join(parts, ", "), grid, markup(b.String()), h.Changes)
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
+	d.row(h.Name, strings.Join(parts, ", "), markup(b.String()), h.Changes)
 }
 
 func lines(text string) iter.Seq[string] { return strings.SplitSeq(strings.TrimSpace(text), "\n") }

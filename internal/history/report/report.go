@@ -5,15 +5,16 @@ package report
 
 import (
 	"bufio"
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html"
-	"io"
 	"slices"
+	"strings"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 //go:embed style.css
@@ -38,7 +39,7 @@ type Facts struct {
 	Version  string // of the nfguard that makes the page
 	Sentence string // what it all comes to
 	Observed string // what enforce would have done; "" is nothing
-	Limits   string // what was asked for; "" is everything
+	Asked    string // what was asked for; "" is everything
 	Notes    []string
 	Totals   history.Totals
 
@@ -70,11 +71,10 @@ func (p *Page) row(l *history.Line) {
 	p.lines++
 }
 
-// Write ends the collection and writes the page.
-func (p *Page) Write(w io.Writer, f *Facts) error {
+// Write ends the collection and writes the page. w keeps its error.
+func (p *Page) Write(w *bufio.Writer, f *Facts) {
 	p.fold.Close()
-	b := bufio.NewWriter(w)
-	d := &doc{w: b, zone: p.zone}
+	d := &doc{w: w, zone: p.zone}
 	d.head(f)
 	d.summary(f)
 	if f.Totals.Changes > 0 || p.line.guarded() {
@@ -85,13 +85,12 @@ func (p *Page) Write(w io.Writer, f *Facts) error {
 	d.hosts(f)
 	d.configuration(f)
 	d.put("</main>\n<footer><p>Made by nfguard %s on %s from the journal. Times are %s.</p></footer>\n</body>\n</html>\n",
-		f.Version, d.moment(f.Made), f.Made.In(p.zone).Format("MST (UTC-07:00)"))
-	return b.Flush()
+		f.Version, d.moment(f.Made), d.zones(f))
 }
 
 // doc writes HTML.
 type doc struct {
-	w    *bufio.Writer // keeps its error
+	w    *bufio.Writer
 	zone *time.Location
 }
 
@@ -111,7 +110,7 @@ func (d *doc) sprint(format string, args ...any) markup {
 			args[i] = string(v)
 		case int, float64:
 		default:
-			args[i] = html.EscapeString(history.Printable(fmt.Sprint(v)))
+			args[i] = html.EscapeString(words.Printable(fmt.Sprint(v)))
 		}
 	}
 	return markup(fmt.Sprintf(format, args...))
@@ -119,6 +118,27 @@ func (d *doc) sprint(format string, args ...any) markup {
 
 func (d *doc) moment(t time.Time) markup {
 	return d.sprint(`<time datetime="%s">%s</time>`, t.UTC().Format(time.RFC3339), t.In(d.zone).Format(time.DateTime))
+}
+
+// zones names the zones of all times on the page: a clock that is set for the
+// summer has two.
+func (d *doc) zones(f *Facts) string {
+	var names []string
+	t := f.Made
+	if f.Totals.Records > 0 {
+		t = earliest(f.Totals.From, f.Made)
+	}
+	for {
+		t = t.In(d.zone)
+		if name := t.Format("MST (UTC-07:00)"); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+		_, end := t.ZoneBounds()
+		if end.IsZero() || end.After(f.Made) {
+			return strings.Join(names, " or ")
+		}
+		t = end
+	}
 }
 
 func (d *doc) head(f *Facts) {
@@ -144,7 +164,10 @@ func (d *doc) head(f *Facts) {
 <h1>%s</h1>
 `, title, markup(style), title)
 	if t := &f.Totals; t.Records > 0 {
-		d.put("<p>%s to %s%s</p>\n", d.moment(t.From), d.moment(t.To), f.Limits)
+		d.put("<p>%s to %s</p>\n", d.moment(t.From), d.moment(t.To))
+	}
+	if f.Asked != "" {
+		d.put("<p>Asked for: %s</p>\n", f.Asked)
 	}
 	d.put("</header>\n<main>\n")
 }
@@ -160,122 +183,6 @@ func (d *doc) summary(f *Facts) {
 	d.put("</section>\n")
 }
 
-func (d *doc) totals(t *history.Totals) {
-	if t.Changes == 0 {
-		return
-	}
-	d.put("<section aria-labelledby=\"totals\">\n<h2 id=\"totals\">Totals</h2>\n")
-	d.sums("by subject", "Subject", t.Keys, &t.Sum)
-	d.sums("by culprit", "Culprit", t.Culprits, &t.Sum)
-	d.sums("by day", "Day", t.Days, &t.Sum)
-	d.put("</section>\n")
-}
-
-// maxSums is how many lines a table of totals has.
-const maxSums = 100
-
-func (d *doc) sums(caption, first string, sums []history.Sum, all *history.Sum) {
-	left := max(len(sums)-maxSums, 0)
-	if first == "Day" {
-		sums = sums[left:] // the last ones
-	} else {
-		sums = sums[:len(sums)-left]
-	}
-	columns := history.Columns(all)
-	d.put("<div class=\"scroll\" role=\"region\" aria-label=\"Changes %s\" tabindex=\"0\">\n<table class=\"sums\">\n<caption>Changes %s</caption>\n<thead><tr><th scope=\"col\">%s</th><th scope=\"col\">Changes</th>",
-		caption, caption, first)
-	for _, c := range columns {
-		d.put("<th scope=\"col\">%s</th>", c.Title)
-	}
-	d.put("<th scope=\"col\">Longest</th></tr></thead>\n<tbody>\n")
-	for i := range sums {
-		s := &sums[i]
-		d.put("<tr><th scope=\"row\">%s</th><td>%d</td>", s.Name, s.Changes)
-		for _, c := range columns {
-			d.put("<td>%d</td>", c.Of(s))
-		}
-		d.put("<td>%s</td></tr>\n", stood(s.Longest))
-	}
-	d.put("</tbody>\n</table>\n</div>\n")
-	if left > 0 {
-		d.put("<p>%d more are left out.</p>\n", left)
-	}
-}
-
-func stood(d time.Duration) string {
-	if d < 0 {
-		return "–"
-	}
-	return history.Short(d)
-}
-
-func (d *doc) table(p *Page, hosts bool) {
-	if p.lines == 0 {
-		return
-	}
-	d.put("<section aria-labelledby=\"events\">\n<h2 id=\"events\">Events</h2>\n")
-	if left := p.lines - len(p.rows); left > 0 {
-		d.put("<p class=\"note\">The last %d lines; %d before them are left out here, and counted above.</p>\n", len(p.rows), left)
-	}
-	d.put("<table class=\"events\" role=\"table\">\n<caption>Each event, and each fight as one line</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">")
-	columns := []string{"When", "Event", "What", "From → to", "Stood", "Source", "Who"}
-	if hosts {
-		columns = append([]string{"When", "Host"}, columns[1:]...)
-	}
-	for _, c := range columns {
-		d.put("<th scope=\"col\" role=\"columnheader\">%s</th>", c)
-	}
-	d.put("</tr></thead>\n<tbody role=\"rowgroup\">\n")
-	// Those of several hosts may have come one host after the other.
-	slices.SortStableFunc(p.rows, func(a, b history.Line) int { return a.Record.Time.Compare(b.Record.Time) })
-	for i := range p.rows {
-		d.line(&p.rows[i], hosts)
-	}
-	d.put("</tbody>\n</table>\n</section>\n")
-}
-
-func (d *doc) line(l *history.Line, hosts bool) {
-	r := &l.Record
-	class, event := class(r), d.sprint("%s <b>%s</b>", r.Event, r.Outcome)
-	if l.Fight != nil {
-		event = d.sprint("fight <b>%s</b>", l.Fight.State)
-	}
-	d.put("<tr role=\"row\" class=\"%s\"><td role=\"cell\">%s</td>", class.name(), d.moment(r.Time))
-	if hosts {
-		d.put("<td role=\"cell\" class=\"host\">%s</td>", r.Host)
-	}
-	d.put("<td role=\"cell\">%s</td>", event)
-	rest := 5
-	switch {
-	case l.Fight != nil:
-		f := l.Fight
-		d.put("<td role=\"cell\" class=\"subject\">%s</td><td role=\"cell\" colspan=\"3\">%d times in %s</td><td role=\"cell\">%s</td>",
-			f.Subject, f.Changes, history.Short(f.Ended.Sub(f.Began)), orDash(f.Who))
-	case r.Changes() == 0 || r.Event == guard.EventContention:
-		d.put("<td role=\"cell\" colspan=\"%d\">%s%s</td>", rest, r.Message, d.notes(r, r.Message))
-	default:
-		d.put("<td role=\"cell\" class=\"subject\">%s%s</td><td role=\"cell\">%s</td><td role=\"cell\" class=\"n\">%s</td><td role=\"cell\">%s</td><td role=\"cell\">%s</td>",
-			r.Subject, d.notes(r, ""), r.Change(), stood(r.Duration), orDash(r.Source), orDash(r.Who()))
-	}
-	d.put("</tr>\n")
-}
-
-// notes are what is to be known beside what stands in the line.
-func (d *doc) notes(r *history.Record, said string) markup {
-	var m markup
-	for _, n := range r.Notes(said) {
-		m += d.sprint("<br><small>%s</small>", n)
-	}
-	return m
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "–"
-	}
-	return s
-}
-
 func (d *doc) hosts(f *Facts) {
 	if len(f.Totals.Hosts) == 0 {
 		return
@@ -283,18 +190,18 @@ func (d *doc) hosts(f *Facts) {
 	d.put("<section aria-labelledby=\"hosts\">\n<h2 id=\"hosts\">Hosts</h2>\n")
 	for i := range f.Totals.Hosts {
 		h := &f.Totals.Hosts[i]
-		d.put("<h3>%s</h3>\n<dl>\n<dt>Machine id</dt><dd>%s</dd>\n", h.Name, orDash(h.Machine))
+		d.put("<h3>%s</h3>\n<dl>\n<dt>Machine id</dt><dd>%s</dd>\n", h.Name, cmp.Or(h.Machine, "–"))
 		if f.Kernel != "" {
 			d.put("<dt>Kernel now</dt><dd>%s</dd>\n", f.Kernel)
 		}
 		d.put("<dt>On record</dt><dd>%s to %s: %s, %s, in %s</dd>\n",
-			d.moment(h.From), d.moment(h.To), count(h.Records, "event"), count(h.Changes, "change"), count(h.Boots, "boot"))
+			d.moment(h.From), d.moment(h.To), words.Count(h.Records, "event"), words.Count(h.Changes, "change"), words.Count(h.Boots, "boot"))
 		if h.Start != "" {
 			d.put("<dt>Last start</dt><dd>%s</dd>\n", h.Start)
 		}
 		last := "on guard"
 		if !h.On {
-			last = "off guard: it was stopped"
+			last = "off guard"
 		}
 		d.put("<dt>At its last event</dt><dd>%s</dd>\n</dl>\n", last)
 	}
@@ -307,7 +214,7 @@ func (d *doc) configuration(f *Facts) {
 		d.put("<p>Not known: it is not in the journal. On each host: <code>nfguard config show</code></p>\n</section>\n")
 		return
 	}
-	d.put("<p>As the files of this host had it when the page was made.</p>\n<pre tabindex=\"0\">")
+	d.put("<p>As the files of this host had it when the page was made.</p>\n<pre role=\"region\" aria-label=\"Configuration of this host\" tabindex=\"0\">")
 	for line := range lines(f.Config) {
 		d.put("%s\n", line)
 	}

@@ -1,15 +1,17 @@
 package report
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/xml"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -72,8 +74,10 @@ func page(t *testing.T, records []history.Record, f Facts) string {
 		tally.Add(&records[i])
 	}
 	f.Made, f.Version, f.Totals = noon.Add(24*time.Hour), "v1", tally.Totals()
-	var b bytes.Buffer
-	if err := p.Write(&b, &f); err != nil {
+	var b strings.Builder
+	w := bufio.NewWriter(&b)
+	p.Write(w, &f)
+	if err := w.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
@@ -87,7 +91,7 @@ func TestPage(t *testing.T) {
 	}{
 		{name: "empty", facts: Facts{Sentence: "nothing is on record"}},
 		{name: "one host", records: story()[:2], facts: Facts{Sentence: "2 events", Kernel: "6.18", Config: "\nmode = \"enforce\"  # default\n"}},
-		{name: "two hosts", records: story(), facts: Facts{Sentence: "10 events", Observed: "mode observe: 1", Limits: " that is asked for", Notes: []string{"a <note>"}}},
+		{name: "two hosts", records: story(), facts: Facts{Sentence: "10 events", Observed: "mode observe: 1", Asked: "since yesterday", Notes: []string{"a <note>"}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -175,6 +179,46 @@ func check(t *testing.T, page string) {
 	}
 }
 
+// TestZones: times of summer and of winter are on the page of a year.
+func TestZones(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name string
+		from time.Time
+		want string
+	}{
+		{"a day of winter", noon, "CET (UTC+01:00)"},
+		{"since summer", noon.AddDate(0, -2, 0), "CEST (UTC+02:00) or CET (UTC+01:00)"},
+		{"three years, winter to winter", noon.AddDate(-3, 0, 0), "CET (UTC+01:00) or CEST (UTC+02:00)"},
+		{"nothing", time.Time{}, "CET (UTC+01:00)"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := &Facts{Made: noon.Add(time.Hour)}
+			if !tt.from.IsZero() {
+				f.Totals.From, f.Totals.Records = tt.from, 1
+			}
+			if got := (&doc{zone: berlin}).zones(f); got != tt.want {
+				t.Errorf("want %s, got %s", tt.want, got)
+			}
+		})
+	}
+}
+
+// TestOnce: what nfguard apply did is told, and nobody is on guard by that.
+func TestOnce(t *testing.T) {
+	applied := drift("worker-1", 0, guard.OutcomeCorrected, "a", "1")
+	applied.Source = "apply"
+	got := page(t, []history.Record{applied}, Facts{})
+	check(t, got)
+	if strings.Contains(got, "<h3>On guard</h3>") || !strings.Contains(got, "off guard") || !strings.Contains(got, "tuned.service: 1 change, put right or kept out") {
+		t.Error(got)
+	}
+}
+
 // TestStyle: nothing is fetched by the style, and each colour has a dark and a
 // printed counterpart.
 func TestStyle(t *testing.T) {
@@ -189,6 +233,55 @@ func TestStyle(t *testing.T) {
 	for _, r := range roots[1:] {
 		if diff := cmp.Diff(names(roots[0][1]), names(r[1])); diff != "" {
 			t.Error(diff)
+		}
+	}
+}
+
+// contrast is that of two colours, by WCAG 2.
+func contrast(a, b string) float64 {
+	luminance := func(hex string) float64 {
+		if len(hex) == 3 {
+			hex = string([]byte{hex[0], hex[0], hex[1], hex[1], hex[2], hex[2]})
+		}
+		sum := 0.0
+		for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
+			n, _ := strconv.ParseUint(hex[2*i:2*i+2], 16, 8)
+			v := float64(n) / 255
+			if v <= 0.04045 {
+				v /= 12.92
+			} else {
+				v = math.Pow((v+0.055)/1.055, 2.4)
+			}
+			sum += weight * v
+		}
+		return sum + 0.05
+	}
+	x, y := luminance(a), luminance(b)
+	return max(x, y) / min(x, y)
+}
+
+// TestContrast: text and bars stand out as WCAG 2 asks for at level AA, in
+// light, dark and print.
+func TestContrast(t *testing.T) {
+	if c := contrast("fff", "767676"); c < 4.54 || c > 4.55 { // a pair that everybody knows
+		t.Fatalf("the contrast is computed as %v", c)
+	}
+	for i, root := range regexp.MustCompile(`:root \{([^}]*)\}`).FindAllStringSubmatch(style, -1) {
+		colours := map[string]string{}
+		for _, m := range regexp.MustCompile(`--(\w+): #(\w+);`).FindAllStringSubmatch(root[1], -1) {
+			colours[m[1]] = m[2]
+		}
+		for _, p := range []struct {
+			of, on string
+			least  float64
+		}{
+			{"ink", "paper", 4.5}, {"faint", "paper", 4.5}, {"ink", "band", 4.5}, {"left", "paper", 4.5}, {"wrong", "paper", 4.5}, // text
+			{"right", "band", 3}, {"left", "band", 3}, {"wrong", "band", 3}, {"guarded", "band", 3}, // bars
+			{"right", "paper", 3}, {"guarded", "paper", 3}, // in the legend
+		} {
+			if c := contrast(colours[p.of], colours[p.on]); c < p.least {
+				t.Errorf("colours %d: %s on %s has %.2f, want %.1f", i, p.of, p.on, c, p.least)
+			}
 		}
 	}
 }
@@ -239,6 +332,7 @@ func TestTimeline(t *testing.T) {
 		{"doubled many times", []int{0, 0, 199, 200, 399, 86400, 86400, 10}, 0, 512 * time.Millisecond, map[int]int{0: 6, 86400 / 512: 2}},
 		{"backwards", []int{100, 0}, 0, time.Millisecond, map[int]int{0: 1, 100: 1}},
 		{"backwards, doubled", []int{300, 298, 0}, 0, 2 * time.Millisecond, map[int]int{0: 1, 149: 1, 150: 1}},
+		{"as far apart as can be", []int{6_794_000_000_000, -1_795_000_000_000, 0}, -1_795_934_592_000, 1 << 36 * time.Millisecond, map[int]int{0: 1, 26: 1, 125: 1}},
 		{"backwards, not a whole bucket", []int{301, 2, 1}, 1, 2 * time.Millisecond, map[int]int{0: 2, 150: 1}},
 	}
 	for _, tt := range tests {

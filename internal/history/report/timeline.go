@@ -35,12 +35,16 @@ const (
 
 func (v verdict) name() string { return [...]string{"right", "left", "wrong"}[v] }
 
+func (v verdict) text() string {
+	return [...]string{"put right or kept out", "only observed", "not put right"}[v]
+}
+
 // class tells which colour a record has.
 func class(r *history.Record) verdict {
 	switch {
-	case r.Outcome == guard.OutcomeFailed:
+	case r.Failed():
 		return wrong
-	case r.LeftAlone():
+	case r.Outcome == guard.OutcomeObserved && r.Event != guard.EventContention && r.Changes() > 0:
 		return left
 	}
 	return right
@@ -65,8 +69,9 @@ type (
 // lane is a row of the picture.
 type lane struct {
 	laneID
-	counts [verdicts][buckets]int
-	total  [verdicts]int
+	counts      [verdicts][buckets]int
+	total       [verdicts]int
+	first, last time.Time
 }
 
 func (l *lane) changes() int { return l.total[right] + l.total[left] + l.total[wrong] }
@@ -102,8 +107,12 @@ func (t *timeline) add(r *history.Record) {
 		if len(t.lanes) >= maxLanes {
 			return
 		}
-		l = &lane{laneID: id}
+		l = &lane{laneID: id, first: r.Time, last: r.Time}
 		t.lanes[id] = l
+	}
+	l.first = earliest(l.first, r.Time)
+	if r.Time.After(l.last) {
+		l.last = r.Time
 	}
 	c := class(r)
 	l.counts[c][i] += n
@@ -120,7 +129,7 @@ func (t *timeline) place(at time.Time) int {
 	if at.After(t.last) {
 		t.last = at
 	}
-	for t.last.Sub(t.first) >= (buckets-1)*t.width {
+	for t.last.Sub(t.first)/(buckets-1) >= t.width {
 		t.double()
 	}
 	if before := t.begin.Sub(t.first); before > 0 {
@@ -162,6 +171,9 @@ func (t *timeline) double() {
 }
 
 func (t *timeline) watch(r *history.Record) {
+	if r.Once() {
+		return
+	}
 	id := hostID{r.Host, r.Machine}
 	w := t.hosts[id]
 	if w == nil {
@@ -182,6 +194,19 @@ func (t *timeline) watch(r *history.Record) {
 	if r.Event == guard.EventStop {
 		w.on = false
 	}
+}
+
+// told is the time to tell of a bucket that is not empty: its beginning, but
+// nothing before the first change nor a time before the last one.
+func (t *timeline) told(l *lane, i int) time.Time {
+	at := t.begin.Add(time.Duration(i) * t.width)
+	switch {
+	case l.last.Sub(at) < t.width:
+		return l.last
+	case at.Before(l.first):
+		return l.first
+	}
+	return at
 }
 
 // end is where the picture ends: with the last record.
