@@ -44,6 +44,7 @@ type app struct {
 // Main runs the command line args and returns the exit code. ctx is cancelled
 // to stop; each signal on reload has the daemon read its configuration again.
 func Main(ctx context.Context, args []string, s Streams, reload <-chan os.Signal) int {
+	s = Streams{guarded(s.Out), guarded(s.Err)}
 	a := &app{Streams: s, ctx: ctx, reload: reload}
 	cmd := a.command()
 	cmd.SetArgs(args)

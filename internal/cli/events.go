@@ -111,7 +111,11 @@ func (a *app) events(o *eventsOptions) error {
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
-	if f, ok := a.Out.(*os.File); ok && o.follow {
+	f, ok := a.Out.(*os.File)
+	if t, is := a.Out.(*terminal); is {
+		f, ok = t.File, true
+	}
+	if ok && o.follow {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
