@@ -21,7 +21,7 @@ import (
 // example playbook, over ssh, as an operator does.
 func TestAnsible(t *testing.T) {
 	lab.Need(t, lab.Root, lab.VM)
-	t.Parallel() // beside the other one: most of it is Python, on one processor
+	t.Parallel()
 	for _, tool := range []string{"ansible-playbook", "ssh", "ssh-keygen"} {
 		lab.Tool(t, lab.VM, tool)
 	}
@@ -128,7 +128,7 @@ func TestAnsible(t *testing.T) {
 // TestAnsibleRollout observes a worker first, and then enforces.
 func TestAnsibleRollout(t *testing.T) {
 	lab.Need(t, lab.Root, lab.VM)
-	t.Parallel() // beside the other one: most of it is Python, on one processor
+	t.Parallel()
 	for _, tool := range []string{"ansible-playbook", "ssh", "ssh-keygen"} {
 		lab.Tool(t, lab.VM, tool)
 	}

@@ -74,6 +74,7 @@ func (n *node) bootWithoutService(t *testing.T) {
 
 // TestRestrictedKernel is of a kernel that was told at boot to do without.
 func TestRestrictedKernel(t *testing.T) {
+	t.Parallel()
 	n := &node{Machine: vm.Boot(t, vm.Options{Append: "ipv6.disable=1 lockdown=confidentiality"})}
 	n.Sh(t, "modprobe br_netfilter; sysctl -q "+iptables+"=0 "+ip6tables+"=0 "+arptables+"=0")
 	n.install(t)

@@ -16,6 +16,7 @@ const secondKernel = "6.12"
 // TestFacts holds both kernels and systemd to what nfguard rests on. Where one
 // of these fails on a newer Debian, nfguard has to be thought over.
 func TestFacts(t *testing.T) {
+	t.Parallel()
 	for _, kernel := range []struct{ option, version string }{{"", "6.1"}, {secondKernel, secondKernel}} {
 		t.Run("Linux "+kernel.version, func(t *testing.T) {
 			m := vm.Boot(t, vm.Options{Kernel: kernel.option})

@@ -52,6 +52,7 @@ var life = []story{
 
 // TestGuard is the life of one worker, and the source of README.md's journal.
 func TestGuard(t *testing.T) {
+	t.Parallel()
 	dist(t) // now, or the first story would seem slow
 	n := &node{Machine: vm.Boot(t, vm.Options{})}
 	told := n.live(t, life)
@@ -60,6 +61,7 @@ func TestGuard(t *testing.T) {
 
 // TestSecondKernel tells on a newer kernel what depends on the kernel most.
 func TestSecondKernel(t *testing.T) {
+	t.Parallel()
 	n := &node{Machine: vm.Boot(t, vm.Options{Kernel: secondKernel})}
 	var stories []story
 	for _, s := range life {

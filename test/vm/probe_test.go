@@ -11,6 +11,7 @@ import (
 // TestProbe sends packets on a kernel that has br_netfilter as a module, on the
 // second kernel, and on one without IPv6. It never loads the module itself.
 func TestProbe(t *testing.T) {
+	t.Parallel()
 	bin := filepath.Join(t.TempDir(), "nfguard")
 	run(t, "env", "CGO_ENABLED=0", "go", "build", "-o", bin, root+"/cmd/nfguard")
 	for _, tt := range []struct {

@@ -15,6 +15,7 @@ import (
 
 // TestMachine holds the laboratory itself to what package vm says of it.
 func TestMachine(t *testing.T) {
+	t.Parallel()
 	m := vm.Boot(t, vm.Options{Append: "nfguard.test=1"})
 
 	t.Run("Debian 12's kernel", func(t *testing.T) {
