@@ -28,9 +28,18 @@ type Attachment struct {
 	bridge int
 }
 
-// owned begins the hardware addresses of our pods: administered locally, then
-// "nfg". It tells what a probe that was killed has left in neighbour tables.
-var owned = [4]byte{0x02, 'n', 'f', 'g'}
+var (
+	// owned begins the hardware addresses of our pods: administered locally,
+	// then "nfg". It tells what a probe that was killed has left in neighbour
+	// tables.
+	owned = [4]byte{0x02, 'n', 'f', 'g'}
+
+	// highest begins those of our ports. A bridge to which nobody gave a
+	// hardware address has the lowest one of its ports
+	// (br_stp_recalculate_bridge_id): with a lower one of ours, its pods would
+	// lose their gateway.
+	highest = [4]byte{0xfe, 0xff, 0xff, 0xff}
+)
 
 // ErrNoAddress says that no free address was found.
 var ErrNoAddress = errors.New("no free address")
@@ -108,6 +117,7 @@ func (a *Attachment) plug(bridge string) error {
 		PeerHardwareAddr: append(net.HardwareAddr(owned[:]), id[:]...),
 	}
 	veth.Name, veth.MasterIndex = "nfprobe"+hex.EncodeToString(id[:]), a.bridge
+	veth.HardwareAddr = append(net.HardwareAddr(highest[:]), id[:]...)
 	veth.MTU, veth.PeerMTU = master.Attrs().MTU, uint32(master.Attrs().MTU)
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("add a port to %s: %w", bridge, err)

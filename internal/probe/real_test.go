@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/rtnl"
@@ -240,6 +241,36 @@ func TestAttach(t *testing.T) {
 	ns.Run(t, "ip", "link", "set", "cni0", "down")
 	if _, _, err := attach(t.Context(), "cni0", "10.1.0.9"); err == nil || err.Error() != "bridge cni0 is down" {
 		t.Errorf("a bridge that is down: %v", err)
+	}
+}
+
+// TestAttachKeepsTheGateway: a bridge without a hardware address of its own has
+// the lowest of its ports, and pods send to that.
+func TestAttachKeepsTheGateway(t *testing.T) {
+	const highish = "fe:ff:fe:ff:ff:ff"
+	ns := lab.NewNamespace(t)
+	ns.Run(t, "sh", "-ec", `ip link add cni0 type bridge
+		ip addr add 10.1.0.1/24 dev cni0
+		ip link add veth0 address `+highish+` type veth peer name pod0
+		ip link set veth0 master cni0
+		ip link set cni0 up
+		ip link set veth0 up
+		ip link set pod0 up`)
+	var during string
+	var err error
+	ns.Do(func() {
+		a, aerr := Attach(t.Context(), "cni0", []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}, nil)
+		if err = aerr; err != nil {
+			return
+		}
+		var link netlink.Link
+		if link, err = netlink.LinkByName("cni0"); err == nil {
+			during = link.Attrs().HardwareAddr.String()
+		}
+		err = errors.Join(err, a.Close())
+	})
+	if err != nil || during != highish {
+		t.Errorf("with our port the bridge has the address %s, without it %s; error %v", during, highish, err)
 	}
 }
 
