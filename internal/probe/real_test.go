@@ -160,34 +160,6 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
-func TestReply(t *testing.T) {
-	segment := func(port uint16, flags byte) []byte {
-		return []byte{0, 80, byte(port >> 8), byte(port), 0, 0, 0, 0, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0}
-	}
-	for _, tt := range []struct {
-		name  string
-		b     []byte
-		match bool
-	}{
-		{"SYN-ACK", segment(4660, 0x12), true},
-		{"reset", segment(4660, 0x14), true},
-		{"data", segment(4660, 0x18), false},
-		{"SYN", segment(4660, 0x02), false},
-		{"another port", segment(4661, 0x12), false},
-		{"cut off", segment(4660, 0x12)[:13], false},
-	} {
-		v6 := &unix.SockaddrInet6{Addr: netip.MustParseAddr("2001:db8::1").As16()}
-		if got, ok := reply(tt.b, v6, 4660); ok != tt.match || ok && got.String() != "[2001:db8::1]:80" {
-			t.Errorf("%s over IPv6: %v %v", tt.name, got, ok)
-		}
-		v4 := &unix.SockaddrInet4{Addr: [4]byte{192, 0, 2, 1}}
-		header := append([]byte{0x46}, make([]byte, 23)...) // with an option
-		if got, ok := reply(append(header, tt.b...), v4, 4660); ok != tt.match || ok && got.String() != "192.0.2.1:80" {
-			t.Errorf("%s over IPv4: %v %v", tt.name, got, ok)
-		}
-	}
-}
-
 // TestAttach plugs a pod in, without a command around it: an address that is
 // free is given, one in use is not, and nothing of it is left.
 func TestAttach(t *testing.T) {
