@@ -91,7 +91,7 @@ func TestAskHoldsNoThread(t *testing.T) {
 func TestDial(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	s := with("1", "1", Flags{})
-	w, err := newWorld(&s)
+	w, err := newWorld(t.Context(), &s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestDial(t *testing.T) {
 func TestAskReset(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	s := with("1", "1", Flags{})
-	w, err := newWorld(&s)
+	w, err := newWorld(t.Context(), &s)
 	if err != nil {
 		t.Fatal(err)
 	}
