@@ -89,8 +89,12 @@ func Choose(all []Subject) []Subject {
 	return chosen
 }
 
-// Ask asks each Service by the pod IP of one endpoint behind the bridge and of
-// one elsewhere, and by its cluster IP, all at once. What stayed silent for a
+// mostPods is how many pods behind a Service are asked on each path. One more
+// that is dead can pass for a broken Service, where chance led there twice.
+const mostPods = 8
+
+// Ask asks each Service by the pod IPs of endpoints behind the bridge and of
+// those elsewhere, and by its cluster IP, all at once. What stayed silent for a
 // second is asked once more, and that takes another second at most. Families of
 // which the pod has no address are left out.
 func (a *Attachment) Ask(ctx context.Context, subjects []Subject) []Cell {
@@ -101,20 +105,20 @@ func (a *Attachment) Ask(ctx context.Context, subjects []Subject) []Cell {
 		if !ok || !a.has(familyOf(s.ClusterIP.Addr())) {
 			continue
 		}
-		add := func(path Path, to Target, asked netip.AddrPort, times int) {
-			cells = append(cells, Cell{
-				Path: path, To: to, Family: familyOf(asked.Addr()), Protocol: p, Service: s.Name, Asked: asked, Answer: Answer{Times: times},
-			})
+		add := func(path Path, to Target, times int, asked ...netip.AddrPort) {
+			for _, at := range asked {
+				c := Cell{Path: path, To: to, Family: familyOf(at.Addr()), Protocol: p, Service: s.Name, Asked: at}
+				c.Times = times
+				cells = append(cells, c)
+			}
 		}
 		path := Routed
 		if len(s.Bridged) > 0 {
 			path = Bridged
-			add(Bridged, PodIP, s.Bridged[0], 0)
 		}
-		add(path, ClusterIP, s.ClusterIP, s.times())
-		if len(s.Routed) > 0 {
-			add(Routed, PodIP, s.Routed[0], 0)
-		}
+		add(Bridged, PodIP, 0, s.Bridged[:min(mostPods, len(s.Bridged))]...)
+		add(path, ClusterIP, s.times(), s.ClusterIP)
+		add(Routed, PodIP, 0, s.Routed[:min(mostPods, len(s.Routed))]...)
 	}
 	round(ctx, realPatience, cells, a.askTimes, func(*Cell) bool { return true })
 	round(ctx, lastPatience, cells, a.askTimes, (*Cell).silent)
