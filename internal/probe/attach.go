@@ -41,9 +41,6 @@ var (
 	highest = [4]byte{0xfe, 0xff, 0xff, 0xff}
 )
 
-// ErrNoAddress says that no free address was found.
-var ErrNoAddress = errors.New("no free address")
-
 // Subnets returns the address of a bridge in each family, with the prefix of
 // its subnet: what its pods have as gateway. It is empty where the bridge has
 // none. An error can be [rtnl.ErrNoBridge].
@@ -68,10 +65,10 @@ func Subnets(ctx context.Context, bridge string) ([]netip.Prefix, error) {
 }
 
 // Attach makes a pod on a bridge of the calling process's network namespace.
-// subnets are its [Subnets]. In a family of which want has an address the pod
-// gets that one, in the others a free one by chance; both only if nobody
-// answers for it. Call Close to give it back; the kernel does so, a moment
-// later, when the process ends in another way.
+// subnets are its [Subnets]. In a family of which want has addresses the pod
+// gets the first of them, in the others one by chance, that nobody answers for;
+// [ErrNoAddress] says that there is none. Call Close to give it back; the kernel
+// does so, a moment later, when the process ends in another way.
 func Attach(ctx context.Context, bridge string, subnets []netip.Prefix, want []netip.Addr) (*Attachment, error) {
 	b, err := rtnl.BridgeNamed(bridge)
 	if err != nil {
@@ -81,7 +78,7 @@ func Attach(ctx context.Context, bridge string, subnets []netip.Prefix, want []n
 		return nil, fmt.Errorf("bridge %s is down", bridge)
 	}
 	for _, w := range want {
-		if !slices.ContainsFunc(subnets, func(p netip.Prefix) bool { return p.Contains(w) && p.Addr() != w }) {
+		if !slices.ContainsFunc(subnets, func(p netip.Prefix) bool { return usable(p, w) }) {
 			return nil, fmt.Errorf("%s is not an address for a pod on %s", w, bridge)
 		}
 	}
@@ -126,13 +123,7 @@ func (a *Attachment) plug(bridge string) error {
 	if err := netlink.LinkSetUp(veth); err != nil {
 		return err
 	}
-	return a.do(func() error {
-		link, err := netlink.LinkByName(podDevice)
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetUp(link)
-	})
+	return a.onLink(netlink.LinkSetUp)
 }
 
 // quietPod prepares a namespace for links that ask for no routers, look for
@@ -142,7 +133,7 @@ func quietPod() error {
 	if _, err := os.Stat("/proc/sys/net/ipv6"); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	for _, s := range [][2]string{{"disable_ipv6", "0"}, {"accept_ra", "0"}, {"router_solicitations", "0"}, {"router_solicitation_delay", "0"}, {"dad_transmits", "3"}, {"ndisc_notify", "1"}} {
+	for _, s := range [][2]string{{"disable_ipv6", "0"}, {"accept_ra", "0"}, {"router_solicitations", "0"}, {"router_solicitation_delay", "0"}, {"accept_dad", "1"}, {"dad_transmits", "3"}, {"ndisc_notify", "1"}} {
 		if err := set("/proc/sys/net/ipv6/conf/default/"+s[0], s[1]); err != nil {
 			return err
 		}
@@ -169,7 +160,10 @@ func tidy(bridge int) {
 func (a *Attachment) Close() error {
 	var err error
 	if a.port != nil {
-		if err = netlink.LinkDel(a.port); err != nil {
+		switch err = netlink.LinkDel(a.port); {
+		case errors.Is(err, unix.ENODEV): // somebody else did
+			err = nil
+		case err != nil:
 			err = fmt.Errorf("remove the port: %w", err)
 		}
 		tidy(a.bridge)

@@ -249,7 +249,7 @@ func addDefaultRoute(link netlink.Link, gw netip.Addr) error {
 		Dst:       &net.IPNet{IP: make(net.IP, bits/8), Mask: net.CIDRMask(0, bits)},
 		Gw:        gw.AsSlice(),
 	}
-	if err := netlink.RouteAdd(&route); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := netlink.RouteAdd(&route); err != nil {
 		return fmt.Errorf("add a route by %s: %w", gw, err)
 	}
 	return nil
