@@ -54,12 +54,7 @@ Exit codes: 0 they are reached, 1 they are not, 2 could not tell.`,
 			a.code = probeCode(p.Verdict)
 			d := proofDocument{Schema: 1, Kernel: release(), Time: time.Now().UTC(), proof: *p}
 			d.Host, _ = os.Hostname()
-			if form == jsonForm {
-				return writeJSON(a.Out, d)
-			}
-			fmt.Fprintf(a.Out, "%s (Linux %s): ", d.Host, d.Kernel)
-			d.write(a.Out, newStyle(a.Out))
-			return nil
+			return a.show(form, &d)
 		},
 	}
 	outputFlag(cmd, &form)

@@ -77,11 +77,7 @@ func (a *app) probeBridge(form format, f *realFlags) error {
 		d.Next = "nfguard check says which setting it is; nfguard apply puts it right once, systemctl start nfguard keeps it right"
 	}
 	a.code = probeCode(d.Verdict)
-	if form == jsonForm {
-		return writeJSON(a.Out, d)
-	}
-	d.write(a.Out, newStyle(a.Out))
-	return nil
+	return a.show(form, d)
 }
 
 // plugIn attaches a pod to the bridge, if it may, in order to ask those Services.
@@ -109,8 +105,8 @@ func (d *realProof) write(w io.Writer, s style) {
 	for _, p := range d.Addresses {
 		own = append(own, p.Addr().String())
 	}
-	fmt.Fprintf(w, "%s (Linux %s): a pod on %s with the address %s, given back; %s\n\n",
-		d.Host, d.Kernel, d.Bridge, strings.Join(own, " and "), strings.Join(d.Rules, "; "))
+	fmt.Fprintf(w, "%s: a pod on %s with the address %s, given back; %s\n\n",
+		onHost(d.Host, d.Kernel), d.Bridge, strings.Join(own, " and "), strings.Join(d.Rules, "; "))
 	writeCells(w, d.Cells)
 	fmt.Fprintln(w)
 	writeJudgement(w, s, &d.Judgement, d.Next)

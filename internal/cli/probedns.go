@@ -101,11 +101,7 @@ func (a *app) probeDNS(o *dnsOptions, name string) error {
 	case dns.Unknown:
 		a.code = exitTrouble
 	}
-	if o.form == jsonForm {
-		return writeJSON(a.Out, d)
-	}
-	d.write(a.Out, newStyle(a.Out))
-	return nil
+	return a.show(o.form, d)
 }
 
 // askHere asks from the namespace of the command.
@@ -260,7 +256,7 @@ func (d *dnsDocument) write(w io.Writer, s style) {
 		case f.Breaks:
 			word = s.bad("wrong  ")
 		}
-		fmt.Fprintf(w, "%s  %s\n         %s\n", word, f.Sentence, f.Next)
+		writeLine(w, word, f.Sentence, f.Next)
 		for _, l := range f.Lines {
 			fmt.Fprintf(w, "             %s\n", l)
 		}

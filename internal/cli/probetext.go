@@ -11,6 +11,12 @@ import (
 	"github.com/nfguard/nfguard/internal/probe"
 )
 
+// write prints the proof for people, and of which host it is.
+func (d *proofDocument) write(w io.Writer, s style) {
+	fmt.Fprintf(w, "%s: ", onHost(d.Host, d.Kernel))
+	d.proof.write(w, s)
+}
+
 // write prints the proof for people: the verdict, what was tried, who replied.
 func (d *proof) write(w io.Writer, s style) {
 	if len(d.Cells) > 0 {
@@ -22,12 +28,9 @@ func (d *proof) write(w io.Writer, s style) {
 }
 
 func writeJudgement(w io.Writer, s style, j *probe.Judgement, next string) {
-	fmt.Fprintf(w, "%s  %s\n", verdictWord(s, j.Verdict), j.Meaning)
-	if next != "" {
-		fmt.Fprintf(w, "         %s\n", next)
-	}
+	writeLine(w, verdictWord(s, j.Verdict), j.Meaning, next)
 	if j.Hairpin != "" {
-		fmt.Fprintf(w, "%s  %s\n         %s\n", s.warn("note   "), j.Hairpin, hairpinNext)
+		writeLine(w, s.warn("note   "), j.Hairpin, hairpinNext)
 	}
 }
 
