@@ -211,11 +211,16 @@ func (a *app) subjects(d *realProof, f *realFlags) ([]probe.Subject, error) {
 	var subjects []probe.Subject
 	if len(f.services) > 0 {
 		for _, text := range f.services {
-			s, err := named(list, text)
+			some, err := named(list, text)
 			if err != nil {
 				return nil, err
 			}
-			subjects = append(subjects, place(s))
+			for _, s := range some {
+				twice := func(o probe.Subject) bool { return o.ClusterIP == s.ClusterIP && o.Protocol == s.Protocol }
+				if !slices.ContainsFunc(subjects, twice) {
+					subjects = append(subjects, place(s))
+				}
+			}
 		}
 		return subjects, nil
 	}
@@ -263,20 +268,20 @@ func servicesOf(ctx context.Context, r netfilter.Rules) ([]services.Service, err
 	return list, nil
 }
 
-// named finds the Service of --service: "10.32.0.10:53/udp", or its name.
-func named(list []services.Service, text string) (services.Service, error) {
+// named finds the Service of --service: "10.32.0.10:53/udp", or by its name, of
+// each family.
+func named(list []services.Service, text string) ([]services.Service, error) {
 	at, protocol, _ := strings.Cut(text, "/")
 	if addr, err := netip.ParseAddrPort(at); err == nil {
 		if s, ok := services.Find(list, addr, services.Protocol(strings.ToLower(protocol))); ok {
-			return s, nil
+			return []services.Service{s}, nil
 		}
 	}
-	for _, s := range list {
-		if s.Name == text {
-			return s, nil
-		}
+	some := slices.DeleteFunc(slices.Clone(list), func(s services.Service) bool { return s.Name != text })
+	if len(some) > 0 {
+		return some, nil
 	}
-	return services.Service{}, &hintError{
+	return nil, &hintError{
 		fmt.Errorf("--service %s: it is not in kube-proxy's rules, or has no endpoints", text),
 		fmt.Sprintf("write it as kubectl get services shows it, with the port: --service %s/%s, or --service %s",
 			list[0].ClusterIP, list[0].Protocol, list[0].Name),
@@ -296,7 +301,7 @@ func (a *app) consent(f *realFlags, subnets []netip.Prefix, subjects []probe.Sub
 	for _, p := range subnets {
 		where = append(where, p.Masked().String())
 	}
-	fmt.Fprintf(a.Err, "For about two seconds this adds a port to %s, uses a free address of %s, and connects to %s. Go on? [y/N] ",
+	fmt.Fprintf(a.Err, "For some seconds this adds a port to %s, uses a free address of %s, and connects to %s. Go on? [y/N] ",
 		f.bridge, strings.Join(where, " and "), names(subjects))
 	answer := make(chan string, 1)
 	go func() { // ends with the process, where nobody answers
@@ -310,6 +315,7 @@ func (a *app) consent(f *realFlags, subnets []netip.Prefix, subjects []probe.Sub
 		}
 		return errors.New("nothing was done")
 	case <-a.ctx.Done():
+		fmt.Fprintln(a.Err) // after the question
 		return errors.New("nothing was done")
 	}
 }

@@ -333,7 +333,7 @@ func TestProbeBridgeAsks(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, err := cmd.CombinedOutput()
-		const question = "For about two seconds this adds a port to cnio0, uses a free address of 10.244.0.0/24 and fd00:244::/120, " +
+		const question = "For some seconds this adds a port to cnio0, uses a free address of 10.244.0.0/24 and fd00:244::/120, " +
 			"and connects to default/svc-0:http (10.96.0.1:80). Go on? [y/N] "
 		if code(err) != want.exit || !strings.HasPrefix(string(out), question) || !strings.Contains(string(out), want.said) {
 			t.Errorf("answered %q: exit %d\n%s", answer, code(err), out)
