@@ -98,7 +98,7 @@ const mostPods = 8
 // second is asked once more, and that takes another second at most. Families of
 // which the pod has no address are left out.
 func (a *Attachment) Ask(ctx context.Context, subjects []Subject) []Cell {
-	var cells []Cell
+	cells := []Cell{}
 	for i := range subjects {
 		s := &subjects[i]
 		p, ok := s.protocol()
