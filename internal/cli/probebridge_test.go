@@ -13,8 +13,10 @@ import (
 func TestNamed(t *testing.T) {
 	var list []services.Service
 	for _, s := range [][3]string{
-		{"default/web:http", "10.32.0.102:80", "tcp"}, {"default/web:http", "[fd00:32::102]:80", "tcp"},
-		{"kube-system/kube-dns:dns", "10.32.0.10:53", "udp"}, {"kube-system/kube-dns:dns-tcp", "10.32.0.10:53", "tcp"},
+		{"default/web:http", "10.32.0.102:80", "tcp"},
+		{"default/web:http", "[fd00:32::102]:80", "tcp"},
+		{"kube-system/kube-dns:dns", "10.32.0.10:53", "udp"},
+		{"kube-system/kube-dns:dns-tcp", "10.32.0.10:53", "tcp"},
 	} {
 		list = append(list, services.Service{Name: s[0], ClusterIP: netip.MustParseAddrPort(s[1]), Protocol: services.Protocol(s[2])})
 	}

@@ -30,10 +30,10 @@ const (
 const port = 7
 
 // Run makes a world with those settings, asks in it, and leaves nothing of it.
-// A question may take 300 ms, and one that stayed silent a second more: with
-// silent ones it takes a second and a half in all.
-// An error means that there was no world to ask in: it is unix.EPERM where
-// privileges are missing, and [ErrNoNAT] where the kernel can't translate.
+// A question may take 300 ms, and one that stayed silent a second more, so that
+// where everything is silent it takes 1.6 s. An error means that there was no
+// world to ask in: it is unix.EPERM where privileges are missing, and [ErrNoNAT]
+// where the kernel can't translate.
 func Run(ctx context.Context, s Settings) (Result, error) {
 	began := time.Now()
 	w, err := newWorld(ctx, &s)
