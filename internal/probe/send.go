@@ -58,7 +58,7 @@ func (p *Pod) askUDP(ctx context.Context, to netip.AddrPort, d datagram) (Answer
 		return Answer{}, err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(past) })()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(past) })()
 	buf := make([]byte, 4096)
 	var unsent error
 	for ctx.Err() == nil {

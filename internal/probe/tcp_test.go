@@ -194,3 +194,21 @@ func TestReply(t *testing.T) {
 		}
 	}
 }
+
+// TestAskWithoutRoute: what can't be sent is told, and is not silence.
+func TestAskWithoutRoute(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	pod, err := newPod()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pod.Close()
+	for p, want := range map[Protocol]string{TCP: "connect: network is unreachable", UDP: "sendto: network is unreachable"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		a := pod.ask(ctx, p, netip.AddrPortFrom(serverAddresses.of(IPv4), port), datagram{[]byte("nfguard"), 20 * time.Millisecond})
+		cancel()
+		if a.Outcome != Failed || !strings.HasSuffix(a.Error, want) {
+			t.Errorf("%s: %s (%s)", p, a.Outcome, a.Error)
+		}
+	}
+}
