@@ -64,17 +64,16 @@ func (a *app) applied(form format, r *reconcile.Report, p *guard.Policy, would s
 		}
 	}
 	d.Changed, d.Changes = &changed, r.Changes
-	return a.print(form, d, func(w io.Writer, d *document) {
-		style := newStyle(w)
+	if form == text {
 		for _, c := range d.Changes {
 			if c.Error == "" { // the others are explained below
-				fmt.Fprintf(w, "%s%s %s: %s → %s\n", would, c.Op, c.Subject, c.From, c.To)
+				fmt.Fprintf(a.Out, "%s%s %s: %s → %s\n", would, c.Op, c.Subject, c.From, c.To)
 			}
 		}
 		if len(d.Changes) == 0 && a.code == exitYes {
-			fmt.Fprintln(w, "nothing to do: "+d.Summary)
-			return
+			fmt.Fprintln(a.Out, "nothing to do: "+d.Summary)
+			return nil
 		}
-		d.write(w, style)
-	})
+	}
+	return a.show(form, d)
 }

@@ -74,7 +74,7 @@ func (d *document) writeLeft(w io.Writer, s style) {
 
 func (d *document) writeFlagsAtBoot(w io.Writer, s style) {
 	if d.FlagsAtBoot != "" {
-		fmt.Fprintf(w, "%s  %s\n", s.warn("note   "), d.FlagsAtBoot)
+		writeLine(w, s.warn("note   "), d.FlagsAtBoot)
 	}
 }
 
@@ -89,7 +89,7 @@ func (d *document) writeFindings(w io.Writer, s style, ofBridges bool) {
 		if f.Breaks {
 			word = s.bad("breaks ")
 		}
-		fmt.Fprintf(w, "%s  %s\n         %s\n", word, f.Sentence, f.Next)
+		writeLine(w, word, f.Sentence, f.Next)
 	}
 }
 

@@ -74,7 +74,7 @@ func (a *app) check(form format, prove bool) error {
 		d.Probe = a.proofOrWhy()
 		a.code = withProbe(a.code, probeCode(d.Probe.Verdict))
 	}
-	return a.print(form, d, func(w io.Writer, d *document) { d.write(w, newStyle(a.Out)) })
+	return a.show(form, d)
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -93,14 +93,6 @@ Exit codes: 0 as wanted now, 1 not, 2 could not tell.`,
 	outputFlag(cmd, &form)
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "say what would be done, and do nothing")
 	return cmd
-}
-
-func (a *app) print(form format, d *document, human func(io.Writer, *document)) error {
-	if form == jsonForm {
-		return writeJSON(a.Out, d)
-	}
-	human(a.Out, d)
-	return nil
 }
 
 func writeJSON(w io.Writer, v any) error {

@@ -32,8 +32,8 @@ the others by their address and through a Service. It takes a moment, touches
 nothing of the host, and leaves nothing.
 
 With --bridge it asks on the real node: a pod on that bridge, with a free address
-of its subnet, calls Services of kube-proxy's rules, by the address of an endpoint
-on this node, of one elsewhere, and by the cluster IP.
+of its subnet, calls Services of kube-proxy's rules, by the addresses of endpoints
+on this node, of those elsewhere, and by the cluster IP.
 
 Exit codes: 0 they are reached, 1 they are not, 2 could not tell.`,
 		Args: cobra.NoArgs,
@@ -54,12 +54,7 @@ Exit codes: 0 they are reached, 1 they are not, 2 could not tell.`,
 			a.code = probeCode(p.Verdict)
 			d := proofDocument{Schema: 1, Kernel: release(), Time: time.Now().UTC(), proof: *p}
 			d.Host, _ = os.Hostname()
-			if form == jsonForm {
-				return writeJSON(a.Out, d)
-			}
-			fmt.Fprintf(a.Out, "%s (Linux %s): ", d.Host, d.Kernel)
-			d.write(a.Out, newStyle(a.Out))
-			return nil
+			return a.show(form, &d)
 		},
 	}
 	outputFlag(cmd, &form)

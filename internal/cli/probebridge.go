@@ -2,12 +2,9 @@ package cli
 
 import (
 	"bufio"
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
@@ -16,11 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/host"
-	"github.com/nfguard/nfguard/internal/netfilter"
 	"github.com/nfguard/nfguard/internal/probe"
 	"github.com/nfguard/nfguard/internal/rtnl"
-	"github.com/nfguard/nfguard/internal/services"
 )
 
 // realFlags are those of probe --bridge.
@@ -77,11 +71,7 @@ func (a *app) probeBridge(form format, f *realFlags) error {
 		d.Next = "nfguard check says which setting it is; nfguard apply puts it right once, systemctl start nfguard keeps it right"
 	}
 	a.code = probeCode(d.Verdict)
-	if form == jsonForm {
-		return writeJSON(a.Out, d)
-	}
-	d.write(a.Out, newStyle(a.Out))
-	return nil
+	return a.show(form, d)
 }
 
 // plugIn attaches a pod to the bridge, if it may, in order to ask those Services.
@@ -109,8 +99,8 @@ func (d *realProof) write(w io.Writer, s style) {
 	for _, p := range d.Addresses {
 		own = append(own, p.Addr().String())
 	}
-	fmt.Fprintf(w, "%s (Linux %s): a pod on %s with the address %s, given back; %s\n\n",
-		d.Host, d.Kernel, d.Bridge, strings.Join(own, " and "), strings.Join(d.Rules, "; "))
+	fmt.Fprintf(w, "%s: a pod on %s with the address %s, given back; %s\n\n",
+		onHost(d.Host, d.Kernel), d.Bridge, strings.Join(own, " and "), strings.Join(d.Rules, "; "))
 	writeCells(w, d.Cells)
 	fmt.Fprintln(w)
 	writeJudgement(w, s, &d.Judgement, d.Next)
@@ -167,126 +157,6 @@ func (a *app) addresses(f *realFlags, subnets []netip.Prefix) ([]netip.Addr, err
 	return nil, &hintError{why, "say which is not going to be given to a pod, perhaps " + strings.Join(missing, " ") + "; whether it is in use is looked at first"}
 }
 
-// services are the Services of kube-proxy's rules, sorted, and what rules those are.
-func (a *app) services() (list []services.Service, rules []netfilter.Rules, err error) {
-	var look netfilter.Look
-	rules, err = look.KubeProxy(a.ctx)
-	if err != nil {
-		return nil, nil, unprobed(err)
-	}
-	for _, r := range rules {
-		found, err := servicesOf(a.ctx, r)
-		if a.ctx.Err() != nil {
-			return nil, rules, errInterrupted
-		}
-		if err != nil {
-			return nil, rules, err
-		}
-		list = append(list, found...)
-	}
-	services.Sort(list)
-	return list, rules, nil
-}
-
-// subjects are the Services to ask.
-func (a *app) subjects(d *realProof, f *realFlags) ([]probe.Subject, error) {
-	list, rules, err := a.services()
-	for _, r := range rules {
-		d.Rules = append(d.Rules, r.String())
-	}
-	if err != nil {
-		return nil, err
-	}
-	d.Services = len(list)
-	if len(list) == 0 {
-		why := errors.New("there are no Services in kube-proxy's rules here")
-		if slices.ContainsFunc(rules, func(r netfilter.Rules) bool { return r.Mode == netfilter.IPVS }) {
-			why = errors.New("kube-proxy runs in mode ipvs, whose Services are not read")
-		}
-		return nil, &hintError{why, "nfguard probe, without --bridge, tries the kernel by itself"}
-	}
-	b, err := rtnl.BridgeNamed(f.bridge)
-	if err != nil {
-		return nil, err
-	}
-	place := func(s services.Service) probe.Subject {
-		return probe.NewSubject(s, b.Index, rtnl.Index("lo"), rtnl.RouteTo)
-	}
-	var subjects []probe.Subject
-	if len(f.services) > 0 {
-		for _, text := range f.services {
-			s, err := named(list, text)
-			if err != nil {
-				return nil, err
-			}
-			subjects = append(subjects, place(s))
-		}
-		return subjects, nil
-	}
-	for _, s := range list {
-		subjects = append(subjects, place(s))
-	}
-	if subjects = probe.Choose(subjects); !slices.ContainsFunc(subjects, func(s probe.Subject) bool { return len(s.Bridged) > 0 }) {
-		return nil, &hintError{
-			fmt.Errorf("of %d Services none that can be asked has an endpoint behind %s", len(list), f.bridge),
-			"start a pod of a Service on this node; nfguard probe, without --bridge, tries the kernel by itself",
-		}
-	}
-	return subjects, nil
-}
-
-// servicesOf reads what there is in the rules of one mode and backend.
-func servicesOf(ctx context.Context, r netfilter.Rules) ([]services.Service, error) {
-	var list []services.Service
-	for _, v6 := range []bool{false, true} {
-		if v6 && !r.IPv6 || !v6 && !r.IPv4 || r.Mode == netfilter.IPVS {
-			continue
-		}
-		var found []services.Service
-		var err error
-		if r.Mode == netfilter.NFTables {
-			found, err = services.NFTables(ctx, v6)
-		} else {
-			backend := "nft"
-			if r.Backend == netfilter.Legacy {
-				backend = "legacy"
-			}
-			var text []byte
-			if text, err = host.SaveRules(ctx, backend, v6); err == nil {
-				found, err = services.ParseIPTables(bytes.NewReader(text))
-			}
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil, &hintError{fmt.Errorf("read kube-proxy's rules: %w", err), "install iptables: apt-get install iptables, dnf install iptables-nft"}
-			}
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read kube-proxy's rules: %w", err)
-		}
-		list = append(list, found...)
-	}
-	return list, nil
-}
-
-// named finds the Service of --service: "10.32.0.10:53/udp", or its name.
-func named(list []services.Service, text string) (services.Service, error) {
-	at, protocol, _ := strings.Cut(text, "/")
-	if addr, err := netip.ParseAddrPort(at); err == nil {
-		if s, ok := services.Find(list, addr, services.Protocol(strings.ToLower(protocol))); ok {
-			return s, nil
-		}
-	}
-	for _, s := range list {
-		if s.Name == text {
-			return s, nil
-		}
-	}
-	return services.Service{}, &hintError{
-		fmt.Errorf("--service %s: it is not in kube-proxy's rules, or has no endpoints", text),
-		fmt.Sprintf("write it as kubectl get services shows it, with the port: --service %s/%s, or --service %s",
-			list[0].ClusterIP, list[0].Protocol, list[0].Name),
-	}
-}
-
 // consent asks before a real bridge is touched, unless it was given by --yes.
 func (a *app) consent(f *realFlags, subnets []netip.Prefix, subjects []probe.Subject) error {
 	if f.yes {
@@ -300,7 +170,7 @@ func (a *app) consent(f *realFlags, subnets []netip.Prefix, subjects []probe.Sub
 	for _, p := range subnets {
 		where = append(where, p.Masked().String())
 	}
-	fmt.Fprintf(a.Err, "For about two seconds this adds a port to %s, uses a free address of %s, and connects to %s. Go on? [y/N] ",
+	fmt.Fprintf(a.Err, "For some seconds this adds a port to %s, uses a free address of %s, and connects to %s. Go on? [y/N] ",
 		f.bridge, strings.Join(where, " and "), names(subjects))
 	answer := make(chan string, 1)
 	go func() { // ends with the process, where nobody answers
@@ -314,6 +184,7 @@ func (a *app) consent(f *realFlags, subnets []netip.Prefix, subjects []probe.Sub
 		}
 		return errors.New("nothing was done")
 	case <-a.ctx.Done():
+		fmt.Fprintln(a.Err) // after the question
 		return errors.New("nothing was done")
 	}
 }

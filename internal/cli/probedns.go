@@ -43,7 +43,7 @@ func (a *app) probeDNSCommand() *cobra.Command {
 a name of the cluster, an external one and NAME, several times from different
 ports, and tells apart: replies that bypass netfilter on the bridge, a dead
 replica, a Corefile without forward, and what the search list makes of a name.
-It changes nothing.
+Without --bridge it changes nothing.
 
 It asks from the network namespace that it runs in. A node's own asks do not
 cross a bridge as those of pods do: there, use --bridge, with which a pod asks on
@@ -58,7 +58,7 @@ Exit codes: 0 every name is answered from the right address, 1 one is not,
 	}
 	outputFlag(cmd, &o.form)
 	f := cmd.Flags()
-	f.StringVar(&o.server, "server", "", "the `address` that pods ask, the cluster IP of kube-dns (default: the first nameserver of resolv.conf)")
+	f.StringVar(&o.server, "server", "", "the `address` that pods ask, the cluster IP of kube-dns (default: the first nameserver of resolv.conf; with --bridge, that of kube-proxy's rules)")
 	f.StringSliceVar(&o.replicas, "replica", nil, "the `address` of a replica behind it; can be given several times")
 	f.StringVar(&o.domain, "domain", "cluster.local", "the cluster's `domain`")
 	f.StringVar(&o.external, "external", "kubernetes.io", "a `name` that others answer; empty to ask for none")
@@ -101,11 +101,7 @@ func (a *app) probeDNS(o *dnsOptions, name string) error {
 	case dns.Unknown:
 		a.code = exitTrouble
 	}
-	if o.form == jsonForm {
-		return writeJSON(a.Out, d)
-	}
-	d.write(a.Out, newStyle(a.Out))
-	return nil
+	return a.show(o.form, d)
 }
 
 // askHere asks from the namespace of the command.
@@ -260,7 +256,7 @@ func (d *dnsDocument) write(w io.Writer, s style) {
 		case f.Breaks:
 			word = s.bad("wrong  ")
 		}
-		fmt.Fprintf(w, "%s  %s\n         %s\n", word, f.Sentence, f.Next)
+		writeLine(w, word, f.Sentence, f.Next)
 		for _, l := range f.Lines {
 			fmt.Fprintf(w, "             %s\n", l)
 		}

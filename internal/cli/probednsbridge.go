@@ -41,8 +41,7 @@ func (a *app) podOn(o *dnsOptions, plan *dns.Plan) (*probe.Attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	list = slices.DeleteFunc(list, func(s services.Service) bool { return s.Protocol != "udp" })
-	s, err := dnsService(list, plan.Server)
+	s, err := dnsService(list, subnets, plan.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -59,10 +58,11 @@ func (a *app) podOn(o *dnsOptions, plan *dns.Plan) (*probe.Attachment, error) {
 	return a.plugIn(&f, subnets, []probe.Subject{{Service: s}})
 }
 
-// dnsService is, of those with a UDP port, the Service at an address, or the cluster's DNS where that is
-// not given: the only one on port 53, of all or of the namespace kube-system.
-// One that the rules do not have is that address without endpoints.
-func dnsService(list []services.Service, at netip.AddrPort) (services.Service, error) {
+// dnsService is the Service at an address, or the cluster's DNS where that is not
+// given: the only one with a UDP port 53 in a family of subnets, of all or of the
+// namespace kube-system. One that the rules do not have is that address without
+// endpoints.
+func dnsService(list []services.Service, subnets []netip.Prefix, at netip.AddrPort) (services.Service, error) {
 	if at.IsValid() {
 		s, ok := services.Find(list, at, "udp")
 		if !ok {
@@ -70,7 +70,10 @@ func dnsService(list []services.Service, at netip.AddrPort) (services.Service, e
 		}
 		return s, nil
 	}
-	list = slices.DeleteFunc(list, func(s services.Service) bool { return s.ClusterIP.Port() != 53 })
+	list = slices.DeleteFunc(slices.Clone(list), func(s services.Service) bool {
+		same := func(p netip.Prefix) bool { return p.Addr().Is4() == s.ClusterIP.Addr().Is4() }
+		return s.Protocol != "udp" || s.ClusterIP.Port() != 53 || !slices.ContainsFunc(subnets, same)
+	})
 	if own := slices.DeleteFunc(slices.Clone(list), func(s services.Service) bool { return !strings.HasPrefix(s.Name, "kube-system/") }); len(own) > 0 {
 		list = own
 	}

@@ -11,6 +11,12 @@ import (
 	"github.com/nfguard/nfguard/internal/probe"
 )
 
+// write prints the proof for people, and of which host it is.
+func (d *proofDocument) write(w io.Writer, s style) {
+	fmt.Fprintf(w, "%s: ", onHost(d.Host, d.Kernel))
+	d.proof.write(w, s)
+}
+
 // write prints the proof for people: the verdict, what was tried, who replied.
 func (d *proof) write(w io.Writer, s style) {
 	if len(d.Cells) > 0 {
@@ -22,12 +28,9 @@ func (d *proof) write(w io.Writer, s style) {
 }
 
 func writeJudgement(w io.Writer, s style, j *probe.Judgement, next string) {
-	fmt.Fprintf(w, "%s  %s\n", verdictWord(s, j.Verdict), j.Meaning)
-	if next != "" {
-		fmt.Fprintf(w, "         %s\n", next)
-	}
+	writeLine(w, verdictWord(s, j.Verdict), j.Meaning, next)
 	if j.Hairpin != "" {
-		fmt.Fprintf(w, "%s  %s\n         %s\n", s.warn("note   "), j.Hairpin, hairpinNext)
+		writeLine(w, s.warn("note   "), j.Hairpin, hairpinNext)
 	}
 }
 
@@ -103,20 +106,34 @@ func writeCells(w io.Writer, cells []probe.Cell) {
 	t.Flush()
 }
 
-// together says what came of the same question by TCP and UDP: once, where
-// both say the same.
+// together says what came of the same question by TCP and UDP, or of that to
+// each of several pods: once, where all say the same.
 func together(cells []*probe.Cell) string {
 	if len(cells) == 0 {
 		return "-"
 	}
-	same := true
-	var each []string
+	first, same, onePod := cells[0], true, true
 	for _, c := range cells {
-		each = append(each, string(c.Protocol)+" "+c.What())
-		same = same && c.Outcome == cells[0].Outcome && c.Source == cells[0].Source
+		same = same && c.Outcome == first.Outcome && (c.Outcome != probe.WrongSource || c.Source == first.Source)
+		onePod = onePod && c.Asked == first.Asked
 	}
 	if same {
-		return cells[0].What()
+		return first.What()
+	}
+	var each []string
+	answered := 0
+	for _, c := range cells {
+		switch {
+		case onePod:
+			each = append(each, string(c.Protocol)+" "+c.What())
+		case c.Outcome == probe.Answered:
+			answered++
+		default:
+			each = append(each, c.Asked.String()+" "+c.What())
+		}
+	}
+	if answered > 0 {
+		each = append([]string{fmt.Sprintf("%d answered", answered)}, each...)
 	}
 	return strings.Join(each, ", ")
 }

@@ -22,6 +22,14 @@ func TestWriteCells(t *testing.T) {
 		}
 		return c
 	}
+	pod := func(at string, o probe.Outcome) probe.Cell {
+		c := cell(probe.Bridged, probe.PodIP, probe.TCP, "a/web", o, "")
+		c.Asked = netip.MustParseAddrPort(at)
+		if o == probe.Answered {
+			c.Source = c.Asked
+		}
+		return c
+	}
 	for _, tt := range []struct {
 		name  string
 		cells []probe.Cell
@@ -48,6 +56,20 @@ IPv4    itself     -         TCP no answer within 1s, UDP refused
 family  endpoint    pod IP    cluster IP                service
 IPv4    same node   answered  reply from 10.244.0.1:80  a/near
 IPv4    other node  answered  answered                  a/far
+`},
+		{"several pods that answer", []probe.Cell{
+			pod("10.244.0.1:80", probe.Answered), pod("10.244.0.2:80", probe.Answered),
+			cell(probe.Bridged, probe.ClusterIP, probe.TCP, "a/web", probe.Answered, "10.96.0.2:80"),
+		}, `
+family  endpoint   pod IP    cluster IP  service
+IPv4    same node  answered  answered    a/web
+`},
+		{"one pod of several that does not", []probe.Cell{
+			pod("10.244.0.1:80", probe.Answered), pod("10.244.0.2:80", probe.TimedOut), pod("10.244.0.3:80", probe.Answered),
+			cell(probe.Bridged, probe.ClusterIP, probe.TCP, "a/web", probe.TimedOut, ""),
+		}, `
+family  endpoint   pod IP                                         cluster IP           service
+IPv4    same node  2 answered, 10.244.0.2:80 no answer within 1s  no answer within 1s  a/web
 `},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

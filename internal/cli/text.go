@@ -47,11 +47,39 @@ func (s style) word(v guard.Verdict) string {
 	return string(v)
 }
 
+// result is what a command found.
+type result interface {
+	write(io.Writer, style)
+}
+
+// show prints a result for people, or all of it as JSON.
+func (a *app) show(form format, r result) error {
+	if form == jsonForm {
+		return writeJSON(a.Out, r)
+	}
+	r.write(a.Out, newStyle(a.Out))
+	return nil
+}
+
+// onHost names a host and its kernel.
+func onHost(host, kernel string) string { return host + " (Linux " + kernel + ")" }
+
+// writeLine prints a word, what there is to say to it, and below that what else
+// there is: the reason, and the next step.
+func writeLine(w io.Writer, word, line string, below ...string) {
+	fmt.Fprintf(w, "%s  %s\n", word, strings.TrimRight(line, " "))
+	for _, b := range below {
+		if b != "" {
+			fmt.Fprintf(w, "         %s\n", b)
+		}
+	}
+}
+
 // write prints the document for people: what is live, what carries it over a
 // reboot, what others do about it, the bridges, kube-proxy, and what it all
 // means. Below each line that is not right stand the reason and the next step.
 func (d *document) write(w io.Writer, s style) {
-	where := d.Host + " (Linux " + d.Kernel + ")"
+	where := onHost(d.Host, d.Kernel)
 	if d.Root != "" {
 		where = d.Root
 	}
@@ -107,16 +135,11 @@ func (d *document) section(w io.Writer, s style, title string, in func(row) bool
 		if !in(r) {
 			continue
 		}
-		line := fmt.Sprintf("%s  %-*s  %-*s", s.word(r.Verdict), subjects, r.Subject, values, have(r))
+		line := fmt.Sprintf("%-*s  %-*s", subjects, r.Subject, values, have(r))
 		if next := d.atNextBoot(r.Subject); next != "" {
 			line += "  next boot: " + next
 		}
-		fmt.Fprintln(w, strings.TrimRight(line, " "))
-		for _, note := range []string{r.Reason, r.Next} {
-			if note != "" {
-				fmt.Fprintf(w, "         %s\n", note)
-			}
-		}
+		writeLine(w, s.word(r.Verdict), line, r.Reason, r.Next)
 	}
 }
 

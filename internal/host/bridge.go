@@ -37,7 +37,8 @@ func bridge(b rtnl.Bridge) guard.Bridge {
 }
 
 // SurveyBridge looks at one bridge, and at what else decides about its flags.
-// One that does not exist is not in the observation.
+// One that does not exist is not in the observation. What depends on kube-proxy's
+// rules goes by the last [Linux.Survey] that has read them.
 func (l *Linux) SurveyBridge(ctx context.Context, p *guard.Policy, name string) guard.Observation {
 	var o guard.Observation
 	b, err := rtnl.BridgeNamed(name)
@@ -58,12 +59,13 @@ func (l *Linux) SurveyBridge(ctx context.Context, p *guard.Policy, name string) 
 		o.On = l.on()
 		o.Remembered, o.RememberedErr = l.remembered()
 	}
-	l.evidence(ctx, p, &o)
+	l.evidence(ctx, p, &o, false)
 	return o
 }
 
-// evidence adds to o what says that bridges carry pods, where that counts.
-func (l *Linux) evidence(ctx context.Context, p *guard.Policy, o *guard.Observation) {
+// evidence adds to o what says that bridges carry pods, where that counts. To
+// ask for kube-proxy's rules takes a moment.
+func (l *Linux) evidence(ctx context.Context, p *guard.Policy, o *guard.Observation, ask bool) {
 	if p.Bridges == nil || !p.Bridges.Auto || o.Bridging != nil {
 		return
 	}
@@ -75,7 +77,7 @@ func (l *Linux) evidence(ctx context.Context, p *guard.Policy, o *guard.Observat
 	for i := range o.Bridges {
 		o.Bridges[i].Addresses = addresses[o.Bridges[i].Index]
 	}
-	l.endpoints(ctx, p, o, addresses)
+	l.endpoints(ctx, p, o, addresses, ask)
 }
 
 // vlanTagged decides whether VLAN-tagged frames are handed over, too.

@@ -43,9 +43,22 @@ func (a *asked) endpoints(ctx context.Context, look func(context.Context) ([]net
 	return list, err
 }
 
+// last is the last answer, however old, if there is one that nobody is about to
+// replace.
+func (a *asked) last() (list []netip.Addr, ok bool, err error) {
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+		return a.list, !a.at.IsZero(), a.err
+	default:
+		return nil, false, nil
+	}
+}
+
 // endpoints adds to the evidence where kube-proxy's rules send, if it depends
-// on them which bridges are kept. addresses are those of this host.
-func (l *Linux) endpoints(ctx context.Context, p *guard.Policy, o *guard.Observation, addresses map[int][]netip.Prefix) {
+// on them which bridges are kept. addresses are those of this host. Without ask
+// nobody is waited for: what was told last has to do, or nothing.
+func (l *Linux) endpoints(ctx context.Context, p *guard.Policy, o *guard.Observation, addresses map[int][]netip.Prefix, ask bool) {
 	var networks []netip.Prefix
 	for i := range o.Bridges {
 		if b := &o.Bridges[i]; p.Bridges.Undecided(b, o.Evidence) {
@@ -55,7 +68,12 @@ func (l *Linux) endpoints(ctx context.Context, p *guard.Policy, o *guard.Observa
 	if len(networks) == 0 || l.o.Endpoints == nil {
 		return
 	}
-	list, err := l.asked.endpoints(ctx, l.o.Endpoints)
+	list, ok, err := l.asked.last()
+	if ask {
+		list, err = l.asked.endpoints(ctx, l.o.Endpoints)
+	} else if !ok {
+		return
+	}
 	e := &guard.Endpoints{Err: err}
 	for _, to := range list {
 		if slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(to) }) {

@@ -104,7 +104,7 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 		o.On = l.on()
 		o.TaggedPass = l.digit(vlanTagged) == '0'
 		o.Remembered, o.RememberedErr = l.remembered()
-		l.evidence(ctx, p, &o)
+		l.evidence(ctx, p, &o, true)
 		if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
 			k := l.o.KubeProxy(ctx, p)
 			o.KubeProxy = &k

@@ -21,7 +21,7 @@ import (
 // Services with affinity, in the chain of the Service to one, or to one of a map.
 const endpointChain = "KUBE-SEP-"
 
-var endpointsOfNFT = []string{"endpoint-", "service-"}
+var endpointsOfNFT = []string{"endpoint-", "service-", "local-"}
 
 // Endpoints returns the addresses that kube-proxy's rules translate
 // connections to, in order, each once: of the modes iptables, in both backends,

@@ -118,7 +118,7 @@ type Judgement struct {
 
 // Judge judges cells. It is Services with an endpoint on the own node, so
 // bridged cluster IPs, that decide. For silence or a refusal to count as a
-// failure, the pod behind has to have answered; where it has not, another
+// failure, the pods behind have to have answered; where one has not, another
 // Service of the same family and protocol can still tell.
 func Judge(cells []Cell) Judgement {
 	j := Judgement{Hairpin: hairpin(cells)}
@@ -140,7 +140,7 @@ func Judge(cells []Cell) Judgement {
 			if f := string(c.Family); !slices.Contains(families, f) {
 				families = append(families, f)
 			}
-		case c.Outcome == WrongSource, c.Outcome != Failed && reached(cells, c):
+		case c.Outcome == WrongSource, c.Outcome != Failed && unreached(cells, c) == nil:
 			if wrong == nil || wrong.Outcome != WrongSource && c.Outcome == WrongSource {
 				wrong = c
 			}
@@ -155,8 +155,8 @@ func Judge(cells []Cell) Judgement {
 	case len(unclear) > 0:
 		j.Verdict = Unknown
 		j.Meaning = fmt.Sprintf("%s: %s", unclear[0], unclear[0].What())
-		if !reached(cells, unclear[0]) {
-			j.Meaning += ", and the pod behind it was not reached either: this says nothing about Services"
+		if pod := unreached(cells, unclear[0]); pod != nil {
+			j.Meaning += fmt.Sprintf(", and the pod behind it, %s, was not reached either: this says nothing about Services", pod.Asked)
 		}
 	case asked == 0:
 		j.Verdict, j.Meaning = Unknown, "no Service with an endpoint on this node could be asked"
@@ -167,16 +167,18 @@ func Judge(cells []Cell) Judgement {
 	return j
 }
 
-// reached reports whether the pod IP behind c answered over the same path,
-// family and protocol.
-func reached(cells []Cell, c *Cell) bool {
+// unreached returns the first of the pods behind c that did not answer by its
+// own address, or nil. A real Service may lead to any of its own; those of a
+// world have none in common, and one on each path.
+func unreached(cells []Cell, c *Cell) *Cell {
 	for i := range cells {
 		o := &cells[i]
-		if o.To == PodIP && o.Path == c.Path && o.Family == c.Family && o.Protocol == c.Protocol && o.Service == c.Service {
-			return o.Outcome == Answered
+		behind := o.Service == c.Service && (o.Path == c.Path || o.Service != "")
+		if behind && o.To == PodIP && o.Family == c.Family && o.Protocol == c.Protocol && o.Outcome != Answered {
+			return o
 		}
 	}
-	return false
+	return nil
 }
 
 func failure(c *Cell, good, asked int) string {

@@ -36,6 +36,27 @@ func cells(f Family, outcomes ...Outcome) []Cell {
 	return list
 }
 
+// service are the cells of a real Service with two endpoints on the own node and
+// one elsewhere: the three of them, and the cluster IP.
+func service(outcomes ...Outcome) []Cell {
+	var list []Cell
+	for i, q := range []struct {
+		path Path
+		to   Target
+		at   string
+	}{
+		{Bridged, PodIP, "10.244.0.1:53"},
+		{Bridged, PodIP, "10.244.0.2:53"},
+		{Routed, PodIP, "10.244.1.1:53"},
+		{Bridged, ClusterIP, "10.96.0.10:53"},
+	} {
+		c := Cell{Path: q.path, To: q.to, Family: IPv4, Protocol: UDP, Service: "kube-system/kube-dns:dns", Asked: netip.MustParseAddrPort(q.at)}
+		c.Outcome, c.Took = outcomes[i], time.Second
+		list = append(list, c)
+	}
+	return list
+}
+
 func TestJudge(t *testing.T) {
 	const a = Answered
 	for _, tt := range []struct {
@@ -65,16 +86,16 @@ func TestJudge(t *testing.T) {
 			Verdict: Broken, Meaning: "a pod that calls a Service with an endpoint on its own node is refused by 203.0.113.3:7 (IPv4 UDP), although the pod behind it answers",
 		}},
 		{"the pod does not answer either", cells(IPv4, TimedOut, TimedOut, a, a, a), Judgement{
-			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 203.0.113.3:7: no answer within 300ms, and the pod behind it was not reached either: this says nothing about Services",
+			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 203.0.113.3:7: no answer within 300ms, and the pod behind it, 192.0.2.3:7, was not reached either: this says nothing about Services",
 		}},
 		{"another Service of the kind tells", append(cells(IPv4, TimedOut, TimedOut, a, a, a), cells(IPv4, a, a, a, a, a)...), Judgement{
 			Verdict: Works, Meaning: "a pod that calls a Service with an endpoint on its own node gets the answer from the cluster IP (IPv4)",
 		}},
 		{"one of the other family does not", append(cells(IPv4, TimedOut, TimedOut, a, a, a), cells(IPv6, a, a, a, a, a)...), Judgement{
-			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 203.0.113.3:7: no answer within 300ms, and the pod behind it was not reached either: this says nothing about Services",
+			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 203.0.113.3:7: no answer within 300ms, and the pod behind it, 192.0.2.3:7, was not reached either: this says nothing about Services",
 		}},
 		{"could not send", cells(IPv4, Failed, Failed, a, a, a), Judgement{
-			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 203.0.113.3:7: sendto: network is down, and the pod behind it was not reached either: this says nothing about Services",
+			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 203.0.113.3:7: sendto: network is down, and the pod behind it, 192.0.2.3:7, was not reached either: this says nothing about Services",
 		}},
 		{"could not send to the cluster IP", cells(IPv4, a, Failed, a, a, a), Judgement{
 			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 203.0.113.3:7: sendto: network is down",
@@ -85,6 +106,15 @@ func TestJudge(t *testing.T) {
 		{"no hairpin", cells(IPv4, a, a, a, a, TimedOut), Judgement{
 			Verdict: Works, Meaning: "a pod that calls a Service with an endpoint on its own node gets the answer from the cluster IP (IPv4)",
 			Hairpin: "a pod that calls its own Service does not reach itself (IPv4 UDP: no answer within 300ms)",
+		}},
+		{"a Service is silent, its pods are not", service(a, a, a, TimedOut), Judgement{
+			Verdict: Broken, Meaning: "a pod that calls a Service with an endpoint on its own node gets no answer from 10.96.0.10:53 (IPv4 UDP), although the pod behind it answers",
+		}},
+		{"a Service is silent, and so is its pod elsewhere", service(a, a, TimedOut, TimedOut), Judgement{
+			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 10.96.0.10:53: no answer within 1s, and the pod behind it, 10.244.1.1:53, was not reached either: this says nothing about Services",
+		}},
+		{"a Service is refused, and so is its second pod here", service(a, Refused, a, Refused), Judgement{
+			Verdict: Unknown, Meaning: "IPv4 UDP bridged, cluster IP 10.96.0.10:53: refused, and the pod behind it, 10.244.0.2:53, was not reached either: this says nothing about Services",
 		}},
 		{"nothing was asked", nil, Judgement{Verdict: Unknown, Meaning: "no Service with an endpoint on this node could be asked"}},
 	} {

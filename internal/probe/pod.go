@@ -77,19 +77,8 @@ func (p *Pod) do(f func() error) error {
 	})
 }
 
-// Dial connects from inside the pod, like net.Dialer. The address has to be an
-// IP with a port: names are resolved outside.
-func (p *Pod) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	err = p.do(func() error {
-		var d net.Dialer
-		conn, err = d.DialContext(ctx, network, address)
-		return err
-	})
-	return conn, err
-}
-
-// Listen opens a listening socket inside the pod, like net.Listen, under the
-// same condition as [Pod.Dial].
+// Listen opens a listening socket inside the pod, like net.Listen. The address
+// has to be an IP with a port: names are resolved outside.
 func (p *Pod) Listen(ctx context.Context, network, address string) (l net.Listener, err error) {
 	err = p.do(func() error {
 		var c net.ListenConfig
@@ -102,7 +91,7 @@ func (p *Pod) Listen(ctx context.Context, network, address string) (l net.Listen
 
 // ListenPacket opens an unconnected UDP socket inside the pod, which hears
 // answers from wherever they come; like net.ListenPacket, under the same
-// condition as [Pod.Dial].
+// condition as [Pod.Listen].
 func (p *Pod) ListenPacket(ctx context.Context, network, address string) (conn net.PacketConn, err error) {
 	err = p.do(func() error {
 		var c net.ListenConfig

@@ -17,19 +17,26 @@ type Result struct {
 	Took time.Duration `json:"took_nsec"` // with the making of the world
 }
 
-// patience is how long one question may take in a world of our own, where an
-// answer takes some 50 µs: a machine that is this late could not tell.
-const patience = 300 * time.Millisecond
+// How long a question may take. In a world of our own an answer takes some
+// 50 µs, but the machine can be busy, or stalled for a while: what stayed
+// silent is asked once more at the end, all at the same time.
+const (
+	patience     = 300 * time.Millisecond // in a world of our own
+	realPatience = time.Second            // on a real node
+	lastPatience = time.Second            // of either, the second time
+)
 
 // port is where pods answer in a world of our own: that of echo (RFC 862).
 const port = 7
 
 // Run makes a world with those settings, asks in it, and leaves nothing of it.
-// An error means that there was no world to ask in: it is unix.EPERM where
-// privileges are missing, and [ErrNoNAT] where the kernel can't translate.
+// A question may take 300 ms, and one that stayed silent a second more, so that
+// where everything is silent it takes 1.6 s. An error means that there was no
+// world to ask in: it is unix.EPERM where privileges are missing, and [ErrNoNAT]
+// where the kernel can't translate.
 func Run(ctx context.Context, s Settings) (Result, error) {
 	began := time.Now()
-	w, err := newWorld(&s)
+	w, err := newWorld(ctx, &s)
 	if err != nil {
 		return Result{}, err
 	}
@@ -39,29 +46,7 @@ func Run(ctx context.Context, s Settings) (Result, error) {
 		return Result{}, err
 	}
 	defer stop()
-	// Often, because the first ones can come before the world's links are up.
-	hello := datagram{[]byte("nfguard"), 20 * time.Millisecond}
-	r := Result{Settings: s, Cells: questions(s.NoIPv6)}
-	// Pod IPs by UDP first, which is sent again and again: what follows finds
-	// links that are up and neighbours that are known.
-	ask := func(first bool) {
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		var all sync.WaitGroup
-		for i := range r.Cells {
-			c := &r.Cells[i]
-			if c.Outcome == Absent || (c.To == PodIP && c.Protocol == UDP) != first {
-				continue
-			}
-			all.Go(func() { c.Answer = w.client.ask(ctx, c.Protocol, c.Asked, hello) })
-		}
-		all.Wait()
-	}
-	ask(true)
-	ask(false)
-	again(ctx, r.Cells, func(ctx context.Context, c *Cell) Answer {
-		return w.client.ask(ctx, c.Protocol, c.Asked, hello)
-	})
+	r := Result{Settings: s, Cells: w.ask(ctx, &s)}
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
 	}
@@ -70,20 +55,36 @@ func Run(ctx context.Context, s Settings) (Result, error) {
 	return r, nil
 }
 
-// again asks anew, with more patience, what would count as broken for silence
-// alone: on a machine that is busy it could be that it only came too late.
-func again(ctx context.Context, cells []Cell, ask func(context.Context, *Cell) Answer) {
-	ctx, cancel := context.WithTimeout(ctx, 2*realPatience)
+// ask puts the questions of a world with those settings.
+func (w *world) ask(ctx context.Context, s *Settings) []Cell {
+	cells := questions(s.NoIPv6)
+	// Often, because the first ones can come before the world's links are up.
+	hello := datagram{[]byte("nfguard"), 20 * time.Millisecond}
+	ask := func(ctx context.Context, c *Cell) Answer { return w.client.ask(ctx, c.Protocol, c.Asked, hello) }
+	// Pod IPs by UDP first, which is sent again and again: what follows finds
+	// links that are up and neighbours that are known.
+	round(ctx, patience, cells, ask, func(c *Cell) bool { return c.Outcome == "" && c.To == PodIP && c.Protocol == UDP })
+	round(ctx, patience, cells, ask, func(c *Cell) bool { return c.Outcome == "" })
+	round(ctx, lastPatience, cells, ask, func(c *Cell) bool { return c.silent() && !s.forbids(c) })
+	return cells
+}
+
+// round asks some of cells, all at once.
+func round(ctx context.Context, patience time.Duration, cells []Cell, ask func(context.Context, *Cell) Answer, some func(*Cell) bool) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var all sync.WaitGroup
 	for i := range cells {
-		c := &cells[i]
-		if c.Path == Bridged && c.To == ClusterIP && c.Outcome == TimedOut && reached(cells, c) {
+		if c := &cells[i]; some(c) {
 			all.Go(func() { c.Answer = ask(ctx, c) })
 		}
 	}
 	all.Wait()
 }
+
+// silent reports whether nothing came: it may have come too late, or the link
+// was not up yet.
+func (c *Cell) silent() bool { return c.Outcome == TimedOut || c.Outcome == Failed }
 
 // questions are those of a world: who is asked, and not yet what came of it.
 func questions(noIPv6 string) []Cell {

@@ -47,11 +47,12 @@ func (s *Subject) protocol() (p Protocol, ok bool) {
 
 // times is how often the cluster IP is to be asked until an endpoint behind
 // the bridge was among those that it was translated to, which kube-proxy
-// chooses by chance, in 99 of 100 cases; 64 times at most.
+// chooses by chance, in 99 of 100 cases; 64 times at most. It is 0 where all
+// are alike, and once is enough.
 func (s *Subject) times() int {
 	share := float64(len(s.Bridged)) / float64(len(s.Endpoints))
 	if share == 0 || share == 1 {
-		return 1
+		return 0
 	}
 	return min(64, int(math.Ceil(math.Log(0.01)/math.Log(1-share))))
 }
@@ -88,44 +89,39 @@ func Choose(all []Subject) []Subject {
 	return chosen
 }
 
-// realPatience is how long a question may take on a real node.
-const realPatience = time.Second
+// mostPods is how many pods behind a Service are asked on each path. One more
+// that is dead can pass for a broken Service, where chance led there twice.
+const mostPods = 8
 
-// Ask asks each Service by the pod IP of one endpoint behind the bridge and of
-// one elsewhere, and by its cluster IP, all at once. Families of which the pod
-// has no address are left out.
+// Ask asks each Service by the pod IPs of endpoints behind the bridge and of
+// those elsewhere, and by its cluster IP, all at once. What stayed silent for a
+// second is asked once more, and that takes another second at most. Families of
+// which the pod has no address are left out.
 func (a *Attachment) Ask(ctx context.Context, subjects []Subject) []Cell {
-	var cells []Cell
-	var times []int
+	cells := []Cell{}
 	for i := range subjects {
 		s := &subjects[i]
 		p, ok := s.protocol()
 		if !ok || !a.has(familyOf(s.ClusterIP.Addr())) {
 			continue
 		}
-		add := func(path Path, to Target, asked netip.AddrPort, n int) {
-			cells = append(cells, Cell{Path: path, To: to, Family: familyOf(asked.Addr()), Protocol: p, Service: s.Name, Asked: asked})
-			times = append(times, n)
+		add := func(path Path, to Target, times int, asked ...netip.AddrPort) {
+			for _, at := range asked {
+				c := Cell{Path: path, To: to, Family: familyOf(at.Addr()), Protocol: p, Service: s.Name, Asked: at}
+				c.Times = times
+				cells = append(cells, c)
+			}
 		}
 		path := Routed
 		if len(s.Bridged) > 0 {
 			path = Bridged
-			add(Bridged, PodIP, s.Bridged[0], 1)
 		}
-		add(path, ClusterIP, s.ClusterIP, s.times())
-		if len(s.Routed) > 0 {
-			add(Routed, PodIP, s.Routed[0], 1)
-		}
+		add(Bridged, PodIP, 0, s.Bridged[:min(mostPods, len(s.Bridged))]...)
+		add(path, ClusterIP, s.times(), s.ClusterIP)
+		add(Routed, PodIP, 0, s.Routed[:min(mostPods, len(s.Routed))]...)
 	}
-	first, cancel := context.WithTimeout(ctx, realPatience)
-	defer cancel()
-	var all sync.WaitGroup
-	for i := range cells {
-		c := &cells[i]
-		all.Go(func() { c.Answer = a.askTimes(first, c, times[i]) })
-	}
-	all.Wait()
-	again(ctx, cells, func(ctx context.Context, c *Cell) Answer { return a.askTimes(ctx, c, max(1, c.Times)) })
+	round(ctx, realPatience, cells, a.askTimes, func(*Cell) bool { return true })
+	round(ctx, lastPatience, cells, a.askTimes, (*Cell).silent)
 	return cells
 }
 
@@ -138,10 +134,11 @@ func (a *Attachment) has(f Family) bool {
 	return false
 }
 
-// askTimes asks n times at once, and returns the worst answer.
-func (a *Attachment) askTimes(ctx context.Context, c *Cell, n int) Answer {
+// askTimes asks c as often as it has to be, at once, and returns the worst
+// answer.
+func (a *Attachment) askTimes(ctx context.Context, c *Cell) Answer {
 	question := datagram{dnsQuestion, 300 * time.Millisecond}
-	answers := make([]Answer, n)
+	answers := make([]Answer, max(1, c.Times))
 	var all sync.WaitGroup
 	for i := range answers {
 		all.Go(func() { answers[i] = a.ask(ctx, c.Protocol, c.Asked, question) })
@@ -153,9 +150,7 @@ func (a *Attachment) askTimes(ctx context.Context, c *Cell, n int) Answer {
 			worst = o
 		}
 	}
-	if n > 1 {
-		worst.Times = n
-	}
+	worst.Times = c.Times
 	return worst
 }
 

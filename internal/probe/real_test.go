@@ -1,23 +1,16 @@
 package probe
 
 import (
-	"context"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/services"
-	"github.com/nfguard/nfguard/test/lab"
 )
 
 func endpoints(texts ...string) (list []netip.AddrPort) {
@@ -49,7 +42,7 @@ func TestNewSubject(t *testing.T) {
 }
 
 func TestTimes(t *testing.T) {
-	for _, tt := range []struct{ bridged, all, want int }{{1, 1, 1}, {0, 3, 1}, {3, 3, 1}, {1, 2, 7}, {2, 3, 5}, {1, 10, 44}, {1, 100, 64}} {
+	for _, tt := range []struct{ bridged, all, want int }{{1, 1, 0}, {0, 3, 0}, {3, 3, 0}, {1, 2, 7}, {2, 3, 5}, {1, 10, 44}, {1, 100, 64}} {
 		s := Subject{Bridged: make([]netip.AddrPort, tt.bridged)}
 		s.Endpoints = make([]netip.AddrPort, tt.all)
 		if got := s.times(); got != tt.want {
@@ -88,59 +81,6 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-func TestCandidates(t *testing.T) {
-	for _, tt := range []struct {
-		subnet string
-		least  int // that many are found, by chance or not
-	}{{"10.244.0.254/24", 2}, {"10.0.0.1/30", 0}, {"10.0.0.1/31", 0}, {"fd00::1/64", 8}, {"fd00::1/120", 2}} {
-		subnet := netip.MustParsePrefix(tt.subnet)
-		list := Candidates(subnet)
-		if len(list) < tt.least {
-			t.Errorf("%s: %v", subnet, list)
-		}
-		for _, a := range list {
-			if !subnet.Contains(a) || a == subnet.Addr() || a == subnet.Masked().Addr() || !subnet.Contains(a.Next()) {
-				t.Errorf("%s: %s", subnet, a)
-			}
-		}
-	}
-	// Of a /30 two can be pods' and one is the gateway's.
-	for range 100 {
-		for _, a := range Candidates(netip.MustParsePrefix("10.0.0.1/30")) {
-			if a.String() != "10.0.0.2" {
-				t.Fatalf("a candidate of a /30 is %s", a)
-			}
-		}
-	}
-}
-
-func TestClaims(t *testing.T) {
-	addr := netip.MustParseAddr("10.200.2.7")
-	const head = "ffffffffffff020000000001" + "0806" + "0001080006" + "04"
-	for _, tt := range []struct{ name, frame, want string }{
-		{"a reply", head + "0002" + "020000000001" + "0ac80207" + "026e66670001" + "00000000", "02:00:00:00:00:01"},
-		{"an announcement", head + "0001" + "020000000001" + "0ac80207" + "000000000000" + "0ac80207", "02:00:00:00:00:01"},
-		{"a probe for the same", head + "0001" + "020000000001" + "00000000" + "000000000000" + "0ac80207", "02:00:00:00:00:01"},
-		{"the owner asks for another", head + "0001" + "020000000001" + "0ac80207" + "000000000000" + "0ac80201", "02:00:00:00:00:01"},
-		{"a question for it", head + "0001" + "020000000001" + "0ac80201" + "000000000000" + "0ac80207", ""},
-		{"a probe for another", head + "0001" + "020000000001" + "00000000" + "000000000000" + "0ac80208", ""},
-		{"cut off", head + "0002" + "020000000001" + "0ac80207" + "026e66670001" + "000000", ""},
-		{"not of Ethernet", "ffffffffffff020000000001" + "0806" + "0006080006" + "04" + "0002" + "020000000001" + "0ac80207" + "026e66670001" + "00000000", ""},
-	} {
-		b, err := hex.DecodeString(tt.frame)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := claims(b, addr)
-		if got.String() != tt.want {
-			t.Errorf("%s: claimed by %q, want %q", tt.name, got, tt.want)
-		}
-	}
-	if got := claims(arpProbe([]byte{2, 0, 0, 0, 0, 1}, addr), addr); got.String() != "02:00:00:00:00:01" {
-		t.Errorf("our own probe is read as %q", got)
-	}
-}
-
 // FuzzFrames proves that no frame and no segment, however broken, is more than
 // no answer.
 func FuzzFrames(f *testing.F) {
@@ -157,136 +97,4 @@ func FuzzFrames(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestReply(t *testing.T) {
-	segment := func(port uint16, flags byte) []byte {
-		return []byte{0, 80, byte(port >> 8), byte(port), 0, 0, 0, 0, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0}
-	}
-	for _, tt := range []struct {
-		name  string
-		b     []byte
-		match bool
-	}{
-		{"SYN-ACK", segment(4660, 0x12), true},
-		{"reset", segment(4660, 0x14), true},
-		{"data", segment(4660, 0x18), false},
-		{"SYN", segment(4660, 0x02), false},
-		{"another port", segment(4661, 0x12), false},
-		{"cut off", segment(4660, 0x12)[:13], false},
-	} {
-		v6 := &unix.SockaddrInet6{Addr: netip.MustParseAddr("2001:db8::1").As16()}
-		if got, ok := reply(tt.b, v6, 4660); ok != tt.match || ok && got.String() != "[2001:db8::1]:80" {
-			t.Errorf("%s over IPv6: %v %v", tt.name, got, ok)
-		}
-		v4 := &unix.SockaddrInet4{Addr: [4]byte{192, 0, 2, 1}}
-		header := append([]byte{0x46}, make([]byte, 23)...) // with an option
-		if got, ok := reply(append(header, tt.b...), v4, 4660); ok != tt.match || ok && got.String() != "192.0.2.1:80" {
-			t.Errorf("%s over IPv4: %v %v", tt.name, got, ok)
-		}
-	}
-}
-
-// TestAttach plugs a pod in, without a command around it: an address that is
-// free is given, one in use is not, and nothing of it is left.
-func TestAttach(t *testing.T) {
-	ns, pod := lab.NewNamespace(t), lab.NewNamespace(t)
-	ns.Run(t, "ip", "link", "add", "cni0", "type", "bridge")
-	ns.Run(t, "ip", "addr", "add", "10.1.0.1/24", "dev", "cni0")
-	ns.Run(t, "ip", "link", "set", "cni0", "up")
-	ns.Run(t, "ip", "link", "add", "veth0", "master", "cni0", "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
-	ns.Run(t, "ip", "link", "set", "veth0", "up")
-	pod.Run(t, "ip", "addr", "add", "10.1.0.7/24", "dev", "eth0")
-	pod.Run(t, "ip", "link", "set", "eth0", "up")
-	ns.Run(t, "ip", "link", "set", "cni0", "mtu", "1400")
-	for !strings.Contains(ns.Run(t, "ip", "link", "show", "dev", "cni0"), " state UP ") {
-		time.Sleep(time.Millisecond)
-	}
-	before := ns.Run(t, "ip", "-o", "link") + ns.Run(t, "ip", "neigh")
-
-	attach := func(ctx context.Context, bridge, want string) (mtu int, own []netip.Prefix, err error) {
-		ns.Do(func() {
-			var subnets []netip.Prefix
-			if subnets, err = Subnets(ctx, bridge); err != nil {
-				return
-			}
-			var a *Attachment
-			if a, err = Attach(ctx, bridge, subnets, []netip.Addr{netip.MustParseAddr(want)}); err != nil {
-				return
-			}
-			own, mtu = a.Addresses, a.port.Attrs().MTU
-			err = a.Close()
-		})
-		return mtu, own, err
-	}
-	mtu, own, err := attach(t.Context(), "cni0", "10.1.0.9")
-	if err != nil || mtu != 1400 || len(own) != 1 || own[0].String() != "10.1.0.9/24" {
-		t.Errorf("attached as %v with an MTU of %d, error %v", own, mtu, err)
-	}
-	if _, _, err := attach(t.Context(), "cni0", "10.1.0.7"); !errors.Is(err, ErrNoAddress) {
-		t.Errorf("an address in use: %v", err)
-	}
-	if _, _, err := attach(t.Context(), "veth0", "10.1.0.7"); !errors.Is(err, rtnl.ErrNoBridge) {
-		t.Errorf("no bridge: %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, _, err := attach(ctx, "cni0", "10.1.0.9"); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
-	}
-	if diff := cmp.Diff(before, ns.Run(t, "ip", "-o", "link")+ns.Run(t, "ip", "neigh")); diff != "" {
-		t.Errorf("what is left (-before +after):\n%s", diff)
-	}
-	ns.Run(t, "ip", "link", "set", "cni0", "down")
-	if _, _, err := attach(t.Context(), "cni0", "10.1.0.9"); err == nil || err.Error() != "bridge cni0 is down" {
-		t.Errorf("a bridge that is down: %v", err)
-	}
-}
-
-// TestAttachUnheard: on a port that the spanning tree does not let through yet,
-// nobody answers, and that says nothing of an address.
-func TestAttachUnheard(t *testing.T) {
-	for subnet, want := range map[string]string{
-		"10.1.0.1/24": "the gateway 10.1.0.1 does not answer by ARP: whether an address is free can't be told",
-		"fd00::1/64":  "the gateway fd00::1 does not answer: whether an address is free can't be told",
-	} {
-		ns := lab.NewNamespace(t)
-		ns.Run(t, "ip", "link", "add", "cni0", "type", "bridge", "stp_state", "1")
-		ns.Run(t, "ip", "addr", "add", subnet, "dev", "cni0")
-		ns.Run(t, "ip", "link", "set", "cni0", "up")
-		var err error
-		ns.Do(func() {
-			var subnets []netip.Prefix
-			if subnets, err = Subnets(t.Context(), "cni0"); err != nil {
-				return
-			}
-			var a *Attachment
-			if a, err = Attach(t.Context(), "cni0", subnets, nil); err == nil {
-				_ = a.Close() // the test fails anyway
-			}
-		})
-		if err == nil || err.Error() != want {
-			t.Errorf("%s: %v, want %s", subnet, err, want)
-		}
-		if left := ns.Run(t, "ip", "-o", "link"); strings.Contains(left, "nfprobe") {
-			t.Errorf("%s: what is left:\n%s", subnet, left)
-		}
-	}
-}
-
-// TestAgain asks anew what was silent although the pod behind answered, and
-// nothing else.
-func TestAgain(t *testing.T) {
-	list := slices.Concat(
-		cells(IPv4, Answered, TimedOut, Answered, TimedOut, TimedOut), // on a busy machine
-		cells(IPv6, TimedOut, TimedOut, Answered, Answered, Answered), // the pod itself is silent
-	)
-	var asked []string
-	again(t.Context(), list, func(_ context.Context, c *Cell) Answer {
-		asked = append(asked, c.String())
-		return Answer{Outcome: Answered, Source: c.Asked}
-	})
-	if want := []string{"IPv4 UDP bridged, cluster IP 203.0.113.3:7"}; !slices.Equal(want, asked) || list[1].Outcome != Answered {
-		t.Errorf("asked again: %q, want %q", asked, want)
-	}
 }

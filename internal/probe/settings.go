@@ -29,6 +29,17 @@ type Settings struct {
 	NoIPv6 string `json:"no_ipv6,omitempty"`
 }
 
+// forbids reports whether the settings say themselves that c stays silent. A
+// bridge that hands packets to netfilter sends what a pod asks itself back by
+// the port that it came from (br_nf_pre_routing_finish).
+func (s *Settings) forbids(c *Cell) bool {
+	handed := s.Bridge["bridge-nf-call-iptables"] != "0" || s.Flags.IPTables
+	if c.Family == IPv6 {
+		handed = s.Bridge["bridge-nf-call-ip6tables"] != "0" || s.Flags.IP6Tables
+	}
+	return c.Path == Hairpin && s.NoHairpin && s.Loaded && handed
+}
+
 // Flags are the nf_call flags of a bridge.
 type Flags struct {
 	IPTables  bool `json:"iptables"`

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -49,20 +50,24 @@ type world struct {
 
 // newWorld makes a world with those settings and the rules of a kube-proxy in
 // it. Nothing of it is outside of its four namespaces.
-func newWorld(s *Settings) (*world, error) {
+func newWorld(ctx context.Context, s *Settings) (*world, error) {
 	w := &world{families: []Family{IPv4, IPv6}}
 	if s.NoIPv6 != "" {
 		w.families = w.families[:1]
 	}
-	if err := w.make(s); err != nil {
+	if err := w.make(ctx, s); err != nil {
 		w.close()
 		return nil, err
 	}
 	return w, nil
 }
 
-func (w *world) make(s *Settings) (err error) {
+func (w *world) make(ctx context.Context, s *Settings) (err error) {
 	for _, p := range []**Pod{&w.node, &w.client, &w.server, &w.remote} {
+		// The kernel can take its time: it removes namespaces in between.
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if *p, err = newPod(); err != nil {
 			return err
 		}
@@ -111,11 +116,13 @@ func (w *world) quiet() error {
 	return nil
 }
 
-// hurry has neighbours on a device asked for again after 20 ms instead of a
-// second: where its own address came a moment late, the first time was in vain.
+// hurry has neighbours on a device asked for every 20 ms instead of every
+// second, and given up after two seconds instead of three questions: what is
+// sent to one that is late waits for it.
 func (w *world) hurry(device string) error {
 	for _, ip := range []string{"ipv4", "ipv6"}[:len(w.families)] {
-		if err := set("/proc/sys/net/"+ip+"/neigh/"+device+"/retrans_time_ms", "20"); err != nil {
+		dir := "/proc/sys/net/" + ip + "/neigh/" + device
+		if err := errors.Join(set(dir+"/retrans_time_ms", "20"), set(dir+"/mcast_solicit", "100")); err != nil {
 			return err
 		}
 	}
@@ -242,7 +249,7 @@ func addDefaultRoute(link netlink.Link, gw netip.Addr) error {
 		Dst:       &net.IPNet{IP: make(net.IP, bits/8), Mask: net.CIDRMask(0, bits)},
 		Gw:        gw.AsSlice(),
 	}
-	if err := netlink.RouteAdd(&route); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := netlink.RouteAdd(&route); err != nil {
 		return fmt.Errorf("add a route by %s: %w", gw, err)
 	}
 	return nil

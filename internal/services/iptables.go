@@ -13,6 +13,7 @@ import (
 const (
 	servicesChain  = "KUBE-SERVICES"
 	serviceChain   = "KUBE-SVC-" // one a port of a Service: jumps to one of its endpoints by chance
+	localChain     = "KUBE-SVL-" // the same with internalTrafficPolicy: Local, to one of this node
 	endpointChain  = "KUBE-SEP-" // one an endpoint: translates to it
 	clusterIPWords = " cluster IP"
 )
@@ -41,13 +42,13 @@ func ParseIPTables(r io.Reader) ([]Service, error) {
 		}
 		rule := parseRule(in.Text())
 		switch to := rule["-j"]; {
-		case rule["-A"] == servicesChain && strings.HasPrefix(to, serviceChain):
+		case rule["-A"] == servicesChain && ofService(to):
 			name, ok := strings.CutSuffix(rule["--comment"], clusterIPWords)
 			at, atOK := rule.destination()
 			if ok && atOK {
 				heads = append(heads, head{Service{Name: name, ClusterIP: at, Protocol: Protocol(rule["-p"])}, to})
 			}
-		case strings.HasPrefix(rule["-A"], serviceChain) && strings.HasPrefix(to, endpointChain):
+		case ofService(rule["-A"]) && strings.HasPrefix(to, endpointChain):
 			endpoints[rule["-A"]] = append(endpoints[rule["-A"]], to)
 		case strings.HasPrefix(rule["-A"], endpointChain) && to == "DNAT":
 			if a, ok := endpoint(rule["--to-destination"]); ok {
@@ -73,6 +74,10 @@ func ParseIPTables(r io.Reader) ([]Service, error) {
 	}
 	Sort(list)
 	return list, nil
+}
+
+func ofService(chain string) bool {
+	return strings.HasPrefix(chain, serviceChain) || strings.HasPrefix(chain, localChain)
 }
 
 // rule is a line of iptables-save: each option with the word after it. An

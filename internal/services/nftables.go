@@ -21,6 +21,7 @@ const (
 	proxyTable     = "kube-proxy"
 	serviceMap     = "service-ips" // address . protocol . port → goto a chain
 	servicePrefix  = "service-"    // of a cluster IP; "external-" of others
+	localPrefix    = "local-"      // the same with internalTrafficPolicy: Local
 	endpointPrefix = "endpoint-"   // where there is a choice to be remembered; before 1.37 always
 )
 
@@ -51,7 +52,7 @@ func NFTables(ctx context.Context, v6 bool) ([]Service, error) {
 	for _, e := range elements {
 		at, protocol, ok := parseKey(e.Key)
 		chain := verdictChain(e.Val)
-		if !ok || !strings.HasPrefix(chain, servicePrefix) {
+		if !ok || !strings.HasPrefix(chain, servicePrefix) && !strings.HasPrefix(chain, localPrefix) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {

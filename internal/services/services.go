@@ -55,7 +55,7 @@ func endpoint(text string) (netip.AddrPort, bool) {
 // nameOf makes the name of a Service from that of a chain of mode nftables:
 // "service-ULMVA6XW-ns1/svc1/tcp/p80" is ns1/svc1:p80.
 func nameOf(chain string) string {
-	_, rest, ok := strings.Cut(strings.TrimPrefix(chain, servicePrefix), "-")
+	_, rest, ok := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(chain, servicePrefix), localPrefix), "-")
 	parts := strings.Split(rest, "/")
 	if !ok || len(parts) < 3 {
 		return chain

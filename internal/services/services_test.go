@@ -43,6 +43,10 @@ COMMIT
 -A KUBE-SVC-W -m comment --comment "default/web -> [fd00:244::1]:8080" -j KUBE-SEP-W
 -A KUBE-SEP-W -p tcp -m comment --comment "default/web" -m tcp -j DNAT --to-destination [fd00:244::1]:8080
 `, []Service{{"default/web", at("[fd00:96::1]:80"), "tcp", []netip.AddrPort{at("[fd00:244::1]:8080")}}}},
+		"internalTrafficPolicy: Local": {`-A KUBE-SERVICES -d 10.32.0.3/32 -p tcp -m comment --comment "default/near:x cluster IP" -m tcp --dport 80 -j KUBE-SVL-A
+-A KUBE-SVL-A -m comment --comment "default/near:x -> 10.0.0.9:80" -j KUBE-SEP-1
+-A KUBE-SEP-1 -p tcp -m comment --comment "default/near:x" -m tcp -j DNAT --to-destination 10.0.0.9:80
+`, []Service{{"default/near:x", at("10.32.0.3:80"), "tcp", []netip.AddrPort{at("10.0.0.9:80")}}}},
 		"affinity, an external IP, a Service without endpoints, and what is not understood": {`-A KUBE-SERVICES -d 10.32.0.1/32 -p tcp -m comment --comment "default/a:x cluster IP" -m tcp --dport 443 -j KUBE-SVC-A
 -A KUBE-SERVICES -d 192.0.2.9/32 -p tcp -m comment --comment "default/a:x external IP" -m tcp --dport 443 -j KUBE-EXT-A
 -A KUBE-SERVICES -d 10.32.0.2/32 -p tcp -m comment --comment "default/b cluster IP" -m tcp --dport 80 -j KUBE-SVC-B
@@ -79,6 +83,7 @@ func TestNameOf(t *testing.T) {
 		"service-ULMVA6XW-ns-1/svc-1/udp/dns":  "ns-1/svc-1:dns",
 		"service-ULMVA6XW-cut/off":             "service-ULMVA6XW-cut/off",
 		"service-without-slash":                "service-without-slash",
+		"local-ULMVA6XW-ns1/svc1/tcp/p80":      "ns1/svc1:p80",
 		"service-ULMVA6XW-ns1/svc1/tcp/a-port": "ns1/svc1:a-port",
 	} {
 		if got := nameOf(chain); got != want {

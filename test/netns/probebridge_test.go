@@ -263,14 +263,15 @@ func TestProbeBridgeOutcomes(t *testing.T) {
 		got = append(got, c.Path+" "+c.To+" "+c.Outcome)
 	}
 	want := []string{"bridged pod IP refused", "bridged cluster IP refused", "routed cluster IP timeout", "routed pod IP timeout"}
-	meaning := "IPv4 TCP bridged, cluster IP 10.96.0.2:80: refused, and the pod behind it was not reached either: this says nothing about Services"
+	meaning := "IPv4 TCP bridged, cluster IP 10.96.0.2:80: refused, and the pod behind it, 10.244.0.2:8080, was not reached either: this says nothing about Services"
 	if !slices.Equal(want, got) || exit != 2 || v.Verdict != "unknown" || v.Meaning != meaning {
 		t.Errorf("exit %d, %s (-want +got):\n%s", exit, v.Meaning, cmp.Diff(want, got))
 	}
 }
 
 // TestProbeBridgeMixed: a Service of DNS, one of whose two endpoints is on the
-// own node, is asked until that one was among those that chance chose.
+// own node, is asked until that one was among those that chance chose. The rules
+// leave nothing to chance here: kube-proxy's have "random" where these have "inc".
 func TestProbeBridgeMixed(t *testing.T) {
 	n := worker(t, "", "-mode", "nftables", "-family", "ipv6")
 	rules := n.Command("nft", "-f", "-")
@@ -278,24 +279,37 @@ func TestProbeBridgeMixed(t *testing.T) {
 		map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; }
 		chain endpoint-A { meta l4proto udp dnat to 10.244.0.1:53; }
 		chain endpoint-B { meta l4proto udp dnat to 10.244.1.44:53; }
-		chain service-AAAAAAAA-kube-system/kube-dns/udp/dns { numgen random mod 2 vmap { 0 : goto endpoint-A, 1 : goto endpoint-B }; }
+		chain service-AAAAAAAA-kube-system/kube-dns/udp/dns { numgen inc mod 2 vmap { 0 : goto endpoint-A, 1 : goto endpoint-B }; }
 		chain services { type nat hook prerouting priority -100; ip daddr . meta l4proto . th dport vmap @service-ips; }
 	}
 	add element ip kube-proxy service-ips { 10.96.0.10 . udp . 53 : goto service-AAAAAAAA-kube-system/kube-dns/udp/dns }`)
 	if out, err := rules.CombinedOutput(); err != nil {
 		t.Fatalf("nft: %v\n%s", err, out)
 	}
-	for _, key := range []string{"0", "1"} {
-		n.set(key, key, key)
+	for _, tt := range []struct {
+		name, key       string
+		cluster, remote string
+		exit            int
+	}{
+		{"keys 0", "0", "wrong source 7", "answered 0", 1},
+		{"keys 1", "1", "answered 7", "answered 0", 0},
+		{"the endpoint elsewhere is dead", "1", "timeout 7", "timeout 0", 2},
+	} {
+		n.set(tt.key, tt.key, tt.key)
+		if tt.exit == 2 {
+			n.Run(t, "ip", "neigh", "replace", "10.244.1.44", "lladdr", "02:00:00:00:00:01", "dev", "wire") // who is that?
+		}
 		v, exit := n.probe("--bridge", "cnio0", "--yes", "--service", "kube-system/kube-dns:dns")
 		var got []string
 		for _, c := range v.Cells {
 			got = append(got, fmt.Sprint(c.Protocol, " ", c.Path, " ", c.To, " ", c.Outcome, " ", c.Times))
 		}
-		cluster := "UDP bridged cluster IP " + map[string]string{"0": "wrong source 7", "1": "answered 7"}[key]
-		want := []string{"UDP bridged pod IP answered 0", cluster, "UDP routed pod IP answered 0"}
-		if !slices.Equal(want, got) || exit != map[string]int{"0": 1, "1": 0}[key] {
-			t.Errorf("keys %s: exit %d, %s (-want +got):\n%s", key, exit, v.Meaning, cmp.Diff(want, got))
+		want := []string{"UDP bridged pod IP answered 0", "UDP bridged cluster IP " + tt.cluster, "UDP routed pod IP " + tt.remote}
+		if !slices.Equal(want, got) || exit != tt.exit {
+			t.Errorf("%s: exit %d, %s (-want +got):\n%s", tt.name, exit, v.Meaning, cmp.Diff(want, got))
+		}
+		if says := "the pod behind it, 10.244.1.44:53, was not reached either"; strings.Contains(v.Meaning, says) != (tt.exit == 2) {
+			t.Errorf("%s: %s", tt.name, v.Meaning)
 		}
 	}
 }
@@ -319,7 +333,7 @@ func TestProbeBridgeAsks(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, err := cmd.CombinedOutput()
-		const question = "For about two seconds this adds a port to cnio0, uses a free address of 10.244.0.0/24 and fd00:244::/120, " +
+		const question = "For some seconds this adds a port to cnio0, uses a free address of 10.244.0.0/24 and fd00:244::/120, " +
 			"and connects to default/svc-0:http (10.96.0.1:80). Go on? [y/N] "
 		if code(err) != want.exit || !strings.HasPrefix(string(out), question) || !strings.Contains(string(out), want.said) {
 			t.Errorf("answered %q: exit %d\n%s", answer, code(err), out)

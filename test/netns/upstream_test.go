@@ -24,6 +24,7 @@ func TestUpstreamKubeProxy(t *testing.T) {
 		Endpoints: []netip.AddrPort{netip.MustParseAddrPort("10.244.0.1:53"), netip.MustParseAddrPort("10.244.1.44:53")},
 	})
 	services[9] = services[len(services)-1] // which had that address
+	services[0].Local = true
 	services = services[:len(services)-1]
 	for _, tt := range []struct {
 		name    string

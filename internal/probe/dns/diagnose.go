@@ -244,7 +244,7 @@ func (d *diagnosis) rest() {
 			continue
 		}
 		d.finding(Lossy, true,
-			fmt.Sprintf("%s was asked %d times for %s, with unequal results: %s", row.Server, row.Asked, row.Name, row.Outcome()),
+			fmt.Sprintf("%s was asked %d times for %s: %s", row.Server, row.Asked, row.Name, row.Outcome()),
 			"ask more often (--tries), and each replica by its own address (--replica): "+findReplicas)
 	}
 }

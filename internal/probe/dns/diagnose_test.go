@@ -141,6 +141,15 @@ func TestDiagnose(t *testing.T) {
 			[]string{"wrong no_path: 10.32.0.10:53 does not answer (timeout), although 10.200.2.32:53 and 10.200.1.7:53, asked by their own addresses, do: the way from the cluster IP to there is broken"},
 		},
 		{
+			"the Service is silent, and so is one of its replicas",
+			report(said(clusterIP, clusterName, times(10, nothing(Timeout))...), said(near, clusterName, ok), said(far, clusterName, nothing(Timeout))),
+			Wrong, "10.32.0.10:53: a replica does not answer; no answer, although replicas answer",
+			[]string{
+				"wrong dead_replica: the replica 10.200.1.7:53 does not answer (timeout), and 10.200.2.32:53 does: all asks to 10.32.0.10:53 fail",
+				"wrong no_path: 10.32.0.10:53 does not answer (timeout), although 10.200.2.32:53, asked by its own address, does: the way from the cluster IP to there is broken",
+			},
+		},
+		{
 			"all are silent",
 			report(said(clusterIP, clusterName, times(10, nothing(Timeout))...), said(near, clusterName, nothing(Timeout)), said(far, clusterName, nothing(Refused))),
 			Wrong, "10.32.0.10:53: nobody answers",
@@ -235,7 +244,13 @@ func TestDiagnose(t *testing.T) {
 			"one external ask of ten is lost",
 			report(said(clusterIP, clusterName, ok), said(clusterIP, worldName, append(times(9, ok), nothing(Timeout))...)),
 			Wrong, "10.32.0.10:53: a share of the asks gets no answer",
-			[]string{"wrong lossy: 10.32.0.10:53 was asked 10 times for kubernetes.io., with unequal results: 9 NOERROR, 1 timeout"},
+			[]string{"wrong lossy: 10.32.0.10:53 was asked 10 times for kubernetes.io.: 9 NOERROR, 1 timeout"},
+		},
+		{
+			"a replica to which there is no route",
+			report(said(clusterIP, clusterName, ok), world, said(far, clusterName, times(3, nothing(Unsent))...)),
+			Wrong, "10.32.0.10:53: a share of the asks gets no answer",
+			[]string{"wrong lossy: 10.200.1.7:53 was asked 3 times for kubernetes.default.svc.cluster.local.: unsent"},
 		},
 		{
 			"no way there",

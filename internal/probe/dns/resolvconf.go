@@ -20,14 +20,15 @@ type ResolvConf struct {
 // maxNDots is the highest that the resolvers of glibc and musl take.
 const maxNDots = 15
 
-// ParseResolvConf reads a resolv.conf as glibc does: what it does not know is
-// passed over, the last of search and domain counts. The error is the reader's.
+// ParseResolvConf reads a resolv.conf as glibc does: what it does not know, and a
+// line that begins with a blank, is passed over, and the last of search and
+// domain counts. The error is the reader's.
 func ParseResolvConf(r io.Reader) (ResolvConf, error) {
 	c := ResolvConf{NDots: 1}
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		f := strings.Fields(lines.Text())
-		if len(f) < 2 || f[0][0] == '#' || f[0][0] == ';' {
+		if len(f) < 2 || strings.ContainsAny(lines.Text()[:1], "#; \t") {
 			continue
 		}
 		switch f[0] {

@@ -24,7 +24,7 @@ func TestParseResolvConf(t *testing.T) {
 		{"the last of search and domain counts", "search a.example b.example.\ndomain c.example d.example\n", ResolvConf{Domains: []string{"c.example"}, NDots: 1}},
 		{
 			"comments, and what nobody knows",
-			"# nameserver 192.0.2.1\n;nameserver 192.0.2.2\nsortlist 10/8\noptions edns0 ndots:x trust-ad\n nameserver\t192.0.2.3 # ours\nnameserver nowhere\n",
+			"# nameserver 192.0.2.1\n;nameserver 192.0.2.2\nsortlist 10/8\noptions edns0 ndots:x trust-ad\n nameserver 192.0.2.4\nnameserver\t192.0.2.3 # ours\nnameserver nowhere\n",
 			ResolvConf{Servers: []netip.Addr{netip.MustParseAddr("192.0.2.3")}, NDots: 1},
 		},
 		{"more dots than there can be", "options rotate ndots:99\nnameserver fe80::1%eth0\nnameserver fd00::a\n", ResolvConf{

@@ -55,9 +55,12 @@ func (d *diagnosis) silence() {
 // deadReplicas says which are dead, and what it does to those who ask the
 // Service.
 func (d *diagnosis) deadReplicas(alive, dead []netip.AddrPort, service *tally) {
-	effect := fmt.Sprintf("no ask to %s was led there", d.service())
-	if n := service.silent(); n > 0 && n < service.Asked {
-		effect = fmt.Sprintf("%d of %d asks to %s fail, those that are led there", n, service.Asked, d.service())
+	effect := fmt.Sprintf("%d of %d asks to %s fail, those that are led there", service.silent(), service.Asked, d.service())
+	switch service.silent() {
+	case 0:
+		effect = fmt.Sprintf("no ask to %s was led there", d.service())
+	case service.Asked:
+		effect = fmt.Sprintf("all asks to %s fail", d.service())
 	}
 	for _, a := range dead {
 		t := d.asked(a, d.base)

@@ -19,6 +19,7 @@ type Service struct {
 	PortName  string
 	Protocol  string // "TCP" or "UDP"
 	Endpoints []netip.AddrPort
+	Local     bool // internalTrafficPolicy: Local; the endpoints are on this node
 }
 
 type object = map[string]any
@@ -66,11 +67,15 @@ func (s *Service) family() string {
 }
 
 func (s *Service) object() object {
+	policy := "Cluster"
+	if s.Local {
+		policy = "Local"
+	}
 	return object{
 		"metadata": object{"name": s.Name, "namespace": "default", "uid": s.Name, "resourceVersion": "1"},
 		"spec": object{
 			"type": "ClusterIP", "clusterIP": s.ClusterIP.String(), "clusterIPs": []string{s.ClusterIP.String()},
-			"ipFamilies": []string{s.family()}, "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster", "sessionAffinity": "None",
+			"ipFamilies": []string{s.family()}, "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": policy, "sessionAffinity": "None",
 			"ports": []object{{"name": s.PortName, "port": s.Port, "protocol": s.Protocol}},
 		},
 	}
@@ -80,7 +85,11 @@ func (s *Service) slice() object {
 	var endpoints []object
 	port := uint16(0)
 	for _, e := range s.Endpoints {
-		endpoints = append(endpoints, object{"addresses": []string{e.Addr().String()}, "conditions": object{"ready": true, "serving": true}})
+		o := object{"addresses": []string{e.Addr().String()}, "conditions": object{"ready": true, "serving": true}}
+		if s.Local {
+			o["nodeName"] = nodeName
+		}
+		endpoints = append(endpoints, o)
 		port = e.Port()
 	}
 	return object{
