@@ -86,6 +86,7 @@ func addBridge(name string) error {
 // A thousand bridges come and go, every other one to be kept: each of those is
 // right, the others are not touched, and those that are gone are forgotten.
 func TestThousandBridges(t *testing.T) {
+	t.Parallel() // with others that wait most of their time
 	const each, block = 500, 25
 	n := newScopedNode(t, "")
 	n.start()

@@ -36,6 +36,7 @@ func TestReadyOnlyWhenRight(t *testing.T) {
 // a fight, one that counts it. Without BPF, writers through the same mount of
 // procfs are answered at once, others within one second.
 func TestThousandForeignWrites(t *testing.T) {
+	t.Parallel() // with others that wait most of their time
 	seen := []struct {
 		name  string
 		comm  string

@@ -76,6 +76,7 @@ func (n *node) bootWithoutService(t *testing.T) {
 func TestRestrictedKernel(t *testing.T) {
 	t.Parallel()
 	n := &node{Machine: vm.Boot(t, vm.Options{Append: "ipv6.disable=1 lockdown=confidentiality"})}
+	t.Run("probe", func(t *testing.T) { probes(t, n.Machine, false) })
 	n.Sh(t, "modprobe br_netfilter; sysctl -q "+iptables+"=0 "+ip6tables+"=0 "+arptables+"=0")
 	n.install(t)
 	t.Run("without IPv6", n.withoutIPv6)

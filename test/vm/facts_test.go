@@ -13,8 +13,8 @@ import (
 // most telling stories have to hold on, too.
 const secondKernel = "6.12"
 
-// TestFacts holds both kernels and systemd to what nfguard rests on. Where one
-// of these fails on a newer Debian, nfguard has to be thought over.
+// TestFacts holds both kernels and systemd to what nfguard rests on, and probes
+// them. Where a fact fails on a newer Debian, nfguard has to be thought over.
 func TestFacts(t *testing.T) {
 	t.Parallel()
 	for _, kernel := range []struct{ option, version string }{{"", "6.1"}, {secondKernel, secondKernel}} {
@@ -23,6 +23,7 @@ func TestFacts(t *testing.T) {
 			if release := m.Sh(t, "uname -r"); !strings.HasPrefix(release, kernel.version+".") {
 				t.Fatalf("the kernel is %s", release)
 			}
+			t.Run("probe", func(t *testing.T) { probes(t, m, true) })
 			for _, fact := range facts() {
 				t.Run(fact.name, func(t *testing.T) {
 					if d := cmp.Diff(fact.want, m.Sh(t, fact.script)); d != "" {
