@@ -51,7 +51,8 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 		d.want(reconcile.Trigger{Source: "reload", Time: now, Look: guard.LookAll})
 		d.lastHint = time.Time{}
 	}
-	d.status.badConfig(err)
+	d.status.badConf = err
+	d.publish(now) // first: who reads the record finds the status of after it
 	d.o.Recorder.Record(e)
 	d.o.Notify("READY=1")
 }

@@ -82,8 +82,6 @@ type board struct {
 
 func (b *board) took(r reconcile.Report) { b.report, b.changed = r, true }
 
-func (b *board) badConfig(err error) { b.badConf, b.changed = err, true }
-
 // publishEvery bounds how often the status is written: it is for people, and
 // a fight must not become a series of files.
 const publishEvery = time.Second

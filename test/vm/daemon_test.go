@@ -44,9 +44,7 @@ func (n *node) reload(t *testing.T) {
 	leftAlone()
 	n.Sh(t, "systemctl is-active nfguard; ! nfguard status") // degraded
 
-	n.Sh(t, "rm /etc/nfguard/conf.d/*; systemctl reload nfguard")
-	n.wantRight(t)
-	n.Until(t, "nfguard status")
+	n.unconfigure(t)
 }
 
 func (n *node) journaldRestart(t *testing.T) {

@@ -117,8 +117,7 @@ func (n *node) tuned(t *testing.T) {
 // says that it is a fight, and one with their number when nobody has written
 // for as long as the window.
 func (n *node) fight(t *testing.T) {
-	n.Write(t, "/etc/nfguard/conf.d/50-window.toml", []byte("[contention]\nwindow = '5s'\n"), 0o644)
-	n.Sh(t, "systemctl reload nfguard")
+	n.configure(t, "[contention]\nwindow = '5s'\n")
 	mark := n.mark(t)
 	n.Sh(t, "for i in $(seq 40); do echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables; sleep 0.02; done")
 	n.record(t, mark, "NFGUARD_EVENT=contention", "NFGUARD_OUTCOME=held").want(t, map[string]string{
@@ -133,8 +132,7 @@ func (n *node) fight(t *testing.T) {
 	if own := n.Journal(t, "--unit=nfguard", "--since="+mark, "NFGUARD_EVENT=drift"); len(own) == 0 || len(own) > 9 {
 		t.Errorf("%d reversals have a record of their own, want those before the tenth", len(own))
 	}
-	n.wantRight(t)
-	n.Sh(t, "rm /etc/nfguard/conf.d/*; systemctl reload nfguard")
+	n.unconfigure(t)
 	n.wantService(t)
 }
 

@@ -109,7 +109,7 @@ func (n *node) freshInstall(t *testing.T) {
 	n.makePods(t)
 	n.Write(t, "/etc/systemd/system/kube-proxy.service", []byte(kubeProxy), 0o644)
 	n.Sh(t, "systemctl daemon-reload; systemctl --quiet enable kube-proxy")
-	if n.Run(t, "systemctl", "start", "kube-proxy").Code == 0 || n.serviceWorks(t) {
+	if n.Run(t, "systemctl", "start", "kube-proxy").Code == 0 || n.serviceWorks(t, 3) {
 		t.Fatal("this node is right without nfguard, so the stories would show nothing")
 	}
 

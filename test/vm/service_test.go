@@ -1,6 +1,9 @@
 package vm_test
 
-import "testing"
+import (
+	"strconv"
+	"testing"
+)
 
 // makeBridge does a network plugin's first half: a bridge that is the pods'
 // gateway. The second time it puts the pods' ports back on it.
@@ -41,10 +44,11 @@ func (n *node) makePods(t *testing.T) {
 }
 
 // serviceWorks reports whether the client gets through to the pod beside it
-// by the cluster IP. Where it does not, that takes three seconds.
-func (n *node) serviceWorks(t *testing.T) bool {
+// by the cluster IP. Where it does not, that takes so many seconds.
+func (n *node) serviceWorks(t *testing.T, seconds int) bool {
 	t.Helper()
-	r := n.Run(t, "ip", "netns", "exec", "client", "socat", "-T3", "-", "TCP:10.32.0.102:80,connect-timeout=3")
+	limit := strconv.Itoa(seconds)
+	r := n.Run(t, "ip", "netns", "exec", "client", "socat", "-T"+limit, "-", "TCP:10.32.0.102:80,connect-timeout="+limit)
 	return r.Stdout == "hello\n"
 }
 
@@ -63,7 +67,7 @@ func (n *node) connect(t *testing.T) {
 // a new connection and by the one that [node.connect] has opened.
 func (n *node) wantService(t *testing.T) {
 	t.Helper()
-	if !n.serviceWorks(t) {
+	if !n.serviceWorks(t, 20) { // seconds may pass standing still, where a machine is emulated beside others
 		t.Error("a pod does not reach the pod beside it by the cluster IP")
 	}
 	line := n.Sh(t, "systemctl --quiet is-active connection; tee /run/say </proc/sys/kernel/random/uuid")

@@ -31,6 +31,13 @@ func (n *node) configure(t *testing.T, text string) {
 	t.Helper()
 	mark := n.mark(t)
 	n.Write(t, "/etc/nfguard/conf.d/70-story.toml", []byte(text), 0o644)
+	n.reloaded(t, mark)
+}
+
+// reloaded has nfguard reload its configuration, if it has not done so since the
+// mark, and waits until it has.
+func (n *node) reloaded(t *testing.T, mark string) {
+	t.Helper()
 	n.Sh(t, "systemctl reload nfguard")
 	n.records(t, mark, 1, "NFGUARD_EVENT=config", "MESSAGE=the configuration was reloaded")
 }
@@ -38,7 +45,9 @@ func (n *node) configure(t *testing.T, text string) {
 // unconfigure takes it away again.
 func (n *node) unconfigure(t *testing.T) {
 	t.Helper()
-	n.Sh(t, "rm /etc/nfguard/conf.d/*; systemctl reload nfguard")
+	mark := n.mark(t)
+	n.Sh(t, "rm /etc/nfguard/conf.d/*")
+	n.reloaded(t, mark)
 	n.Until(t, "nfguard status")
 	n.wantRight(t)
 }
@@ -106,7 +115,7 @@ func (n *node) locked(t *testing.T) {
 	n.Sh(t, "rm "+hostile)
 	n.wantService(t)
 	// A lock does not outlive the guard.
-	n.Sh(t, "systemctl kill --signal=KILL nfguard; sysctl -q -w "+iptables+"=0")
+	n.Sh(t, "systemctl kill --signal=KILL nfguard; while [ -e /proc/"+n.mainPID(t)+" ]; do :; done; sysctl -q -w "+iptables+"=0")
 	n.Until(t, "systemctl is-active nfguard")
 	n.unconfigure(t)
 	n.wantService(t)
@@ -175,20 +184,25 @@ func (n *node) proven(t *testing.T) {
 	n.Sh(t, "nfguard probe; nfguard check --probe")
 	n.configure(t, "mode = 'observe'\n")
 	mark := n.mark(t)
-	for _, c := range []struct{ value, probed, traced string }{
-		{"0", "reply from 192.0.2.3:7", "never translated"},
-		{"1", "gets the answer from the cluster IP", "the reply reached the client as from 10.32.0.102:80"},
+	for _, c := range []struct {
+		value          string
+		seconds        int
+		probed, traced string
+	}{
+		{"0", 3, "reply from 192.0.2.3:7", "never translated"},
+		{"1", 20, "gets the answer from the cluster IP", "the reply reached the client as from 10.32.0.102:80"},
 	} {
 		n.Sh(t, "sysctl -q -w "+iptables+"="+c.value)
 		code := map[string]int{"0": 1, "1": 0}[c.value]
 		if r := n.Run(t, "nfguard", "probe"); r.Code != code || !strings.Contains(r.Stdout, c.probed) {
 			t.Errorf("probe with the key at %s: exit %d\n%s%s", c.value, r.Code, r.Stdout, r.Stderr)
 		}
-		n.Sh(t, "systemd-run --quiet --unit=trace --property=StandardOutput=file:/run/trace nfguard trace --for 6s 10.200.0.2 10.32.0.102:80/tcp")
+		n.Sh(t, "systemd-run --quiet --unit=trace --property=StandardOutput=file:/run/trace nfguard trace --for 60s 10.200.0.2 10.32.0.102:80/tcp")
 		n.Until(t, "nft list tables | grep nfguard")
-		if works := n.serviceWorks(t); works != (c.value == "1") {
+		if works := n.serviceWorks(t, c.seconds); works != (c.value == "1") {
 			t.Errorf("with the key at %s the Service works: %v", c.value, works)
 		}
+		n.Sh(t, "systemctl kill --signal=INT trace") // it has seen enough
 		n.Until(t, "! systemctl --quiet is-active trace")
 		if got := n.Sh(t, "cat /run/trace; systemctl reset-failed trace 2>/dev/null ||:; ! nft list tables | grep nfguard"); !strings.Contains(got, c.traced) {
 			t.Errorf("trace with the key at %s lacks %q:\n%s", c.value, c.traced, got)
