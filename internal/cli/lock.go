@@ -27,7 +27,7 @@ const told = 100
 // attach hooks the sysctls of this network namespace.
 func attach(s daemon.Settings) *hook {
 	for try := 1; ; try++ { // the kernel may be short of something for a moment
-		h, err := sysctlhook.Attach(sysctlhook.Options{Keys: hookKeys(s), Answer: hookAnswer(s.Answer), ExemptSelf: true, Limit: told})
+		h, err := sysctlhook.Attach(sysctlhook.Options{Keys: hookKeys(s), Answer: hookAnswer(s.Answer), ExemptSelf: true, Watched: true, Limit: told})
 		if err == nil {
 			return &hook{Hook: h}
 		}

@@ -63,6 +63,17 @@ func namespace(k *kernel) asm.Instructions {
 	)
 }
 
+// device leaves at stackWord the device of the procfs that is written through.
+// Since Linux 5.10 the position in the context is that of a struct kiocb; before,
+// this leads anywhere, which the rehearsal finds.
+func device(k *kernel) asm.Instructions {
+	code := asm.Instructions{asm.Mov.Reg(asm.R3, rCtx)}
+	for _, offset := range []int32{k.ppos, k.kiFilp - k.kiPos, k.inode, k.super} {
+		code = join(code, read(stackPointer, 8, offset), asm.Instructions{asm.LoadMem(asm.R3, asm.RFP, stackPointer, asm.DWord)})
+	}
+	return join(code, read(stackWord, 4, k.dev))
+}
+
 // process leaves the writer's thread group in the event, as the initial PID
 // namespace numbers it, or 0.
 func process(k *kernel) asm.Instructions {

@@ -99,6 +99,8 @@ func TestKernelLayout(t *testing.T) {
 	want := layout{
 		head: offset("bpf_sysctl_kern", "head"), set: offset("ctl_table_header", "set"),
 		sysctls: offset("net", "sysctls"), ns: offset("net", "ns"), inum: offset("ns_common", "inum"),
+		ppos: offset("bpf_sysctl_kern", "ppos"), kiPos: offset("kiocb", "ki_pos"), kiFilp: offset("kiocb", "ki_filp"),
+		inode: offset("file", "f_inode"), super: offset("inode", "i_sb"), dev: offset("super_block", "s_dev"),
 		tgid: offset("task_struct", "tgid"), comm: offset("task_struct", "comm"),
 	}
 	if want != got {

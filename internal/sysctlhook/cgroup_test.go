@@ -37,23 +37,28 @@ func TestRehearsalIsJudged(t *testing.T) {
 		rewrites bool
 		without  string
 	}{
-		{"all is well", read, found{1, 42, 7}, 2, nil, true, true, ""},
-		{"a rewrite is dropped", read, found{1, 42, 7}, 1, nil, true, false, ""},
-		{"not strict", read, found{1, 42, 7}, 0, unix.EINVAL, true, false, ""},
-		{"the way leads elsewhere", read, found{1, 42, 0}, 2, nil, false, false, "observes only: the rehearsal found network namespace 0, not 7"},
+		{"all is well", read, found{1, 42, 7, 21}, 2, nil, true, true, ""},
+		{"another position", read, found{1, 42, 7, 0}, 2, nil, true, true, ""},
+		{"a rewrite is dropped", read, found{1, 42, 7, 21}, 1, nil, true, false, ""},
+		{"not strict", read, found{1, 42, 7, 21}, 0, unix.EINVAL, true, false, ""},
+		{"the way leads elsewhere", read, found{1, 42, 0, 21}, 2, nil, false, false, "observes only: the rehearsal found network namespace 0, not 7"},
 		{"not run", read, found{}, 1, nil, false, false, "observes only: the program was not run for our own write: we are elsewhere in the hierarchy"},
 		{"no file", read, found{}, 0, errors.New("open F: read-only file system"), false, false, "observes only: no rehearsal: open F: read-only file system"},
-		{"nothing to read", kernel{}, found{1, 42, 0}, 2, nil, false, false, ""},
+		{"nothing to read", kernel{}, found{1, 42, 0, 21}, 2, nil, false, false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := c.kernel
-			k.judge(c.found, 7, c.n, c.err)
+			k.judge(c.found, 7, 21, c.n, c.err)
 			without := ""
 			if len(k.without) > 0 {
 				without = k.without[0] // whether names can be had is for another test
 			}
-			got := fmt.Sprint(k.reads, k.rewrites, k.self, without)
-			want := fmt.Sprint(c.reads, c.rewrites, c.found.PID, c.without)
+			got := fmt.Sprint(k.reads, k.rewrites, k.self, k.mount, without)
+			mount := uint32(0)
+			if c.reads && c.found.Device == 21 {
+				mount = 21
+			}
+			want := fmt.Sprint(c.reads, c.rewrites, c.found.PID, mount, c.without)
 			if got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}

@@ -10,6 +10,7 @@ import (
 type settings struct {
 	Netns  uint32 // inode of the namespace whose sysctls are guarded
 	Self   uint32 // thread group that may write what it likes; 0: none
+	Quiet  uint32 // device of the procfs through which a write wakes nobody; 0: none
 	Answer Answer
 }
 

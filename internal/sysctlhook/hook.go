@@ -19,9 +19,9 @@
 // The program is written with cilium/ebpf/asm, not compiled from C: neither
 // the hosts nor the CI have clang, the result would be an object file in the
 // repository that a review cannot read, and C would bring libbpf's relocations
-// for seven offsets that a page of Go finds. The cost is real: registers are the
+// for a dozen offsets that a page of Go finds. The cost is real: registers are the
 // reader's to keep track of, the verifier is the only compiler, and at twice
-// its 190 instructions it would be a mistake. Blocks are functions with names,
+// its 230 instructions it would be a mistake. Blocks are functions with names,
 // and what they share with Go is laid out by Go structures.
 package sysctlhook
 
@@ -64,6 +64,13 @@ type Options struct {
 
 	// ExemptSelf lets this process write what it likes, without an event.
 	ExemptSelf bool
+
+	// Watched says that the reader has a watch on the files as well, as inotify
+	// is one: it tells of a write through our own mount of procfs when the value
+	// is stored, and so the event of that does not wake the reader before. (To be
+	// woken takes the writer longer than all else of the program.) The events of
+	// other mounts do, and those of writes that were answered.
+	Watched bool
 
 	// Limit is the number of events of one key in a second; zero: 20. Those
 	// beyond are counted. Answers have no limit.
@@ -149,6 +156,9 @@ func (k *kernel) guard(o Options, cgroup *os.File) (_ *Hook, err error) {
 	}
 	if o.ExemptSelf {
 		h.settings.Self = h.kernel.self
+	}
+	if o.Watched {
+		h.settings.Quiet = h.kernel.mount
 	}
 	if err := h.SetAnswer(o.Answer); err != nil {
 		return nil, err

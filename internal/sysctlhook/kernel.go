@@ -25,7 +25,8 @@ const (
 // kernel is what the running kernel lets a program of this type do.
 type kernel struct {
 	layout
-	reads     bool // memory of the kernel, so that a sysctl's namespace is known
+	reads     bool   // memory of the kernel, so that a sysctl's namespace is known
+	mount     uint32 // device of our own procfs, if the program finds such a thing; 0: it does not
 	pid, comm origin
 	rewrites  bool
 	self      uint32   // our thread group, as the program sees it; 0: not known

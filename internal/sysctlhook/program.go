@@ -213,8 +213,8 @@ func limited(m *tables, limit int32) asm.Instructions {
 // tell completes the event and puts it into the ring. It is copied there: a
 // reserved one would be seen, and waited for, while it is being filled.
 func tell(k *kernel, m *tables) asm.Instructions {
-	return join(command(k), asm.Instructions{
-		ruleField(unsafe.Offsetof(rule{}.Slot), asm.Word),
+	return join(command(k), wakes(k, m), asm.Instructions{
+		ruleField(unsafe.Offsetof(rule{}.Slot), asm.Word).WithSymbol("the rest"),
 		asm.StoreMem(asm.RFP, eventSlot, asm.R1, asm.DWord),
 
 		asm.Mov.Reg(asm.R1, rCtx),
@@ -233,12 +233,36 @@ func tell(k *kernel, m *tables) asm.Instructions {
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, int32(stackEvent)),
 		asm.Mov.Imm(asm.R3, int32(unsafe.Sizeof(event{}))),
-		asm.Mov.Imm(asm.R4, 0), // wake the reader if it has read all others
+		asm.LoadMem(asm.R4, asm.RFP, stackNumber, asm.DWord),
 		asm.FnRingbufOutput.Call(),
 		asm.JSGE.Imm(asm.R0, 0, "end"), // otherwise the ring is full
 
 		asm.Mov.Imm(asm.R1, 1).WithSymbol("missed"),
 		asm.AddAtomic.Mem(rCounter, asm.R1, asm.DWord, counterMissed),
+	})
+}
+
+// wakes leaves at stackNumber whether the event wakes the reader
+// (BPF_RB_FORCE_WAKEUP: events that woke nobody may lie before it) or not
+// (BPF_RB_NO_WAKEUP).
+func wakes(k *kernel, m *tables) asm.Instructions {
+	const quiet, wake = 1, 2
+	code := asm.Instructions{
+		asm.Mov.Imm(asm.R1, wake),
+		asm.StoreMem(asm.RFP, stackNumber, asm.R1, asm.DWord),
+	}
+	if k.mount == 0 {
+		return code
+	}
+	return join(code, device(k), asm.Instructions{
+		asm.LoadMem(asm.R2, asm.RFP, stackWord, asm.Word),
+		asm.LoadMapValue(asm.R1, m.settings.FD(), uint32(unsafe.Offsetof(settings{}.Quiet))),
+		asm.LoadMem(asm.R1, asm.R1, 0, asm.Word),
+		asm.JNE.Reg(asm.R1, asm.R2, "the rest"),
+		asm.LoadMem(asm.R1, asm.RFP, eventVerdict, asm.DWord),
+		asm.JNE.Imm(asm.R1, int32(Allowed), "the rest"),
+		asm.Mov.Imm(asm.R1, quiet),
+		asm.StoreMem(asm.RFP, stackNumber, asm.R1, asm.DWord),
 	})
 }
 

@@ -16,8 +16,9 @@ import (
 // The rehearsal is one write that the kernel ignores: to a sysctl that every
 // network namespace has, at an offset beyond its beginning, and of no number,
 // which is EINVAL where kernel.sysctl_writes_strict is not 1. It proves that the
-// way through the kernel's memory leads to the right namespace, tells who we
-// are to the program, and whether a rewrite arrives.
+// ways through the kernel's memory lead to the right namespace and to the right
+// mount of procfs, tells who we are to the program, and whether a rewrite
+// arrives.
 //
 // From f10d05966196 ("bpf: Make BPF_PROG_RUN_ARRAY return -err instead of allow
 // boolean", 5.18) until the stable kernels of the middle of 2026 it does not:
@@ -31,7 +32,7 @@ const (
 )
 
 // found is what the rehearsal's program leaves in its map.
-type found struct{ Ran, PID, Netns uint32 }
+type found struct{ Ran, PID, Netns, Device uint32 }
 
 // rehearse completes k by a rehearsal in the cgroup. An error means that
 // nothing can be attached.
@@ -64,13 +65,17 @@ func (k *kernel) rehearse(cgroup *os.File) (err error) {
 	if err != nil {
 		return err
 	}
-	k.judge(f, self, n, writeErr)
+	device, err := procDevice()
+	if err != nil {
+		return err
+	}
+	k.judge(f, self, device, n, writeErr)
 	return nil
 }
 
 // judge draws the conclusions from the rehearsal: what the program found, in
-// which namespace we are, and what the write returned.
-func (k *kernel) judge(f found, self uint32, n int, err error) {
+// which namespace we are, which device our procfs is, and what the write returned.
+func (k *kernel) judge(f found, self, device uint32, n int, err error) {
 	switch {
 	case !k.reads:
 	case f.Ran == 0 && err != nil:
@@ -81,6 +86,9 @@ func (k *kernel) judge(f found, self uint32, n int, err error) {
 		k.observeOnly(fmt.Sprintf("the rehearsal found network namespace %d, not %d", f.Netns, self))
 	}
 	k.self = f.PID
+	if k.reads && f.Device == device {
+		k.mount = device
+	}
 	k.rewrites = k.reads && err == nil && n == len(rehearsalOther)
 }
 
@@ -119,6 +127,9 @@ func rehearsal(k *kernel, m *ebpf.Map) *ebpf.ProgramSpec {
 		code = join(code, namespace(k), asm.Instructions{
 			asm.LoadMem(asm.R0, asm.RFP, stackWord, asm.Word),
 			asm.StoreMem(asm.R7, int16(unsafe.Offsetof(found{}.Netns)), asm.R0, asm.Word),
+		}, device(k), asm.Instructions{
+			asm.LoadMem(asm.R0, asm.RFP, stackWord, asm.Word),
+			asm.StoreMem(asm.R7, int16(unsafe.Offsetof(found{}.Device)), asm.R0, asm.Word),
 		})
 	}
 	code = append(code,
@@ -150,4 +161,15 @@ func netnsInode() (uint32, error) {
 		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
 	return uint32(st.Ino), nil
+}
+
+// procDevice is the device of our own procfs as the kernel numbers it inside
+// (include/linux/kdev_t.h).
+func procDevice() (uint32, error) {
+	const path = "/proc/sys"
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return unix.Major(st.Dev)<<20 | unix.Minor(st.Dev), nil
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nfguard/nfguard/test/lab"
 )
 
@@ -139,6 +141,76 @@ func TestOwnWrites(t *testing.T) {
 }
 
 // Nothing is uncounted: what was told, and what was not, is what there was.
+// A write through our own mount of procfs wakes nobody where the files are
+// watched as well; its event lies there for whoever comes. All others do wake.
+func TestWakes(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		watched bool
+		answer  Answer
+		mount   string
+		wakes   bool
+	}{
+		{"not watched", false, Observe, "own", true},
+		{"watched", true, Observe, "own", false},
+		{"another mount", true, Observe, "other", true},
+		{"refused", true, Refuse, "own", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRoom(t, Options{Watched: c.watched, Answer: c.answer}, Attach)
+			if r.kernel.mount == 0 {
+				t.Skip("this kernel does not show which mount is written through")
+			}
+			// What lies in the ring is not asked for, only who was woken.
+			woken, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(woken)
+			if err := unix.EpollCtl(woken, unix.EPOLL_CTL_ADD, r.FD(), &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+				t.Fatal(err)
+			}
+			fd := map[string]func(string) int{"own": r.open, "other": r.openElsewhere}[c.mount](ipTables)
+			for range 2 { // the second finds the first in the ring
+				_, _ = put(fd, "0") // may be refused
+				n, err := unix.EpollWait(woken, make([]unix.EpollEvent, 1), map[bool]int{true: 5000, false: 0}[c.wakes])
+				if err != nil || (n > 0) != c.wakes {
+					t.Errorf("woken: %v, want %v (%v)", n > 0, c.wakes, err)
+				}
+			}
+			if all := r.news(time.Second); len(all) != 2 {
+				t.Errorf("told of %v", told(all))
+			}
+		})
+	}
+}
+
+// openElsewhere opens a sysctl of the room through a mount of procfs of its own.
+func (r *room) openElsewhere(path string) int {
+	r.t.Helper()
+	fd, err := -1, error(nil)
+	r.Do(func() {
+		var fs, mount int
+		if fs, err = unix.Fsopen("proc", unix.FSOPEN_CLOEXEC); err != nil {
+			return
+		}
+		defer unix.Close(fs)
+		if err = unix.FsconfigCreate(fs); err != nil {
+			return
+		}
+		if mount, err = unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0); err != nil {
+			return
+		}
+		defer unix.Close(mount)
+		fd, err = unix.Openat(mount, "sys/"+path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		r.t.Fatalf("open %s through another mount: %v", path, err)
+	}
+	r.t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}
+
 func TestLimit(t *testing.T) {
 	for _, c := range []struct {
 		name    string

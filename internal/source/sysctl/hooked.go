@@ -11,7 +11,8 @@ import (
 )
 
 // hooked is a watch by the BPF program. inotify beside it only wakes: it
-// tells after the value is stored, the program before.
+// tells after the value is stored, the program before. So where inotify does,
+// the program does not ([sysctlhook.Options.Watched]).
 type hooked struct {
 	watch
 	hook   *sysctlhook.Hook
