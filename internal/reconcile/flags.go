@@ -327,7 +327,7 @@ func (r *Reconciler) prune(t Trigger, items []guard.Item) {
 			continue
 		}
 		if subject == guard.AllBridges {
-			r.righted(guard.Event{Kind: c.kind, Time: now, Subject: subject, Now: "known", Source: t.Source, Pass: r.passes})
+			r.ended(guard.Event{Kind: c.kind, Time: now, Subject: subject, Now: "known", Source: t.Source, Pass: r.passes}, "is as wanted again", "")
 		}
 		r.settled(subject)
 	}

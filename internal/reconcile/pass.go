@@ -179,8 +179,10 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 			r.change(op, e, e.Err)
 			e.Message = stuckMessage(&e)
 			r.complain(e)
-		case it.Verdict == guard.Right || it.Verdict == guard.Excused:
-			r.righted(e)
+		case it.Verdict == guard.Right:
+			r.ended(e, "is as wanted again", "")
+		case it.Verdict == guard.Excused:
+			r.ended(e, "is left as it is", ": "+it.Reason)
 		case it.Kind == guard.EventDrift && it.Action != nil:
 			// Live has recorded it.
 		case it.Kind == guard.EventDrift && it.Verdict == guard.Wrong:
@@ -241,15 +243,16 @@ func (r *Reconciler) complain(e guard.Event) {
 
 func (r *Reconciler) settled(subject string) { delete(r.standing, subject) }
 
-// righted records the end of a complaint that somebody else settled.
-func (r *Reconciler) righted(e guard.Event) {
+// ended records the end of a complaint that somebody else settled, and how it is
+// now.
+func (r *Reconciler) ended(e guard.Event, how, why string) {
 	c, ok := r.standing[e.Subject]
 	if !ok {
 		return
 	}
 	r.settled(e.Subject)
 	e.Outcome, e.Duration, e.Next = guard.OutcomeObserved, e.Time.Sub(c.since), ""
-	e.Message = e.Subject + " is as wanted again (" + e.Now + "), after " + words.Short(e.Duration)
+	e.Message = e.Subject + " " + how + " (" + e.Now + "), after " + words.Short(e.Duration) + why
 	r.o.Recorder.Record(e)
 }
 

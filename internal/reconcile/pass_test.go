@@ -388,6 +388,22 @@ func TestComplaint(t *testing.T) {
 	}
 }
 
+// TestComplaintIsExcused: what was complained of is left as it is from now on.
+func TestComplaintIsExcused(t *testing.T) {
+	h, rec, r := settled(t, policy())
+	h.SetErr = syscall.EPERM
+	h.Write(guard.IP6Tables, "0")
+	r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+	r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+	rec.events = nil
+	h.IPv6Off = true
+	r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+	got := rec.lines()
+	if len(got) == 0 || !regexp.MustCompile(`^drift observed: net\.bridge\.bridge-nf-call-ip6tables is left as it is \(0\), after .+: IPv6 is switched off`).MatchString(got[0]) || len(r.Complaints()) > 0 {
+		t.Errorf("records: %q, complaints: %v", got, r.Complaints())
+	}
+}
+
 func TestAborted(t *testing.T) {
 	gone := errors.New("given up")
 	r := reconcile.New(policy(), limits, reconcile.Options{
