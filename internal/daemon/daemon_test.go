@@ -460,23 +460,26 @@ func TestReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, hosttest.New(true), nil)
 		time.Sleep(10 * time.Second)
+		r.Reload() // the status has just been written
+		time.Sleep(100 * time.Millisecond)
 		r.said()
 		r.mu.Lock()
 		r.loadErr = errors.New("nfguard.toml:3: mod: no such key")
 		r.mu.Unlock()
 		r.Reload()
-		time.Sleep(time.Second)
+		time.Sleep(time.Millisecond)
 		want := []string{
-			"10s RELOADING=1",
-			"10s config failed: the configuration was not reloaded, the old one stays in force: nfguard.toml:3: mod: no such key",
-			"10s READY=1",
+			"10.1s RELOADING=1",
+			"10.1s config failed: the configuration was not reloaded, the old one stays in force: nfguard.toml:3: mod: no such key",
+			"10.1s READY=1",
 		}
 		if diff := cmp.Diff(want, r.said()); diff != "" {
 			t.Errorf("a bad file (-want +got):\n%s", diff)
 		}
 		if s := r.snapshotNow(); s.State != "degraded" || s.ConfigError == "" {
-			t.Errorf("status: %+v", s)
+			t.Errorf("the status does not know at once: %+v", s)
 		}
+		time.Sleep(899 * time.Millisecond)
 		r.host.Write(guard.IPTables, "0") // the old one is in force
 		r.watch.tell(guard.IPTables)
 		if got := r.said(); len(got) != 1 {
