@@ -235,7 +235,7 @@ func (e *ending) observed() string {
 	var by []string
 	for _, name := range t.Left {
 		switch name {
-		case history.Unseen, history.AtStart, history.NewBridge, history.Others:
+		case history.Unseen, history.AtStart, history.Asked, history.NewBridge, history.Others:
 		default:
 			by = append(by, name)
 		}

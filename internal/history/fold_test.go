@@ -167,6 +167,8 @@ func TestTally(t *testing.T) {
 	session.Suppressed = 2
 	found := drift(20, "b")
 	found.Process, found.Source, found.Duration = guard.Writer{}, "start", -1
+	asked := found
+	asked.Source, asked.Time = "reload", found.Time.Add(time.Second)
 	observed := drift(86400, "a")
 	observed.Outcome, observed.Now = guard.OutcomeObserved, "0"
 	settled := observed
@@ -196,7 +198,7 @@ func TestTally(t *testing.T) {
 
 	tally := NewTally(time.UTC)
 	for _, r := range []Record{
-		guardRecord(0, guard.EventStart), drift(1, "a"), session, found, observed, settled, blocked,
+		guardRecord(0, guard.EventStart), drift(1, "a"), session, found, asked, observed, settled, blocked,
 		absent, unseen, several,
 		denied, against(fightRecord(86510, 86510, "c", "sysctl", guard.OutcomeHeld, 1)), against(fightRecord(86570, 86510, "c", "timer", guard.OutcomeObserved, 50)),
 		failed, reverted, notKept, fightRecord(86610, 86610, "a", "sysctl", guard.OutcomeHeld, 1),
@@ -207,12 +209,12 @@ func TestTally(t *testing.T) {
 	day := func(sec int) time.Time { return noon.Add(time.Duration(sec) * time.Second) }
 	ms := time.Millisecond
 	want := Totals{
-		From: noon, To: day(86900), Records: 20,
-		Sum: Sum{Changes: 65, Corrected: 8, Kept: 52, Failed: 2, Observed: 3, Fights: 2, Longest: ms, Last: day(86900)},
+		From: noon, To: day(86900), Records: 21,
+		Sum: Sum{Changes: 66, Corrected: 9, Kept: 52, Failed: 2, Observed: 3, Fights: 2, Longest: ms, Last: day(86900)},
 		Keys: []Sum{
 			{Name: "c", Changes: 52, Kept: 52, Fights: 1, Longest: -1, Last: day(86570)},
+			{Name: "b", Changes: 6, Corrected: 6, Longest: ms, Last: day(86900)},
 			{Name: "a", Changes: 5, Corrected: 3, Failed: 1, Observed: 1, Fights: 1, Longest: ms, Last: day(86610)},
-			{Name: "b", Changes: 5, Corrected: 5, Longest: ms, Last: day(86900)},
 			{Name: "/etc/sysctl.d/99-zz-nfguard.conf", Changes: 1, Failed: 1, Longest: -1, Last: day(86606)},
 			{Name: "br_netfilter", Changes: 1, Observed: 1, Longest: -1, Last: day(86400)},
 			{Name: "d", Changes: 1, Observed: 1, Longest: ms, Last: day(86400)},
@@ -221,13 +223,14 @@ func TestTally(t *testing.T) {
 			{Name: "tuned.service", Changes: 58, Corrected: 3, Kept: 52, Failed: 1, Observed: 2, Fights: 2, Longest: ms, Last: day(86610)},
 			{Name: Unseen, Changes: 3, Corrected: 1, Failed: 1, Observed: 1, Longest: -1, Last: day(86900)},
 			{Name: "sysctl", Changes: 3, Corrected: 3, Longest: ms, Last: day(10)},
+			{Name: Asked, Changes: 1, Corrected: 1, Longest: -1, Last: day(21)},
 			{Name: AtStart, Changes: 1, Corrected: 1, Longest: -1, Last: day(20)},
 		},
 		Days: []Sum{
-			{Name: "2026-11-23", Changes: 5, Corrected: 5, Longest: ms, Last: day(20)},
+			{Name: "2026-11-23", Changes: 6, Corrected: 6, Longest: ms, Last: day(21)},
 			{Name: "2026-11-24", Changes: 60, Corrected: 3, Kept: 52, Failed: 2, Observed: 3, Fights: 2, Longest: ms, Last: day(86900)},
 		},
-		Hosts:     []Host{{Name: "guard", Machine: "mach", Records: 20, Changes: 65, Boots: 2, From: noon, To: day(86900), Start: "start it"}},
+		Hosts:     []Host{{Name: "guard", Machine: "mach", Records: 21, Changes: 66, Boots: 2, From: noon, To: day(86900), Start: "start it"}},
 		LeftAlone: 1, Left: []string{"tuned.service"},
 	}
 	if diff := cmp.Diff(want, tally.Totals()); diff != "" {

@@ -60,6 +60,7 @@ const (
 	Others    = "(others)"         // what a list had no room for
 	Unseen    = "(nobody seen)"    // the writer was not told
 	AtStart   = "(found at start)" // it was so when nfguard came
+	Asked     = "(configuration)"  // nfguard was told to want something else
 	NewBridge = "(new bridge)"     // it is made without its flags
 )
 
@@ -123,6 +124,8 @@ func (r *Record) NamedCulprit() string {
 		return name
 	case r.Source == "start":
 		return AtStart
+	case r.Source == "reload":
+		return Asked
 	case r.Event == guard.EventFlag:
 		return NewBridge
 	}

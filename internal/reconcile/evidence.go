@@ -123,11 +123,13 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 	switch {
 	case told:
 		e.Source, e.Duration = "sysctl", max(c.At.Sub(c.Since), 0)
+	case c.asked:
+		e.Source = "reload"
 	case t.Source == "sysctl": // woken by a write of which there was no news: found by looking
 		e.Source = "resync"
 	}
 	var bound time.Duration // how long it can have stood at most; 0: unknown
-	if !told && !c.Former.IsZero() {
+	if !told && !c.asked && !c.Former.IsZero() {
 		bound = c.At.Sub(c.Former)
 	}
 	r.totals.Drifts++

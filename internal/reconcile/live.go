@@ -11,6 +11,7 @@ import (
 type key struct {
 	guard.Setting
 	there   bool      // it was there at the last look
+	asked   bool      // the value is wanted since a reload, and has not been there since
 	since   time.Time // when it was first seen wrong; zero: it is right
 	noted   string    // the value that is on record as left alone
 	retry   time.Time // not written to before, after a failure
@@ -23,6 +24,7 @@ type key struct {
 type correction struct {
 	Answer
 	key     int
+	asked   bool // it was the configuration that changed
 	outcome guard.Outcome
 	err     error
 }
@@ -148,12 +150,12 @@ func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, l
 		look.Lost = look.Lost || lost
 		if v.State != guard.Present {
 			look.Lost = look.Lost || k.there && v.State == guard.Absent
-			k.there, k.since = false, time.Time{}
+			k.there, k.since, k.asked = false, time.Time{}, false
 			continue
 		}
 		k.there = true
 		if guard.SameValue(v.Have, k.Value) {
-			k.since, k.noted, k.stuck = time.Time{}, "", 0
+			k.since, k.noted, k.stuck, k.asked = time.Time{}, "", 0, false
 			continue
 		}
 		if r.excused(k) {
@@ -165,7 +167,7 @@ func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, l
 				k.since = t.Time
 			}
 		}
-		c := correction{key: i, Answer: Answer{Have: v.Have, Since: k.since, Found: time.Now(), At: now, Former: former}}
+		c := correction{key: i, asked: k.asked, Answer: Answer{Have: v.Have, Since: k.since, Found: time.Now(), At: now, Former: former}}
 		if r.policy.Mode == guard.Observe {
 			if k.noted != v.Have {
 				k.noted, c.outcome = v.Have, guard.OutcomeObserved
@@ -218,7 +220,7 @@ func (r *Reconciler) confirm(done []correction, look *Look) {
 		look.Lost = look.Lost || lost
 		right := v.State == guard.Present && guard.SameValue(v.Have, k.Value)
 		if right {
-			k.since, k.backoff, k.stuck = time.Time{}, 0, 0
+			k.since, k.backoff, k.stuck, k.asked = time.Time{}, 0, 0, false
 			continue
 		}
 		if c.err == nil {

@@ -13,6 +13,9 @@ import (
 	"github.com/nfguard/nfguard/internal/words"
 )
 
+// asChanged tells what the administrator has had changed from what others have.
+const asChanged = "as the changed configuration asks"
+
 var (
 	errNotKept  = errors.New("it did not stay: the kernel does not keep it, or somebody whom nfguard can't see changes it back at once")
 	errVanished = errors.New("it went away right after it was set")
@@ -31,14 +34,18 @@ func driftMessage(e *guard.Event, bound time.Duration) string {
 		return b.String()
 	case guard.OutcomeCorrected, guard.OutcomeReverted, guard.OutcomeDenied, guard.OutcomeRewritten:
 	}
-	fmt.Fprintf(&b, "%s was %s, set back to %s", e.Subject, quoted(e.Have), e.Want)
+	fmt.Fprintf(&b, "%s was %s, set ", e.Subject, quoted(e.Have))
 	switch {
 	case e.Duration >= 0:
-		fmt.Fprintf(&b, " after %s%s", words.Short(e.Duration), by(e.Writer))
+		fmt.Fprintf(&b, "back to %s after %s%s", e.Want, words.Short(e.Duration), by(e.Writer))
 	case e.Source == "start":
-		b.WriteString(", as found at start")
+		fmt.Fprintf(&b, "back to %s, as found at start", e.Want)
 	case bound > 0:
-		fmt.Fprintf(&b, ", after at most %s (nobody was seen writing it)", words.Short(bound))
+		fmt.Fprintf(&b, "back to %s, after at most %s (nobody was seen writing it)", e.Want, words.Short(bound))
+	case e.Source == "reload":
+		fmt.Fprintf(&b, "to %s, %s", e.Want, asChanged)
+	default:
+		fmt.Fprintf(&b, "back to %s", e.Want)
 	}
 	if e.Outcome == guard.OutcomeReverted {
 		b.WriteString(", and changed again at once")
@@ -68,7 +75,7 @@ func correctedMessage(e *guard.Event, took time.Duration, gone []string) string 
 		return msg
 	default:
 		if e.Source == "reload" {
-			return e.Subject + " is written anew, as the changed configuration asks"
+			return e.Subject + " is written anew, " + asChanged
 		}
 		return fmt.Sprintf("%s was %s, written again", e.Subject, e.Have)
 	}

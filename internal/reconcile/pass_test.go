@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -385,6 +386,34 @@ func TestComplaint(t *testing.T) {
 	if len(got) != 3 || !strings.Contains(got[0], "read-only file system") || !strings.Contains(got[1], "no space left") ||
 		!strings.Contains(got[2], sysctlD+" is as wanted again (as written by nfguard), after ") {
 		t.Errorf("records: %q", got)
+	}
+}
+
+// TestReloadIsTheCause of what it asks for, and of nothing that comes later.
+func TestReloadIsTheCause(t *testing.T) {
+	p := policy()
+	p.ModulesLoad, p.SysctlD = "", ""
+	h, rec, r := settled(t, p)
+	p.Sysctls = slices.Clone(p.Sysctls)
+	p.Sysctls[2].Value = "0"
+	r.SetPolicy(p, limits)
+	r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()}) // comes before the pass
+	r.Pass(t.Context(), reconcile.Trigger{Source: "reload"})
+	h.Write(guard.IPTables, "0") // was right when the policy changed
+	r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()})
+	h.Write(guard.ARPTables, "1")
+	r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()})
+	got := make([]string, 0, 3)
+	for _, e := range rec.events {
+		got = append(got, e.Source+": "+regexp.MustCompile(`at most \S+ `).ReplaceAllString(e.Message, "at most … "))
+	}
+	want := []string{
+		"reload: net.bridge.bridge-nf-call-arptables was 1, set to 0, as the changed configuration asks",
+		"resync: net.bridge.bridge-nf-call-iptables was 0, set back to 1, after at most … (nobody was seen writing it)",
+		"resync: net.bridge.bridge-nf-call-arptables was 1, set back to 0, after at most … (nobody was seen writing it)",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
 	}
 }
 

@@ -145,17 +145,18 @@ func New(p guard.Policy, c Contention, o Options) *Reconciler {
 // SetPolicy replaces the policy from the next look on. What is known of a
 // key that stays is kept.
 func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
-	old := r.keys
+	old, acts := r.keys, r.policy.Mode == guard.Observe && p.Mode != guard.Observe
 	r.policy, r.limits = p, c
 	r.errands = nil      // of the policy that went
 	r.last = time.Time{} // of a new key there was no look before
 	r.keys = make([]key, len(p.Sysctls))
 	r.values = make([]guard.Value, len(p.Sysctls))
 	for i, s := range p.Sysctls {
-		r.keys[i] = key{Setting: s}
+		r.keys[i] = key{Setting: s, asked: r.known}
 		for _, k := range old {
 			if k.Key == s.Key {
 				r.keys[i].fight, r.keys[i].there = k.fight, k.there
+				r.keys[i].asked = k.asked || acts || k.Value != s.Value
 			}
 		}
 	}
