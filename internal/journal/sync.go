@@ -14,8 +14,12 @@ import (
 
 const (
 	// syncPause is the least time between two syncs: each costs an fsync of
-	// the journal's files and a new file header.
-	syncPause = time.Second
+	// the journal's files and a new file header, if there is anything new.
+	syncPause = 400 * time.Millisecond
+
+	// syncAgain is how often a sync is repeated, so that one within two seconds
+	// is not called off: see [syncer.run].
+	syncAgain = 4
 
 	// syncTimeout bounds one. A disk that needs longer has other troubles.
 	syncTimeout = 5 * time.Second
@@ -52,33 +56,33 @@ func (s *syncer) ask() {
 // in the pause at its end, until ctx ends; one that is due then is still
 // made. grace outlives ctx and bounds the calls.
 //
-// Each is made once more after a pause. systemd 252 answers when it has started
-// the thread that writes to disk, and whoever logs a line before that has
-// begun calls it off (OFFLINE_CANCEL in journal-file.c): on a busy host one
-// record in four was not on disk two seconds later.
+// Each is repeated, syncAgain times after the last that was asked for. systemd
+// 252 answers when it has started the thread that writes to disk, and whoever
+// logs a line before that has begun calls it off (OFFLINE_CANCEL in
+// journal-file.c): on a busy host one record in four was not on disk two seconds
+// later, and with one repetition some still were not. To journald one that
+// finds nothing new is nothing to do.
 func (s *syncer) run(ctx, grace context.Context) {
-	var again <-chan time.Time
-	for ctx.Err() == nil {
-		asked := true
-		select {
-		case <-s.due:
-			s.trouble.say(s.call(grace))
-		case <-again:
+	for left := 0; ctx.Err() == nil; {
+		if left == 0 {
 			select {
-			case <-s.due: // one call is for both
-			default:
-				asked = false
+			case <-s.due:
+				left = 1 + syncAgain
+			case <-ctx.Done():
+				continue
 			}
-			s.trouble.say(s.call(grace))
-		case <-ctx.Done():
 		}
+		s.trouble.say(s.call(grace))
+		left--
 		select {
 		case <-time.After(syncPause):
 		case <-ctx.Done():
+			continue
 		}
-		again = nil
-		if asked {
-			again = time.After(0)
+		select {
+		case <-s.due: // one call is for both
+			left = 1 + syncAgain
+		default:
 		}
 	}
 	select {

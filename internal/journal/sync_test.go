@@ -43,8 +43,12 @@ func TestSyncIsPaced(t *testing.T) {
 		cancel()
 		<-done
 
-		// … and once more after the last one.
-		want := []time.Duration{0, time.Second, 2 * time.Second, 5300 * time.Millisecond, 5400 * time.Millisecond}
+		const ms = time.Millisecond
+		want := []time.Duration{
+			0, 400 * ms, // and again after the last that was asked for:
+			800 * ms, 1200 * ms, 1600 * ms, 2000 * ms,
+			5300 * ms, 5400 * ms,
+		}
 		if diff := cmp.Diff(want, calls); diff != "" {
 			t.Error(diff)
 		}
@@ -74,7 +78,7 @@ func TestSyncComplainsOnce(t *testing.T) {
 		go func() { s.run(ctx, t.Context()); close(done) }()
 		for len(answers) > 0 {
 			s.ask()
-			time.Sleep(2 * syncPause)
+			time.Sleep(syncPause)
 			synctest.Wait()
 		}
 		cancel()
