@@ -175,8 +175,8 @@ func TestTally(t *testing.T) {
 	settled.Now = "1"
 	blocked := observed
 	blocked.Event, blocked.Subject, blocked.Error = guard.EventModule, "br_netfilter", "it is not there"
-	blocked.Process = guard.Writer{}
-	absent := observed // enforce could not put it right either
+	blocked.Process, blocked.Source = guard.Writer{}, "reload" // which only led to the look
+	absent := observed                                         // enforce could not put it right either
 	absent.Subject, absent.Have, absent.Now, absent.Next = "d", "absent", "absent", "check the spelling"
 	unseen := drift(86450, "a")
 	unseen.Outcome, unseen.Have, unseen.Now, unseen.Error = guard.OutcomeFailed, "", "", "open: permission denied"

@@ -124,8 +124,8 @@ func (r *Record) NamedCulprit() string {
 		return name
 	case r.Source == "start":
 		return AtStart
-	case r.Source == "reload":
-		return Asked
+	case r.Source == "reload" && (r.Event == guard.EventDrift || r.Event == guard.EventDropin):
+		return Asked // of others it is what led to the look
 	case r.Event == guard.EventFlag:
 		return NewBridge
 	}

@@ -60,8 +60,8 @@ func (s *syncer) ask() {
 // 252 answers when it has started the thread that writes to disk, and whoever
 // logs a line before that has begun calls it off (OFFLINE_CANCEL in
 // journal-file.c): on a busy host one record in four was not on disk two seconds
-// later, and with one repetition some still were not. To journald one that
-// finds nothing new is nothing to do.
+// later, and with one repetition after a second still one in some dozens. To
+// journald one that finds nothing new is nothing to do.
 func (s *syncer) run(ctx, grace context.Context) {
 	for left := 0; ctx.Err() == nil; {
 		if left == 0 {

@@ -125,8 +125,8 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 		e.Source, e.Duration = "sysctl", max(c.At.Sub(c.Since), 0)
 	case c.asked:
 		e.Source = "reload"
-	case t.Source == "sysctl": // woken by a write of which there was no news: found by looking
-		e.Source = "resync"
+	case t.Source == "sysctl", t.Source == "reload":
+		e.Source = "resync" // no news of that write, and no change of this key's configuration: found by looking
 	}
 	var bound time.Duration // how long it can have stood at most; 0: unknown
 	if !told && !c.asked && !c.Former.IsZero() {

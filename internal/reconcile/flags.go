@@ -307,8 +307,6 @@ func flagMessage(e *guard.Event, why string, taken bool) string {
 		s += " after " + words.Short(e.Duration)
 	case e.Source == "start":
 		s += ", as found at start"
-	case e.Source == "reload":
-		s += ", " + asChanged
 	}
 	s += " (" + why + ")"
 	if e.Outcome == guard.OutcomeReverted {

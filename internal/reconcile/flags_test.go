@@ -274,7 +274,7 @@ func TestScopeChanges(t *testing.T) {
 	r.SetPolicy(scoped(), limits)
 	r.Pass(t.Context(), reconcile.Trigger{Source: "reload"})
 	want := []string{
-		"bridge_flag corrected: bridge cni0 had iptables 0, ip6tables 0, set to 1, as the changed configuration asks (matches cni*)",
+		"bridge_flag corrected: bridge cni0 had iptables 0, ip6tables 0, set to 1 (matches cni*)",
 		`bridge observed: the sysctls hand the frames of every bridge to iptables and ip6tables, not only of those that scope = "bridges" keeps`,
 	}
 	if diff := cmp.Diff(want, rec.lines()); diff != "" {

@@ -403,7 +403,10 @@ func TestReloadIsTheCause(t *testing.T) {
 	r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()})
 	h.Write(guard.ARPTables, "1")
 	r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()})
-	got := make([]string, 0, 3)
+	r.SetPolicy(p, limits) // nothing of the keys has changed
+	h.Write(guard.IPTables, "0")
+	r.Pass(t.Context(), reconcile.Trigger{Source: "reload"})
+	got := make([]string, 0, 4)
 	for _, e := range rec.events {
 		got = append(got, e.Source+": "+regexp.MustCompile(`at most \S+ `).ReplaceAllString(e.Message, "at most … "))
 	}
@@ -411,6 +414,7 @@ func TestReloadIsTheCause(t *testing.T) {
 		"reload: net.bridge.bridge-nf-call-arptables was 1, set to 0, as the changed configuration asks",
 		"resync: net.bridge.bridge-nf-call-iptables was 0, set back to 1, after at most … (nobody was seen writing it)",
 		"resync: net.bridge.bridge-nf-call-arptables was 1, set back to 0, after at most … (nobody was seen writing it)",
+		"resync: net.bridge.bridge-nf-call-iptables was 0, set back to 1",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("records (-want +got):\n%s", diff)

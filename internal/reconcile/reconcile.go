@@ -145,7 +145,8 @@ func New(p guard.Policy, c Contention, o Options) *Reconciler {
 // SetPolicy replaces the policy from the next look on. What is known of a
 // key that stays is kept.
 func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
-	old, acts := r.keys, r.policy.Mode == guard.Observe && p.Mode != guard.Observe
+	old := r.keys
+	acts := r.policy.Mode == guard.Observe && p.Mode != guard.Observe // what was left so is put right
 	r.policy, r.limits = p, c
 	r.errands = nil      // of the policy that went
 	r.last = time.Time{} // of a new key there was no look before

@@ -1,6 +1,7 @@
 package vm_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -24,6 +25,7 @@ func TestFacts(t *testing.T) {
 				t.Fatalf("the kernel is %s", release)
 			}
 			t.Run("probe", func(t *testing.T) { probes(t, m, true) })
+			t.Run("the BPF program wakes nobody too early", func(t *testing.T) { wakes(t, m) })
 			for _, fact := range facts() {
 				t.Run(fact.name, func(t *testing.T) {
 					if d := cmp.Diff(fact.want, m.Sh(t, fact.script)); d != "" {
@@ -32,6 +34,18 @@ func TestFacts(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// wakes runs the test of it in the guest: how the program finds the mount that is
+// written through depends on the kernel.
+func wakes(t *testing.T, m *vm.Machine) {
+	bin := filepath.Join(t.TempDir(), "hook.test")
+	run(t, "env", "CGO_ENABLED=0", "go", "test", "-c", "-o", bin, root+"/internal/sysctlhook")
+	m.Push(t, bin, "/srv/hook.test", 0o755)
+	got := m.Sh(t, "modprobe br_netfilter; /srv/hook.test -test.v -test.run '^TestWakes$' 2>&1; rmmod br_netfilter; rm /srv/hook.test")
+	if strings.Count(got, "--- PASS: TestWakes/") != 4 {
+		t.Errorf("%s", got)
 	}
 }
 
