@@ -20,6 +20,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/journal"
+	"github.com/nfguard/nfguard/internal/kernel/hook"
 	"github.com/nfguard/nfguard/internal/metrics"
 )
 
@@ -78,7 +79,7 @@ func (a *app) run(verbose bool) error {
 	defer writing.Wait()
 	defer stopWriting()
 
-	a.hook = attach(s)
+	a.hook = attach(s, hook.Load)
 	defer a.hook.close()
 	machine := a.machine()
 	defer machine.Close()
@@ -103,6 +104,7 @@ func (a *app) run(verbose bool) error {
 		},
 		Configures: a.configures,
 		Sources:    a.sources,
+		Stopped:    a.hook.retire,
 		Weak:       a.hook.weak,
 		Host:       machine,
 		Recorder:   both{records, meter},

@@ -110,9 +110,6 @@ func (a *app) machine() *host.Linux {
 
 // sources are where the daemon gets its news from.
 func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, error) {
-	if err := a.hook.follow(s); err != nil {
-		return nil, fmt.Errorf("guard by BPF: %w", err)
-	}
 	paths := make([]string, len(s.Policy.Sysctls))
 	for i, k := range s.Policy.Sysctls {
 		paths[i] = daemon.SysctlPath(k.Key)
@@ -140,6 +137,9 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 	units, err := file.New("unit", groups...)
 	if err != nil {
 		return nil, err
+	}
+	if err := a.hook.follow(s); err != nil { // last: what fails changes nothing
+		return nil, fmt.Errorf("guard by BPF: %w", err)
 	}
 	sources := []source.Source{
 		link.New(), uevent.New(s.Policy.Module), news,

@@ -48,6 +48,10 @@ type Options struct {
 	// Sources makes the sources of news for settings.
 	Sources func(Settings, source.Lender) ([]source.Source, error)
 
+	// Stopped is called when the sources of former settings have stopped and
+	// those of the new ones are to start. Nil: nobody wants to know.
+	Stopped func()
+
 	// Weak says what of the settings that are in force can't be kept on this
 	// host. Nil: all of it can.
 	Weak func(Settings) []guard.Finding
@@ -113,6 +117,9 @@ func assemble(o Options, w waiter) *Daemon {
 	}
 	if o.Configures == nil {
 		o.Configures = func(string) bool { return false }
+	}
+	if o.Stopped == nil {
+		o.Stopped = func() {}
 	}
 	if o.Weak == nil {
 		o.Weak = func(Settings) []guard.Finding { return nil }

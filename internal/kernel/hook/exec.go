@@ -19,7 +19,7 @@ const tracepoint = "sched_process_exec"
 // user namespace) executes a file of one of the names, and attaches it. Names
 // are the kernel's, of at most 15 bytes. It takes CAP_BPF and CAP_PERFMON, and
 // before Linux 5.11 CAP_SYS_RESOURCE or an unlimited RLIMIT_MEMLOCK.
-func LoadExec(names []string) (*Loaded, error) {
+func LoadExec(names []string) (_ *Loaded, err error) {
 	facts := Facts{Ring: os.Getpagesize()} // the smallest there is: room for 128 starts on pages of 4 KiB
 	c, err := collect(loadExec, execProgStarts, func(s *ebpf.CollectionSpec) {
 		s.Maps[execMapRing].MaxEntries = uint32(facts.Ring)
@@ -40,7 +40,7 @@ func LoadExec(names []string) (*Loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("attach to the tracepoint %s: %w", tracepoint, err)
 	}
-	defer l.Close()
+	defer func() { err = errors.Join(err, l.Close()) }() // of our own descriptor
 	fd, ok := l.(interface{ FD() int })
 	if !ok {
 		return nil, fmt.Errorf("attach to the tracepoint %s: the kernel has no links: %w", tracepoint, ErrNotSupported)

@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -80,7 +81,7 @@ func TestExecsAreLost(t *testing.T) {
 		}
 	}
 	n := 0
-	if err := e.Read(func(int, string) { n++ }); err != ErrLost || n < room-1 {
+	if err := e.Read(func(int, string) { n++ }); !errors.Is(err, ErrLost) || n < room-1 {
 		t.Errorf("%d of %d told of, %v", n, room+10, err)
 	}
 }

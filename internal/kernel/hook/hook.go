@@ -79,9 +79,9 @@ type Hook struct {
 	rules   []sysctlRule // of the keys
 	found   facts        // by the rehearsal
 	netns   uint32
-	asked   atomic.Uint32 // Answer
-	missed  []uint64      // of each slot, as last told
-	counted []count       // of each writer, as last told
+	asked   atomic.Uint32      // Answer
+	missed  [][verdicts]uint64 // of each slot, as last told
+	counted []count            // of each writer, as last told
 }
 
 // Open takes a loaded program into use, and its files: they are closed with
@@ -112,7 +112,7 @@ func Open(l *Loaded, u Use) (_ *Hook, err error) {
 	if h.writers, err = share[sysctlWriter](l.Files[4], l.Facts.Writers); err != nil {
 		return nil, err
 	}
-	h.missed, h.counted = make([]uint64, len(h.slots)), make([]count, len(h.writers))
+	h.missed, h.counted = make([][verdicts]uint64, len(h.slots)), make([]count, len(h.writers))
 	if h.netns = u.Netns; h.netns == 0 {
 		if h.netns, err = netnsInode(); err != nil {
 			return nil, err

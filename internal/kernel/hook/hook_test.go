@@ -138,14 +138,6 @@ func (w Write) summary() string {
 	return fmt.Sprintf("%s %q→%q %s by %s", filepath.Base(w.Path), w.Old, w.New, verdict, w.Comm)
 }
 
-// times is n, or little where tests are to be short.
-func times(n int) int {
-	if testing.Short() {
-		return n / 20
-	}
-	return n
-}
-
 // told is the summaries of ws.
 func told(ws []Write) (lines []string) {
 	for _, w := range ws {

@@ -13,6 +13,10 @@ type Key struct {
 	Want string // the value that is right, as the kernel prints it
 }
 
+// maxKeys bounds a table whose size comes from another process. No host has as
+// many sysctls below /proc/sys/net.
+const maxKeys = 1 << 20
+
 // Bounds that the program sets, each with a byte for a zero at the end.
 const (
 	maxPath = 96
@@ -59,6 +63,9 @@ func answered(r sysctlRule) bool { return r.Namespaced == 1 && r.Kind != sysctlK
 
 // rules returns the rules of keys, each with its index as its slot.
 func rules(keys []Key) ([]sysctlRule, error) {
+	if len(keys) > maxKeys {
+		return nil, fmt.Errorf("guard %d sysctls: at most %d can be", len(keys), maxKeys)
+	}
 	list := make([]sysctlRule, len(keys))
 	seen := make(map[string]bool, len(keys))
 	for i, k := range keys {

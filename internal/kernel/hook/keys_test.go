@@ -149,7 +149,7 @@ func TestOtherKeysLeaveNoGap(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for range times(200000) {
+		for range 200_000 {
 			if _, err := put(fd, "0"); err == nil {
 				t.Error("a gap")
 				return

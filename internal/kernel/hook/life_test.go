@@ -94,7 +94,7 @@ func receive(socket *os.File) (*Loaded, uint32, error) {
 	}
 	messages, err := unix.ParseSocketControlMessage(rights[:rn])
 	if err != nil || len(messages) != 1 {
-		return nil, 0, fmt.Errorf("%d messages, %v", len(messages), err)
+		return nil, 0, fmt.Errorf("%d messages: %w", len(messages), err)
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil {

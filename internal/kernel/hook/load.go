@@ -72,7 +72,7 @@ func Load(o Options) (*Loaded, error) {
 
 // load is Load with the first of the programs, the best first, that the kernel
 // takes.
-func load(o Options, programs ...string) (*Loaded, error) {
+func load(o Options, programs ...string) (_ *Loaded, err error) {
 	list, err := rules(o.Keys)
 	if err != nil {
 		return nil, err
@@ -83,43 +83,52 @@ func load(o Options, programs ...string) (*Loaded, error) {
 	}
 	defer cgroup.Close()
 	facts := Facts{Keys: o.Keys, Ring: max(ringSize, os.Getpagesize())}
+	c, program, err := best(&facts, programs)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	for i, r := range list {
+		if err := c.Maps[sysctlMapRules].Put(path(o.Keys[i].Path), r); err != nil {
+			return nil, fmt.Errorf("guard %s: %w", o.Keys[i].Path, err)
+		}
+	}
+	l, err := link.AttachRawLink(link.RawLinkOptions{
+		Target: int(cgroup.Fd()), Program: c.Programs[program], Attach: ebpf.AttachCGroupSysctl,
+	})
+	if errors.Is(err, link.ErrNotSupported) { // without a link it would outlive us
+		return nil, fmt.Errorf("attach to %s: the kernel has no links to cgroups: %w", cgroup.Name(), ErrNotSupported)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("attach to %s: %w", cgroup.Name(), err)
+	}
+	defer func() { err = errors.Join(err, l.Close()) }() // of our own descriptor
+	return loaded(facts, l.FD(), c, sysctlMapRing, sysctlMapShared, sysctlMapSlots, sysctlMapWriters)
+}
+
+// best loads the first of the programs that the kernel takes, and completes the
+// facts.
+func best(f *Facts, programs []string) (*ebpf.Collection, string, error) {
 	var refused []error
 	for _, name := range programs {
 		c, err := collect(loadSysctl, name, func(s *ebpf.CollectionSpec) {
-			s.Maps[sysctlMapRing].MaxEntries = uint32(facts.Ring)
-			s.Maps[sysctlMapRules].MaxEntries = uint32(max(len(list), 1))
-			s.Maps[sysctlMapSlots].MaxEntries = uint32(max(len(list), 1))
-			facts.Writers = int(s.Maps[sysctlMapWriters].MaxEntries)
+			s.Maps[sysctlMapRing].MaxEntries = uint32(f.Ring)
+			s.Maps[sysctlMapRules].MaxEntries = uint32(max(len(f.Keys), 1))
+			s.Maps[sysctlMapSlots].MaxEntries = uint32(max(len(f.Keys), 1))
+			f.Writers = int(s.Maps[sysctlMapWriters].MaxEntries)
 		})
-		if errors.Is(err, ErrNotSupported) && name != programs[len(programs)-1] {
-			refused = append(refused, err)
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		defer c.Close()
-		if facts.Reads = name == sysctlProgGuards; !facts.Reads {
-			facts.Without = less(name, refused)
-		}
-		for i := range list {
-			if err := c.Maps[sysctlMapRules].Put(path(o.Keys[i].Path), list[i]); err != nil {
-				return nil, fmt.Errorf("guard %s: %w", o.Keys[i].Path, err)
+		if err == nil {
+			if f.Reads = name == sysctlProgGuards; !f.Reads {
+				f.Without = less(name, refused)
 			}
+			return c, name, nil
 		}
-		l, err := link.AttachRawLink(link.RawLinkOptions{
-			Target: int(cgroup.Fd()), Program: c.Programs[name], Attach: ebpf.AttachCGroupSysctl,
-		})
-		if errors.Is(err, link.ErrNotSupported) { // without a link it would outlive us
-			return nil, fmt.Errorf("attach to %s: the kernel has no links to cgroups: %w", cgroup.Name(), ErrNotSupported)
+		refused = append(refused, err)
+		if !errors.Is(err, ErrNotSupported) {
+			break
 		}
-		if err != nil {
-			return nil, fmt.Errorf("attach to %s: %w", cgroup.Name(), err)
-		}
-		defer l.Close()
-		return loaded(facts, l.FD(), c, sysctlMapRing, sysctlMapShared, sysctlMapSlots, sysctlMapWriters)
 	}
-	return nil, errors.Join(refused...)
+	return nil, "", refused[len(refused)-1]
 }
 
 // less says what a program that is not the best does not do, and why the

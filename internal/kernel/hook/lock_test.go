@@ -195,7 +195,7 @@ func TestLockHolds(t *testing.T) {
 				}
 			}()
 			spellings := [][]byte{[]byte("0"), []byte("0\n"), []byte("00"), []byte("0x0"), []byte(" 0"), []byte("-0"), []byte("0 1")}
-			n, passed, began := times(1e6), 0, time.Now()
+			n, passed, began := int(1e6), 0, time.Now()
 			for i := range n {
 				if _, err := unix.Pwrite(fd, spellings[i%len(spellings)], 0); err == nil {
 					passed++

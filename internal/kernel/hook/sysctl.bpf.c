@@ -65,6 +65,7 @@ enum verdict {
 	VERDICT_ALLOWED,
 	VERDICT_REFUSED,
 	VERDICT_REWRITTEN,
+	VERDICTS,
 };
 
 enum state {
@@ -96,7 +97,7 @@ struct control {
 struct slot {
 	u64 start;  /* of the second that count is about, by CLOCK_MONOTONIC */
 	u64 count;  /* events in that second */
-	u64 missed; /* events left out since the program was loaded */
+	u64 missed[VERDICTS]; /* events left out since the program was loaded, by verdict */
 	enum answer answer;
 	u32 yields; /* 1: it is observed, whatever the answer */
 };
@@ -107,7 +108,7 @@ struct slot {
  * taken a write is only in struct slot's missed.
  */
 struct writer {
-	u64 id; /* WRITER_TAKEN, the slot, and the thread group */
+	u64 id; /* WRITER_TAKEN, the verdict, the slot, and the thread group */
 	u64 count;
 	u64 cgroup;
 	u8 comm[MAX_COMM];
@@ -308,7 +309,7 @@ static always_inline int rewrite(struct bpf_sysctl *ctx, const struct rule *rule
 /* count_writer counts an event that was left out for its writer. */
 static always_inline void count_writer(enum means means, const struct event *e)
 {
-	u64 id = WRITER_TAKEN | e->slot << 32 | e->tgid;
+	u64 id = WRITER_TAKEN | e->verdict << 56 | e->slot << 32 | e->tgid;
 	u32 first = e->slot * 31 + e->tgid;
 
 	if (means == MEANS_NONE)
@@ -397,12 +398,12 @@ static always_inline int guard(struct bpf_sysctl *ctx, enum means means)
 	/* Only events are limited, never answers. */
 	e.at = ktime_get_ns();
 	e.slot = rule->slot;
+	e.verdict = verdict;
 	if (too_many(slot, e.at, c->limit))
 		goto missed;
 	u64 wake = RINGBUF_FORCE_WAKEUP; /* events that woke nobody may lie before it */
 	if (means == MEANS_MEMORY && verdict == VERDICT_ALLOWED && c->quiet != 0 && device_of(ctx) == c->quiet)
 		wake = RINGBUF_NO_WAKEUP;
-	e.verdict = verdict;
 	comm_of_writer(means, e.comm);
 	sysctl_get_current_value(ctx, e.old_value, sizeof(e.old_value));
 	e.uid = (u32)get_current_uid_gid(); /* the upper half is the group */
@@ -412,7 +413,7 @@ static always_inline int guard(struct bpf_sysctl *ctx, enum means means)
 		goto missed; /* the ring is full */
 	goto end;
 missed:
-	add(&slot->missed, 1);
+	add(&slot->missed[verdict], 1);
 	count_writer(means, &e);
 end:
 	return verdict == VERDICT_REFUSED ? REFUSE : ALLOW;

@@ -75,7 +75,7 @@ type sysctlSlot struct {
 	_      structs.HostLayout
 	Start  uint64
 	Count  uint64
-	Missed uint64
+	Missed [3]uint64
 	Answer sysctlAnswer
 	Yields uint32
 }

@@ -101,27 +101,41 @@ func (h *Hook) foreign(w *Write, r *sysctlRule) bool {
 type Missed struct {
 	Path string // of the key
 	Writer
-	N uint64
+	Verdict Verdict
+	N       uint64
 }
 
 // count is what was told of one place in the table of writers.
 type count struct{ id, n uint64 }
 
-const writerTaken = 1 << 63 // WRITER_TAKEN of sysctl.bpf.c
+// verdicts is how many there are.
+const verdicts = len(sysctlSlot{}.Missed)
+
+// place takes the id of a writer apart (WRITER_TAKEN in sysctl.bpf.c).
+func place(id uint64) (slot int, v Verdict, pid int) {
+	return int(id >> 32 & 0xffffff), Verdict(id >> 56 & 3), int(uint32(id))
+}
 
 // Missed hands what was not told of, since the last call, to yield: for each
-// key and writer, and for a writer that is not known what is left of the key's.
-// Together with the writes of [Hook.Read] that is all that there were. A key of
-// words has those among them that were right.
+// key, verdict and writer, and for a writer that is not known what is left of
+// the key's. Together with the writes of [Hook.Read] that is all that there were.
+// A key of words has those among them that were right.
 //
 // The table of writers has 512 places. What does not fit is counted for no
 // writer, and so is, seldom, what comes while a place changes hands.
 func (h *Hook) Missed(yield func(Missed)) {
-	rest := make(map[uint64]uint64) // by slot
+	rest := make(map[[2]int]uint64) // by slot and verdict
 	for i := range h.rules {
-		now := atomic.LoadUint64(&h.slots[i].Missed)
-		if n := now - h.missed[i]; n > 0 {
-			rest[uint64(i)] = n
+		for v := range verdicts {
+			if n := atomic.LoadUint64(&h.slots[i].Missed[v]) - h.missed[i][v]; n > 0 {
+				rest[[2]int{i, v}] = n
+			}
+		}
+	}
+	tell := func(slot int, v Verdict, w Writer, n uint64) {
+		if n > 0 {
+			yield(Missed{h.loaded.Facts.Keys[slot].Path, w, v, n})
+			h.missed[slot][v] += n
 		}
 	}
 	for i := range h.writers {
@@ -133,26 +147,18 @@ func (h *Hook) Missed(yield func(Missed)) {
 		if id != told.id {
 			*told = count{id: id}
 		}
-		slot := id &^ writerTaken >> 32
+		slot, v, pid := place(id)
 		now := atomic.LoadUint64(&w.Count)
-		n := min(now-told.n, rest[slot]) // one that is counted after we looked is left for the next time
-		if n > 0 {
-			yield(Missed{
-				Path:   h.loaded.Facts.Keys[slot].Path,
-				Writer: Writer{PID: int(uint32(id)), Comm: text(w.Comm[:]), CgroupID: w.Cgroup}, N: n,
-			})
-			rest[slot] -= n
-			h.missed[slot] += n
-			told.n += n
-		} else if now == told.n && atomic.CompareAndSwapUint64(&w.Id, id, 0) { // silent since the last call
+		// One that is counted after we looked above is left for the next time.
+		n := min(now-told.n, rest[[2]int{slot, int(v)}])
+		tell(slot, v, Writer{PID: pid, Comm: text(w.Comm[:]), CgroupID: w.Cgroup}, n)
+		rest[[2]int{slot, int(v)}] -= n
+		if told.n += n; n == 0 && now == told.n && atomic.CompareAndSwapUint64(&w.Id, id, 0) { // silent since the last call
 			*told = count{}
 		}
 	}
-	for slot, n := range rest {
-		if n > 0 {
-			yield(Missed{Path: h.loaded.Facts.Keys[slot].Path, N: n})
-			h.missed[slot] += n
-		}
+	for at, n := range rest {
+		tell(at[0], Verdict(at[1]), Writer{}, n)
 	}
 }
 
