@@ -226,6 +226,23 @@ func TestLockCannotBe(t *testing.T) {
 	}
 }
 
+// TestM7CgroupIsNotMounted: on a host of cgroup v1 alone the daemon mounts
+// version 2 for itself, and locks.
+func TestM7CgroupIsNotMounted(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	n := newNode(t, "mode = \"lock\"\n")
+	n.withoutCgroup = true
+	n.start()
+	n.awaitReady()
+	if err := n.Command("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0").Run(); code(err) != 1 {
+		t.Errorf("it is not locked: exit %d", code(err))
+	}
+	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", n.cmd.Process.Pid))
+	if err != nil || strings.Contains(string(mounts), "cgroup2") {
+		t.Errorf("a mount is left: %v\n%s", err, mounts)
+	}
+}
+
 // TestStormAgainstTheLock: a million refusals are a handful of records that
 // count each of them, and no read ever sees the 0.
 func TestStormAgainstTheLock(t *testing.T) {
