@@ -105,6 +105,7 @@ func (a *app) run(verbose bool) error {
 		Configures: a.configures,
 		Sources:    a.sources,
 		Stopped:    a.hook.retire,
+		Yield:      a.hook.yield,
 		Weak:       a.hook.weak,
 		Host:       machine,
 		Recorder:   both{records, meter},

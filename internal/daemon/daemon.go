@@ -56,6 +56,10 @@ type Options struct {
 	// host. Nil: all of it can.
 	Weak func(Settings) []guard.Finding
 
+	// Yield has the kernel let foreign values of k be stored, or no longer, where
+	// it would otherwise store ours. Nil: it never does.
+	Yield func(k guard.Key, yields bool)
+
 	Host     reconcile.Host
 	Recorder reconcile.Recorder
 	Log      *slog.Logger
@@ -156,7 +160,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	d.settings = settings
 	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
-		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, Aside: d.aside, News: d.news,
+		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, Aside: d.aside, News: d.news, Yield: d.o.Yield,
 	})
 	d.status.started = time.Now()
 	sources, err := d.o.Sources(settings, d.lending)

@@ -30,12 +30,13 @@ type fight struct {
 	writer   guard.Writer
 	subject  string
 	kind     guard.EventKind
+	outcome  guard.Outcome
 	stuck    int // corrections in a row that did not stay
 }
 
 // did says what the other side does to the subject.
 func (f *fight) did() string {
-	if f.kind == guard.EventDenied {
+	if f.kind == guard.EventDenied || f.outcome == guard.OutcomeRewritten {
 		return "written to"
 	}
 	return "changed"
@@ -44,7 +45,7 @@ func (f *fight) did() string {
 // reversal records e, which was put right or never stored, or counts it and
 // those that it stands for where it is part of a fight.
 func (r *Reconciler) reversal(f *fight, e guard.Event) {
-	f.last, f.subject, f.kind = e.Time, e.Subject, e.Kind
+	f.last, f.subject, f.kind, f.outcome = e.Time, e.Subject, e.Kind, e.Outcome
 	if e.Writer.PID != 0 {
 		f.writer = e.Writer
 	}
@@ -71,13 +72,24 @@ func (r *Reconciler) reversal(f *fight, e guard.Event) {
 		policy = "mode observe leaves it so, and that is recorded once a minute"
 	case r.limits.Yield:
 		policy = "nfguard leaves it alone until nobody has written to it for " + words.Short(r.limits.Window)
+	case e.Outcome == guard.OutcomeRewritten:
+		policy = "none of it is stored; that is recorded once a minute"
 	}
+	r.yield(f)
 	e.About, e.Kind, e.Outcome, e.Suppressed = e.Kind, guard.EventContention, guard.OutcomeHeld, 1+e.Suppressed
 	e.Message = fmt.Sprintf("%s was %s %d times within %s%s; %s",
 		e.Subject, f.did(), r.limits.Limit, words.Short(e.Time.Sub(f.times[0])), by(f.writer), policy)
 	e.Next = "stop the other side, or " + spare(e.About)
 	r.o.Recorder.Record(e)
 	f.times = f.times[:0]
+}
+
+// yield tells the kernel whether to leave a key to the other side. Only mode
+// enforce yields: in mode lock nobody else has a say.
+func (r *Reconciler) yield(f *fight) {
+	if r.o.Yield != nil && f.kind == guard.EventDrift {
+		r.o.Yield(guard.Key(f.subject), r.policy.Mode == guard.Enforce && r.limits.Yield && f.on)
+	}
 }
 
 // spare says how to leave alone what is fought over.
@@ -120,6 +132,7 @@ func (r *Reconciler) tick(f *fight, now time.Time) time.Time {
 			f.did(), f.subject, words.Short(r.limits.Window), f.did(), f.total-1, words.Short(e.Duration), by(f.writer))
 		r.o.Recorder.Record(e)
 		f.count, f.total, f.writer = 0, 0, guard.Writer{}
+		r.yield(f)
 		return time.Time{}
 	}
 	end := f.last.Add(r.limits.Window)

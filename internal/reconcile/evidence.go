@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -60,7 +59,7 @@ func (r *Reconciler) recordCorrections(t Trigger) {
 	kept := r.seen[:0]
 	for _, e := range r.seen {
 		if e.Outcome != "" {
-			r.recordDenied(e)
+			r.recordKept(e)
 		} else {
 			kept = append(kept, e)
 		}
@@ -80,8 +79,9 @@ func (e *Evidence) who(f *fight) guard.Writer {
 	return e.Who()
 }
 
-// recordDenied records a write that the kernel kept from being stored.
-func (r *Reconciler) recordDenied(d Evidence) {
+// recordKept records a write whose value the kernel did not store. One that it
+// refused was denied; one that it rewrote is a drift, of no duration.
+func (r *Reconciler) recordKept(d Evidence) {
 	for i := range r.keys {
 		k := &r.keys[i]
 		if k.Key != d.Key {
@@ -92,11 +92,14 @@ func (r *Reconciler) recordDenied(d Evidence) {
 			Want: k.Value, Old: d.Old, Have: d.New, Now: k.Value,
 			Duration: -1, Source: "sysctl", Writer: d.who(&k.fight), Pass: r.passes, Suppressed: d.Missed,
 		}
-		r.totals.Denied += uint64(1 + d.Missed)
-		e.Message = deniedMessage(&e)
-		if d.New == "" && d.Writer.PID == 0 { // a count, of a storm that is over
-			e.Message = fmt.Sprintf("%s stays %s: %d more writes were %s", e.Subject, e.Want, 1+d.Missed, e.Outcome)
+		if n := uint64(1 + d.Missed); d.Outcome == guard.OutcomeRewritten {
+			e.Kind, e.Duration = guard.EventDrift, 0
+			r.totals.Drifts += n
+			r.totals.Corrected += n
+		} else {
+			r.totals.Denied += n
 		}
+		e.Message = keptMessage(&e)
 		r.reversal(&k.fight, e)
 	}
 }
