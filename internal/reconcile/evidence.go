@@ -39,6 +39,9 @@ func (r *Reconciler) heed(news []Evidence) {
 			if e.Key != k.Key && e.Key != "" {
 				continue
 			}
+			if e.Exact && e.Key == k.Key {
+				k.fight.tally.add(e.Writer, 1+e.Missed)
+			}
 			if !e.Vague && e.Writer.PID != 0 {
 				k.stuck = 0
 			}
@@ -66,6 +69,10 @@ func (r *Reconciler) recordCorrections(t Trigger) {
 	}
 	r.seen = kept
 }
+
+// counts reports whether e stands for writes that the kernel did not tell of one
+// by one, and so not of their values. (An empty write changes nothing.)
+func (e *Evidence) counts() bool { return e.Exact && e.New == "" }
 
 // who is the writer, with all that can still be read of it. One that fights
 // is not looked up again.

@@ -205,6 +205,38 @@ func TestStormIsCounted(t *testing.T) {
 	})
 }
 
+// TestFightSaysWhoDidHowMany: of a storm of which the kernel tells a few writes
+// one by one, the rest has its writers too.
+func TestFightSaysWhoDidHowMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var news []reconcile.Evidence
+		h, rec, r := told(t, &news)
+		python, other := guard.Writer{PID: 812, Comm: "python3"}, guard.Writer{PID: 99, Comm: "sysctl"}
+		say := func(w guard.Writer, value string, missed int) {
+			news = append(news, reconcile.Evidence{Key: guard.IPTables, Writer: w, Exact: true, At: time.Now(), New: value, Missed: missed})
+		}
+		for range limits.Limit {
+			h.Write(guard.IPTables, "0")
+			say(python, "0", 0)
+			r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+		}
+		say(python, "", 5999) // not told of one by one, and stored
+		say(guard.Writer{}, "", 999)
+		say(other, "", 99)
+		r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+		before := len(rec.events)
+		time.Sleep(2 * limits.Window)
+		r.Tick(time.Now())
+		want := fmt.Sprintf("(written by python3[812], %d of %d writes)", 6000+limits.Limit, 7100+limits.Limit)
+		if n := len(rec.events); n != before+1 || !strings.HasSuffix(rec.events[before].Message, want) || rec.events[before].Writer.PID != 812 {
+			t.Errorf("want %s, recorded %q", want, rec.lines()[before:])
+		}
+		if got := r.Totals(); got.Drifts != uint64(limits.Limit) {
+			t.Errorf("what is only counted became drifts: %+v", got)
+		}
+	})
+}
+
 func TestDenied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var news []reconcile.Evidence

@@ -66,7 +66,7 @@ type Evidence struct {
 	Exact   bool
 	At      time.Time
 	Old     string        // what was there
-	New     string        // what was to be
+	New     string        // what was to be; "": several writes, which are only counted
 	Outcome guard.Outcome // OutcomeDenied or OutcomeRewritten where it was not stored; "" otherwise
 	Missed  int           // how many more writes to this key the kernel did not tell of
 }

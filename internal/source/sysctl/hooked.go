@@ -82,8 +82,7 @@ const (
 	askFor   = time.Minute
 )
 
-// rest hints how many writes were not told of, and by whom. Those whose values
-// were stored are found by looking.
+// rest hints how many writes were not told of, and by whom.
 func (w *hooked) rest(hint func(source.Hint)) error {
 	now := time.Now()
 	if now.Sub(w.told) > askFor || now.Sub(w.asked) < askEvery {
@@ -91,7 +90,7 @@ func (w *hooked) rest(hint func(source.Hint)) error {
 	}
 	w.asked = now
 	w.hook.Missed(func(m hook.Missed) {
-		if m.Verdict == hook.Allowed {
+		if m.Uncertain {
 			return
 		}
 		h := source.Hint{
