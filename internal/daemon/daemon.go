@@ -81,6 +81,7 @@ type Daemon struct {
 	o       Options
 	wait    waiter
 	lending *lending
+	ending  bool // nobody will read the news after this
 	inbox   *source.Inbox
 
 	settings Settings

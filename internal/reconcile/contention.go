@@ -152,9 +152,15 @@ func (r *Reconciler) tick(f *fight, now time.Time) time.Time {
 	return earlier(end, now.Add(recordEvery))
 }
 
-// Leave records what the fights that go on have come to, for nobody will
-// record their end.
+// Leave records what the kernel has kept out until now, and what the fights that
+// go on have come to, for nobody will record their end.
 func (r *Reconciler) Leave(now time.Time) {
+	if r.o.News != nil {
+		news := r.o.News()
+		r.seen = append(r.seen, news...)
+		r.heed(news)
+		r.recordCorrections(Trigger{})
+	}
 	for i := range r.keys {
 		r.leave(&r.keys[i].fight, now)
 	}

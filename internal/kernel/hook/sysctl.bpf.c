@@ -299,11 +299,18 @@ static always_inline int is_right(const struct rule *rule, const u8 *text, long 
  */
 static always_inline int rewrite(struct bpf_sysctl *ctx, const struct rule *rule, long len)
 {
+	u64 size = (u64)len - 1;
+
 	if (len < 1 || len >= MAX_WANT)
 		return 0;
 	if (len != rule->text_len && len != rule->text_len + 1) /* with the newline */
 		return 0;
-	return sysctl_set_new_value(ctx, rule->text, len) == 0;
+	/* What was found about len is lost on the verifier of Linux 6.1, and this the
+	 * compiler would leave out as needless.
+	 */
+	asm volatile("" : "+r"(size));
+	size = (size & (MAX_WANT - 1)) + 1;
+	return sysctl_set_new_value(ctx, rule->text, size) == 0;
 }
 
 /* count_writer counts an event that was left out for its writer. */
