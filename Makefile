@@ -35,7 +35,7 @@ FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzP
         internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf internal/netfilter:FuzzLegacyRules \
         internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/cli:FuzzPrintable internal/fleet:FuzzParse internal/trace:FuzzRead
 
-.PHONY: bpf bpfcheck all help build deps vmdeps quick test race lint fuzz netns proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
+.PHONY: bpf bpfcheck all help build deps vmdeps quick test race lint fuzz netns path proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
 
 all: build
 
@@ -71,6 +71,9 @@ cover: ## guard, reconcile and config are covered over 90 %
 		$(GO) test -cover ./internal/$$p | awk -v p=$$p '{ print; for (i = 1; i <= NF; i++) if ($$i == "coverage:") c = $$(i + 1) + 0 } \
 			END { if (c <= 90) { print p " is covered by " c " %, less than 90 %"; exit 1 } }' || exit 1; \
 	done
+
+path: deps ## the files of nfguard that one foreign write passes, as coverage shows them
+	NFGUARD_TEST_REQUIRE=root,netns,path $(GO) test -count=1 -v -run '^TestPathOfOneWrite$$' ./test/netns
 
 proxytest: deps ## what is made of kube-proxy's rules, of those that Kubernetes' own writes; to build it takes minutes once
 	NFGUARD_TEST_REQUIRE=root,netns,upstream CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) -run '^TestUpstream' ./test/netns
