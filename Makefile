@@ -26,10 +26,11 @@ VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils
 UNIT := $(shell $(GO) list ./... | grep -v /test/) ./test/markdown
 FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink internal/rtnl:FuzzParseAddress \
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate \
-        internal/netfilter:FuzzHasServices internal/netfilter:FuzzParse internal/netfilter:FuzzEndpoints internal/boot:FuzzSysctl \
+        internal/kernel/xtables:FuzzUses internal/kernel/xtables:FuzzRules internal/kernel/nfnl:FuzzParse \
+        internal/kernel/nfnl:FuzzMessage internal/netfilter:FuzzEndpoints internal/boot:FuzzSysctl \
         internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned \
         internal/services:FuzzParseIPTables internal/services:FuzzElement internal/probe:FuzzFrames \
-        internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf internal/netfilter:FuzzLegacyRules \
+        internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf \
         internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/cli:FuzzPrintable internal/fleet:FuzzParse internal/trace:FuzzRead
 
 .PHONY: all help build deps vmdeps quick test race lint fuzz netns proxytest cover bench demo packages packtest fleettest vm clean

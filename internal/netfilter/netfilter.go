@@ -13,6 +13,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/kernel/xtables"
 )
 
 // Mode is how a kube-proxy implements Services.
@@ -99,8 +101,8 @@ func (l *Look) KubeProxy(ctx context.Context) ([]Rules, error) {
 	rules, err := nftRules(mode(device))
 	legacy := Rules{Mode: mode(device), Backend: Legacy}
 	var err4, err6 error
-	legacy.IPv4, err4 = l.ipv4.hasServices(ctx, &ipv4Family)
-	legacy.IPv6, err6 = l.ipv6.hasServices(ctx, &ipv6Family)
+	legacy.IPv4, err4 = l.ipv4.hasServices(ctx, xtables.IPv4)
+	legacy.IPv6, err6 = l.ipv6.hasServices(ctx, xtables.IPv6)
 	rules = appendSome(rules, legacy)
 	if device && !slices.ContainsFunc(rules, func(r Rules) bool { return r.Mode == IPVS }) {
 		rules = append(rules, Rules{Mode: IPVS})
@@ -109,7 +111,7 @@ func (l *Look) KubeProxy(ctx context.Context) ([]Rules, error) {
 }
 
 // NFT is [Look.KubeProxy] for the backend nf_tables only, whose changes
-// [Subscribe] tells.
+// [nfnl.Subscribe] tells.
 func (l *Look) NFT() ([]Rules, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

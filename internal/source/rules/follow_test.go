@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/internal/netfilter"
 	"github.com/nfguard/nfguard/internal/source"
 )
@@ -19,16 +20,16 @@ import (
 // fakeNews has a queue of transactions, as a socket has.
 type fakeNews struct {
 	queue   chan error // nil: a transaction
-	commit  netfilter.Commit
+	commit  nfnl.Commit
 	renewed int
 }
 
-func (f *fakeNews) Next(ctx context.Context) (netfilter.Commit, error) {
+func (f *fakeNews) Next(ctx context.Context) (nfnl.Commit, error) {
 	select {
 	case err := <-f.queue:
 		return f.commit, err
 	case <-ctx.Done():
-		return netfilter.Commit{}, ctx.Err()
+		return nfnl.Commit{}, ctx.Err()
 	}
 }
 
@@ -82,7 +83,7 @@ func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var looks, there int
 		var hints []source.Hint
-		news := &fakeNews{queue: make(chan error, 300), commit: netfilter.Commit{Comm: "nft"}}
+		news := &fakeNews{queue: make(chan error, 300), commit: nfnl.Commit{Comm: "nft"}}
 		f := follower{
 			news: news,
 			hint: func(h source.Hint) { hints = append(hints, h) },
@@ -143,7 +144,7 @@ func TestPace(t *testing.T) {
 // the end.
 func TestErrors(t *testing.T) {
 	broken := errors.New("broken")
-	news := &fakeNews{queue: make(chan error, 9), commit: netfilter.Commit{PID: os.Getpid(), Comm: "x"}}
+	news := &fakeNews{queue: make(chan error, 9), commit: nfnl.Commit{PID: os.Getpid(), Comm: "x"}}
 	there, fail := true, false
 	var hints []source.Hint
 	f := follower{

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/netfilter"
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/internal/rtnl"
 )
 
@@ -18,7 +18,7 @@ const loaded = "add@/module/nf_tables\x00"
 // kernel yet, and calls subscribed when it has begun to; waited says so. It
 // returns ctx's error as soon as ctx ends. Where uevents were lost, it looks.
 func awaitModule(ctx context.Context, subscribed func()) (waited bool, err error) {
-	if netfilter.Loaded() {
+	if nfnl.Loaded() {
 		return false, nil
 	}
 	const kernelGroup = 1 // the other, 2, is udevd's copies
@@ -30,7 +30,7 @@ func awaitModule(ctx context.Context, subscribed func()) (waited bool, err error
 
 	subscribed()
 	var b [4096]byte
-	for !netfilter.Loaded() { // also if it was loaded just before
+	for !nfnl.Loaded() { // also if it was loaded just before
 		if _, err := group.Receive(ctx, b[:]); err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return true, err
 		}
