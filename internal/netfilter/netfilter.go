@@ -1,8 +1,8 @@
 // Package netfilter finds kube-proxy's rules in the kernel, by their effect and
-// not by who wrote them. It looks only: it makes no table, loads no module, runs
-// no program, does without /run/xtables.lock, and does not judge what it finds.
-// All of it is about the network namespace of the calling thread, and needs
-// CAP_NET_ADMIN there.
+// not by who wrote them, and the chains that decide on what is forwarded. It
+// looks only: it makes no table, loads no module, runs no program, does without
+// /run/xtables.lock, and does not judge what it finds. All of it is about the
+// network namespace of the calling thread, and needs CAP_NET_ADMIN there.
 package netfilter
 
 import (

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -160,6 +161,31 @@ func (t *Table) builtins() map[int]string {
 		}
 	}
 	return chains
+}
+
+// Builtin returns the policy of a built-in chain, and how many rules it has.
+func (t *Table) Builtin(chain string) (policy string, rules int, err error) {
+	hook := slices.Index(builtin[:], chain)
+	if hook < 0 || t.info.at(0)&(1<<hook) == 0 {
+		return "", 0, fmt.Errorf("it has no chain %s", chain)
+	}
+	first, last := t.info.at(1+hook), t.info.at(6+hook) // hook_entry, underflow
+	err = t.each(func(e entry) bool {
+		switch {
+		case e.at == last && e.hasTarget("\x00") && len(e.target) >= targetHeader+4:
+			policy = standard(int32(binary.NativeEndian.Uint32(e.target[targetHeader:])), nil)
+		case e.at >= first:
+			rules++
+		}
+		return e.at < last
+	})
+	if err == nil && policy != "accept" && policy != "drop" {
+		err = fmt.Errorf("its chain %s has no policy", chain)
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	return policy, rules, nil
 }
 
 // Rules returns all rules, with the policies as the last rules of the built-in

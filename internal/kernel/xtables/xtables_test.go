@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -183,6 +184,92 @@ COMMIT
 	}
 }
 
+// TestBuiltin: of the chains between others, and of what is no table.
+func TestBuiltin(t *testing.T) {
+	for _, l := range layouts {
+		verdict := func(v int32) []byte {
+			return l.entry("", string(binary.NativeEndian.AppendUint32(nil, uint32(v))))
+		}
+		size := len(verdict(0))
+		entries := slices.Concat(verdict(-2), verdict(-5), verdict(-2), verdict(-1), verdict(-2), l.entry(errorTarget, errorTarget))
+		info := func(valid, first, last int) (i Info) {
+			binary.NativeEndian.PutUint32(i[nameSize:], uint32(valid))
+			binary.NativeEndian.PutUint32(i[nameSize+4*3:], uint32(first))
+			binary.NativeEndian.PutUint32(i[nameSize+4*8:], uint32(last))
+			return i
+		}
+		for name, tt := range map[string]struct {
+			info    Info
+			entries []byte
+			policy  string
+			rules   int
+			err     string
+		}{
+			"accepts, two rules": {info(1<<2, 0, 2*size), entries, "accept", 2, ""},
+			"drops, one rule":    {info(1<<2, 2*size, 3*size), entries, "drop", 1, ""},
+			"accepts, none":      {info(1<<2, 4*size, 4*size), entries, "accept", 0, ""},
+			"not in this table":  {info(1<<1, 0, 0), entries, "", 0, "it has no chain FORWARD"},
+			"returns":            {info(1<<2, 0, size), entries, "", 0, "its chain FORWARD has no policy"},
+			"beside an entry":    {info(1<<2, 0, size+8), entries, "", 0, "its chain FORWARD has no policy"},
+			"behind the end":     {info(1<<2, 0, len(entries)), entries, "", 0, "its chain FORWARD has no policy"},
+			"a target with none": {info(1<<2, 0, 5*size), entries, "", 0, "its chain FORWARD has no policy"},
+			"cut off":            {info(1<<2, 0, size), entries[:size+9], "", 0, fmt.Sprintf("entry at %d of %d is cut off", size, size+9)},
+		} {
+			t.Run(fmt.Sprint(name, ", entries of ", l.size), func(t *testing.T) {
+				table := of(l, tt.entries)
+				table.info = tt.info
+				policy, rules, err := table.Builtin("FORWARD")
+				text := ""
+				if err != nil {
+					text = err.Error()
+				}
+				if policy != tt.policy || rules != tt.rules || text != tt.err {
+					t.Errorf("%q, %d rules, %v; want %q, %d, %s", policy, rules, err, tt.policy, tt.rules, tt.err)
+				}
+			})
+		}
+	}
+}
+
+// TestNAT: the range of a target is read by the family of its table.
+func TestNAT(t *testing.T) {
+	info := func(flags byte, address string) []byte {
+		b := make([]byte, 44) // struct nf_nat_range2
+		binary.NativeEndian.PutUint32(b, uint32(flags))
+		copy(b[4:], netip.MustParseAddr(address).AsSlice())
+		copy(b[36:], []byte{0x1f, 0x90})
+		return b
+	}
+	old := make([]byte, 20) // struct nf_nat_ipv4_multi_range_compat
+	binary.NativeEndian.PutUint32(old[4:], 3)
+	copy(old[8:], []byte{10, 0, 0, 32})
+	copy(old[16:], []byte{0x1f, 0x90})
+	for name, tt := range map[string]struct {
+		v6       bool
+		revision uint8
+		info     []byte
+		address  string
+		port     uint16
+	}{
+		"both":                       {false, 2, info(3, "10.0.0.32"), "10.0.0.32", 8080},
+		"an address":                 {false, 1, info(1, "10.0.0.32"), "10.0.0.32", 0},
+		"a port":                     {false, 2, info(2, "0.0.0.0"), "invalid IP", 8080},
+		"IPv6":                       {true, 2, info(3, "fd00::20"), "fd00::20", 8080},
+		"IPv6 that ends in zeros":    {true, 2, info(1, "2001:db8::"), "2001:db8::", 0},
+		"an old iptables":            {false, 0, old, "10.0.0.32", 8080},
+		"IPv6 never had revision 0":  {true, 0, old, "invalid IP", 0},
+		"cut off":                    {false, 2, info(3, "10.0.0.32")[:39], "invalid IP", 0},
+		"an old iptables, cut off":   {false, 0, old[:19], "invalid IP", 0},
+		"nothing that is translated": {false, 2, info(0, "10.0.0.32"), "invalid IP", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if a, port := NAT(tt.v6, tt.revision, tt.info); a.String() != tt.address || port != tt.port {
+				t.Errorf("%s, port %d; want %s, %d", a, port, tt.address, tt.port)
+			}
+		})
+	}
+}
+
 // FuzzRules: no bytes, however broken, are worse than an error, or give an
 // address that is none.
 func FuzzRules(f *testing.F) {
@@ -192,6 +279,10 @@ func FuzzRules(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b, info []byte, v6 bool) {
 		table := of(Of(v6).layout, b)
+		copy(table.info[:], info)
+		if policy, rules, err := table.Builtin("FORWARD"); (policy == "") != (err != nil) || rules < 0 {
+			t.Errorf("policy %q, %d rules, %v", policy, rules, err)
+		}
 		rules, err := table.Rules()
 		for _, r := range rules {
 			if r.Number < 1 {
