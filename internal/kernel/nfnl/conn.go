@@ -171,9 +171,14 @@ func (c *Conn) ask(question Message, answer []byte) (int, error) {
 	return c.receive(answer)
 }
 
+// receive reads what the kernel has sent, and drops what others have.
 func (c *Conn) receive(b []byte) (int, error) {
-	n, _, err := unix.Recvfrom(c.fd, b, unix.MSG_DONTWAIT)
-	return n, err
+	for {
+		n, from, err := unix.Recvfrom(c.fd, b, unix.MSG_DONTWAIT)
+		if sender, ok := from.(*unix.SockaddrNetlink); err != nil || ok && sender.Pid == 0 {
+			return n, err
+		}
+	}
 }
 
 // part calls f with the attributes of each object in a datagram. It reports

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/internal/netfilter"
+	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/source"
 )
 
@@ -63,17 +64,6 @@ func TestWithout(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
-	}
-}
-
-func TestBrief(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		time.Minute: "1m", 10 * time.Minute: "10m", 30 * time.Second: "30s", 90 * time.Second: "1m30s",
-		time.Hour: "1h", 10 * time.Hour: "10h", 90 * time.Minute: "1h30m", 500 * time.Millisecond: "500ms", 0: "0s",
-	} {
-		if got := brief(d); got != want {
-			t.Errorf("brief(%v) is %q, want %q", d, got, want)
-		}
 	}
 }
 
@@ -178,7 +168,7 @@ func TestModuleFilter(t *testing.T) {
 	}
 	defer unix.Close(pair[0])
 	defer unix.Close(pair[1])
-	filter := startsWith(loaded)
+	filter := rtnl.StartsWith(loaded)
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.SetsockoptSockFprog(pair[1], unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog); err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package rules
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +21,7 @@ func awaitModule(ctx context.Context, subscribed func()) (waited bool, err error
 		return false, nil
 	}
 	const kernelGroup = 1 // the other, 2, is udevd's copies
-	group, err := rtnl.Join(unix.NETLINK_KOBJECT_UEVENT, kernelGroup, startsWith(loaded), 0)
+	group, err := rtnl.Join(unix.NETLINK_KOBJECT_UEVENT, kernelGroup, rtnl.StartsWith(loaded), 0)
 	if err != nil {
 		return false, err
 	}
@@ -36,18 +35,4 @@ func awaitModule(ctx context.Context, subscribed func()) (waited bool, err error
 		}
 	}
 	return true, nil
-}
-
-// startsWith is a filter that passes the datagrams that begin with prefix, of
-// which it compares whole pairs of bytes.
-func startsWith(prefix string) []unix.SockFilter {
-	const ret = unix.BPF_RET | unix.BPF_K
-	var filter []unix.SockFilter
-	for i := 0; i+2 <= len(prefix); i += 2 {
-		filter = append(filter,
-			rtnl.Stmt(unix.BPF_LD|unix.BPF_H|unix.BPF_ABS, uint32(i)),
-			rtnl.Equal(uint32(binary.BigEndian.Uint16([]byte(prefix[i:]))), 1, 0),
-			rtnl.Stmt(ret, rtnl.Drop))
-	}
-	return append(filter, rtnl.Stmt(ret, rtnl.Pass))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/internal/netfilter"
 	"github.com/nfguard/nfguard/internal/source"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 const name = "rules"
@@ -76,20 +77,9 @@ func (s *Source) how() string {
 		how += ", once it is loaded"
 	}
 	if netfilter.HasLegacy() {
-		how += ", legacy tables each " + brief(s.audit)
+		how += ", legacy tables each " + words.Brief(s.audit)
 	}
 	return how
-}
-
-// brief is d as people write it: "1m", not "1m0s".
-func brief(d time.Duration) string {
-	s := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if n := len(s) - 2; n > 0 && s[n-1:] == zero {
-			s = s[:n]
-		}
-	}
-	return s
 }
 
 // follower turns transactions into hints.
