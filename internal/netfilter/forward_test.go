@@ -37,7 +37,8 @@ func TestForward(t *testing.T) {
 			table netdev n { chain ingress { type filter hook ingress device lo priority 2; policy drop; }; }
 			END`,
 			[]Chain{
-				{"inet", "i", "early", -10, "accept", Present}, {"inet", "i", "late", 10, "drop", Present},
+				{"inet", "i", "early", -10, "accept", Present},
+				{"inet", "i", "late", 10, "drop", Present},
 				{"bridge", "b", "c", -200, "drop", Absent},
 			},
 		},

@@ -61,7 +61,11 @@ func translation(e *nfnl.Expr) string {
 	if nfnl.Number(e.Find(unix.NFTA_NAT_TYPE)) == unix.NFT_NAT_DNAT {
 		word = "dnat"
 	}
-	return word + where(e.Translation())
+	to, port := e.Translation()
+	if !to.IsValid() {
+		return word // to what a map says
+	}
+	return word + where(to, port)
 }
 
 // target is one of x_tables', in the words of nft(8) where it has some.
@@ -77,8 +81,7 @@ func target(v6 bool, name string, revision uint8, info []byte) string {
 	return name
 }
 
-// where is what an address is translated to, " to 10.200.2.32:80", or nothing
-// where it is not told: a map may have it.
+// where is what is translated to: " to 10.200.2.32:80".
 func where(to netip.Addr, port uint16) string {
 	switch {
 	case to.IsValid() && port != 0:
