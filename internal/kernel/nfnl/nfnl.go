@@ -22,12 +22,23 @@ type Message []byte
 // Request returns a message to the kernel. kind has the number of the subsystem
 // in its upper byte.
 func Request(kind, flags uint16, family byte, in Attrs) Message {
-	b := make(Message, header, header+len(in))
-	binary.NativeEndian.PutUint32(b, uint32(cap(b)))
+	return begin(kind, flags, family, len(in)).end(in...)
+}
+
+// begin returns a message that has room for attributes.
+func begin(kind, flags uint16, family byte, room int) Message {
+	b := make(Message, header, header+room)
 	binary.NativeEndian.PutUint16(b[4:], kind)
 	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST|flags)
 	b[unix.SizeofNlMsghdr] = family
-	return append(b, in...)
+	return b
+}
+
+// end appends the last attributes.
+func (b Message) end(in ...byte) Message {
+	b = append(b, in...)
+	binary.NativeEndian.PutUint32(b, uint32(len(b)))
+	return b
 }
 
 // nft is [Request] for one of nf_tables.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -16,35 +17,43 @@ type Expr struct {
 	Name []byte // without its zero
 	Data []byte // its attributes
 
-	registers *registers
+	loaded []load // by the expressions before it
 }
 
-type registers [unix.NFT_REG32_15 + 1][]byte
-
-func (r *registers) at(register []byte) *[]byte {
-	if n := Number(register); len(register) == 4 && n < uint64(len(r)) {
-		return &r[n]
-	}
-	return new([]byte)
+// load is a value that an immediate has put into a register.
+type load struct {
+	register uint64
+	value    []byte
 }
 
 // Expressions are those of a rule, in order.
 func Expressions(rule []byte) iter.Seq[Expr] {
 	return func(yield func(Expr) bool) {
-		var r registers
+		var values []load
 		for _, b := range rtnl.Attrs(Find(rule, unix.NFTA_RULE_EXPRESSIONS)) {
-			e := Expr{Name: Find(b, unix.NFTA_EXPR_NAME), Data: Find(b, unix.NFTA_EXPR_DATA), registers: &r}
+			e := Expr{Name: Find(b, unix.NFTA_EXPR_NAME), Data: Find(b, unix.NFTA_EXPR_DATA), loaded: values}
 			if n := len(e.Name); n > 0 {
 				e.Name = e.Name[:n-1]
-			}
-			if string(e.Name) == "immediate" {
-				*r.at(e.Find(unix.NFTA_IMMEDIATE_DREG)) = e.Find(unix.NFTA_IMMEDIATE_DATA, unix.NFTA_DATA_VALUE)
 			}
 			if !yield(e) {
 				return
 			}
+			if v := e.Find(unix.NFTA_IMMEDIATE_DATA, unix.NFTA_DATA_VALUE); v != nil && string(e.Name) == "immediate" {
+				values = append(values, load{Number(e.Find(unix.NFTA_IMMEDIATE_DREG)), v})
+			}
 		}
 	}
+}
+
+// register is the value that was loaded last into a register, or nil.
+func (e *Expr) register(attr uint16) []byte {
+	b := e.Find(attr)
+	for _, l := range slices.Backward(e.loaded) {
+		if len(b) > 0 && l.register == Number(b) {
+			return l.value
+		}
+	}
+	return nil
 }
 
 // Find is [Find] in the expression's attributes.
@@ -73,8 +82,8 @@ func (e *Expr) Translation() (to netip.Addr, port uint16) {
 	if string(e.Name) != "nat" {
 		return netip.Addr{}, 0
 	}
-	to, _ = netip.AddrFromSlice(*e.registers.at(e.Find(unix.NFTA_NAT_REG_ADDR_MIN)))
-	if b := *e.registers.at(e.Find(unix.NFTA_NAT_REG_PROTO_MIN)); len(b) >= 2 {
+	to, _ = netip.AddrFromSlice(e.register(unix.NFTA_NAT_REG_ADDR_MIN))
+	if b := e.register(unix.NFTA_NAT_REG_PROTO_MIN); len(b) >= 2 {
 		port = binary.BigEndian.Uint16(b)
 	}
 	return to, port

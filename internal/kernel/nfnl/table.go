@@ -67,11 +67,12 @@ const tableName = unix.NFTA_TABLE_NAME
 // message returns one about the table, and about a part of it, unless that is
 // "".
 func (t Table) message(kind, flags, partName uint16, part string) Message {
-	in := Attrs(make([]byte, 0, 128)).Text(tableName, t.Name)
+	b := begin(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags, t.Family, 108)
+	b = Message(Attrs(b).Text(tableName, t.Name))
 	if part != "" {
-		in = in.Text(partName, part)
+		b = Message(Attrs(b).Text(partName, part))
 	}
-	return nft(kind, flags, t.Family, in)
+	return b.end()
 }
 
 // Tables asks for the list of the tables of a family; of all, if it is
