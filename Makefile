@@ -29,10 +29,11 @@ HOSTED := ./test/packaging ./test/netns ./test/fleet ./test/demo/...
 UNIT := $(shell $(GO) list ./... | grep -v /test/) ./test/markdown
 FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink internal/rtnl:FuzzParseAddress \
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate \
-        internal/netfilter:FuzzHasServices internal/netfilter:FuzzParse internal/netfilter:FuzzEndpoints internal/boot:FuzzSysctl \
+        internal/kernel/xtables:FuzzUses internal/kernel/xtables:FuzzRules internal/kernel/nfnl:FuzzParse \
+        internal/kernel/nfnl:FuzzMessage internal/netfilter:FuzzEndpoints internal/boot:FuzzSysctl \
         internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned \
         internal/services:FuzzParseIPTables internal/services:FuzzElement internal/probe:FuzzFrames \
-        internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf internal/netfilter:FuzzLegacyRules \
+        internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf \
         internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/cli:FuzzPrintable internal/fleet:FuzzParse internal/trace:FuzzRead
 
 .PHONY: bpf bpfcheck all help build deps vmdeps quick test race lint fuzz netns path proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean

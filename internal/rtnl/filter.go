@@ -32,6 +32,26 @@ func Equal(k uint32, yes, no uint8) unix.SockFilter {
 	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jt: yes, Jf: no}
 }
 
+// StartsWith is a filter that passes the datagrams that begin with one of
+// prefixes, each at most a hundred bytes and none the beginning of another.
+func StartsWith(prefixes ...string) []unix.SockFilter {
+	const (
+		loadByte = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
+		ret      = unix.BPF_RET | unix.BPF_K
+	)
+	var filter []unix.SockFilter
+	for _, p := range prefixes {
+		for i := range len(p) {
+			toNext := 2*(len(p)-i) - 1 // the loads and tests of the other bytes, and the return
+			filter = append(filter,
+				Stmt(loadByte, uint32(i)),
+				Equal(uint32(p[i]), 0, uint8(toNext)))
+		}
+		filter = append(filter, Stmt(ret, Pass))
+	}
+	return append(filter, Stmt(ret, Drop))
+}
+
 // bridgesOnly passes the messages of RTNLGRP_LINK about devices of the kind
 // "bridge". Those of family AF_BRIDGE are about ports, and their RTM_DELLINK
 // is not the end of a device.

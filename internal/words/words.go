@@ -27,6 +27,18 @@ func Short(d time.Duration) string {
 	return d.Round(time.Microsecond).String()
 }
 
+// Brief prints a duration as people write it: 1m, not 1m0s.
+func Brief(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
 // Count prints how many there are of what, a noun that takes an s: "1 host",
 // "2 hosts".
 func Count(n int, what string) string {

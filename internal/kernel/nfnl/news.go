@@ -1,8 +1,12 @@
-package netfilter
+package nfnl
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -73,7 +77,7 @@ func (s *Subscription) Close() error { return s.group.Close() }
 // between the parts, from 5.10 on.
 func commitsOnly() []unix.SockFilter {
 	// The filter loads in network byte order what is written in that of the host.
-	newgen := binary.NativeEndian.AppendUint16(nil, messageType(unix.NFT_MSG_NEWGEN))
+	newgen := binary.NativeEndian.AppendUint16(nil, unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN)
 	return []unix.SockFilter{
 		rtnl.Stmt(unix.BPF_LD|unix.BPF_H|unix.BPF_ABS, 4), // nlmsg_type
 		rtnl.Equal(uint32(binary.BigEndian.Uint16(newgen)), 0, 1),
@@ -85,14 +89,35 @@ func commitsOnly() []unix.SockFilter {
 // parseCommit reads a message NFT_MSG_NEWGEN. What is not there, as before
 // Linux 4.14, stays zero.
 func parseCommit(b []byte) Commit {
-	if len(b) < nlHeader+nfHeader {
-		return Commit{}
+	_, _, in := Parse(b)
+	pid := Find(in, unix.NFTA_GEN_PROC_PID)
+	if len(pid) != 4 {
+		pid = nil
 	}
-	var c Commit
-	b = b[nlHeader+nfHeader:]
-	if v := attr(b, unix.NFTA_GEN_PROC_PID); len(v) == 4 {
-		c.PID = int(binary.BigEndian.Uint32(v))
+	return Commit{PID: int(Number(pid)), Comm: Text(Find(in, unix.NFTA_GEN_PROC_NAME))}
+}
+
+// Loaded reports whether nf_tables is in the kernel. To ask nf_tables itself,
+// or to join its group, would have the kernel load it (nfnetlink_rcv_msg and
+// nfnetlink_bind in net/netfilter/nfnetlink.c), so this looks elsewhere first.
+func Loaded() bool { return loaded("/") }
+
+// loaded works on the tree at root. A module that is loaded has a directory in
+// sysfs; one that is built in has none, since it has no parameters, and is told
+// from one that is absent by the index that modprobe goes by. Where there is no
+// index, modprobe finds nothing to load either, and asking is safe.
+func loaded(root string) bool {
+	exists := func(path string) bool {
+		_, err := os.Stat(filepath.Join(root, path))
+		return err == nil
 	}
-	c.Comm = unix.ByteSliceToString(attr(b, unix.NFTA_GEN_PROC_NAME))
-	return c
+	if exists("sys/module/nf_tables") || !exists("proc/modules") { // a kernel without modules
+		return true
+	}
+	release, err := os.ReadFile(filepath.Join(root, "proc/sys/kernel/osrelease"))
+	if err != nil {
+		return false
+	}
+	index, err := os.ReadFile(filepath.Join(root, "lib/modules", strings.TrimSpace(string(release)), "modules.builtin"))
+	return err != nil || bytes.Contains(index, []byte("/nf_tables.ko\n"))
 }

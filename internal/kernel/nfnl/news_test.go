@@ -1,8 +1,7 @@
-package netfilter
+package nfnl
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -80,6 +79,11 @@ func TestRenewForgets(t *testing.T) {
 	quiet(t, sub)
 }
 
+func shell(t testing.TB, ns *lab.Namespace, script string) {
+	t.Helper()
+	ns.Run(t, "sh", "-ec", "PATH=$PATH:/usr/sbin:/sbin\n"+script)
+}
+
 func subscribe(t *testing.T, ns *lab.Namespace) *Subscription {
 	t.Helper()
 	var sub *Subscription
@@ -137,11 +141,6 @@ func TestParseCommit(t *testing.T) {
 
 // newgen is a message NFT_MSG_NEWGEN as the kernel makes them.
 func newgen(pid uint32, comm string) []byte {
-	b := newRequest(unix.NFT_MSG_NEWGEN, 0, unix.AF_UNSPEC)
-	for _, a := range []struct{ t, v uint32 }{{unix.NFTA_GEN_ID, 9}, {unix.NFTA_GEN_PROC_PID, pid}} {
-		b = binary.NativeEndian.AppendUint16(b, 8)
-		b = binary.NativeEndian.AppendUint16(b, uint16(a.t))
-		b = binary.BigEndian.AppendUint32(b, a.v)
-	}
-	return appendString(b, unix.NFTA_GEN_PROC_NAME, comm)
+	return nft(unix.NFT_MSG_NEWGEN, 0, unix.AF_UNSPEC, Attrs{}.
+		U32(unix.NFTA_GEN_ID, 9).U32(unix.NFTA_GEN_PROC_PID, pid).Text(unix.NFTA_GEN_PROC_NAME, comm))
 }
