@@ -102,7 +102,7 @@ func (a *app) machine() *host.Linux {
 	var proxies kubeProxies
 	return host.New(host.Options{
 		LoadByManager: !host.MayLoad(),
-		Bridges: host.Bridges, KubeProxy: proxies.look, Endpoints: netfilter.Endpoints,
+		Bridges:       host.Bridges, KubeProxy: proxies.look, Endpoints: netfilter.Endpoints,
 		Memory: filepath.Join(runtimePath(), "bridges.json"),
 	})
 }

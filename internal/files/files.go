@@ -64,6 +64,10 @@ func Open(name string) (*os.File, error) { return open(name, os.Stat, os.O_RDONL
 
 func open(name string, stat func(string) (fs.FileInfo, error), flags int) (*os.File, error) {
 	info, err := stat(name) // first, for to open a device can do something
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		at.Op = "open" // it is what was asked for
+	}
 	if err != nil {
 		return nil, err
 	}
