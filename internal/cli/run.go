@@ -40,6 +40,7 @@ Exit codes: 0 stopped as told, 2 could not start.`,
 }
 
 func (a *app) run(verbose bool) error {
+	a.patience.Store(int64(patienceRun))
 	if a.root != "" {
 		return &hintError{errors.New("a tree has no kernel to guard"), "use " + a.treeApply()}
 	}
