@@ -12,6 +12,7 @@ import (
 )
 
 func (a *app) apply(form format, dry bool) error {
+	a.acts()
 	s, c, err := a.settings()
 	if err != nil {
 		return err

@@ -53,8 +53,9 @@ func (s Stopped) Error() string { return "stopped by " + syscall.Signal(s).Strin
 // How long a command may take to end after it was told to. One that has not by
 // then waits for something that does not come, such as a disk, and is left.
 const (
-	patience    = 2 * time.Second
-	patienceRun = 5 * time.Second // the daemon has more to leave in order
+	patience     = 200 * time.Millisecond // one that only looks has nothing to leave in order
+	patienceActs = 2 * time.Second
+	patienceRun  = 5 * time.Second
 )
 
 // Main runs the command line args and returns the exit code. ctx is cancelled
@@ -90,6 +91,9 @@ func Main(ctx context.Context, args []string, s Streams, reload <-chan os.Signal
 		return abandoned(ctx)
 	}
 }
+
+// acts has the command be given time to end in order what it does.
+func (a *app) acts() { a.patience.Store(int64(patienceActs)) }
 
 // abandoned is the exit code of a command that did not end when it was told to:
 // that of a program which the signal has ended, as a shell has it.

@@ -74,6 +74,7 @@ Exit codes: 0 every name is answered from the right address, 1 one is not,
 }
 
 func (a *app) probeDNS(o *dnsOptions, name string) error {
+	a.acts()
 	if a.root != "" {
 		return errTree
 	}

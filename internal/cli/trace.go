@@ -94,6 +94,7 @@ func (a *app) trace(args []string, o *traceOptions) error {
 }
 
 func (a *app) follow(args []string, o *traceOptions) (*trace.Way, error) {
+	a.acts()
 	q, err := trace.ParseQuery(args[0], args[1])
 	if err != nil {
 		return nil, &hintError{err, "as in: nfguard trace 10.200.2.31 10.32.0.102:80/tcp"}
