@@ -41,8 +41,9 @@ Exit codes: 0 stopped as told, 2 could not start.`,
 }
 
 func (a *app) run(verbose bool) error {
+	a.patience.Store(int64(patienceRun))
 	if a.root != "" {
-		return &hintError{errors.New("a tree has no kernel to guard"), "use nfguard apply --root " + a.root}
+		return &hintError{errors.New("a tree has no kernel to guard"), "use " + a.treeApply()}
 	}
 	if uid := os.Geteuid(); uid != 0 {
 		return &hintError{fmt.Errorf("it needs root to change sysctls, and runs as uid %d", uid), "start it by systemctl start nfguard, or with sudo"}

@@ -41,7 +41,6 @@ func (a *app) settings() (daemon.Settings, config.Config, error) {
 		return daemon.Settings{}, c, err
 	}
 	s := settingsOf(c)
-	s.Policy.FilesOnly = a.root != ""
 	return s, c, nil
 }
 
@@ -98,12 +97,12 @@ func settingsOf(c config.Config) daemon.Settings {
 	return s
 }
 
-// machine is the host that the commands work on.
+// machine is the host that the commands work on, where that is no tree.
 func (a *app) machine() *host.Linux {
 	var proxies kubeProxies
 	return host.New(host.Options{
-		Root: a.root, LoadByManager: !host.MayLoad(),
-		Bridges: host.Bridges, KubeProxy: proxies.look, Endpoints: netfilter.Endpoints,
+		LoadByManager: !host.MayLoad(),
+		Bridges:       host.Bridges, KubeProxy: proxies.look, Endpoints: netfilter.Endpoints,
 		Memory: filepath.Join(runtimePath(), "bridges.json"),
 	})
 }

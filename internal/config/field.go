@@ -39,6 +39,7 @@ func (c *Config) schema() schema {
 		fields = append(fields, field{sysctlField(s.Key), s})
 	}
 	return append(fields,
+		field{"confirm.sysctl", list{&c.Confirm.Sysctl, confirmedSysctl}},
 		field{"bridges.match", patterns{list{&c.Bridges.Match, bridgePattern}, &c.Bridges.Auto}},
 		field{"bridges.ignore", list{&c.Bridges.Ignore, bridgePattern}},
 		field{"kube_proxy.processes", list{&c.KubeProxy.Processes, processName}},

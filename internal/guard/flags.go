@@ -18,7 +18,6 @@ const AllBridges = "bridges"
 func PlanFlags(p *Policy, o *Observation) []Item {
 	var items []Item
 	switch {
-	case p.FilesOnly:
 	case p.Bridges == nil:
 		for _, m := range o.Remembered {
 			if b := o.bridge(m); b != nil {

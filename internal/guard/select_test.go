@@ -120,7 +120,6 @@ func TestPlanFlags(t *testing.T) {
 	}{
 		{"right: nothing is said of others", func(*guard.Policy, *guard.Observation) {}, []guard.Item{kept}},
 		{"no family is wanted", func(p *guard.Policy, _ *guard.Observation) { p.Bridges.Families = nil }, nil},
-		{"a tree", func(p *guard.Policy, _ *guard.Observation) { p.FilesOnly = true }, nil},
 		{
 			"both are missing, one action", func(_ *guard.Policy, o *guard.Observation) { o.Bridges[0] = guard.Bridge{Name: "cni0", Index: 3} },
 			[]guard.Item{{

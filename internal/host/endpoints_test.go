@@ -121,7 +121,7 @@ func TestEvidenceOfRules(t *testing.T) {
 			ip("link", "add", "docker0", "type", "bridge")
 			ip("addr", "add", "172.17.0.1/16", "dev", "docker0")
 			looks := 0
-			l := New(Options{Root: t.TempDir(), Bridges: Bridges, Endpoints: func(ctx context.Context) ([]netip.Addr, error) {
+			l := NewAt(t.TempDir(), Options{Bridges: Bridges, Endpoints: func(ctx context.Context) ([]netip.Addr, error) {
 				looks++
 				return netfilter.Endpoints(ctx)
 			}})

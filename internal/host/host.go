@@ -19,9 +19,6 @@ import (
 
 // Options say which machine a [Linux] is. The zero value is this one.
 type Options struct {
-	// Root is a tree to use instead of "/" for files; "" means "/".
-	Root string
-
 	// Proc and Sys are the mount points of procfs and sysfs; "" means /proc
 	// and /sys.
 	Proc, Sys string
@@ -58,6 +55,7 @@ type Options struct {
 // SetSysctl; the surveys and the other operations of Do may run beside it.
 type Linux struct {
 	o       Options
+	dir     string // "/"; tests have another
 	files   map[guard.Key]*keyFile
 	loading *loading
 	memory  memory
@@ -78,7 +76,7 @@ func New(o Options) *Linux {
 	if o.LoadTimeout == 0 {
 		o.LoadTimeout = 10 * time.Second
 	}
-	return &Linux{o: o, files: make(map[guard.Key]*keyFile), memory: memory{path: o.Memory}, asked: asked{turn: make(chan struct{}, 1)}}
+	return &Linux{o: o, dir: "/", files: make(map[guard.Key]*keyFile), memory: memory{path: o.Memory}, asked: asked{turn: make(chan struct{}, 1)}}
 }
 
 // Close closes the descriptors of the sysctls.
@@ -93,32 +91,26 @@ func (l *Linux) Close() {
 // it can take as long as a disk takes.
 func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation {
 	var o guard.Observation
-	if !p.FilesOnly {
-		// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
-		// them, so where they are gone, the module is seen to be gone as well.
-		if l.o.Bridges != nil {
-			o.Bridges, o.Bridging = l.o.Bridges(ctx)
-		}
-		o.Module = l.module(p)
-		o.IPv6Off = l.ipv6Off()
-		o.On = l.on()
-		o.TaggedPass = l.digit(vlanTagged) == '0'
-		o.Remembered, o.RememberedErr = l.remembered()
-		l.evidence(ctx, p, &o, true)
-		if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
-			k := l.o.KubeProxy(ctx, p)
-			o.KubeProxy = &k
-		}
+	// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
+	// them, so where they are gone, the module is seen to be gone as well.
+	if l.o.Bridges != nil {
+		o.Bridges, o.Bridging = l.o.Bridges(ctx)
+	}
+	o.Module = l.module(p)
+	o.IPv6Off = l.ipv6Off()
+	o.On = l.on()
+	o.TaggedPass = l.digit(vlanTagged) == '0'
+	o.Remembered, o.RememberedErr = l.remembered()
+	l.evidence(ctx, p, &o, true)
+	if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
+		k := l.o.KubeProxy(ctx, p)
+		o.KubeProxy = &k
 	}
 	if look&guard.LookNextBoot != 0 {
 		l.forecast = l.foretell(p)
 		o.NextBoot = nextBoot(&l.forecast)
 	}
-	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
-		if path != "" {
-			o.Dropins = append(o.Dropins, l.dropin(path))
-		}
-	}
+	o.Dropins = l.dropins(p)
 	return o
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/rtnl"
 )
@@ -114,7 +115,7 @@ func (m *memory) load() (list []guard.Remembered, err error) {
 			m.notes = maxNotes
 		}
 	}()
-	text, err := readLimited(m.path, maxMemory)
+	text, err := files.ReadNoLink(m.path, maxMemory)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
@@ -141,18 +142,14 @@ func (m *memory) add(r guard.Remembered) error {
 	if err != nil {
 		return err
 	}
-	open := func() (*os.File, error) { return os.OpenFile(m.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644) }
-	f, err := open()
+	text = append(text, '\n')
+	err = files.Append(m.path, text)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(m.path), 0o755); err == nil {
-			f, err = open()
+			err = files.Append(m.path, text)
 		}
 	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	return errors.Join(err, f.Close())
+	return err
 }
 
 // save puts the file in place as a whole, without bridges that are gone, and
@@ -176,13 +173,8 @@ func (m *memory) save(list []guard.Remembered) (err error) {
 	if err != nil {
 		return err
 	}
-	dir, name := filepath.Split(m.path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(m.path), 0o755); err != nil {
 		return err
 	}
-	fresh := filepath.Join(dir, "."+name)
-	if err := os.WriteFile(fresh, append(text, '\n'), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(fresh, m.path)
+	return files.Replace(m.path, append(text, '\n'), nil)
 }

@@ -228,10 +228,8 @@ func (r *Report) Verdict() guard.Verdict {
 func Audit(ctx context.Context, h Host, p *guard.Policy) Report {
 	o := h.Survey(ctx, p, guard.LookAll)
 	values := make([]guard.Value, len(p.Sysctls))
-	if !p.FilesOnly {
-		for i, s := range p.Sysctls {
-			values[i], _ = h.Value(s.Key)
-		}
+	for i, s := range p.Sysctls {
+		values[i], _ = h.Value(s.Key)
 	}
 	o.SetValues(p, values)
 	rep := report(p, &o)
