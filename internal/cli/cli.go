@@ -38,6 +38,7 @@ type app struct {
 	configPath string
 	root       string
 	hook       *hook // of the daemon only
+	proxies    kubeProxies
 	code       int
 }
 
