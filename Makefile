@@ -50,7 +50,7 @@ race: ## unit tests; with root also those in namespaces of their own
 	CGO_ENABLED=1 $(GO) test -race $(UNIT)
 
 netns: deps ## the real nfguard against the real kernel, in throw-away namespaces
-	CGO_ENABLED=1 $(GO) test -race -count=1 ./test/netns ./test/demo/...
+	CGO_ENABLED=1 $(GO) test -race -count=1 ./test/netns ./test/attack ./test/demo/...
 
 cover: ## guard, reconcile and config are covered over 90 %
 	@for p in guard reconcile config; do \
