@@ -113,8 +113,12 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 		return nil, fmt.Errorf("guard by BPF: %w", err)
 	}
 	paths := make([]string, len(s.Policy.Sysctls))
+	var devices []string
 	for i, k := range s.Policy.Sysctls {
 		paths[i] = daemon.SysctlPath(k.Key)
+		if d := k.Key.Device(); d != "" && !slices.Contains(devices, d) {
+			devices = append(devices, d)
+		}
 	}
 	files := []string{literal(a.configPath), literal(confD(a.configPath)) + "/*.toml"}
 	for _, path := range []string{s.Policy.ModulesLoad, s.Policy.SysctlD} {
@@ -132,7 +136,7 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 	if err != nil {
 		return nil, err
 	}
-	sources := []source.Source{link.New(), uevent.New(s.Policy.Module), news}
+	sources := []source.Source{link.New(devices...), uevent.New(s.Policy.Module), news}
 	a.proxies.lookThroughEvery(s.Audit)
 	if len(s.Policy.Programs) > 0 {
 		sources = append(sources, exec.New(exec.Options{Names: s.Policy.Programs, Noted: a.proxies.note}))

@@ -30,10 +30,10 @@ const (
 // victim is a daemon in a network namespace of its own.
 type victim struct {
 	*lab.Namespace
-	t      *testing.T
-	dir    string
-	cmd    *exec.Cmd
-	said   *lockedBuffer
+	t    *testing.T
+	dir  string
+	cmd  *exec.Cmd
+	said *lockedBuffer
 }
 
 type lockedBuffer struct {
@@ -338,5 +338,48 @@ func TestB11NoProcessesIsNoFault(t *testing.T) {
 		if source.Name == "exec" || source.Name == "unit" || !source.Up {
 			t.Errorf("source %+v", source)
 		}
+	}
+}
+
+// TestB7DeviceThatReturns: a guarded key of a device that goes and returns is
+// put right when it is there, and a write to it is told by the kernel again. What
+// is not told would be found in an hour.
+func TestB7DeviceThatReturns(t *testing.T) {
+	for name, caps := range map[string]string{"the unit's capabilities": unitCaps, "CAP_NET_ADMIN alone": fewCaps} {
+		t.Run(name, func(t *testing.T) {
+			const key, path = "net.ipv4.conf.eth1.rp_filter", "/proc/sys/net/ipv4/conf/eth1/rp_filter"
+			const add = "link add eth1 type veth peer name v1\n"
+			v := newVictim(t, caps, "[timing]\nresync = \"1h\"\naudit = \"1h\"\n[sysctl]\n\""+key+"\" = 2\n")
+			right := func() (ok bool) {
+				v.Do(func() {
+					text, _ := os.ReadFile(path)
+					ok = strings.TrimSpace(string(text)) == "2"
+				})
+				return ok
+			}
+			told := func() (n int) {
+				for _, r := range v.records("drift") {
+					if r["NFGUARD_SUBJECT"] == key && r["NFGUARD_SOURCE"] == "sysctl" {
+						n++
+					}
+				}
+				return n
+			}
+			for _, change := range []string{add, "link del eth1\n" + add, "link set eth1 name other\nlink del other\n" + add} {
+				ip := v.Command("ip", "-batch", "-")
+				ip.Stdin = strings.NewReader(change)
+				if out, err := ip.CombinedOutput(); err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				v.await("the key is right", right)
+				// The watch of the file follows within milliseconds.
+				before := told()
+				v.await("a foreign write is told by the kernel", func() bool {
+					v.Run(t, "sh", "-c", "echo 0 > "+path)
+					v.await("the key is right again", right)
+					return told() > before
+				})
+			}
+		})
 	}
 }
