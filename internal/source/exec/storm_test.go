@@ -1,7 +1,9 @@
 package exec
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -150,5 +152,69 @@ func TestBudget(t *testing.T) {
 			}
 			break
 		}
+	}
+}
+
+// Starts and ends are told with the capabilities of the packaged unit, and with
+// CAP_NET_ADMIN alone, which the proc connector is enough for.
+func TestWithFewCapabilities(t *testing.T) {
+	if os.Getenv("NFGUARD_TEST_LISTEN") != "" {
+		err := New(Options{Names: []string{standIn}}).Run(t.Context(), func(h source.Hint) { fmt.Println("hint:", h.Reason) })
+		fmt.Println("ended:", err)
+		return
+	}
+	lab.Need(t, lab.Root, lab.Netns)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := sleeper(t, standIn)
+	for _, tt := range []struct {
+		caps string
+		way  way
+		how  string
+	}{
+		{"-all,+net_admin,+bpf,+perfmon,+sys_admin", bpf, "subscribed: BPF raw tracepoint"},
+		{"-all,+net_admin", connector, "subscribed: proc connector (BPF: operation not permitted)"},
+	} {
+		t.Run(tt.caps, func(t *testing.T) {
+			need(t, tt.way)
+			cmd := exec.Command("setpriv", "--bounding-set="+tt.caps, "--inh-caps=-all", "--no-new-privs", exe, "-test.run", "^TestWithFewCapabilities$")
+			cmd.Env = append(os.Environ(), "NFGUARD_TEST_LISTEN=1")
+			out, err := cmd.StdoutPipe()
+			if err == nil {
+				err = cmd.Start()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+			t.Cleanup(func() {
+				stop.Stop()
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
+			})
+			lines := bufio.NewScanner(out)
+			want := func(what string) {
+				t.Helper()
+				if !lines.Scan() || lines.Text() != "hint: "+what {
+					t.Fatalf("it says %q, want %q", lines.Text(), what)
+				}
+			}
+			want(tt.how)
+			foreign := exec.Command("unshare", "--net", path, "600")
+			if err := foreign.Start(); err != nil {
+				t.Fatal(err)
+			}
+			for began := time.Now(); proc.ReadComm(foreign.Process.Pid) != standIn && time.Since(began) < sourcetest.Patience; {
+				time.Sleep(time.Millisecond)
+			}
+			who, end := start(t, path, "600")
+			want(fmt.Sprintf("%s[%d] started", standIn, who.PID))
+			_ = foreign.Process.Kill()
+			_ = foreign.Wait()
+			end()
+			want(fmt.Sprintf("%s[%d] ended", standIn, who.PID))
+		})
 	}
 }
