@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -11,17 +10,19 @@ import (
 // compare tells which bridges are in one list and not in the other. One that
 // was made anew under its name has another index, and is in both.
 func compare(before, after []guard.Bridge) (gone, came []string) {
-	has := func(list []guard.Bridge, b guard.Bridge) bool {
-		return slices.ContainsFunc(list, func(x guard.Bridge) bool { return x.Index == b.Index })
-	}
+	had, has := make(map[int]bool, len(before)), make(map[int]bool, len(after))
 	for _, b := range before {
-		if !has(after, b) {
-			gone = append(gone, b.Name)
-		}
+		had[b.Index] = true
 	}
 	for _, b := range after {
-		if !has(before, b) {
+		has[b.Index] = true
+		if !had[b.Index] {
 			came = append(came, b.Name)
+		}
+	}
+	for _, b := range before {
+		if !has[b.Index] {
+			gone = append(gone, b.Name)
 		}
 	}
 	return gone, came

@@ -35,7 +35,7 @@ func TestSubscription(t *testing.T) {
 	ns.Run(t, "ip", "link", "add", "veth2", "type", "veth", "peer", "name", "peer")
 	ns.Run(t, "ip", "link", "set", "veth2", "name", "eth1")
 
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	want := []News{
 		{"bridge", true, Appeared}, {"cni0", true, Changed}, {"cni0", true, Went},
