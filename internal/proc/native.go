@@ -214,7 +214,8 @@ func (us *identity) judge(dir int) error {
 // rootsOwn reads the text of /proc/PID/status. All of the process's user
 // ids have to be 0: one that was started from a set-user-ID file, which anybody
 // may do under a name of his choice, is still his by its real id. sudo(8)
-// changes that as well before it asks for a password, and leaves the real group.
+// changes that as well before it asks for a password, and leaves the real group
+// (PERM_ROOT in its set_perms.c).
 func rootsOwn(status string) bool {
 	uids, gid := false, false
 	for line := range strings.Lines(status) {

@@ -79,15 +79,23 @@ const ticks = 100
 // the parent of a process and when it began, and whether it has not ended.
 func running(stat string) (parent int, since time.Duration, ok bool) {
 	// The name is in parentheses and may hold anything; the state is next,
-	// field 3, then the parent, and the start is field 22.
+	// field 3, then the parent, the kernel's flags are field 9, and the start is
+	// field 22. One that is on its way to its end has left its namespaces.
 	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	const state, ppid, start = 0, 1, 22 - 3
+	const (
+		state, ppid, flags, start = 0, 1, 9 - 3, 22 - 3
+		exiting                   = 4 // PF_EXITING of linux/sched.h
+	)
 	if len(f) <= start || f[state] == "Z" || f[state] == "X" {
 		return 0, 0, false
 	}
 	parent, err := strconv.Atoi(f[ppid])
-	n, err2 := strconv.ParseInt(f[start], 10, 64)
-	return parent, time.Duration(n) * (time.Second / ticks), err == nil && err2 == nil
+	bits, err2 := strconv.ParseUint(f[flags], 10, 64)
+	n, err3 := strconv.ParseInt(f[start], 10, 64)
+	if err != nil || err2 != nil || err3 != nil || bits&exiting != 0 {
+		return 0, 0, false
+	}
+	return parent, time.Duration(n) * (time.Second / ticks), true
 }
 
 // comm is the text of a comm file without the kernel's newline.

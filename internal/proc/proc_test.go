@@ -68,6 +68,7 @@ func TestRunning(t *testing.T) {
 		{"sleeps", "7 (a) S" + rest, true},
 		{"has a name that looks like more fields", "7 (a) Z 1 (b) S" + rest, true},
 		{"has ended", "7 (a) Z" + rest, false},
+		{"is about to have ended", "7 (a) R 1 1 1 0 -1 4194564 1 0 0 0 0 0 0 0 20 0 1 0 250 1 1\n", false},
 		{"is cut off", "7 (a) S 1 1", false},
 		{"is gone", "", false},
 		{"began in the future of the format", "7 (a) S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 x 1 1\n", false},
