@@ -140,7 +140,7 @@ func (us *identity) native(root, pid int, names *Names) (p Process, ok bool, err
 	}
 	dir, err := openProcess(root, path)
 	if err != nil {
-		return p, false, nil //nolint:nilerr // it has ended
+		return p, false, nil // it has ended
 	}
 	defer unix.Close(dir)
 	why := us.judge(dir)

@@ -25,7 +25,7 @@ func UnitGroup(unit string) string {
 func OldestNative(group string) (oldest Process, ok bool, err error) {
 	pids, err := os.ReadFile(filepath.Join(group, "cgroup.procs"))
 	if err != nil {
-		return Process{}, false, nil //nolint:nilerr // no such group: the service does not run
+		return Process{}, false, nil // no such group: the service does not run
 	}
 	root, err := os.Open("/proc")
 	if err != nil {

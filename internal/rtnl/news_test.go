@@ -38,9 +38,16 @@ func TestSubscription(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	want := []News{
-		{"bridge", true, Appeared}, {"cni0", true, Changed}, {"cni0", true, Went},
-		{"eth1", false, Appeared}, {"eth1", false, Went}, {"eth1.100", false, Appeared}, {"eth1.100", false, Went},
-		{"a-name-of-15-by", false, Appeared}, {"a-name-of-15-by", false, Went}, {"eth1", false, Changed},
+		{"bridge", true, Appeared},
+		{"cni0", true, Changed},
+		{"cni0", true, Went},
+		{"eth1", false, Appeared},
+		{"eth1", false, Went},
+		{"eth1.100", false, Appeared},
+		{"eth1.100", false, Went},
+		{"a-name-of-15-by", false, Appeared},
+		{"a-name-of-15-by", false, Went},
+		{"eth1", false, Changed},
 	}
 	var got []News
 	for range want {

@@ -131,8 +131,8 @@ func (v *victim) told(who, what string) map[string]string {
 	return found
 }
 
-// status is what nfguard status says.
-func (v *victim) status() (s struct {
+// proxyStatus is what nfguard status says, of kube-proxy above all.
+type proxyStatus struct {
 	State     string `json:"state"`
 	Sentence  string `json:"sentence"`
 	KubeProxy struct {
@@ -146,13 +146,15 @@ func (v *victim) status() (s struct {
 		Name string `json:"name"`
 		Up   bool   `json:"up"`
 	} `json:"sources"`
-}) {
+}
+
+func (v *victim) status() (s proxyStatus) {
 	v.t.Helper()
 	cmd := v.Command(binary, "status", "-o", "json", "--config", v.dir+"/nfguard.toml")
 	cmd.Env = v.cmd.Env
 	out, err := cmd.Output()
 	var exit *exec.ExitError
-	if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 1) {
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
 		v.t.Fatalf("status: %v\n%s", err, out)
 	}
 	if err := json.Unmarshal(out, &s); err != nil {
@@ -207,7 +209,7 @@ func fake(t *testing.T, words ...string) int {
 	}
 }
 
-var nobody = []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
+var asNobody = []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
 
 // TestM1OnlyKubeProxyIsKubeProxy: others of the name, of another user or in a
 // container, are not taken for it: neither when it ends nor by themselves.
@@ -219,8 +221,8 @@ func TestM1OnlyKubeProxyIsKubeProxy(t *testing.T) {
 			v := newVictim(t, caps, "[timing]\naudit = \"1s\"\n")
 			inside := []string{"nsenter", "--net=" + v.Path()} // as with hostNetwork
 			fakes := map[string]int{
-				"nobody's, in a pod":              fake(t, append([]string{"unshare", "--net"}, nobody...)...),
-				"nobody's, in the host's netns":   fake(t, append(inside, nobody...)...),
+				"nobody's, in a pod":              fake(t, append([]string{"unshare", "--net"}, asNobody...)...),
+				"nobody's, in the host's netns":   fake(t, append(inside, asNobody...)...),
 				"a set-user-ID file's":            fake(t, append(inside, "setpriv", "--ruid=65534")...),
 				"root's, in a pod":                fake(t, "unshare", "--net"),
 				"root's of a user namespace":      fake(t, append(inside, "unshare", "--user", "--map-root-user")...),
@@ -244,7 +246,7 @@ func TestM1OnlyKubeProxyIsKubeProxy(t *testing.T) {
 			if ended["OBJECT_PID"] != strconv.Itoa(real.PID()) {
 				t.Errorf("the record of its end is of PID %q", ended["OBJECT_PID"])
 			}
-			fakes["one that is started after its end"] = fake(t, append([]string{"unshare", "--net"}, nobody...)...)
+			fakes["one that is started after its end"] = fake(t, append([]string{"unshare", "--net"}, asNobody...)...)
 			v.await("it is gone", func() bool { return v.status().KubeProxy.State == "gone" })
 			time.Sleep(1500 * time.Millisecond) // an audit
 			if s := v.status().KubeProxy; s.State != "gone" || len(s.Processes) != 0 {
@@ -284,7 +286,7 @@ func TestM2StormOfTheName(t *testing.T) {
 		})
 	}
 	before, began := processorTime(t, v.cmd.Process.Pid), time.Now()
-	words := append(nobody, storm, storm, "1000", "3000")
+	words := append(asNobody, storm, storm, "1000", "3000")
 	if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -349,7 +351,7 @@ func TestB7DeviceThatReturns(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const key, path = "net.ipv4.conf.eth1.rp_filter", "/proc/sys/net/ipv4/conf/eth1/rp_filter"
 			const add = "link add eth1 type veth peer name v1\n"
-			v := newVictim(t, caps, "[timing]\nresync = \"1h\"\naudit = \"1h\"\n[sysctl]\n\""+key+"\" = 2\n")
+			v := newVictim(t, caps, "[timing]\nresync = \"1h\"\naudit = \"1h\"\n[contention]\nlimit = 1000\n[sysctl]\n\""+key+"\" = 2\n")
 			right := func() (ok bool) {
 				v.Do(func() {
 					text, _ := os.ReadFile(path)
