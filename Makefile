@@ -25,7 +25,7 @@ VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
 # What tries the whole program, the longest first; and everything else.
-HOSTED := ./test/packaging ./test/netns ./test/fleet ./test/demo/...
+HOSTED := ./test/packaging ./test/netns ./test/attack ./test/fleet ./test/demo/...
 UNIT := $(shell $(GO) list ./... | grep -v /test/) ./test/markdown
 FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink internal/rtnl:FuzzParseAddress \
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate \
@@ -65,7 +65,7 @@ race: ## unit tests; with root also those in namespaces of their own
 	CGO_ENABLED=1 $(GO) test -race -timeout $(HANG) $(UNIT)
 
 netns: deps ## the real nfguard against the real kernel, in throw-away namespaces
-	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) ./test/netns ./test/demo/...
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) ./test/netns ./test/attack ./test/demo/...
 
 cover: ## guard, reconcile and config are covered over 90 %
 	@for p in guard reconcile config; do \

@@ -41,6 +41,7 @@ type app struct {
 	configPath string
 	root       string
 	hook       *writeHook // of the daemon only
+	proxies    kubeProxies
 	code       int
 	patience   atomic.Int64 // a time.Duration: how long it may take to stop
 }

@@ -95,6 +95,7 @@ type Daemon struct {
 	nextLook  time.Time
 	lastNews  time.Time // of a write
 	nextPass  time.Time // the audit, or a retry
+	lastAudit time.Time // when a pass looked at all there is
 	nextTend  time.Time // a look at single bridges that was put off; zero: none was
 	backoff   time.Duration
 	lastHint  time.Time // when a pass was last made for a hint
@@ -283,6 +284,9 @@ func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report
 		t.Look |= d.due.Look
 		d.due = nil
 	}
+	if time.Since(d.lastAudit) >= d.settings.Audit { // what hints is not to put it off for ever
+		t.Look |= guard.LookAll
+	}
 	if w := d.lending.lent(); w != nil {
 		if err := w.Check(); err != nil {
 			d.lending.giveBack(err)
@@ -296,6 +300,9 @@ func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report
 		}
 		d.nextPass = now.Add(time.Second)
 		return report
+	}
+	if t.Look&guard.LookAll == guard.LookAll {
+		d.lastAudit = now
 	}
 	if report.Verdict() == guard.Right {
 		d.backoff = 0

@@ -641,6 +641,26 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// TestHintsDoNotPutOffTheAudit: where there is news all the time, what nobody
+// tells of is looked for all the same.
+func TestHintsDoNotPutOffTheAudit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), func(_ *Options, s *Settings) { s.Audit = time.Minute })
+		time.Sleep(10 * time.Second)
+		r.said()
+		r.host.SetKubeProxy(guard.KubeProxy{Processes: []guard.Process{{PID: 1, Comm: "kube-proxy"}}})
+		for range 6 {
+			time.Sleep(10 * time.Second)
+			r.inbox.Put(source.Hint{Source: "link", Reason: "bridge cnio0 changed"})
+		}
+		time.Sleep(time.Second)
+		want := []string{"1m0s kube_proxy observed: kube-proxy[1] started (no rules); the node was ready: br_netfilter loaded, 2 of 2 keys as wanted, no bridge yet"}
+		if diff := cmp.Diff(want, r.said()); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // TestAfterKubeProxyStarted: what it does later is looked for, though nobody
 // tells of it; and what several hints want to be looked at adds up.
 func TestAfterKubeProxyStarted(t *testing.T) {
@@ -661,9 +681,9 @@ func TestAfterKubeProxyStarted(t *testing.T) {
 		const ready = "; the node was ready: br_netfilter loaded, 2 of 2 keys as wanted, no bridge yet"
 		want := []string{
 			"10s kube_proxy observed: kube-proxy[1] started (no rules)" + ready,
-			"11s kube_proxy observed: kube-proxy's rules are there: iptables mode, IPv4, 1s after its start" + ready,
-			"15s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv6" + ready,
-			"25s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv4" + ready,
+			"14s kube_proxy observed: kube-proxy's rules are there: iptables mode, IPv4, 1s after its start" + ready,
+			"18s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv6" + ready,
+			"28s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv4" + ready,
 		}
 		if diff := cmp.Diff(want, r.said()); diff != "" {
 			t.Errorf("records (-want +got):\n%s", diff)

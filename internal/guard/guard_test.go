@@ -260,3 +260,22 @@ func TestOpString(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestDeviceOfKey(t *testing.T) {
+	for key, want := range map[guard.Key]string{
+		"net.ipv4.conf.eth1.rp_filter":             "eth1",
+		"net.ipv4.conf.eth0/100.rp_filter":         "eth0.100",
+		"net.ipv6.neigh.wlan0.base_reachable_time": "wlan0",
+		"net.mpls.conf.eth2.input":                 "eth2",
+		"net.ipv4.conf.all.rp_filter":              "",
+		"net.ipv6.conf.default.accept_ra":          "",
+		"net.ipv4.ip_forward":                      "",
+		"net.netfilter.nf_conntrack_max":           "",
+		"vm.swappiness":                            "",
+		guard.IPTables:                             "",
+	} {
+		if got := key.Device(); got != want {
+			t.Errorf("%s is of %q, want %q", key, got, want)
+		}
+	}
+}

@@ -37,9 +37,9 @@ const (
 	Legacy Backend = "legacy"
 )
 
-// Rules says that rules of kube-proxy are there. The Backend of mode ipvs is
-// that of the chains beside it; it is empty, and so are the families, where
-// there are none and only the device tells.
+// Rules says that rules of kube-proxy are there. Mode nftables has one backend
+// only, and Backend is empty. That of mode ipvs is of the chains beside it; it is
+// empty, and so are the families, where there are none and only the device tells.
 type Rules struct {
 	Mode    Mode
 	Backend Backend
@@ -50,7 +50,7 @@ type Rules struct {
 // String is for people: "iptables mode (nf_tables), IPv4 and IPv6".
 func (r Rules) String() string {
 	s := string(r.Mode) + " mode"
-	if r.Backend != "" && r.Mode != NFTables { // which has one backend only
+	if r.Backend != "" {
 		s += " (" + string(r.Backend) + ")"
 	}
 	switch {

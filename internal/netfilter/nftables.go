@@ -17,7 +17,7 @@ func nftRules(chains Mode) ([]Rules, error) {
 		return nil, nil
 	}
 	byChain := Rules{Mode: chains, Backend: NFT}
-	byTable := Rules{Mode: NFTables, Backend: NFT}
+	byTable := Rules{Mode: NFTables}
 	for _, f := range []struct {
 		nfproto        byte
 		chains, tables *bool

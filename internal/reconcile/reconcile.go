@@ -117,6 +117,8 @@ type Reconciler struct {
 	batch    *batch   // of those that are looked at now; nil: none
 	greeter  greeter
 	proxy    proxy
+	moves    pace            // of records of bridges that came and went
+	notes    pace            // of records of concerns
 	odd      []guard.Finding // of kube-proxy, as recorded
 	concerns []guard.Finding // of bridges, as recorded
 	ahead    []guard.Finding // of the next boot, as recorded

@@ -48,7 +48,7 @@ func TestWithout(t *testing.T) {
 		v4   = netfilter.Rules{Mode: netfilter.IPTables, Backend: netfilter.NFT, IPv4: true}
 		v6   = netfilter.Rules{Mode: netfilter.IPTables, Backend: netfilter.NFT, IPv6: true}
 		both = netfilter.Rules{Mode: netfilter.IPTables, Backend: netfilter.NFT, IPv4: true, IPv6: true}
-		nft  = netfilter.Rules{Mode: netfilter.NFTables, Backend: netfilter.NFT, IPv4: true}
+		nft  = netfilter.Rules{Mode: netfilter.NFTables, IPv4: true}
 	)
 	for name, tt := range map[string]struct{ a, b, want []netfilter.Rules }{
 		"nothing":        {},
@@ -79,7 +79,7 @@ func TestPace(t *testing.T) {
 			hint: func(h source.Hint) { hints = append(hints, h) },
 			look: func() ([]netfilter.Rules, error) {
 				looks++
-				return []netfilter.Rules{{Mode: netfilter.NFTables, Backend: netfilter.NFT, IPv4: true, IPv6: there > 0}}[:there], nil
+				return []netfilter.Rules{{Mode: netfilter.NFTables, IPv4: true, IPv6: there > 0}}[:there], nil
 			},
 		}
 		ctx, cancel := context.WithCancel(t.Context())
