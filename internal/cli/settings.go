@@ -103,7 +103,7 @@ func (a *app) machine() *host.Linux {
 	var proxies kubeProxies
 	return host.New(host.Options{
 		Root: a.root, LoadByManager: !host.MayLoad(),
-		Bridges: host.Bridges, KubeProxy: proxies.look, Endpoints: netfilter.Endpoints,
+		Bridges: host.Bridges, KubeProxy: proxies.look, Endpoints: netfilter.Endpoints, PodSpaces: host.PodSpaces,
 		Memory: filepath.Join(runtimePath(), "bridges.json"),
 	})
 }

@@ -19,6 +19,10 @@ type Bridge struct {
 
 	// Addresses are looked at only where a [Selection] goes by evidence.
 	Addresses []netip.Prefix `json:"-"`
+
+	// Behind are the network namespaces that its ports lead into, by the ids
+	// that they have here.
+	Behind []int `json:"-"`
 }
 
 // Flags are the flags of b.

@@ -32,6 +32,9 @@ func bridge(b rtnl.Bridge) guard.Bridge {
 	}
 	for _, p := range b.Ports {
 		out.Ports.Count(p.Kind, p.Away)
+		if p.Kind == "veth" && p.Away {
+			out.Behind = append(out.Behind, p.ID)
+		}
 	}
 	return out
 }
@@ -57,7 +60,9 @@ func (l *Linux) SurveyBridge(ctx context.Context, p *guard.Policy, name string) 
 	if p.Bridges == nil {
 		o.Module = l.module(p)
 		o.On = l.on()
-		o.Remembered, o.RememberedErr = l.remembered()
+	}
+	if p.Bridges == nil || p.Bridges.Auto {
+		o.Remembered, o.RememberedErr = l.remembered(name)
 	}
 	l.evidence(ctx, p, &o, false)
 	return o

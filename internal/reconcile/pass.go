@@ -34,8 +34,10 @@ func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 	for round := 0; ; round++ {
 		var o guard.Observation
 		if err := r.beside(ctx, func(ctx context.Context) { o = r.o.Host.Survey(ctx, &r.policy, t.Look) }); err != nil {
+			r.gone = nil
 			return Report{Pass: r.passes, Time: time.Now(), Aborted: err}
 		}
+		r.age(time.Now(), &o)
 		r.known, r.ipv6Off = true, o.IPv6Off
 		r.Live(ctx, t)
 		o.SetValues(&r.policy, slices.Clone(r.values))
@@ -113,7 +115,7 @@ func (r *Reconciler) act(ctx context.Context, t Trigger, items []guard.Item, tri
 		acted = true
 		if it.Kind == guard.EventFlag {
 			flags, tried[it.Subject] = true, attempt{}
-			r.enqueue(errand{name: it.Subject, policy: &p, cause: t})
+			r.enqueue(errand{name: it.Subject, policy: &p, cause: t, stale: it.Action.Op == guard.ClearFlags && it.Action.Evidence})
 			continue
 		}
 		start := time.Now()
@@ -141,8 +143,16 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 		r.bridges, r.surveyed = o.Bridges, true
 	}
 	r.prune(t, items)
+	initially := make(map[subject]guard.Item, len(first))
+	for _, it := range first {
+		initially[subject{it.Kind, it.Subject}] = it
+	}
 	for _, it := range items {
-		was, op := initially(first, it), ""
+		was, ok := initially[subject{it.Kind, it.Subject}]
+		if !ok {
+			was = it // a bridge that was not there in the first look
+		}
+		op := ""
 		a, acted := tried[it.Subject]
 		if it.Kind == guard.EventFlag {
 			acted = false
@@ -201,15 +211,10 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 	r.recordBridges(t, gone, came, items)
 }
 
-// initially is what it was in the first look of the pass; a bridge may not have
-// been there.
-func initially(first []guard.Item, it guard.Item) guard.Item {
-	for _, was := range first {
-		if was.Kind == it.Kind && was.Subject == it.Subject {
-			return was
-		}
-	}
-	return it
+// subject is what an item is about.
+type subject struct {
+	kind guard.EventKind
+	name string
 }
 
 func (r *Reconciler) thing(subject string) *fight {
@@ -268,20 +273,19 @@ func (r *Reconciler) Complaints() map[string]string {
 // compare tells which bridges are in one list and not in the other. One that
 // was made anew under its name has another index, and is in both.
 func compare(before, after []guard.Bridge) (gone, came []string) {
-	has := func(list []guard.Bridge, b guard.Bridge) bool {
-		return slices.ContainsFunc(list, func(x guard.Bridge) bool { return x.Index == b.Index })
-	}
-	for _, b := range before {
-		if !has(after, b) {
-			gone = append(gone, b.Name)
+	missing := func(from, in []guard.Bridge) (names []string) {
+		there := make(map[int]bool, len(in))
+		for _, b := range in {
+			there[b.Index] = true
 		}
-	}
-	for _, b := range after {
-		if !has(before, b) {
-			came = append(came, b.Name)
+		for _, b := range from {
+			if !there[b.Index] {
+				names = append(names, b.Name)
+			}
 		}
+		return names
 	}
-	return gone, came
+	return missing(before, after), missing(after, before)
 }
 
 func (r *Reconciler) recordBridges(t Trigger, gone, came []string, items []guard.Item) {
