@@ -36,7 +36,7 @@ override_blacklist = false  # default
 "kernel.y" = "ignore"                      # /etc/nfguard/conf.d/x.toml:5
 
 [bridges]
-match = []                                                                                            # /etc/nfguard/conf.d/x.toml:7
+match = []                                                                                          # /etc/nfguard/conf.d/x.toml:7
 ignore = ["virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"]  # default
 
 [kube_proxy]
