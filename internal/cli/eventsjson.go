@@ -2,14 +2,13 @@ package cli
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // eventRow is a record as JSON: its fields are named as in the journal, in
@@ -143,13 +142,11 @@ func (j *jsonEvents) add(r *history.Record) {
 
 // encode writes v on what is left of the line.
 func encode(w io.Writer, v any) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+	text, err := printable.Marshal(v, "")
+	if err != nil {
 		panic(err) // no text, number or time of a record makes it fail
 	}
-	_, _ = w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+	_, _ = w.Write(text)
 }
 
 // totalsRow is what the events come to.

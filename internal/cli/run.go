@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +20,7 @@ import (
 	"github.com/nfguard/nfguard/internal/footprint"
 	"github.com/nfguard/nfguard/internal/journal"
 	"github.com/nfguard/nfguard/internal/metrics"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -227,7 +227,7 @@ func (p *publisher) stop() {
 // writeStatusFile puts the file in place as a whole, and does not sync it: it
 // is of this run of the daemon only.
 func writeStatusFile(dir string, s daemon.Status) error {
-	text, err := json.MarshalIndent(s, "", "  ")
+	text, err := printable.Marshal(s, "  ")
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,9 @@
 package guard
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Remembered is what nfguard has set of a bridge's flags, and not taken back.
 type Remembered struct {
@@ -80,7 +83,8 @@ func planFlags(s *Selection, o *Observation, b *Bridge, m Remembered) []Item {
 		Want: Flags{true, true, true}.text(s.Families), Have: have.text(s.Families),
 	}
 	if c.Err != nil {
-		it.Verdict, it.Reason, it.Err = Uncertain, fmt.Sprintf("%s: %v", c.Why, c.Err), c.Err
+		it.Verdict, it.Err = Uncertain, c.Err
+		it.Reason = c.Why + ": " + strings.ReplaceAll(c.Err.Error(), "\n", "; ")
 		return []Item{it}
 	}
 	var missing Flags

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // entry is one entry of a journal: of each field that makes a record the
@@ -182,11 +183,12 @@ const maxDuration = 100 * 365 * 24 * time.Hour
 // (systemd 252, journal_file_append_entry), so the first one need not be
 // nfguard's. The message has nfguard's.
 func pick(first string, others []string, message, before, after string) string {
-	if len(others) == 0 || strings.Contains(message, before+first+after) {
+	said := func(v string) bool { return strings.Contains(message, before+printable.Text(v)+after) }
+	if len(others) == 0 || said(first) {
 		return first
 	}
 	for _, v := range others {
-		if strings.Contains(message, before+v+after) {
+		if said(v) {
 			return v
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/journal"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // Field is one field of a journal entry.
@@ -132,16 +133,19 @@ func priority(e guard.Event) sd.Priority {
 }
 
 // Fields returns the journal entry for e: MESSAGE first, then always in the
-// same order, without the fields that e says nothing about.
+// same order, without the fields that e says nothing about. What is shown, also
+// by the message catalog, is printable: journalctl prints "[88B blob data]" in
+// place of a message with a control character in it, or leaves sequences out.
+// What a process calls itself stands as it is in OBJECT_*.
 func Fields(e guard.Event) []Field {
 	fs := make(fields, 0, 29) // all that there are
-	fs.add(FieldMessage, e.Message)
+	fs.add(FieldMessage, printable.Text(e.Message))
 	fs.add(FieldMessageID, messageID(e.Kind))
 	fs.common(priority(e), e.Time)
 	fs.add(FieldEvent, string(e.Kind))
 	fs.add(FieldAbout, string(e.About))
 	fs.add(FieldOutcome, string(e.Outcome))
-	fs.add(FieldSubject, e.Subject)
+	fs.add(FieldSubject, printable.Name(e.Subject))
 	fs.add(FieldWant, e.Want)
 	fs.add(FieldHave, e.Have)
 	fs.add(FieldNow, e.Now)

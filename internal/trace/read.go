@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // Read reads the JSON of a way that was written before.
@@ -40,7 +42,7 @@ func Read(r io.Reader) (*Way, error) {
 		if err != nil {
 			return nil, err
 		}
-		if s, ok := token.(string); ok && printable(s) != s {
+		if s, ok := token.(string); ok && printable.Text(s) != s {
 			return nil, fmt.Errorf("%q cannot be shown", s)
 		}
 	}

@@ -2,10 +2,9 @@ package trace
 
 import (
 	"net/netip"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // Record is what was collected of a connection: what [New] makes a way of.
@@ -70,15 +69,6 @@ func (r *Record) clean() {
 		}
 	}
 	for _, s := range names {
-		*s = printable(*s)
+		*s = printable.Name(*s)
 	}
-}
-
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return utf8.RuneError
-	}, s)
 }

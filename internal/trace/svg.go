@@ -8,6 +8,8 @@ import (
 	"math"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // SVG writes the way as one picture that needs nothing else: the hooks of each
@@ -71,7 +73,7 @@ func draw(out io.Writer, ways ...*Way) error {
 
 func escape(s string) string {
 	var b bytes.Buffer
-	_ = xml.EscapeText(&b, []byte(s)) // a Buffer takes all
+	_ = xml.EscapeText(&b, []byte(printable.Text(s))) // a Buffer takes all
 	return b.String()
 }
 

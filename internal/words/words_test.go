@@ -53,18 +53,3 @@ func TestWriter(t *testing.T) {
 		})
 	}
 }
-
-func TestPrintable(t *testing.T) {
-	for in, want := range map[string]string{
-		"tuned[812], µs → \"1\"": "tuned[812], µs → \"1\"",
-		"\x1b[2J":                `\x1b[2J`,
-		"\u009b2J":               `\u009b2J`,
-		"a\nb\"c\"":              `a\nb"c"`,
-		"\xff":                   `\xff`,
-		"\u202egpj":              `\u202egpj`,
-	} {
-		if got := Printable(in); got != want {
-			t.Errorf("%q: want %s, got %s", in, want, got)
-		}
-	}
-}
