@@ -51,10 +51,11 @@ type objectRow struct {
 
 // tellerRow is who wrote the record to the journal, as journald saw it.
 type tellerRow struct {
-	Comm string `json:"comm,omitempty"`
-	PID  int    `json:"pid,omitempty"`
-	UID  string `json:"uid"`
-	Unit string `json:"systemd_unit,omitempty"`
+	Origin history.Origin `json:"origin"` // "service", "apply" or "other"
+	Comm   string         `json:"comm,omitempty"`
+	PID    int            `json:"pid,omitempty"`
+	UID    string         `json:"uid"`
+	Unit   string         `json:"systemd_unit,omitempty"`
 }
 
 func newEventRow(r *history.Record) *eventRow {
@@ -63,7 +64,7 @@ func newEventRow(r *history.Record) *eventRow {
 		Event: r.Event, About: r.About, Outcome: r.Outcome, Subject: r.Subject, Message: r.Message,
 		Want: r.Want, Old: r.Old, Have: r.Have, Now: r.Now, Source: r.Source,
 		Pass: r.Pass, Suppress: r.Suppressed, Error: r.Error, Next: r.Next,
-		Teller: tellerRow{r.Teller.Comm, r.Teller.PID, r.Teller.UID, r.Teller.Unit},
+		Teller: tellerRow{r.Origin(), r.Teller.Comm, r.Teller.PID, r.Teller.UID, r.Teller.Unit},
 	}
 	if r.Duration >= 0 {
 		usec := r.Duration.Microseconds()

@@ -13,7 +13,7 @@ import (
 // first value.
 type entry struct {
 	realtime, boot, host, machine string
-	uid, pid, comm, unit          string
+	uid, pid, comm, unit, group   string
 
 	message, found, event, about, outcome, subject string
 	want, old, have, now                           string
@@ -48,6 +48,8 @@ func (e *entry) slot(name []byte) *string {
 		return &e.comm
 	case "_SYSTEMD_UNIT":
 		return &e.unit
+	case "_SYSTEMD_CGROUP":
+		return &e.group
 	case "MESSAGE":
 		return &e.message
 	case "NFGUARD_TIME":
@@ -145,7 +147,7 @@ func (e *entry) record(r *Record) {
 		Event: guard.EventKind(e.event), About: guard.EventKind(e.about), Outcome: guard.Outcome(e.outcome), Subject: e.subject, Message: e.message,
 		Want: e.want, Old: e.old, Have: e.have, Now: e.now,
 		Duration: -1, Source: e.source, Error: e.failure, Next: e.next,
-		Teller: Teller{PID: number(e.pid), UID: e.uid, Comm: e.comm, Unit: e.unit},
+		Teller: Teller{PID: number(e.pid), UID: e.uid, Comm: e.comm, Unit: e.unit, Cgroup: e.group},
 	}
 	r.Time = time.Unix(0, 0).UTC()
 	if usec, err := strconv.ParseInt(e.realtime, 10, 64); err == nil && plausible(time.UnixMicro(usec)) {
