@@ -47,6 +47,9 @@ type objectRow struct {
 	Cgroup    string `json:"systemd_cgroup,omitempty"`
 	Container string `json:"container_id,omitempty"`
 	Pod       string `json:"pod_uid,omitempty"`
+	PodName   string `json:"pod_name,omitempty"`
+	PodSpace  string `json:"pod_namespace,omitempty"`
+	Name      string `json:"container_name,omitempty"`
 }
 
 // tellerRow is who wrote the record to the journal, as journald saw it.
@@ -74,7 +77,7 @@ func newEventRow(r *history.Record) *eventRow {
 		row.Told = &r.Told
 	}
 	if w := r.Process; w.PID > 0 {
-		row.Object = &objectRow{w.PID, w.Comm, w.Exe, w.Unit, w.Cgroup, w.Container, w.Pod}
+		row.Object = &objectRow{w.PID, w.Comm, w.Exe, w.Unit, w.Cgroup, w.Container, w.Pod, w.PodName, w.PodNamespace, w.ContainerName}
 	}
 	return row
 }
@@ -161,6 +164,7 @@ type totalsRow struct {
 	sumRow
 	Keys     []namedSum `json:"subjects"`
 	Culprits []namedSum `json:"culprits"`
+	Pods     []namedSum `json:"pods"`
 	Days     []namedSum `json:"days"`
 	Hosts    []hostRow  `json:"hosts"`
 }
@@ -215,7 +219,7 @@ func (j *jsonEvents) end(e *ending) {
 	t := &e.totals
 	row := totalsRow{
 		Events: t.Records, Sentence: e.sentence(), Complete: e.err == nil, Ignored: e.ignored.Count, sumRow: newSumRow(&t.Sum),
-		Keys: namedSums(t.Keys), Culprits: namedSums(t.Culprits), Days: namedSums(t.Days), Hosts: []hostRow{},
+		Keys: namedSums(t.Keys), Culprits: namedSums(t.Culprits), Pods: namedSums(t.Pods), Days: namedSums(t.Days), Hosts: []hostRow{},
 	}
 	if t.Records > 0 {
 		row.From, row.To = &t.From, &t.To

@@ -130,6 +130,9 @@ func (t *textEvents) end(e *ending) {
 	if all.Changes > 0 {
 		t.writeSums("BY SUBJECT", all.Keys, &all.Sum, true)
 		t.writeSums("BY CULPRIT", all.Culprits, &all.Sum, true)
+		if len(all.Pods) > 0 {
+			t.writeSums("BY POD", all.Pods, &all.Sum, true)
+		}
 		t.writeSums("BY DAY", all.Days, &all.Sum, false)
 	}
 }

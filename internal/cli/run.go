@@ -20,6 +20,7 @@ import (
 	"github.com/nfguard/nfguard/internal/footprint"
 	"github.com/nfguard/nfguard/internal/journal"
 	"github.com/nfguard/nfguard/internal/metrics"
+	"github.com/nfguard/nfguard/internal/pods"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
@@ -105,6 +106,7 @@ func (a *app) run(verbose bool) error {
 		Descriptor: machine.Descriptor,
 		Sources:    a.sources,
 		Weak:       a.hook.weak,
+		PodName:    pods.NewBook(podLogs).Of,
 		Host:       machine,
 		Recorder:   both{records, meter},
 		Log:        log,

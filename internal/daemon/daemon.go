@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/pods"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/reflex"
 	"github.com/nfguard/nfguard/internal/source"
@@ -58,6 +59,10 @@ type Options struct {
 	// Weak says what of the settings that are in force can't be kept on this
 	// host. Nil: all of it can.
 	Weak func(Settings) []guard.Finding
+
+	// PodName says what the pod with a uid and its container with an id are
+	// called. It may take some milliseconds. Nil: nobody knows.
+	PodName func(uid, container string) pods.Name
 
 	Host     reconcile.Host
 	Recorder reconcile.Recorder

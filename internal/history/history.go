@@ -157,12 +157,25 @@ func (r *Record) Culprit() string {
 	switch {
 	case w.PID == 0:
 		return ""
+	case w.ContainerName != "" && w.PodName != "": // each start of it has another id
+		return words.Comm(w.Comm) + " in container " + w.ContainerName + " of " + r.PodOf()
+	case w.PodName != "":
+		return words.Comm(w.Comm) + " in pod " + r.PodOf()
 	case w.Container != "":
 		return words.Comm(w.Comm) + " in container " + words.Container(w.Container)
 	case strings.HasSuffix(w.Unit, ".service"):
 		return w.Unit
 	}
 	return words.Comm(w.Comm) // a session's scope has another name each time
+}
+
+// PodOf names the pod in which the process is, "namespace/name"; "" is none, or
+// one whose name is not known.
+func (r *Record) PodOf() string {
+	if r.Process.PodName == "" {
+		return ""
+	}
+	return r.Process.PodNamespace + "/" + r.Process.PodName
 }
 
 // Who names the process as the records' messages do: tuned[812],

@@ -66,3 +66,17 @@ func TestL1NobodyElsesFight(t *testing.T) {
 		t.Errorf("folded:\n%s\nwant:\n%s", got, want)
 	}
 }
+
+// The totals tell changes by pod, of those that have a name.
+func TestTotalsByPod(t *testing.T) {
+	tally := NewTally(noon.Location())
+	for i, pod := range []string{"kube-system/setup", "kube-system/setup", "default/web", ""} {
+		r := drift(i, "a")
+		r.Process.PodNamespace, r.Process.PodName, _ = strings.Cut(pod, "/")
+		tally.Add(&r)
+	}
+	got := tally.Totals().Pods
+	if len(got) != 2 || got[0].Name != "kube-system/setup" || got[0].Changes != 2 || got[1].Name != "default/web" || got[1].Changes != 1 {
+		t.Errorf("by pod: %+v", got)
+	}
+}

@@ -22,6 +22,7 @@ type entry struct {
 
 	objectPID, objectComm, objectUnit string
 	exe, cgroup, container, pod       string
+	podName, podSpace, containerName  string
 	comms, units                      []string // further values of objectComm and objectUnit, maxOthers of each
 
 	names map[string]string
@@ -96,6 +97,12 @@ func (e *entry) slot(name []byte) *string {
 		return &e.container
 	case "NFGUARD_POD_UID":
 		return &e.pod
+	case "NFGUARD_POD_NAME":
+		return &e.podName
+	case "NFGUARD_POD_NAMESPACE":
+		return &e.podSpace
+	case "NFGUARD_CONTAINER_NAME":
+		return &e.containerName
 	}
 	return nil
 }
@@ -162,7 +169,8 @@ func (e *entry) record(r *Record) {
 	}
 	r.Pass, _ = strconv.ParseUint(e.pass, 10, 64)
 	r.Suppressed = number(e.suppressed)
-	r.Process = guard.Writer{PID: number(e.objectPID), Exe: e.exe, Cgroup: e.cgroup, Container: e.container, Pod: e.pod}
+	r.Process = guard.Writer{PID: number(e.objectPID), Exe: e.exe, Cgroup: e.cgroup, Container: e.container, Pod: e.pod,
+		PodName: e.podName, PodNamespace: e.podSpace, ContainerName: e.containerName}
 	if pid := r.Process.PID; pid > 0 {
 		r.Process.Comm = pick(e.objectComm, e.comms, e.message, "", "["+strconv.Itoa(pid)+"]")
 		r.Process.Unit = pick(e.objectUnit, e.units, e.message, ", ", ")")

@@ -109,6 +109,9 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 		o.On = l.on()
 		o.TaggedPass = l.digit(vlanTagged) == '0'
 		o.Remembered, o.RememberedErr = l.remembered("")
+		if p.Bridges == nil || !p.Bridges.Auto { // which looks at all of them
+			addresses(ctx, &o)
+		}
 		l.evidence(ctx, p, &o, true)
 		if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
 			k := l.o.KubeProxy(ctx, p)

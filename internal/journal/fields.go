@@ -59,6 +59,11 @@ const (
 	// Where it runs in a container, as its control group tells.
 	FieldContainer = "NFGUARD_CONTAINER_ID"
 	FieldPod       = "NFGUARD_POD_UID"
+
+	// What they are called, as the node's own directories of logs tell.
+	FieldPodName       = "NFGUARD_POD_NAME"
+	FieldPodNamespace  = "NFGUARD_POD_NAMESPACE"
+	FieldContainerName = "NFGUARD_CONTAINER_NAME"
 )
 
 // Identifier is the SYSLOG_IDENTIFIER of everything that nfguard writes.
@@ -138,7 +143,7 @@ func priority(e guard.Event) sd.Priority {
 // place of a message with a control character in it, or leaves sequences out.
 // What a process calls itself stands as it is in OBJECT_*.
 func Fields(e guard.Event) []Field {
-	fs := make(fields, 0, 29) // all that there are
+	fs := make(fields, 0, 32) // all that there are
 	fs.add(FieldMessage, printable.Text(e.Message))
 	fs.add(FieldMessageID, messageID(e.Kind))
 	fs.common(priority(e), e.Time)
@@ -174,6 +179,9 @@ func Fields(e guard.Event) []Field {
 		fs.add(FieldObjectCgroup, e.Writer.Cgroup)
 		fs.add(FieldContainer, e.Writer.Container)
 		fs.add(FieldPod, e.Writer.Pod)
+		fs.add(FieldPodName, e.Writer.PodName)
+		fs.add(FieldPodNamespace, e.Writer.PodNamespace)
+		fs.add(FieldContainerName, e.Writer.ContainerName)
 	}
 	return fs
 }

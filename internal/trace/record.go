@@ -37,6 +37,7 @@ type Device struct {
 	// as far as that could be found out.
 	Namespace string `json:"namespace,omitempty"` // the name in /run/netns, or the inode
 	Pod       string `json:"pod,omitempty"`       // uid
+	PodName   string `json:"pod_name,omitempty"`  // "namespace/name", as the node's logs have it
 	Process   string `json:"process,omitempty"`   // the first there: "nginx[812]"
 }
 
@@ -59,7 +60,7 @@ func (r *Record) clean() {
 	var names []*string
 	for i := range r.Devices {
 		d := &r.Devices[i]
-		names = append(names, &d.Name, &d.Bridge, &d.Namespace, &d.Process)
+		names = append(names, &d.Name, &d.Bridge, &d.Namespace, &d.PodName, &d.Process)
 	}
 	for i := range r.Events {
 		e := &r.Events[i]

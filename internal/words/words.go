@@ -54,6 +54,11 @@ func Writer(w guard.Writer) string {
 	}
 	who := Process(w.Comm, w.PID)
 	switch {
+	case w.PodName != "":
+		who += ", pod " + w.PodNamespace + "/" + w.PodName
+		if w.ContainerName != "" {
+			who += ", container " + w.ContainerName
+		}
 	case w.Container != "":
 		who += ", container " + Container(w.Container)
 	case w.Unit != "":

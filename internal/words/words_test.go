@@ -43,6 +43,11 @@ func TestWriter(t *testing.T) {
 		{"a service", guard.Writer{PID: 812, Comm: "tuned", Unit: "tuned.service"}, "tuned[812], tuned.service"},
 		{"gone before its name was read", guard.Writer{PID: 812, Unit: "tuned.service"}, "process[812], tuned.service"},
 		{"a container", guard.Writer{PID: 7, Comm: "sysctl", Unit: "cri-0123456789abcdef.scope", Container: "0123456789abcdef"}, "sysctl[7], container 0123456789ab"},
+		{
+			"a container of a pod", guard.Writer{PID: 7, Comm: "sysctl", Container: "c0", PodNamespace: "kube-system", PodName: "setup", ContainerName: "init"},
+			"sysctl[7], pod kube-system/setup, container init",
+		},
+		{"a pod", guard.Writer{PID: 7, Comm: "sysctl", Container: "c0", PodNamespace: "kube-system", PodName: "setup"}, "sysctl[7], pod kube-system/setup"},
 		{"a container with a short id", guard.Writer{PID: 7, Comm: "sysctl", Container: "c0"}, "sysctl[7], container c0"},
 	}
 	for _, tt := range tests {

@@ -33,6 +33,7 @@ func (n *node) bare(script, arg0 string, args ...string) *exec.Cmd {
 		"-m", "--propagation", "private", "sh", "-c",
 		`mount -t tmpfs tmpfs /etc && mount -t tmpfs tmpfs /var/lib && ` +
 			`{ groups=/sys/fs/cgroup/pids; [ -d $groups ] || groups=/sys/fs/cgroup; } && mkdir -p ` + n.file("cgroup") +
+			` && mkdir -p ` + n.file("log") + ` && mount --bind ` + n.file("log") + ` /var/log` +
 			` && mount --bind ` + n.file("cgroup") + ` $groups && ` + script + ` && exec "$@"`, arg0, binary,
 	}, append(args, "--config", n.file("nfguard.toml"))...)...)
 	cmd.Env = n.nfguard().Env
@@ -60,6 +61,9 @@ func (n *node) container(bridge string) (pid int) {
 func (n *node) pod(bridge string) {
 	n.t.Helper()
 	pid := n.container(bridge)
+	if err := os.MkdirAll(n.file(fmt.Sprintf("log/pods/default_on-%s_%032x", bridge, pid)), 0o755); err != nil {
+		n.t.Fatal(err)
+	}
 	dir := n.file(fmt.Sprintf("cgroup/kubepods/pod%032x/%064x", pid, pid))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		n.t.Fatal(err)
@@ -93,6 +97,7 @@ func TestEvidence(t *testing.T) {
 			Name string
 			Kept bool
 			Why  string
+			Pods []string `json:"pod_names"`
 		}
 		Findings []struct{ Subject string }
 	}
@@ -101,6 +106,9 @@ func TestEvidence(t *testing.T) {
 	}
 	why := make(map[string]string)
 	for _, b := range d.Bridges {
+		if got, want := strings.Join(b.Pods, " "), "default/on-"+b.Name; b.Name == "podbr" && got != want {
+			t.Errorf("behind %s: %q, want %q", b.Name, got, want)
+		}
 		why[b.Name] = map[bool]string{true: "kept: ", false: "left: "}[b.Kept] + b.Why
 	}
 	const ports = "a port leads into other network namespaces, "
@@ -135,7 +143,7 @@ func TestEvidence(t *testing.T) {
 	text, err := n.withCNI("check").CombinedOutput()
 	for _, want := range []string{
 		"left     net.bridge.bridge-nf-call-*  iptables 0, ip6tables 0, arptables 0; left alone: scope = \"bridges\"\n",
-		"yes (flag)", "ok       podbr", "note     no file can set a bridge's own flags: nfguard.service",
+		"yes (flag)", "behind podbr: default/on-podbr\n", "ok       podbr", "note     no file can set a bridge's own flags: nfguard.service",
 		"note     podbr is kept (" + ports + "and /etc/cni/net.d/10-k8s.conflist (k8s) names it) and carries virtual machines, too",
 	} {
 		if !strings.Contains(string(text), want) || err != nil {
