@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/daemon"
-	"github.com/nfguard/nfguard/internal/footprint"
 	"github.com/nfguard/nfguard/internal/journal"
 	"github.com/nfguard/nfguard/internal/metrics"
 	"github.com/nfguard/nfguard/internal/pods"
@@ -103,7 +103,6 @@ func (a *app) run(verbose bool) error {
 			return s, err
 		},
 		Configures: a.configures,
-		Descriptor: machine.Descriptor,
 		Sources:    a.sources,
 		Weak:       a.hook.weak,
 		PodName:    pods.NewBook(podLogs).Of,
@@ -261,7 +260,7 @@ func startNotifier(status <-chan struct{}) *notifier {
 			}
 			_, _ = sd.SdNotify(false, s) // without NOTIFY_SOCKET nobody listens
 			if s == "READY=1" {
-				_ = footprint.Trim()
+				debug.FreeOSMemory() // what the start took and nothing needs any more
 			}
 		}
 	}()
