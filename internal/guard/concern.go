@@ -14,9 +14,10 @@ func Concerns(p *Policy, o *Observation) []Finding {
 	var list []Finding
 	if o.RememberedErr != nil {
 		list = append(list, Finding{
-			Subject:  AllBridges,
-			Sentence: fmt.Sprintf("which flags of bridges nfguard has set is not known: %v; after a change to scope = \"host\" they stay", o.RememberedErr),
-			Next:     "remove the file; what is set from then on is remembered again",
+			Subject: AllBridges,
+			Sentence: fmt.Sprintf("which flags of bridges nfguard has set is not known: %s; after a change to scope = \"host\" they stay",
+				strings.ReplaceAll(o.RememberedErr.Error(), "\n", "; ")),
+			Next: "remove the file; what is set from then on is remembered again",
 		})
 	}
 	others, set := false, o.remembered() // others: that are left alone
@@ -85,7 +86,7 @@ func abandoned(p *Policy, b *Bridge, m Remembered, c Choice) []Finding {
 	}
 	var clear []string
 	for _, f := range allFamilies {
-		if m.Flags[f] && b.Flags()[f] && !(p.Bridges.Auto && m.Evidence[f]) {
+		if m.Flags[f] && b.Flags()[f] && (!p.Bridges.Auto || !m.Evidence[f]) {
 			clear = append(clear, "nf_call_"+f.table()+" 0")
 		}
 	}

@@ -18,11 +18,15 @@ func TestL1Origin(t *testing.T) {
 		{"the service", "sysctl", Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: Service, Cgroup: "/system.slice/nfguard.service"}, ByService, ""},
 		{"its control group is not told", "sysctl", Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: Service}, ByService, ""},
 		{
-			"apply by hand", "apply", Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: "session-3.scope", Cgroup: "/user.slice/user-0.slice/session-3.scope"}, ByHand,
+			"apply by hand", "apply",
+			Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: "session-3.scope", Cgroup: "/user.slice/user-0.slice/session-3.scope"},
+			ByHand,
 			"not by nfguard.service: nfguard apply, run by hand by nfguard[9] of uid 0, session-3.scope",
 		},
 		{
-			"the daemon by hand", "sysctl", Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: "session-3.scope", Cgroup: "/user.slice/user-0.slice/session-3.scope"}, ByOther,
+			"the daemon by hand", "sysctl",
+			Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: "session-3.scope", Cgroup: "/user.slice/user-0.slice/session-3.scope"},
+			ByOther,
 			"not by nfguard.service: written to the journal by nfguard[9] of uid 0, session-3.scope",
 		},
 		{
@@ -36,7 +40,8 @@ func TestL1Origin(t *testing.T) {
 			ByOther, "not by nfguard.service: written to the journal by nfguard[9] of uid 0, docker-" + id + ".scope",
 		},
 		{
-			"a container without a unit", "apply", Teller{UID: "0", Comm: "nfguard", PID: 9, Cgroup: "/kubepods/pod" + id[:32] + "/" + id},
+			"a container without a unit", "apply",
+			Teller{UID: "0", Comm: "nfguard", PID: 9, Cgroup: "/kubepods/pod" + id[:32] + "/" + id},
 			ByOther, "not by nfguard.service: written to the journal by nfguard[9] of uid 0",
 		},
 		{

@@ -51,8 +51,10 @@ func TestReadsWhatIsWritten(t *testing.T) {
 		Subject: string(guard.IPTables), Message: "a sentence (written by tuned[812], tuned.service)",
 		Want: "1", Old: "2", Have: "0", Now: "3", Duration: 84 * time.Microsecond, Source: "sysctl", Pass: 7, Suppressed: 3,
 		Err: errors.New("a\nlong story"), Next: "stop it",
-		Writer: guard.Writer{PID: 812, Comm: "tuned", Exe: "/usr/bin/python3.11", Unit: "tuned.service", Cgroup: "/system.slice/tuned.service", Container: "c0", Pod: "p0",
-			PodNamespace: "kube-system", PodName: "setup-x7", ContainerName: "sysctl"},
+		Writer: guard.Writer{
+			PID: 812, Comm: "tuned", Exe: "/usr/bin/python3.11", Unit: "tuned.service", Cgroup: "/system.slice/tuned.service", Container: "c0", Pod: "p0",
+			PodNamespace: "kube-system", PodName: "setup-x7", ContainerName: "sysctl",
+		},
 	}
 	v := reflect.ValueOf(e)
 	for i := range v.NumField() {

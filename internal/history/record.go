@@ -169,8 +169,10 @@ func (e *entry) record(r *Record) {
 	}
 	r.Pass, _ = strconv.ParseUint(e.pass, 10, 64)
 	r.Suppressed = number(e.suppressed)
-	r.Process = guard.Writer{PID: number(e.objectPID), Exe: e.exe, Cgroup: e.cgroup, Container: e.container, Pod: e.pod,
-		PodName: e.podName, PodNamespace: e.podSpace, ContainerName: e.containerName}
+	r.Process = guard.Writer{
+		PID: number(e.objectPID), Exe: e.exe, Cgroup: e.cgroup, Container: e.container, Pod: e.pod,
+		PodName: e.podName, PodNamespace: e.podSpace, ContainerName: e.containerName,
+	}
 	if pid := r.Process.PID; pid > 0 {
 		r.Process.Comm = pick(e.objectComm, e.comms, e.message, "", "["+strconv.Itoa(pid)+"]")
 		r.Process.Unit = pick(e.objectUnit, e.units, e.message, ", ", ")")

@@ -125,8 +125,8 @@ func TestEvidenceOfRules(t *testing.T) {
 			if err := process.Start(); err != nil {
 				t.Fatal(err)
 			}
-			defer process.Wait()         //nolint:errcheck // it was killed
-			defer process.Process.Kill() //nolint:errcheck // it may have ended
+			defer process.Wait()
+			defer process.Process.Kill()
 			looks, isPod := 0, false
 			l := New(Options{Root: t.TempDir(), Bridges: Bridges, Endpoints: func(ctx context.Context) ([]netip.Addr, error) {
 				looks++

@@ -41,8 +41,10 @@ func TestNames(t *testing.T) {
 		{"of a pod", []string{"pods/default_web-7d9.x_" + uid}, uid, "", pods.Name{Namespace: "default", Pod: "web-7d9.x"}},
 		{"of a static pod", []string{"pods/kube-system_etcd-cp1_" + static}, static, "", pods.Name{Namespace: "kube-system", Pod: "etcd-cp1"}},
 		{
-			"of a container", []string{"pods/default_web_" + uid, "containers/web_default_setup-1-" + id + ".log"},
-			uid, id, pods.Name{Namespace: "default", Pod: "web", Container: "setup-1"},
+			"of a container",
+			[]string{"pods/default_web_" + uid, "containers/web_default_setup-1-" + id + ".log"},
+			uid, id,
+			pods.Name{Namespace: "default", Pod: "web", Container: "setup-1"},
 		},
 		{"the pod's entry is not there", []string{"containers/web_default_setup-" + id + ".log"}, uid, id, pods.Name{Namespace: "default", Pod: "web", Container: "setup"}},
 		{"they do not agree", []string{"pods/default_web_" + uid, "containers/etcd_kube-system_etcd-" + id + ".log"}, uid, id, pods.Name{Namespace: "default", Pod: "web"}},

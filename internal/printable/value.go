@@ -56,7 +56,7 @@ func each[T any](v T, f func(string) string) T {
 	in := reflect.ValueOf(&v).Elem()
 	out := reflect.New(in.Type()).Elem()
 	convert(out, in, f)
-	return out.Interface().(T) //nolint:errcheck // it is of in's type
+	return out.Interface().(T)
 }
 
 var (

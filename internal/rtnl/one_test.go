@@ -28,8 +28,8 @@ func TestOneBridge(t *testing.T) {
 	if err := inside.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer inside.Wait()         //nolint:errcheck // it was killed
-	defer inside.Process.Kill() //nolint:errcheck // it may have ended
+	defer inside.Wait()
+	defer inside.Process.Kill()
 	ns.Do(func() {
 		b, err := BridgeNamed("cni0")
 		if err != nil {

@@ -44,7 +44,8 @@ func TestWriter(t *testing.T) {
 		{"gone before its name was read", guard.Writer{PID: 812, Unit: "tuned.service"}, "process[812], tuned.service"},
 		{"a container", guard.Writer{PID: 7, Comm: "sysctl", Unit: "cri-0123456789abcdef.scope", Container: "0123456789abcdef"}, "sysctl[7], container 0123456789ab"},
 		{
-			"a container of a pod", guard.Writer{PID: 7, Comm: "sysctl", Container: "c0", PodNamespace: "kube-system", PodName: "setup", ContainerName: "init"},
+			"a container of a pod",
+			guard.Writer{PID: 7, Comm: "sysctl", Container: "c0", PodNamespace: "kube-system", PodName: "setup", ContainerName: "init"},
 			"sysctl[7], pod kube-system/setup, container init",
 		},
 		{"a pod", guard.Writer{PID: 7, Comm: "sysctl", Container: "c0", PodNamespace: "kube-system", PodName: "setup"}, "sysctl[7], pod kube-system/setup"},

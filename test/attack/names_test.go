@@ -146,9 +146,18 @@ func TestM6NamesOfBridges(t *testing.T) {
 		w.Run(t, "ip", "link", "add", "master", name, "type", "veth", "peer", "netns", lab.NewNamespace(t).Path())
 	}
 	for _, args := range [][]string{
-		{"check"}, {"check", "-o", "json"}, {"check", "-o", "npd"}, {"apply"}, {"apply", "-o", "json"},
-		{"probe", "--bridge", "br\x1b[2J", "--yes"}, {"probe", "--bridge", "no\x1b[2J\xff"}, {"probe", "dns", "--bridge", "a\u202eb", "no\x1b.example"},
-		{"trace", "no\x1b[2J\xff"}, {"no\x1b[2Jcommand"}, {"config", "check", "no\x1b[2Jfile"}, {"check", "--root", w.dir + "/no\x1b[2J"},
+		{"check"},
+		{"check", "-o", "json"},
+		{"check", "-o", "npd"},
+		{"apply"},
+		{"apply", "-o", "json"},
+		{"probe", "--bridge", "br\x1b[2J", "--yes"},
+		{"probe", "--bridge", "no\x1b[2J\xff"},
+		{"probe", "dns", "--bridge", "a\u202eb", "no\x1b.example"},
+		{"trace", "no\x1b[2J\xff"},
+		{"no\x1b[2Jcommand"},
+		{"config", "check", "no\x1b[2Jfile"},
+		{"check", "--root", w.dir + "/no\x1b[2J"},
 	} {
 		out, _ := w.nfguard(args...).CombinedOutput() // whatever it exits with
 		harmless(t, fmt.Sprintf("%q", args), out)
