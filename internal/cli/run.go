@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +21,8 @@ import (
 	"github.com/nfguard/nfguard/internal/journal"
 	"github.com/nfguard/nfguard/internal/kernel/hook"
 	"github.com/nfguard/nfguard/internal/metrics"
+	"github.com/nfguard/nfguard/internal/pods"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -108,6 +109,7 @@ func (a *app) run(verbose bool) error {
 		Stopped:    a.hook.retire,
 		Yield:      a.hook.yield,
 		Weak:       a.hook.weak,
+		PodName:    pods.NewBook(podLogs).Of,
 		Host:       machine,
 		Recorder:   both{records, meter},
 		Log:        log,
@@ -230,7 +232,7 @@ func (p *publisher) stop() {
 // writeStatusFile puts the file in place as a whole, and does not sync it: it
 // is of this run of the daemon only.
 func writeStatusFile(dir string, s daemon.Status) error {
-	text, err := json.MarshalIndent(s, "", "  ")
+	text, err := printable.Marshal(s, "  ")
 	if err != nil {
 		return err
 	}

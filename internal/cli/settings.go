@@ -101,7 +101,7 @@ func settingsOf(c config.Config) daemon.Settings {
 func (a *app) machine() *host.Linux {
 	return host.New(host.Options{
 		LoadByManager: !host.MayLoad(),
-		Bridges:       host.Bridges, KubeProxy: a.proxies.look, Endpoints: netfilter.Endpoints,
+		Bridges:       host.Bridges, KubeProxy: a.proxies.look, Endpoints: netfilter.Endpoints, PodSpaces: host.PodSpaces,
 		Memory: filepath.Join(runtimePath(), "bridges.json"),
 	})
 }

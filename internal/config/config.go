@@ -136,8 +136,8 @@ func Default() Config {
 		},
 		Confirm: Confirm{Sysctl: []string{}},
 		Bridges: Bridges{
-			Match:  []string{"cni*", "cbr*", "kube-bridge", "weave", "docker0", "br-*"},
-			Ignore: []string{"virbr*", "vmbr*", "lxdbr*"},
+			Match:  []string{"cni*", "cbr*", "kube-bridge", "weave", "docker0"},
+			Ignore: []string{"virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"},
 		},
 		KubeProxy: KubeProxy{
 			Processes: []string{"kube-proxy", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s", "kubelite"},

@@ -71,7 +71,7 @@ modules_load = []
 				`:9: contention.policy: must be a word in quotes, not a table (hint: the default is policy = "hold")`,
 				`:11: module.name: must be a text in quotes, not true or false (hint: the default is name = "br_netfilter")`,
 				`:13: bridges.match: must be a list of texts in quotes, or "auto", not "cni0" (hint: put it in brackets: ["cni0"])`,
-				`:14: bridges.ignore: item 2: must be a text in quotes, not a decimal number (hint: the default is ignore = ["virbr*", "vmbr*", "lxdbr*"])`,
+				`:14: bridges.ignore: item 2: must be a text in quotes, not a decimal number (hint: the default is ignore = ["virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"])`,
 				`:16: persist.sysctl: must be a text in quotes, not a date (hint: the default is sysctl = "/etc/sysctl.d/99-zz-nfguard.conf")`,
 				`:17: persist.modules_load: must be a text in quotes, not a list (hint: the default is modules_load = "/etc/modules-load.d/nfguard.conf")`,
 			),

@@ -39,8 +39,8 @@ override_blacklist = false  # default
 sysctl = []  # default
 
 [bridges]
-match = []                              # /etc/nfguard/conf.d/x.toml:7
-ignore = ["virbr*", "vmbr*", "lxdbr*"]  # default
+match = []                                                                                          # /etc/nfguard/conf.d/x.toml:7
+ignore = ["virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"]  # default
 
 [kube_proxy]
 processes = ["kube-proxy", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s", "kubelite"]   # default

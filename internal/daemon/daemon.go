@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/pods"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/source"
 )
@@ -59,6 +60,10 @@ type Options struct {
 	// Yield has the kernel let foreign values of k be stored, or no longer, where
 	// it would otherwise store ours. Nil: it never does.
 	Yield func(k guard.Key, yields bool)
+
+	// PodName says what the pod with a uid and its container with an id are
+	// called. It may take some milliseconds. Nil: nobody knows.
+	PodName func(uid, container string) pods.Name
 
 	Host     reconcile.Host
 	Recorder reconcile.Recorder

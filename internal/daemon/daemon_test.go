@@ -96,11 +96,12 @@ func (w *watch) Check() error {
 
 // tell is the kernel: somebody has written.
 func (w *watch) tell(k guard.Key) {
+	w.tellBy(k, source.Writer{PID: 812, Comm: "tuned", Cgroup: "/system.slice/tuned.service"})
+}
+
+func (w *watch) tellBy(k guard.Key, by source.Writer) {
 	w.mu.Lock()
-	w.hints = append(w.hints, source.Hint{
-		Source: "sysctl", Path: SysctlPath(k),
-		Writer: source.Writer{PID: 812, Comm: "tuned", Cgroup: "/system.slice/tuned.service"},
-	})
+	w.hints = append(w.hints, source.Hint{Source: "sysctl", Path: SysctlPath(k), Writer: by})
 	w.mu.Unlock()
 	select {
 	case w.nap.hot <- struct{}{}:

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/source"
 )
@@ -64,7 +65,7 @@ func NewKubeProxy(state guard.ProxyState, k *guard.KubeProxy) KubeProxy {
 	out.Processes = append(out.Processes, k.Processes...)
 	out.Rules = append(out.Rules, k.Rules...)
 	if err := errors.Join(k.ProcessesErr, k.RulesErr); err != nil {
-		out.Error = err.Error()
+		out.Error = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	return out
 }
@@ -135,7 +136,7 @@ func (d *Daemon) publish(now time.Time) {
 	d.status.changed, d.status.published = false, now
 	if s.Sentence != d.status.sentence {
 		d.status.sentence = s.Sentence
-		d.o.Notify("STATUS=" + s.Sentence)
+		d.o.Notify("STATUS=" + printable.Text(s.Sentence)) // on a line of its own, each would be another assignment
 	}
 	d.o.Publish(s)
 }

@@ -67,6 +67,8 @@ type Action struct {
 	// name says that it is the one that was looked at, and which flags.
 	Index int
 	Flags Flags
+
+	Evidence bool // it is evidence that says so, or said so, not a pattern
 }
 
 // PlanFor judges o by p. The items come in a fixed order: the module, the

@@ -49,6 +49,11 @@ type Options struct {
 	// and what is known of some bridge does not decide, one call at a time, and an
 	// answer other than none serves for a minute. Nil: nobody does.
 	Endpoints func(context.Context) ([]netip.Addr, error)
+
+	// PodSpaces lists the network namespaces of pods, by the ids that they have
+	// in ours. It is called only where Endpoints has told an address in the
+	// network of such a bridge. Nil: there are none.
+	PodSpaces func() ([]int, error)
 }
 
 // Linux is a machine. [Linux.Value] belongs to one goroutine together with
@@ -100,7 +105,10 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 	o.IPv6Off = l.ipv6Off()
 	o.On = l.on()
 	o.TaggedPass = l.digit(vlanTagged) == '0'
-	o.Remembered, o.RememberedErr = l.remembered()
+	o.Remembered, o.RememberedErr = l.remembered("")
+	if p.Bridges == nil || !p.Bridges.Auto { // which looks at all of them
+		addresses(ctx, &o)
+	}
 	l.evidence(ctx, p, &o, true)
 	if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
 		k := l.o.KubeProxy(ctx, p)

@@ -34,8 +34,10 @@ func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 	for round := 0; ; round++ {
 		var o guard.Observation
 		if err := r.beside(ctx, func(ctx context.Context) { o = r.o.Host.Survey(ctx, &r.policy, t.Look) }); err != nil {
+			r.gone = nil
 			return Report{Pass: r.passes, Time: time.Now(), Aborted: err}
 		}
+		r.age(time.Now(), &o)
 		r.known, r.ipv6Off = true, o.IPv6Off
 		r.Live(ctx, t)
 		o.SetValues(&r.policy, slices.Clone(r.values))
@@ -113,7 +115,7 @@ func (r *Reconciler) act(ctx context.Context, t Trigger, items []guard.Item, tri
 		acted = true
 		if it.Kind == guard.EventFlag {
 			flags, tried[it.Subject] = true, attempt{}
-			r.enqueue(errand{name: it.Subject, policy: &p, cause: t})
+			r.enqueue(errand{name: it.Subject, policy: &p, cause: t, stale: it.Action.Op == guard.ClearFlags && it.Action.Evidence})
 			continue
 		}
 		start := time.Now()

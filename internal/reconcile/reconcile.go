@@ -113,8 +113,10 @@ type Reconciler struct {
 	things   map[string]*fight // of module and drop-ins, by subject
 	bridges  []guard.Bridge
 	surveyed bool
-	errands  []errand // bridges that wait for a look
-	batch    *batch   // of those that are looked at now; nil: none
+	errands  []errand          // bridges that wait for a look,
+	waiting  map[string]int    // and where they stand there, by name
+	gone     map[int]time.Time // since when evidence has been gone, by the bridge's index
+	batch    *batch            // of those that are looked at now; nil: none
 	greeter  greeter
 	proxy    proxy
 	moves    pace            // of records of bridges that came and went
@@ -153,8 +155,9 @@ func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 	old := r.keys
 	acts := r.policy.Mode == guard.Observe && p.Mode != guard.Observe // what was left so is put right
 	r.policy, r.limits = p, c
-	r.errands = nil      // of the policy that went
-	r.last = time.Time{} // of a new key there was no look before
+	r.errands, r.waiting = nil, nil // of the policy that went,
+	r.gone = nil                    // and so is this
+	r.last = time.Time{}            // of a new key there was no look before
 	r.keys = make([]key, len(p.Sysctls))
 	r.values = make([]guard.Value, len(p.Sysctls))
 	for i, s := range p.Sysctls {
