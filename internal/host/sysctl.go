@@ -32,15 +32,6 @@ type keyFile struct {
 // looks like. It allocates only when the value changed.
 func (l *Linux) Value(k guard.Key) (v guard.Value, lost bool) { return l.file(k).read() }
 
-// Descriptor returns the descriptor through which k was last read, if it can
-// be written to, or -1. It is valid until the next call of any method.
-func (l *Linux) Descriptor(k guard.Key) int {
-	if f := l.files[k]; f != nil && f.denied == nil {
-		return f.fd
-	}
-	return -1
-}
-
 func (l *Linux) file(k guard.Key) *keyFile {
 	f := l.files[k]
 	if f == nil {
@@ -51,10 +42,20 @@ func (l *Linux) file(k guard.Key) *keyFile {
 }
 
 // Refresh opens anew each sysctl whose file is another one than that behind
-// its descriptor, and returns how many there were.
-func (l *Linux) Refresh() int {
+// its descriptor, and returns how many there were. Those that p does not guard
+// are closed and forgotten.
+func (l *Linux) Refresh(p *guard.Policy) int {
+	guarded := make(map[guard.Key]bool, len(p.Sysctls))
+	for _, s := range p.Sysctls {
+		guarded[s.Key] = true
+	}
 	n := 0
-	for _, f := range l.files {
+	for key, f := range l.files {
+		if !guarded[key] {
+			f.close()
+			delete(l.files, key)
+			continue
+		}
 		if f.fd >= 0 && !f.same() {
 			f.close()
 			n++

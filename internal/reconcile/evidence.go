@@ -29,7 +29,9 @@ func (r *Reconciler) keepEvidence(now time.Time, look *Look) {
 }
 
 // heed notes what news of foreign writes means for their keys: a value that
-// did not stay was overtaken, and a fight that we yielded goes on.
+// did not stay was overtaken, and a fight that we yielded goes on. News that
+// names nobody may be of our own write, and says nothing of a value that does
+// not stay.
 func (r *Reconciler) heed(news []Evidence) {
 	now := time.Now()
 	for i := range r.keys {
@@ -38,7 +40,9 @@ func (r *Reconciler) heed(news []Evidence) {
 			if e.Key != k.Key && e.Key != "" {
 				continue
 			}
-			k.stuck = 0
+			if !e.Vague && e.Writer.PID != 0 {
+				k.stuck = 0
+			}
 			if k.fight.on && r.limits.Yield {
 				k.fight.last = now
 			}
@@ -100,18 +104,18 @@ func (r *Reconciler) recordDenied(d Evidence) {
 func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 	k := &r.keys[c.key]
 	e := guard.Event{
-		Kind: guard.EventDrift, Outcome: c.outcome, Time: c.At, Subject: string(k.Key),
-		Want: k.Value, Have: c.Have, Now: k.Value,
+		Kind: guard.EventDrift, Outcome: c.outcome, Time: c.at, Subject: string(k.Key),
+		Want: k.Value, Have: c.have, Now: k.Value,
 		Duration: -1, Source: t.Source, Pass: r.passes, Err: c.err,
 	}
 	told, by := false, Evidence{}
 	kept := r.seen[:0]
 	for _, s := range r.seen {
-		mine := (s.Key == k.Key || s.Key == "") && s.Outcome == "" && !s.Vague && !s.At.After(c.Found)
+		mine := (s.Key == k.Key || s.Key == "") && s.Outcome == "" && !s.Vague && !s.At.After(c.found)
 		if mine {
 			told, by, e.Old = true, s, s.Old
 			if s.Exact {
-				c.Since = s.At
+				c.since = s.At
 			}
 		}
 		if !mine || !s.Exact { // one without a time may be of several corrections
@@ -122,34 +126,45 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 	e.Writer = by.who(&k.fight)
 	switch {
 	case told:
-		e.Source, e.Duration = "sysctl", max(c.At.Sub(c.Since), 0)
+		e.Source, e.Duration = "sysctl", max(c.at.Sub(c.since), 0)
 	case c.asked:
 		e.Source = "reload"
 	case t.Source == "sysctl", t.Source == "reload":
 		e.Source = "resync" // no news of that write, and no change of this key's configuration: found by looking
 	}
 	var bound time.Duration // how long it can have stood at most; 0: unknown
-	if !told && !c.asked && !c.Former.IsZero() {
-		bound = c.At.Sub(c.Former)
+	if !told && !c.asked && !c.former.IsZero() {
+		bound = c.at.Sub(c.former)
 	}
-	r.totals.Drifts++
+	if c.outcome == guard.OutcomeReverted && !told { // by whom? The next looks tell whether it holds
+		k.unheld++
+		return
+	}
+	e.Suppressed = k.unheld
+	k.unheld = 0
+	n := uint64(1 + e.Suppressed)
+	r.totals.Drifts += n
 	switch c.outcome {
 	case guard.OutcomeCorrected, guard.OutcomeReverted:
-		r.totals.Corrected++
+		r.totals.Corrected += n
 		r.change("set", e, nil)
 		e.Message = driftMessage(&e, bound)
 		r.settled(e.Subject)
+		if e.Source == "reload" { // nobody fights who has the configuration changed
+			r.o.Recorder.Record(e)
+			return
+		}
 		r.reversal(&k.fight, e)
 	case guard.OutcomeFailed:
-		r.totals.Failed++
-		e.Now, e.Next = c.Have, next(c.err)
+		r.totals.Failed += n
+		e.Now, e.Next = c.have, next(c.err)
 		r.change("set", e, c.err)
 		e.Message = driftMessage(&e, bound)
 		r.complain(e)
 	case guard.OutcomeObserved, guard.OutcomeHeld, guard.OutcomeDenied, guard.OutcomeRewritten: // only the first occurs
-		e.Now = c.Have
+		e.Now = c.have
 		e.Message = driftMessage(&e, bound)
-		r.o.Recorder.Record(e)
+		r.reversal(&k.fight, e)
 	}
 }
 

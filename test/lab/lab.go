@@ -29,12 +29,20 @@ const (
 	// Kubernetes' own kube-proxy. To build it takes minutes, so it is there only
 	// where it is asked for.
 	Upstream Layer = "upstream"
+
+	// A build of nfguard that counts what runs. It measures, and only where it is
+	// asked for.
+	Path Layer = "path"
 )
 
 // Need skips the test unless the machine has every one of layers, or fails
-// it where NFGUARD_TEST_REQUIRE (names separated by commas) demands them.
+// it where NFGUARD_TEST_REQUIRE (names separated by commas) demands them. With
+// -short, which is how `make quick` runs, every layer is skipped.
 func Need(t testing.TB, layers ...Layer) {
 	t.Helper()
+	if testing.Short() && len(layers) > 0 {
+		t.Skipf("layer %s: not with -short", layers[0])
+	}
 	for _, l := range layers {
 		if err := have(l); err != nil {
 			absent(t, l, err)
@@ -93,6 +101,11 @@ func have(l Layer) error {
 	case Upstream:
 		if !required(l) {
 			return errors.New("it is built by make proxytest")
+		}
+		return nil
+	case Path:
+		if !required(l) {
+			return errors.New("it is measured by make path")
 		}
 		return nil
 	}
