@@ -343,8 +343,17 @@ func TestM4SignalEndsEveryCommand(t *testing.T) {
 	h := newHung(t, dir)
 	x := filepath.Join(dir, "x")
 	commands := [][]string{
-		{"check", "--config", x}, {"apply", "--config", x}, {"run", "--config", x}, {"config", "show", "--config", x}, {"config", "check", x},
-		{"check", "--root", dir}, {"apply", "--root", dir}, {"check", "--merge", x}, {"trace", "--read", x}, {"events", "--journal", x}, {"status"},
+		{"check", "--config", x},
+		{"apply", "--config", x},
+		{"run", "--config", x},
+		{"config", "show", "--config", x},
+		{"config", "check", x},
+		{"check", "--root", dir},
+		{"apply", "--root", dir},
+		{"check", "--merge", x},
+		{"trace", "--read", x},
+		{"events", "--journal", x},
+		{"status"},
 	}
 	for i, args := range commands {
 		t.Run(strings.Join(args[:min(len(args), 2)], " "), func(t *testing.T) {
