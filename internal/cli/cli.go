@@ -19,6 +19,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/config"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // The exit codes, as diff(1) has them.
@@ -187,22 +188,29 @@ func (e *hintError) Error() string { return e.err.Error() }
 func (e *hintError) Unwrap() error { return e.err }
 func (e *hintError) Next() string  { return e.hint }
 
-// complain prints an error and the next step, a line each.
+// complain prints an error and the next step, a line each; of joined errors each
+// one's.
 func (a *app) complain(err error) {
 	var problems config.Errors
 	if errors.As(err, &problems) {
 		for _, p := range problems {
-			fmt.Fprintf(a.Err, "nfguard: error: %s\n", p.Error())
+			fmt.Fprintf(a.Err, "nfguard: error: %s\n", printable.Text(p.Error()))
 			if p.Hint != "" {
-				fmt.Fprintf(a.Err, "nfguard: hint: %s\n", p.Hint)
+				fmt.Fprintf(a.Err, "nfguard: hint: %s\n", printable.Text(p.Hint))
 			}
 		}
 		return
 	}
-	fmt.Fprintf(a.Err, "nfguard: error: %v\n", err)
+	if all := each(err); len(all) > 1 {
+		for _, err := range all {
+			a.complain(err)
+		}
+		return
+	}
+	fmt.Fprintf(a.Err, "nfguard: error: %s\n", printable.Text(err.Error()))
 	var known interface{ Next() string }
 	if errors.As(err, &known) {
-		fmt.Fprintf(a.Err, "nfguard: hint: %s\n", known.Next())
+		fmt.Fprintf(a.Err, "nfguard: hint: %s\n", printable.Text(known.Next()))
 	}
 }
 

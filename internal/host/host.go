@@ -105,6 +105,7 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 	o.IPv6Off = l.ipv6Off()
 	o.On = l.on()
 	o.TaggedPass = l.digit(vlanTagged) == '0'
+	l.memory.follow(o.Bridges)
 	o.Remembered, o.RememberedErr = l.remembered("")
 	if p.Bridges == nil || !p.Bridges.Auto { // which looks at all of them
 		addresses(ctx, &o)

@@ -90,6 +90,40 @@ func (l *Linux) remembered(name string) ([]guard.Remembered, error) {
 	return list, errors.Join(err, m.failed)
 }
 
+// follow notes the new names of bridges: one that has the index of another, and
+// all the flags that were set of that, is it. A bridge that is made has none on.
+func (m *memory) follow(bridges []guard.Bridge) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.load() != nil || len(m.known) == 0 {
+		return
+	}
+	there := make(map[int]*guard.Bridge, len(bridges))
+	for i := range bridges {
+		there[bridges[i].Index] = &bridges[i]
+	}
+	v := memoryFile{Schema: 1}
+	for id, r := range m.known {
+		b := there[id.index]
+		if b == nil || b.Name == id.name {
+			continue
+		}
+		same := true
+		for f, on := range r.Flags {
+			same = same && (!on || b.Flags()[f])
+		}
+		if same {
+			v.Cleared = append(v.Cleared, r)
+			r.Name = b.Name
+			v.Bridges = append(v.Bridges, r)
+		}
+	}
+	if len(v.Bridges) > 0 {
+		m.notes += len(v.Bridges)
+		m.failed = m.add(v)
+	}
+}
+
 // remember notes the flags that a is about to set.
 func (m *memory) remember(a guard.Action) {
 	m.mu.Lock()

@@ -69,6 +69,14 @@ func (r *Record) clean() {
 			names = append(names, &e.Rule.Comment, &e.Rule.Action)
 		}
 	}
+	for i := range r.Notes {
+		r.Notes[i] = printable.Text(r.Notes[i])
+	}
+	bridges := make(map[string]bool, len(r.Handing.Bridges))
+	for name, on := range r.Handing.Bridges { // they are looked for by the devices' names
+		bridges[printable.Name(name)] = on
+	}
+	r.Handing.Bridges = bridges
 	for _, s := range names {
 		*s = printable.Name(*s)
 	}
