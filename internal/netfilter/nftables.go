@@ -127,7 +127,7 @@ func (s nftSocket) ask(request []byte) (uint16, error) {
 		return 0, err
 	}
 	var b [nlHeader + 4]byte // the rest of the datagram is dropped
-	n, _, err := unix.Recvfrom(int(s), b[:], unix.MSG_DONTWAIT)
+	n, err := rtnl.Answer(int(s), b[:])
 	if err != nil {
 		return 0, err
 	}

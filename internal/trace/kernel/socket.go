@@ -64,7 +64,7 @@ func (s socket) exchange(b []byte) (answers [][]byte, err error) {
 	}
 	buffer := make([]byte, 1<<16)
 	for {
-		n, _, rerr := unix.Recvfrom(int(s), buffer, unix.MSG_DONTWAIT)
+		n, rerr := rtnl.Answer(int(s), buffer)
 		switch {
 		case errors.Is(rerr, unix.EAGAIN):
 			return answers, err
