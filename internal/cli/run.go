@@ -67,7 +67,7 @@ func (a *app) run(verbose bool) error {
 	if verbose {
 		level = slog.LevelDebug
 	}
-	records := journal.Open(journal.Options{Sync: c.Journal.Sync, Fallback: a.Err})
+	records := journal.Open(journal.Options{Sync: c.Journal.Sync, Fallback: a.Err, Synchronize: a.synchronize()})
 	var writing sync.WaitGroup
 	writes, stopWriting := context.WithCancel(context.Background())
 	writing.Go(func() {
@@ -104,7 +104,8 @@ func (a *app) run(verbose bool) error {
 		Configures: a.configures,
 		Descriptor: machine.Descriptor,
 		Sources:    a.sources,
-		Weak:       a.hook.weak,
+		Weak:       a.weak,
+		Rights:     a.rights,
 		Host:       machine,
 		Recorder:   both{records, meter},
 		Log:        log,
@@ -257,13 +258,28 @@ func startNotifier(status <-chan struct{}) *notifier {
 				case <-time.After(time.Second):
 				}
 			}
-			_, _ = sd.SdNotify(false, s) // without NOTIFY_SOCKET nobody listens
+			notify(s)
 			if s == "READY=1" {
 				_ = footprint.Trim()
 			}
 		}
 	}()
 	return n
+}
+
+// notify sends one message to systemd; without NOTIFY_SOCKET nobody listens.
+// go-systemd's SdNotify connects, which the sandbox forbids.
+func notify(state string) {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	_ = unix.Sendto(fd, []byte(state), unix.MSG_NOSIGNAL, &unix.SockaddrUnix{Name: path}) // the next one may come through
 }
 
 func (n *notifier) notify(state string) {

@@ -101,8 +101,12 @@ func settingsOf(c config.Config) daemon.Settings {
 // machine is the host that the commands work on.
 func (a *app) machine() *host.Linux {
 	var proxies kubeProxies
+	var h host.Helper
+	if a.helped() {
+		h = helpful{}
+	}
 	return host.New(host.Options{
-		Root: a.root, LoadByManager: !host.MayLoad(),
+		Root: a.root, Helper: h,
 		Bridges: host.Bridges, KubeProxy: proxies.look, Endpoints: netfilter.Endpoints,
 		Memory: filepath.Join(runtimePath(), "bridges.json"),
 	})

@@ -59,6 +59,10 @@ type Options struct {
 	// host. Nil: all of it can.
 	Weak func(Settings) []guard.Finding
 
+	// Rights says who makes the changes that take more rights than the others.
+	// Nil: this process does.
+	Rights func() string
+
 	Host     reconcile.Host
 	Recorder reconcile.Recorder
 	Log      *slog.Logger
@@ -74,6 +78,9 @@ type Options struct {
 	// 0: never.
 	Watchdog time.Duration
 }
+
+// RightsItself is what [Options.Rights] says of a daemon that needs nobody.
+const RightsItself = "itself"
 
 // Daemon keeps a host right until it is told to stop.
 type Daemon struct {
@@ -128,6 +135,9 @@ func assemble(o Options, s sleeper) *Daemon {
 	}
 	if o.Weak == nil {
 		o.Weak = func(Settings) []guard.Finding { return nil }
+	}
+	if o.Rights == nil {
+		o.Rights = func() string { return RightsItself }
 	}
 	if o.Publish == nil {
 		o.Publish = func(Status) {}

@@ -80,6 +80,12 @@ func PlanFor(p *Policy, o *Observation) []Item {
 		}
 	}
 	items = append(items, PlanFlags(p, o)...)
+	return append(items, PlanDropins(p, o)...)
+}
+
+// PlanDropins judges the drop-ins of o only.
+func PlanDropins(p *Policy, o *Observation) []Item {
+	items := make([]Item, 0, len(o.Dropins))
 	for _, d := range o.Dropins {
 		items = append(items, planDropin(p, o, d))
 	}
