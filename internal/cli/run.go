@@ -236,6 +236,9 @@ func writeStatusFile(dir string, s daemon.Status) error {
 	if err := os.WriteFile(fresh, append(text, '\n'), 0o644); err != nil {
 		return err
 	}
+	if err := os.Chmod(fresh, 0o644); err != nil { // whatever the umask: anybody may read it
+		return err
+	}
 	return os.Rename(fresh, filepath.Join(dir, "status.json"))
 }
 

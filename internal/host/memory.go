@@ -135,13 +135,16 @@ func (m *memory) load() (list []guard.Remembered, err error) {
 	}
 }
 
+// memoryMode has a check by anybody read it, whatever the umask.
+const memoryMode = 0o644
+
 // add appends one value, and makes the directory if it has to.
 func (m *memory) add(r guard.Remembered) error {
 	text, err := json.Marshal(memoryFile{1, []guard.Remembered{r}})
 	if err != nil {
 		return err
 	}
-	open := func() (*os.File, error) { return os.OpenFile(m.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644) }
+	open := func() (*os.File, error) { return os.OpenFile(m.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, memoryMode) }
 	f, err := open()
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(m.path), 0o755); err == nil {
@@ -152,7 +155,7 @@ func (m *memory) add(r guard.Remembered) error {
 		return err
 	}
 	_, err = f.Write(append(text, '\n'))
-	return errors.Join(err, f.Close())
+	return errors.Join(err, f.Chmod(memoryMode), f.Close())
 }
 
 // save puts the file in place as a whole, without bridges that are gone, and
@@ -181,7 +184,10 @@ func (m *memory) save(list []guard.Remembered) (err error) {
 		return err
 	}
 	fresh := filepath.Join(dir, "."+name)
-	if err := os.WriteFile(fresh, append(text, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(fresh, append(text, '\n'), memoryMode); err != nil {
+		return err
+	}
+	if err := os.Chmod(fresh, memoryMode); err != nil {
 		return err
 	}
 	return os.Rename(fresh, m.path)

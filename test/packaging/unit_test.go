@@ -13,7 +13,7 @@ import (
 const (
 	unit    = root + "/systemd/nfguard.service"
 	helper  = root + "/systemd/nfguard-helper.service"
-	example = root + "/packaging/examples/fanotify.conf"
+	example = root + "/packaging/systemd/fanotify.conf"
 )
 
 // TestUnitExposure has systemd-analyze find no more than so many tenths.
