@@ -37,7 +37,7 @@ type app struct {
 	reload     <-chan os.Signal
 	configPath string
 	root       string
-	hook       *hook // of the daemon only
+	hook       *writeHook // of the daemon only
 	code       int
 }
 

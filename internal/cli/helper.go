@@ -17,6 +17,8 @@ import (
 	"github.com/nfguard/nfguard/internal/helper"
 	"github.com/nfguard/nfguard/internal/host"
 	"github.com/nfguard/nfguard/internal/journal"
+	"github.com/nfguard/nfguard/internal/kernel/hook"
+	"github.com/nfguard/nfguard/internal/source/exec"
 )
 
 // helped reports whether the helper makes the changes for which this process
@@ -39,6 +41,49 @@ func (h helpful) Do(ctx context.Context, op guard.Op) error {
 	}
 	return err
 }
+
+// loadHook is what loads the program for the sysctls.
+func (a *app) loadHook() loader {
+	if !a.helped() {
+		return hook.Load
+	}
+	return func(o hook.Options) (*hook.Loaded, error) {
+		return loaded(helper.LoadHook, func() (*hook.Loaded, error) { return hook.Load(o) })
+	}
+}
+
+// loadExecHook is what loads the program for the starts of processes.
+func (a *app) loadExecHook() func(names []string) (*hook.Loaded, error) {
+	if !a.helped() {
+		return hook.LoadExec
+	}
+	return func(names []string) (*hook.Loaded, error) {
+		return loaded(helper.LoadExecHook, func() (*hook.Loaded, error) { return hook.LoadExec(names) })
+	}
+}
+
+// loaded is a program that the helper has loaded, or where there is no helper
+// what itself returns.
+func loaded(r helper.Request, itself func() (*hook.Loaded, error)) (*hook.Loaded, error) {
+	l := &hook.Loaded{}
+	var err error
+	l.Files, err = helper.Client{}.Ask(context.Background(), r, &l.Facts)
+	switch {
+	case errors.Is(err, helper.ErrAbsent):
+		return itself()
+	case errors.Is(err, errors.ErrUnsupported):
+		return nil, neverError{err}
+	case err != nil:
+		return nil, err
+	}
+	return l, nil
+}
+
+// neverError is an error of the helper that will be the same another time.
+type neverError struct{ error }
+
+func (e neverError) Is(target error) bool { return target == hook.ErrNotSupported }
+func (e neverError) Unwrap() error        { return e.error }
 
 // synchronize is what has journald write to disk what it has.
 func (a *app) synchronize() func(context.Context) error {
@@ -154,10 +199,31 @@ func (h *helping) do(ctx context.Context, r helper.Request) (facts any, files []
 			return nil, nil, h.load(ctx, &s.Policy)
 		}
 		return nil, nil, h.write(ctx, &s.Policy)
-	case helper.LoadHook, helper.LoadExecHook, helper.SyncJournal:
+	case helper.LoadHook:
+		return sent(hook.Load(hook.Options{Keys: hookKeys(s)}))
+	case helper.LoadExecHook:
+		return sent(hook.LoadExec(exec.Names(s.Policy.Programs)))
+	case helper.SyncJournal:
 	}
 	return nil, nil, fmt.Errorf("%s: no such request", r)
 }
+
+// sent is a loaded program as the helper hands it over.
+func sent(l *hook.Loaded, err error) (any, []*os.File, error) {
+	switch {
+	case errors.Is(err, hook.ErrNotSupported), errors.Is(err, unix.EPERM):
+		return nil, nil, unsupportedError{err}
+	case err != nil:
+		return nil, nil, err
+	}
+	return l.Facts, l.Files, nil
+}
+
+// unsupportedError is an error that will be the same another time.
+type unsupportedError struct{ error }
+
+func (e unsupportedError) Is(target error) bool { return target == errors.ErrUnsupported }
+func (e unsupportedError) Unwrap() error        { return e.error }
 
 func (h *helping) load(ctx context.Context, p *guard.Policy) error {
 	h.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,7 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/daemon"
-	"github.com/nfguard/nfguard/internal/footprint"
 	"github.com/nfguard/nfguard/internal/journal"
 	"github.com/nfguard/nfguard/internal/metrics"
 )
@@ -78,7 +78,7 @@ func (a *app) run(verbose bool) error {
 	defer writing.Wait()
 	defer stopWriting()
 
-	a.hook = attach(s)
+	a.hook = attach(s, a.loadHook())
 	defer a.hook.close()
 	machine := a.machine()
 	defer machine.Close()
@@ -102,8 +102,8 @@ func (a *app) run(verbose bool) error {
 			return s, err
 		},
 		Configures: a.configures,
-		Descriptor: machine.Descriptor,
 		Sources:    a.sources,
+		Stopped:    a.hook.retire,
 		Weak:       a.weak,
 		Rights:     a.rights,
 		Host:       machine,
@@ -263,7 +263,7 @@ func startNotifier(status <-chan struct{}) *notifier {
 			}
 			notify(s)
 			if s == "READY=1" {
-				_ = footprint.Trim()
+				debug.FreeOSMemory() // what the start took and nothing needs any more
 			}
 		}
 	}()

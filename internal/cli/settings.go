@@ -114,9 +114,6 @@ func (a *app) machine() *host.Linux {
 
 // sources are where the daemon gets its news from.
 func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, error) {
-	if err := a.hook.follow(s); err != nil {
-		return nil, fmt.Errorf("guard by BPF: %w", err)
-	}
 	paths := make([]string, len(s.Policy.Sysctls))
 	for i, k := range s.Policy.Sysctls {
 		paths[i] = daemon.SysctlPath(k.Key)
@@ -145,9 +142,12 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 	if err != nil {
 		return nil, err
 	}
+	if err := a.hook.follow(s); err != nil { // last: what fails changes nothing
+		return nil, fmt.Errorf("guard by BPF: %w", err)
+	}
 	sources := []source.Source{
 		link.New(), uevent.New(s.Policy.Module), news,
-		exec.New(exec.Options{Names: s.Policy.Programs}), units, rules.New(s.Audit),
+		exec.New(exec.Options{Names: s.Policy.Programs, Load: a.loadExecHook()}), units, rules.New(s.Audit),
 	}
 	if len(paths) > 0 {
 		sources = slices.Insert(sources, 0, source.Source(sysctl.New(paths, loop, a.hook.Hook, a.hook.why)))

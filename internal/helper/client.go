@@ -61,9 +61,9 @@ func (c Client) Ask(ctx context.Context, r Request, facts any) (files []*os.File
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
 		return nil, fmt.Errorf("%s: %w", c.path(), ErrAbsent)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return nil, &refusedError{"nfguard-helper.service does not answer", "see systemctl status nfguard-helper.service"}
+		return nil, &refusedError{"nfguard-helper.service does not answer", "see systemctl status nfguard-helper.service", false}
 	case errors.Is(err, io.EOF):
-		return nil, &refusedError{"nfguard-helper.service ended without an answer", "see journalctl -u nfguard-helper"}
+		return nil, &refusedError{"nfguard-helper.service ended without an answer", "see journalctl -u nfguard-helper", false}
 	case err != nil:
 		return nil, fmt.Errorf("ask nfguard-helper.service to %s: %w", r, err)
 	}

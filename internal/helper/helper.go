@@ -63,6 +63,7 @@ type answer struct {
 	Version int             `json:"version"`
 	Error   string          `json:"error,omitempty"` // "": it was done
 	Next    string          `json:"next,omitempty"`  // what a person can do about the error
+	Never   bool            `json:"never,omitempty"` // the error will be the same another time: errors.ErrUnsupported
 	Facts   json.RawMessage `json:"facts,omitempty"` // about the descriptors
 }
 
@@ -96,7 +97,7 @@ func encode(facts any, err error) []byte {
 		a.Facts, err = json.Marshal(facts)
 	}
 	if err != nil {
-		a.Facts, a.Error = nil, cut(err.Error(), maxText)
+		a.Facts, a.Error, a.Never = nil, cut(err.Error(), maxText), errors.Is(err, errors.ErrUnsupported)
 		var known interface{ Next() string }
 		if errors.As(err, &known) {
 			a.Next = cut(known.Next(), maxText)
@@ -130,18 +131,24 @@ func decode(b []byte) (facts json.RawMessage, err error) {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
 	if a.Version != version {
-		return nil, &refusedError{fmt.Sprintf("the answer is of version %d and not %d", a.Version, version), "was nfguard upgraded? systemctl restart nfguard"}
+		return nil, &refusedError{fmt.Sprintf("the answer is of version %d and not %d", a.Version, version), "was nfguard upgraded? systemctl restart nfguard", false}
 	}
 	if a.Error != "" {
-		return nil, &refusedError{a.Error, a.Next}
+		return nil, &refusedError{a.Error, a.Next, a.Never}
 	}
 	return a.Facts, nil
 }
 
 // refusedError is why the helper did not do what it was asked for.
-type refusedError struct{ reason, next string }
+type refusedError struct {
+	reason, next string
+	never        bool
+}
 
 func (e *refusedError) Error() string { return e.reason }
+
+// Is reports errors.ErrUnsupported where trying again does not help.
+func (e *refusedError) Is(target error) bool { return e.never && target == errors.ErrUnsupported }
 
 // Next says what a person can do about it; "" where nobody knows.
 func (e *refusedError) Next() string { return e.next }

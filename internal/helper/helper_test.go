@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -60,6 +61,9 @@ func TestAnswers(t *testing.T) {
 		if r == WriteDropins {
 			return nil, nil, hinted{errors.New("the disk is full")}
 		}
+		if r == LoadHook {
+			return nil, nil, fmt.Errorf("no BPF: %w", errors.ErrUnsupported)
+		}
 		return nil, nil, nil
 	}})
 	if _, err := c.Ask(t.Context(), LoadModule, nil); err != nil {
@@ -67,12 +71,15 @@ func TestAnswers(t *testing.T) {
 	}
 	_, err := c.Ask(t.Context(), WriteDropins, nil)
 	var known interface{ Next() string }
-	if err == nil || err.Error() != "the disk is full" || !errors.As(err, &known) || known.Next() != "do this" {
+	if err == nil || err.Error() != "the disk is full" || !errors.As(err, &known) || known.Next() != "do this" || errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("want the helper's error and next step, got %v", err)
+	}
+	if _, err := c.Ask(t.Context(), LoadHook, nil); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("want it to be known that trying again does not help, got %v", err)
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if want := []Request{LoadModule, WriteDropins}; !slices.Equal(asked, want) {
+	if want := []Request{LoadModule, WriteDropins, LoadHook}; !slices.Equal(asked, want) {
 		t.Errorf("want %q, got %q", want, asked)
 	}
 }

@@ -41,7 +41,7 @@ func TestFacts(t *testing.T) {
 // written through depends on the kernel.
 func wakes(t *testing.T, m *vm.Machine) {
 	bin := filepath.Join(t.TempDir(), "hook.test")
-	run(t, "env", "CGO_ENABLED=0", "go", "test", "-c", "-o", bin, root+"/internal/sysctlhook")
+	run(t, "env", "CGO_ENABLED=0", "go", "test", "-c", "-o", bin, root+"/internal/kernel/hook")
 	m.Push(t, bin, "/srv/hook.test", 0o755)
 	got := m.Sh(t, "modprobe br_netfilter; /srv/hook.test -test.v -test.run '^TestWakes$' 2>&1; rmmod br_netfilter; rm /srv/hook.test")
 	if strings.Count(got, "--- PASS: TestWakes/") != 4 {

@@ -16,9 +16,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/hook"
 	"github.com/nfguard/nfguard/internal/proc"
 	"github.com/nfguard/nfguard/internal/source"
 )
@@ -34,6 +34,9 @@ var ErrNotSupported = errors.New("process starts cannot be heard of here")
 type Options struct {
 	// Names are the names of the files that are executed.
 	Names []string
+
+	// Load loads the BPF program that looks for them; nil: hook.LoadExec.
+	Load func(names []string) (*hook.Loaded, error)
 }
 
 // Source is the source "exec".
@@ -46,13 +49,20 @@ var _ source.Source = (*Source)(nil)
 
 // New returns the source of news of processes.
 func New(o Options) *Source {
-	s := &Source{ways: []way{bpf, connector}}
-	for _, n := range o.Names {
-		if n = proc.Comm(n); n != "" && !slices.Contains(s.names, n) {
-			s.names = append(s.names, n)
+	if o.Load == nil {
+		o.Load = hook.LoadExec
+	}
+	return &Source{names: Names(o.Names), ways: []way{byBPF(o.Load), connector}}
+}
+
+// Names are the kernel's names of programs, each once.
+func Names(programs []string) (names []string) {
+	for _, n := range programs {
+		if n = proc.Comm(n); n != "" && !slices.Contains(names, n) {
+			names = append(names, n)
 		}
 	}
-	return s
+	return names
 }
 
 // Name is "exec".
@@ -188,7 +198,7 @@ func (s *Source) open() (feed, string, error) {
 // the next time: the kernel does not know the call, or does not allow it.
 func never(err error) bool {
 	return slices.ContainsFunc([]error{
-		errors.ErrUnsupported, ebpf.ErrNotSupported,
+		errors.ErrUnsupported, hook.ErrNotSupported,
 		unix.EPERM, unix.EACCES, unix.EINVAL, unix.ECONNREFUSED, unix.EPROTONOSUPPORT,
 	}, func(target error) bool { return errors.Is(err, target) })
 }

@@ -1,6 +1,7 @@
-package sysctlhook
+package hook
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/test/lab"
 )
@@ -32,7 +34,7 @@ func TestToolsGoOn(t *testing.T) {
 		{Rewrite, []string{"systemd-sysctl", conf}, 0, ""},
 	} {
 		t.Run(fmt.Sprint(c.tool[0], " answer ", c.answer), func(t *testing.T) {
-			r := locked(t, Options{}, c.answer)
+			r := locked(t, nil, Use{}, c.answer)
 			cmd := r.Command(lab.Tool(t, lab.Netns, c.tool[0]), c.tool[1:]...)
 			out, _ := cmd.CombinedOutput()
 			got := get(t, r.open(ipTables)) + get(t, r.open("net/ipv4/ip_forward"))
@@ -66,7 +68,7 @@ func TestOtherKeys(t *testing.T) {
 		{Key{"net/ipv4/ip_forward", "yes"}, "0", "0", true, true},
 	} {
 		t.Run(fmt.Sprint(c.key, c.text), func(t *testing.T) {
-			r := locked(t, Options{Keys: []Key{c.key}, ExemptSelf: true}, Refuse)
+			r := locked(t, []Key{c.key}, Use{ExemptSelf: true}, Refuse)
 			fd := r.open(c.key.Path)
 			if c.want == "0" {
 				_, _ = put(fd, "1")
@@ -87,7 +89,7 @@ func TestOtherKeys(t *testing.T) {
 // A sysctl of no namespace is told of, whoever has it, and never refused.
 func TestGlobalKey(t *testing.T) {
 	const path = "kernel/panic_on_warn"
-	r := locked(t, Options{Keys: []Key{{path, "1"}}}, Refuse)
+	r := locked(t, []Key{{path, "1"}}, Use{}, Refuse)
 	text, err := os.ReadFile("/proc/sys/" + path)
 	if err != nil || string(text) != "0\n" {
 		t.Skipf("%s is %q, %v", path, text, err)
@@ -110,79 +112,92 @@ func TestRefusedKeys(t *testing.T) {
 		{Key{"/proc/sys/vm/swappiness", "1"}, `sysctl "/proc/sys/vm/swappiness": want a path below /proc/sys of at most 95 bytes`},
 		{Key{strings.Repeat("x", 96), "1"}, fmt.Sprintf("sysctl %q: want a path below /proc/sys of at most 95 bytes", strings.Repeat("x", 96))},
 	} {
-		_, err := c.key.rule()
+		_, err := rules([]Key{c.key})
 		if diff := cmp.Diff(c.error, fmt.Sprint(err)); diff != "" {
 			t.Errorf("error (-want +got):\n%s", diff)
 		}
 	}
 }
 
-// A key that is taken away is free, one that is added is guarded, and one
-// that stays has its lock all the time.
-func TestSetKeys(t *testing.T) {
-	r := locked(t, Options{}, Refuse)
-	four, six := r.open(ipTables), r.open(ip6Tables)
-	set := func(keys ...Key) {
-		t.Helper()
-		if err := r.SetKeys(keys); err != nil {
-			t.Fatal(err)
-		}
+// many is n keys that nobody has.
+func many(n int) []Key {
+	keys := make([]Key, n)
+	for i := range keys {
+		keys[i] = Key{fmt.Sprintf("net/ipv4/conf/eth%d/rp_filter", i), "1"}
 	}
-	values := func(want string) {
-		t.Helper()
-		_, err4 := put(four, "0")
-		_, err6 := put(six, "0")
-		if got := get(t, four) + get(t, six); got != want {
-			t.Errorf("values %s (%v, %v), want %s", got, err4, err6, want)
-		}
-		_, _ = put(four, "1")
-		_, _ = put(six, "1")
-	}
-	values("11")
-	set(Key{ipTables, "1"})
-	values("10")
-	set(Key{ip6Tables, "1"})
-	values("01")
-	set(Key{ip6Tables, "0"}, Key{ipTables, "1"})
-	values("10")
-	set()
-	values("00")
+	return keys
+}
 
-	many := make([]Key, maxKeys)
-	for i := range many {
-		many[i] = Key{fmt.Sprintf("net/ipv4/key%d", i), "1"}
-	}
-	for round := range 3 { // slots come round
-		set(many...)
-		set(bridgeKeys...)
-		r.news(0)
-		values("11")
-		for _, w := range r.news(time.Second) {
-			if w.Path != ipTables && w.Path != ip6Tables {
-				t.Errorf("round %d: told of %s", round, w.Path)
-			}
+func TestManyKeys(t *testing.T) {
+	r := locked(t, append(many(1000), bridgeKeys...), Use{}, Refuse)
+	for _, path := range []string{ipTables, ip6Tables} {
+		fd := r.open(path)
+		if _, err := put(fd, "0"); !errors.Is(err, unix.EPERM) {
+			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if err := r.SetKeys(append(many, bridgeKeys...)); err == nil {
-		t.Error("too many keys are taken")
+	want := []string{`bridge-nf-call-iptables "1"→"0" refused by hook.test`, `bridge-nf-call-ip6tables "1"→"0" refused by hook.test`}
+	if diff := cmp.Diff(want, told(r.news(time.Second))); diff != "" {
+		t.Errorf("writes (-want +got):\n%s", diff)
 	}
+}
 
+// Other keys are another program, which is attached before the first one goes.
+func TestOtherKeysLeaveNoGap(t *testing.T) {
+	r := locked(t, nil, Use{}, Refuse)
+	fd := r.open(ipTables)
 	done := make(chan struct{})
-	go func() { // while keys come and go beside it
+	go func() {
 		defer close(done)
-		for range count(20000) {
-			if _, err := put(four, "0"); err == nil {
+		for range 200_000 {
+			if _, err := put(fd, "0"); err == nil {
 				t.Error("a gap")
 				return
 			}
 		}
 	}()
-	for i := 0; ; i++ {
+	for i := 1; ; i++ {
+		fresh, err := attach(append(many(i%3), Key{ipTables, "1"}), Use{Answer: Refuse, Netns: r.inode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r.Hook = fresh
 		select {
 		case <-done:
+			t.Logf("%d programs after each other", i)
 			return
 		default:
 		}
-		set(Key{ipTables, "1"}, many[i%maxKeys])
+	}
+}
+
+// Vectors are not refused, but those of another namespace are no news (B9).
+func TestVectorOfAnotherNamespace(t *testing.T) {
+	key := Key{"net/ipv4/tcp_rmem", "4096 131072 6291456"}
+	r, other := locked(t, []Key{key}, Use{}, Refuse), lab.NewNamespace(t)
+	other.Run(t, "sysctl", "-qw", "net.ipv4.tcp_rmem=4096 87380 4194304")
+	r.Run(t, "sysctl", "-qw", "net.ipv4.tcp_rmem=4096 87380 6291456")
+	ws := r.news(time.Second)
+	if len(ws) != 1 || ws[0].New != "4096 87380 6291456" || ws[0].Uncertain || ws[0].Verdict != Allowed {
+		t.Errorf("told %+v", ws)
+	}
+}
+
+// One key can yield while the others are answered.
+func TestYield(t *testing.T) {
+	r := locked(t, nil, Use{}, Refuse)
+	four, six := r.open(ipTables), r.open(ip6Tables)
+	for _, yields := range []bool{true, false} {
+		r.Yield(ipTables, yields)
+		r.SetAnswer(Refuse) // which is no reason to stop yielding
+		_, err4 := put(four, "0")
+		_, err6 := put(six, "0")
+		if (err4 == nil) != yields || err6 == nil {
+			t.Errorf("yields %v: %v, %v", yields, err4, err6)
+		}
+		_, _ = put(four, "1")
 	}
 }

@@ -1,4 +1,4 @@
-package sysctlhook
+package hook
 
 import (
 	"errors"
@@ -26,25 +26,25 @@ garbage
 }
 
 func TestRehearsalIsJudged(t *testing.T) {
-	read := kernel{reads: true, pid: fromTask, comm: fromTask}
+	read := facts{reads: true}
 	for _, c := range []struct {
 		name     string
-		kernel   kernel
-		found    found
+		kernel   facts
+		found    sysctlFound
 		n        int
 		err      error
 		reads    bool
 		rewrites bool
 		without  string
 	}{
-		{"all is well", read, found{1, 42, 7, 21}, 2, nil, true, true, ""},
-		{"another position", read, found{1, 42, 7, 0}, 2, nil, true, true, ""},
-		{"a rewrite is dropped", read, found{1, 42, 7, 21}, 1, nil, true, false, ""},
-		{"not strict", read, found{1, 42, 7, 21}, 0, unix.EINVAL, true, false, ""},
-		{"the way leads elsewhere", read, found{1, 42, 0, 21}, 2, nil, false, false, "observes only: the rehearsal found network namespace 0, not 7"},
-		{"not run", read, found{}, 1, nil, false, false, "observes only: the program was not run for our own write: we are elsewhere in the hierarchy"},
-		{"no file", read, found{}, 0, errors.New("open F: read-only file system"), false, false, "observes only: no rehearsal: open F: read-only file system"},
-		{"nothing to read", kernel{}, found{1, 42, 0, 21}, 2, nil, false, false, ""},
+		{"all is well", read, sysctlFound{Ran: 1, Tgid: 42, Netns: 7, Device: 21}, 2, nil, true, true, ""},
+		{"another position", read, sysctlFound{Ran: 1, Tgid: 42, Netns: 7, Device: 0}, 2, nil, true, true, ""},
+		{"a rewrite is dropped", read, sysctlFound{Ran: 1, Tgid: 42, Netns: 7, Device: 21}, 1, nil, true, false, ""},
+		{"not strict", read, sysctlFound{Ran: 1, Tgid: 42, Netns: 7, Device: 21}, 0, unix.EINVAL, true, false, ""},
+		{"the way leads elsewhere", read, sysctlFound{Ran: 1, Tgid: 42, Netns: 0, Device: 21}, 2, nil, false, false, "observes only: the rehearsal found network namespace 0, not 7"},
+		{"not run", read, sysctlFound{}, 1, nil, false, false, "observes only: the program was not run for our own write: we are elsewhere in the hierarchy"},
+		{"no file", read, sysctlFound{}, 0, errors.New("open F: read-only file system"), false, false, "observes only: no rehearsal: open F: read-only file system"},
+		{"nothing to read", facts{}, sysctlFound{Ran: 1, Tgid: 42, Netns: 0, Device: 21}, 2, nil, false, false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := c.kernel
@@ -58,7 +58,7 @@ func TestRehearsalIsJudged(t *testing.T) {
 			if c.reads && c.found.Device == 21 {
 				mount = 21
 			}
-			want := fmt.Sprint(c.reads, c.rewrites, c.found.PID, mount, c.without)
+			want := fmt.Sprint(c.reads, c.rewrites, c.found.Tgid, mount, c.without)
 			if got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}

@@ -1,4 +1,4 @@
-package sysctlhook
+package hook
 
 import (
 	"fmt"
@@ -35,19 +35,23 @@ type room struct {
 	inode uint32
 }
 
-// newRoom returns a room whose hook was attached by attach.
-func newRoom(t testing.TB, o Options, attach func(Options) (*Hook, error)) *room {
+// newRoom returns a room whose hook was loaded by load; no keys are the
+// bridge's.
+func newRoom(t testing.TB, keys []Key, u Use, load func(Options) (*Loaded, error)) *room {
 	t.Helper()
 	r := &room{Namespace: lab.NewNamespace(t), t: t}
 	r.Do(func() { r.inode, _ = netnsInode() })
-	if o.Netns == 0 {
-		o.Netns = r.inode
+	if u.Netns == 0 {
+		u.Netns = r.inode
 	}
-	if o.Keys == nil {
-		o.Keys = bridgeKeys
+	if keys == nil {
+		keys = bridgeKeys
 	}
-	var err error
-	if r.Hook, err = attach(o); err != nil {
+	l, err := load(Options{Keys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Hook, err = Open(l, u); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -59,17 +63,26 @@ func newRoom(t testing.TB, o Options, attach func(Options) (*Hook, error)) *room
 }
 
 // locked returns a room in which foreign values are answered by a.
-func locked(t testing.TB, o Options, a Answer) *room {
+func locked(t testing.TB, keys []Key, u Use, a Answer) *room {
 	t.Helper()
-	o.Answer = a
-	r := newRoom(t, o, Attach)
-	if a == Rewrite && !r.kernel.rewrites {
-		t.Skip(r.How()) // most kernels from 5.18 to 2026
+	u.Answer = a
+	r := newRoom(t, keys, u, Load)
+	if a == Rewrite && !r.Rewrites() {
+		t.Skip("this kernel drops what a program puts in place of a value") // most kernels from 5.18 to 2026
 	}
 	if r.Answer() != a {
 		t.Fatalf("the answer is %d, not %d: %s", r.Answer(), a, r.How())
 	}
 	return r
+}
+
+// attach loads a hook and opens it.
+func attach(keys []Key, u Use) (*Hook, error) {
+	l, err := Load(Options{Keys: keys})
+	if err != nil {
+		return nil, err
+	}
+	return Open(l, u)
 }
 
 // open opens a sysctl of the room.
@@ -123,14 +136,6 @@ func (r *room) news(wait time.Duration) (all []Write) {
 func (w Write) summary() string {
 	verdict := [...]string{Allowed: "allowed", Refused: "refused", Rewritten: "rewritten"}[w.Verdict]
 	return fmt.Sprintf("%s %q→%q %s by %s", filepath.Base(w.Path), w.Old, w.New, verdict, w.Comm)
-}
-
-// count is n, or little where tests are to be short.
-func count(n int) int {
-	if testing.Short() {
-		return n / 20
-	}
-	return n
 }
 
 // told is the summaries of ws.

@@ -1,4 +1,4 @@
-package sysctlhook
+package hook
 
 import (
 	"testing"
@@ -43,7 +43,7 @@ func BenchmarkSysctl(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			var fd int
 			if c.hook {
-				fd = locked(b, Options{Keys: bridgeKeys[:1]}, Refuse).open(c.path)
+				fd = locked(b, bridgeKeys[:1], Use{}, Refuse).open(c.path)
 			} else {
 				fd = (&room{Namespace: lab.NewNamespace(b), t: b}).open(c.path)
 			}
@@ -54,7 +54,7 @@ func BenchmarkSysctl(b *testing.B) {
 
 // BenchmarkRead is what an event costs the reader.
 func BenchmarkRead(b *testing.B) {
-	r := locked(b, Options{Limit: 1e9}, Refuse)
+	r := locked(b, nil, Use{Limit: 1e9}, Refuse)
 	fd := r.open(ipTables)
 	b.ReportAllocs()
 	for b.Loop() {

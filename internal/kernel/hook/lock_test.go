@@ -1,4 +1,4 @@
-package sysctlhook
+package hook
 
 import (
 	"errors"
@@ -29,7 +29,7 @@ func outcome(t *testing.T, fd int, text string) string {
 // What the kernel makes of a text, with 1 there before where it stores 0 and
 // with 0 where it stores 1, and what it makes of it with the lock on 1.
 func TestValues(t *testing.T) {
-	r := locked(t, Options{Limit: 1e6}, Observe)
+	r := locked(t, nil, Use{Limit: 1e6}, Observe)
 	fd := r.open(ipTables)
 	long := strings.Repeat(" ", 100)
 	for _, c := range []struct{ text, before, free, refuse, rewrite string }{
@@ -77,18 +77,14 @@ func TestValues(t *testing.T) {
 			answer       Answer
 			before, want string
 		}{{Observe, c.before, c.free}, {Refuse, "1", c.refuse}, {Rewrite, "1", c.rewrite}} {
-			if step.answer == Rewrite && !r.kernel.rewrites {
+			if step.answer == Rewrite && !r.found.rewrites {
 				continue
 			}
-			if err := r.SetAnswer(Observe); err != nil {
-				t.Fatal(err)
-			}
+			r.SetAnswer(Observe)
 			if _, err := put(fd, step.before); err != nil {
 				t.Fatal(err)
 			}
-			if err := r.SetAnswer(step.answer); err != nil {
-				t.Fatal(err)
-			}
+			r.SetAnswer(step.answer)
 			if got := outcome(t, fd, c.text); got != step.want {
 				t.Errorf("%.40q, answer %d: want %s, got %s", c.text, step.answer, step.want, got)
 			}
@@ -98,7 +94,7 @@ func TestValues(t *testing.T) {
 
 // Other ways to write are writes too.
 func TestWaysToWrite(t *testing.T) {
-	r := locked(t, Options{}, Refuse)
+	r := locked(t, nil, Use{}, Refuse)
 	fd := r.open(ipTables)
 	ways := map[string]func() error{
 		"pwrite beyond the beginning": func() error { _, err := unix.Pwrite(fd, []byte("0"), 1); return err },
@@ -135,7 +131,7 @@ func TestWaysToWrite(t *testing.T) {
 
 // The sysctl decides, not the writer: descriptors are passed on.
 func TestPassedDescriptors(t *testing.T) {
-	r, other := locked(t, Options{}, Refuse), lab.NewNamespace(t)
+	r, other := locked(t, nil, Use{}, Refuse), lab.NewNamespace(t)
 	ours := r.open(ipTables)
 	theirs := -1
 	other.Do(func() { theirs, _ = unix.Open(victim, unix.O_RDWR|unix.O_CLOEXEC, 0) })
@@ -153,12 +149,27 @@ func TestPassedDescriptors(t *testing.T) {
 	if got := get(t, ours) + get(t, theirs); got != "10" {
 		t.Errorf("values %s, want 10", got)
 	}
-	want := []string{`bridge-nf-call-iptables "1"→"0" refused by sysctlhook.test`}
+	want := []string{`bridge-nf-call-iptables "1"→"0" refused by hook.test`}
 	if diff := cmp.Diff(want, told(r.news(time.Second))); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}
 	if len(other.Run(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-ip6tables=0")) != 0 {
 		t.Error("another namespace is locked too")
+	}
+}
+
+// all is how many writes there were: those that were told of and the rest.
+func (r *room) all(t testing.TB) (n uint64) {
+	t.Helper()
+	for {
+		before := n
+		if err := r.Read(func(Write) { n++ }); err != nil {
+			t.Fatal(err)
+		}
+		r.Missed(func(m Missed) { n += m.N })
+		if n == before {
+			return n
+		}
 	}
 }
 
@@ -168,7 +179,7 @@ func TestLockHolds(t *testing.T) {
 		answer Answer
 	}{{"refuse", Refuse}, {"rewrite", Rewrite}} {
 		t.Run(c.name, func(t *testing.T) {
-			r := locked(t, Options{}, c.answer)
+			r := locked(t, nil, Use{}, c.answer)
 			fd := r.open(ipTables)
 			var stop atomic.Bool
 			reads, zeroes := 0, 0
@@ -184,7 +195,7 @@ func TestLockHolds(t *testing.T) {
 				}
 			}()
 			spellings := [][]byte{[]byte("0"), []byte("0\n"), []byte("00"), []byte("0x0"), []byte(" 0"), []byte("-0"), []byte("0 1")}
-			n, passed, began := count(1e6), 0, time.Now()
+			n, passed, began := int(1e6), 0, time.Now()
 			for i := range n {
 				if _, err := unix.Pwrite(fd, spellings[i%len(spellings)], 0); err == nil {
 					passed++
@@ -199,19 +210,7 @@ func TestLockHolds(t *testing.T) {
 			if (c.answer == Refuse) != (passed == 0) {
 				t.Errorf("%d writes were told that all went well", passed)
 			}
-			told := uint64(0)
-			for told < uint64(n) {
-				before := told
-				if err := errors.Join(
-					r.Read(func(w Write) { told += 1 + w.Missed }),
-					r.Missed(func(_ string, n uint64) { told += n }),
-				); err != nil {
-					t.Fatal(err)
-				}
-				if told == before {
-					break
-				}
-			}
+			told := r.all(t)
 			if told != uint64(n) {
 				t.Errorf("%d of %d writes are accounted for", told, n)
 			}
