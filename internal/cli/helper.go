@@ -242,7 +242,11 @@ func (h *helping) write(ctx context.Context, p *guard.Policy) error {
 		case it.Err != nil:
 			errs = append(errs, fmt.Errorf("%s: %w", it.Subject, it.Err))
 		case it.Action != nil:
-			errs = append(errs, h.host.Do(ctx, *it.Action))
+			err := h.host.Do(ctx, *it.Action)
+			if errors.Is(err, unix.EROFS) {
+				err = &hintError{err, "the disk is writable? then name its directory: systemctl edit nfguard-helper.service, and there ReadWritePaths= under [Service]"}
+			}
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)

@@ -85,7 +85,7 @@ func parse(b []byte) (Request, error) {
 		return "", fmt.Errorf("the request is of version %d and not %d: was nfguard upgraded? restart nfguard.service", m.Version, version)
 	}
 	if !slices.Contains(Requests(), m.Request) {
-		return "", fmt.Errorf("no such request")
+		return "", errors.New("no such request")
 	}
 	return m.Request, nil
 }

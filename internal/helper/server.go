@@ -52,7 +52,7 @@ func Serve(ctx context.Context, socket *os.File, o Options) error {
 	}
 	conn, ok := c.(*net.UnixConn)
 	if !ok {
-		c.Close()
+		_ = c.Close()
 		return errors.New("take over the socket: it is not of the family AF_UNIX")
 	}
 	defer conn.Close()

@@ -3,6 +3,7 @@ package rtnl
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -73,7 +74,7 @@ func TestAnswerHearsTheKernelOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := make([]byte, 64)
-	if n, err := Answer(fd, b); err != unix.EAGAIN {
+	if n, err := Answer(fd, b); !errors.Is(err, unix.EAGAIN) {
 		t.Errorf("received %q, %v", b[:max(n, 0)], err)
 	}
 	question := binary.NativeEndian.AppendUint32(nil, unix.NLMSG_HDRLEN)

@@ -159,7 +159,7 @@ func program(name string, args ...string) func() error {
 		defer cancel()
 		out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 		if err != nil {
-			return fmt.Errorf("%v: %s", err, bytes.TrimSpace(out))
+			return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
 		}
 		return nil
 	}
@@ -499,8 +499,7 @@ func hostileRequests() error {
 			continue
 		}
 		heard = heard || answer != ""
-		var a struct{ Error *string }
-		if answer != "" && (json.Unmarshal([]byte(answer), &a) != nil || a.Error == nil) {
+		if answer != "" && !strings.Contains(answer, `"error":`) {
 			return nil
 		}
 	}
@@ -532,7 +531,7 @@ func flood() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if _, err := (helper.Client{}).Ask(ctx, helper.WriteDropins, nil); err != nil {
-		return nil //nolint:nilerr // it is not served: the attempt succeeded
+		return nil // it is not served: the attempt succeeded
 	}
 	return errors.New("it serves as before")
 }
