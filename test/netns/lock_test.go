@@ -53,7 +53,7 @@ func TestEveryWriterIsNamed(t *testing.T) {
 						pid = ""
 					}
 					wrote = append(wrote, write{w.comm, pid})
-					n.becomes("1 1 1", time.Second)
+					n.becomes("1 1 1", atMost)
 					time.Sleep(8 * time.Millisecond) // the pace at which each is told of and answered
 				}
 			}
@@ -219,10 +219,27 @@ func TestLockCannotBe(t *testing.T) {
 		t.Errorf("check finds %+v", v.Findings)
 	}
 	n.set("0")
-	n.becomes("1 1 1", 2*time.Second)
+	n.becomes("1 1 1", atMost)
 	n.stop()
 	if v := n.check(); len(v.Findings) == 0 || !strings.Contains(v.Findings[0].Sentence, "nfguard is not running") {
 		t.Errorf("without the daemon check finds %+v", v.Findings)
+	}
+}
+
+// TestM7CgroupIsNotMounted: on a host of cgroup v1 alone the daemon mounts
+// version 2 for itself, and locks.
+func TestM7CgroupIsNotMounted(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	n := newNode(t, "mode = \"lock\"\n")
+	n.withoutCgroup = true
+	n.start()
+	n.awaitReady()
+	if err := n.Command("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0").Run(); code(err) != 1 {
+		t.Errorf("it is not locked: exit %d", code(err))
+	}
+	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", n.cmd.Process.Pid))
+	if err != nil || strings.Contains(string(mounts), "cgroup2") {
+		t.Errorf("a mount is left: %v\n%s", err, mounts)
 	}
 }
 

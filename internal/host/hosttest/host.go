@@ -182,7 +182,7 @@ func (h *Host) Value(k guard.Key) (v guard.Value, lost bool) {
 }
 
 // Refresh implements reconcile.Host: nothing is ever stale here.
-func (h *Host) Refresh() int { return 0 }
+func (h *Host) Refresh(*guard.Policy) int { return 0 }
 
 // Survey implements reconcile.Host.
 func (h *Host) Survey(_ context.Context, p *guard.Policy, look guard.Look) guard.Observation {
