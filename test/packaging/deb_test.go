@@ -96,6 +96,19 @@ func TestDebOnHost(t *testing.T) {
 		return b.sh("systemctl show -P ActiveState nfguard-helper.service") == "inactive"
 	})
 
+	t.Log("without the helper it guards what it can, and says what it can not")
+	b.sh("systemctl mask --now nfguard-helper.socket && systemctl restart nfguard")
+	b.is("active", show("ActiveState"))
+	b.sh("nfguard status | grep -F 'nfguard-helper.socket is not there'")
+	b.sh("rm /etc/modules-load.d/nfguard.conf; nfguard check | grep -F modules-load.d")
+	b.until(20*time.Second, "the drop-in is missed", func() bool {
+		return b.command("nfguard status | grep -F 'without nfguard-helper.socket: write /etc/modules-load.d/nfguard.conf'").Run() == nil
+	})
+	b.sh("echo 0 > " + key + "; sleep 0.2")
+	b.is("1", "cat "+key)
+	b.sh("systemctl unmask nfguard-helper.socket && systemctl restart nfguard")
+	b.sh("test -e /etc/modules-load.d/nfguard.conf")
+
 	t.Log("names of writers without BPF, by the example")
 	b.sh("mkdir -p /etc/systemd/system/nfguard.service.d && cp /usr/share/nfguard/systemd/fanotify.conf /etc/systemd/system/nfguard.service.d")
 	b.sh("systemctl daemon-reload && systemctl restart nfguard")

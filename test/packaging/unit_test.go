@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,5 +74,26 @@ func TestUnitVerify(t *testing.T) {
 	out, err := exec.Command(analyze, args...).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
+// TestM12UnitsAreKnownToSystemd247 has no key in the units that Debian 11's
+// systemd complains of.
+func TestM12UnitsAreKnownToSystemd247(t *testing.T) {
+	newer := []string{ // by the release that brought them
+		"PrivateIPC", "IPCNamespacePath", "ExtensionImages", // 248
+		"SocketBindAllow", "SocketBindDeny", // 249
+		"RestrictFileSystems", "RestrictNetworkInterfaces", "ExitType", "LoadCredentialEncrypted", // 250
+		"ExtensionDirectories", "LogFilterPatterns", "OpenFile", // 251, 253
+		"MemoryPressureWatch", "RestartSteps", "RestartMaxDelaySec", "DelegateSubgroup", "RootEphemeral", // 254
+		"PollLimitIntervalSec", "PollLimitBurst", "SurviveFinalKillSignal", "PassFileDescriptorsToExec", "PrivatePIDs", // 255 to 257
+	}
+	for _, path := range []string{unit, helper, root + "/systemd/nfguard-helper.socket", example} {
+		for line := range strings.Lines(read(t, path)) {
+			key, _, found := strings.Cut(line, "=")
+			if found && slices.Contains(newer, key) {
+				t.Errorf("%s: systemd 247 does not know %s=", filepath.Base(path), key)
+			}
+		}
 	}
 }
