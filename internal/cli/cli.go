@@ -16,6 +16,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/config"
+	"github.com/nfguard/nfguard/internal/helper"
 )
 
 // The exit codes, as diff(1) has them.
@@ -37,7 +38,8 @@ type app struct {
 	reload     <-chan os.Signal
 	configPath string
 	root       string
-	hook       *writeHook // of the daemon only
+	hook       *writeHook    // of the daemon only
+	client     helper.Client // asks for what takes more rights, where helped says so
 	code       int
 }
 

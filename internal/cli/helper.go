@@ -27,7 +27,7 @@ import (
 func (a *app) helped() bool { return a.root == "" && os.Geteuid() == 0 && !host.MayLoad() }
 
 // helpful is the helper as a host knows it.
-type helpful struct{ helper.Client }
+type helpful struct{ *helper.Client }
 
 // Do is as [host.Helper] has it.
 func (h helpful) Do(ctx context.Context, op guard.Op) error {
@@ -48,7 +48,7 @@ func (a *app) loadHook() loader {
 		return hook.Load
 	}
 	return func(o hook.Options) (*hook.Loaded, error) {
-		return loaded(helper.LoadHook, func() (*hook.Loaded, error) { return hook.Load(o) })
+		return a.loaded(helper.LoadHook, func() (*hook.Loaded, error) { return hook.Load(o) })
 	}
 }
 
@@ -58,16 +58,16 @@ func (a *app) loadExecHook() func(names []string) (*hook.Loaded, error) {
 		return hook.LoadExec
 	}
 	return func(names []string) (*hook.Loaded, error) {
-		return loaded(helper.LoadExecHook, func() (*hook.Loaded, error) { return hook.LoadExec(names) })
+		return a.loaded(helper.LoadExecHook, func() (*hook.Loaded, error) { return hook.LoadExec(names) })
 	}
 }
 
 // loaded is a program that the helper has loaded, or where there is no helper
 // what itself returns.
-func loaded(r helper.Request, itself func() (*hook.Loaded, error)) (*hook.Loaded, error) {
+func (a *app) loaded(r helper.Request, itself func() (*hook.Loaded, error)) (*hook.Loaded, error) {
 	l := &hook.Loaded{}
 	var err error
-	l.Files, err = helper.Client{}.Ask(context.Background(), r, &l.Facts)
+	l.Files, err = a.client.Ask(context.Background(), r, &l.Facts)
 	switch {
 	case errors.Is(err, helper.ErrAbsent):
 		return itself()
@@ -91,7 +91,9 @@ func (a *app) synchronize() func(context.Context) error {
 		return journal.Synchronize
 	}
 	return func(ctx context.Context) error {
-		_, err := helper.Client{Timeout: 5 * time.Second}.Ask(ctx, helper.SyncJournal, nil)
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		_, err := a.client.Ask(ctx, helper.SyncJournal, nil)
 		if errors.Is(err, helper.ErrAbsent) {
 			return journal.Synchronize(ctx)
 		}
@@ -102,7 +104,7 @@ func (a *app) synchronize() func(context.Context) error {
 // weak says what of the settings can't be kept on this host.
 func (a *app) weak(s daemon.Settings) []guard.Finding {
 	list := a.hook.weak(s)
-	if !a.helped() || (helper.Client{}).There() {
+	if !a.helped() || a.client.There() {
 		return list
 	}
 	return append(list, guard.Finding{
@@ -117,7 +119,7 @@ func (a *app) rights() string {
 	switch {
 	case !a.helped():
 		return daemon.RightsItself
-	case (helper.Client{}).There():
+	case a.client.There():
 		return "nfguard-helper"
 	}
 	return "nobody"

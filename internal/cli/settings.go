@@ -103,7 +103,7 @@ func (a *app) machine() *host.Linux {
 	var proxies kubeProxies
 	var h host.Helper
 	if a.helped() {
-		h = helpful{}
+		h = helpful{&a.client}
 	}
 	return host.New(host.Options{
 		Root: a.root, Helper: h,

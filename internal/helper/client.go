@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,7 @@ const Socket = "/run/nfguard-helper/socket"
 // ErrAbsent says that nobody listens for requests.
 var ErrAbsent = errors.New("nfguard-helper.socket is not there")
 
-// Client asks the helper. It is safe for use by several goroutines.
+// Client asks the helper. Its methods are safe for use by several goroutines.
 type Client struct {
 	// Path is the helper's socket; "" means [Socket].
 	Path string
@@ -28,25 +29,28 @@ type Client struct {
 	// Timeout bounds a request; 0 means as long as the helper works on one at
 	// most, and a moment.
 	Timeout time.Duration
+
+	absent atomic.Bool // when it was last asked
 }
 
-func (c Client) path() string {
+func (c *Client) path() string {
 	if c.Path == "" {
 		return Socket
 	}
 	return c.Path
 }
 
-// There reports whether there is a socket to ask at.
-func (c Client) There() bool {
+// There reports whether there is a socket to ask at, and somebody listened when
+// it was last asked.
+func (c *Client) There() bool {
 	info, err := os.Stat(c.path())
-	return err == nil && info.Mode().Type() == fs.ModeSocket
+	return err == nil && info.Mode().Type() == fs.ModeSocket && !c.absent.Load()
 }
 
 // Ask has a request carried out, and waits for its end. What is said of the
 // files goes to facts, unless that is nil. An error is ErrAbsent where there is
 // no helper, and otherwise tells a next step by a method Next.
-func (c Client) Ask(ctx context.Context, r Request, facts any) (files []*os.File, err error) {
+func (c *Client) Ask(ctx context.Context, r Request, facts any) (files []*os.File, err error) {
 	timeout := c.Timeout
 	if timeout == 0 {
 		timeout = limit + 5*time.Second
@@ -54,11 +58,13 @@ func (c Client) Ask(ctx context.Context, r Request, facts any) (files []*os.File
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	text, files, err := c.ask(ctx, r)
+	absent := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED)
+	c.absent.Store(absent)
 	var refused *refusedError
 	switch {
 	case errors.As(err, &refused):
 		return nil, err
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
+	case absent:
 		return nil, fmt.Errorf("%s: %w", c.path(), ErrAbsent)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return nil, &refusedError{"nfguard-helper.service does not answer", "see systemctl status nfguard-helper.service", false}
@@ -76,7 +82,7 @@ func (c Client) Ask(ctx context.Context, r Request, facts any) (files []*os.File
 	return files, nil
 }
 
-func (c Client) ask(ctx context.Context, r Request) (facts []byte, files []*os.File, err error) {
+func (c *Client) ask(ctx context.Context, r Request) (facts []byte, files []*os.File, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, os.NewSyscallError("socketpair", err)
@@ -113,7 +119,7 @@ func (c Client) ask(ctx context.Context, r Request) (facts []byte, files []*os.F
 }
 
 // send puts a request into the helper's queue, with the socket to answer on.
-func (c Client) send(ctx context.Context, r Request, answer int) error {
+func (c *Client) send(ctx context.Context, r Request, answer int) error {
 	text, err := json.Marshal(message{version, r})
 	if err != nil {
 		return err

@@ -21,8 +21,9 @@ import (
 )
 
 // serving starts a helper on a socket of its own and returns a client of it.
-func serving(t *testing.T, o Options) (c Client, ended chan error) {
+func serving(t *testing.T, o Options) (c *Client, ended chan error) {
 	t.Helper()
+	c = &Client{}
 	c.Path = filepath.Join(t.TempDir(), "socket")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: c.Path, Net: "unixgram"})
 	if err != nil {
@@ -66,8 +67,8 @@ func TestAnswers(t *testing.T) {
 		}
 		return nil, nil, nil
 	}})
-	if _, err := c.Ask(t.Context(), LoadModule, nil); err != nil {
-		t.Error(err)
+	if _, err := c.Ask(t.Context(), LoadModule, nil); err != nil || !c.There() {
+		t.Errorf("%v, there: %v", err, c.There())
 	}
 	_, err := c.Ask(t.Context(), WriteDropins, nil)
 	var known interface{ Next() string }
@@ -110,16 +111,17 @@ func TestFiles(t *testing.T) {
 
 func TestNobodyListens(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
-	if _, err := (Client{Path: path}).Ask(t.Context(), LoadModule, nil); !errors.Is(err, ErrAbsent) {
-		t.Errorf("no socket: %v", err)
+	c := &Client{Path: path}
+	if _, err := c.Ask(t.Context(), LoadModule, nil); !errors.Is(err, ErrAbsent) || c.There() {
+		t.Errorf("no socket: %v, there: %v", err, c.There())
 	}
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	conn.Close() // net leaves the file of a datagram socket
-	if _, err := (Client{Path: path}).Ask(t.Context(), LoadModule, nil); !errors.Is(err, ErrAbsent) {
-		t.Errorf("a socket of nobody: %v", err)
+	if _, err := c.Ask(t.Context(), LoadModule, nil); !errors.Is(err, ErrAbsent) || c.There() {
+		t.Errorf("a socket of nobody: %v, there: %v", err, c.There())
 	}
 }
 
