@@ -67,7 +67,7 @@ func (a *app) loadExecHook() func(names []string) (*hook.Loaded, error) {
 func (a *app) loaded(r helper.Request, itself func() (*hook.Loaded, error)) (*hook.Loaded, error) {
 	l := &hook.Loaded{}
 	var err error
-	l.Files, err = a.client.Ask(context.Background(), r, &l.Facts)
+	l.Files, err = a.client.Ask(a.ctx, r, &l.Facts)
 	switch {
 	case errors.Is(err, helper.ErrAbsent):
 		return itself()
