@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -149,7 +151,7 @@ func (a *app) helper() error {
 		socket.Close()
 		return &hintError{errors.New("a tree has no helper"), "use nfguard apply --root " + a.root}
 	}
-	work := &helping{app: a, host: host.New(host.Options{})}
+	work := &helping{app: a, host: host.New(host.Options{}), left: leftBehind}
 	return helper.Serve(a.ctx, socket, helper.Options{
 		Work: work.do, Busy: work.busy, Idle: helperIdle,
 		Refused: func(err error) { fmt.Fprintf(a.Err, "nfguard: refused: %v\n", err) },
@@ -175,7 +177,35 @@ type helping struct {
 	app  *app
 	host *host.Linux
 
+	left func() (pid int) // a modprobe of a helper before this one; 0: there is none
+
 	mu sync.Mutex // held while the module is loaded
+}
+
+// leftBehind looks for a modprobe that a former helper has left behind in the
+// control group of the unit: in the kernel it could not be killed.
+func leftBehind() (pid int) {
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return 0
+	}
+	names, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		return 0
+	}
+	for _, name := range names {
+		if comm, err := os.ReadFile(name); err != nil || string(comm) != "modprobe\n" {
+			continue
+		}
+		dir := filepath.Dir(name)
+		if group, err := os.ReadFile(dir + "/cgroup"); err != nil || !bytes.Equal(group, own) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
+			return pid
+		}
+	}
+	return 0
 }
 
 func (h *helping) busy() bool {
@@ -230,6 +260,12 @@ func (e unsupportedError) Unwrap() error        { return e.error }
 func (h *helping) load(ctx context.Context, p *guard.Policy) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if pid := h.left(); pid != 0 && !h.host.Hung() {
+		return &hintError{
+			fmt.Errorf("load %s: modprobe[%d] still hangs in the kernel", p.Module, pid),
+			fmt.Sprintf("see what it waits for: cat /proc/%d/stack; a reboot ends it", pid),
+		}
+	}
 	return h.host.Do(ctx, guard.Action{Op: guard.LoadModule, Subject: p.Module, Force: p.Override})
 }
 

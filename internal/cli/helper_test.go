@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +28,7 @@ func newHelping(t *testing.T, config string) (h *helping, dir string) {
 		t.Fatal(err)
 	}
 	a := &app{Streams: Streams{io.Discard, io.Discard}, ctx: t.Context(), configPath: path}
-	return &helping{app: a, host: host.New(host.Options{Modprobe: dir + "/modprobe"})}, dir
+	return &helping{app: a, host: host.New(host.Options{Modprobe: dir + "/modprobe"}), left: func() int { return 0 }}, dir
 }
 
 func TestHelperWritesTheDropins(t *testing.T) {
@@ -90,6 +92,35 @@ func TestHelperKeepsToTheConfiguration(t *testing.T) {
 	_, _, err := h.do(context.Background(), helper.LoadModule)
 	if text, readErr := os.ReadFile(dir + "/loaded"); string(text) != "-b br_netfilter\n" {
 		t.Errorf("modprobe %q: %v, %v", text, err, readErr)
+	}
+}
+
+// TestHelperLeavesOneModprobe has a helper find what one before it has left behind.
+func TestHelperLeavesOneModprobe(t *testing.T) {
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Skip(err)
+	}
+	text, err := os.ReadFile(sleep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, dir := newHelping(t, "")
+	if err := os.WriteFile(dir+"/modprobe", text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(dir+"/modprobe", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	h.left = leftBehind
+	_, _, err = h.do(context.Background(), helper.LoadModule)
+	if want := regexp.MustCompile(`^load br_netfilter: modprobe\[\d+\] still hangs in the kernel$`); err == nil || !want.MatchString(err.Error()) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -142,6 +142,10 @@ func TestDebOnHost(t *testing.T) {
 	b.record("NFGUARD_EVENT=config NFGUARD_OUTCOME=observed")
 	b.sh("rm /etc/nfguard/conf.d/site.toml; systemctl reload nfguard")
 
+	t.Log("restarted more often than systemd starts a unit by default")
+	b.sh("for i in 1 2 3 4 5 6 7 8; do systemctl restart nfguard; done")
+	b.is(`  "rights": "nfguard-helper",`, "nfguard status -o json | grep '\"rights\"'")
+
 	t.Log("killed, and hung")
 	b.sh("systemctl kill -s KILL --kill-whom=main nfguard")
 	b.until(10*time.Second, "it is started again", func() bool { return b.sh(show("NRestarts")) == "1" && active() })
