@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nfguard/nfguard/internal/config"
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/kernel/hook"
@@ -83,6 +82,13 @@ func (h *writeHook) retire() {
 	h.retired = nil
 }
 
+// yield has the kernel let foreign values of k be stored, or no longer.
+func (h *writeHook) yield(k guard.Key, yields bool) {
+	if h.Hook != nil {
+		h.Yield(k.Path(), yields)
+	}
+}
+
 func (h *writeHook) close() {
 	h.retire()
 	if h.Hook != nil {
@@ -109,23 +115,12 @@ func hookAnswer(a source.Answer) hook.Answer {
 	return hook.Observe
 }
 
-// answer is what the kernel is to do with foreign values.
-func answer(c config.Config) source.Answer {
-	switch {
-	case c.Mode != config.ModeLock:
-		return source.Stored
-	case c.Lock.Answer == config.AnswerRewrite:
-		return source.Rewritten
-	}
-	return source.Refused
-}
-
 // lockSubject is what the findings about the lock are about.
 const lockSubject = `mode = "lock"`
 
 // weak says what of the settings the kernel does not let us keep.
 func (h *writeHook) weak(s daemon.Settings) []guard.Finding {
-	if s.Answer == source.Stored {
+	if s.Answer != source.Refused { // where the kernel does not rewrite, what it stores is put right
 		return nil
 	}
 	next := "see bpf(2) for what that takes, or set mode = \"enforce\""
@@ -136,13 +131,11 @@ func (h *writeHook) weak(s daemon.Settings) []guard.Finding {
 		}}
 	}
 	var list []guard.Finding
-	if want, have := hookAnswer(s.Answer), h.Answer(); have != want {
-		f := guard.Finding{Subject: lockSubject, Next: next, Sentence: lockSubject + " is not in force: foreign values are put right and not kept out: " + h.How()}
-		if have == hook.Refuse {
-			f.Sentence = `answer = "rewrite" is not in force, writers are refused instead: this kernel drops what a program puts in place of a value`
-			f.Next = `set answer = "refuse" under [lock], or use a kernel that can`
-		}
-		list = append(list, f)
+	if h.Answer() != hook.Refuse {
+		list = append(list, guard.Finding{
+			Subject: lockSubject, Next: next,
+			Sentence: lockSubject + " is not in force: foreign values are put right and not kept out: " + h.How(),
+		})
 	}
 	if s.Policy.Bridges != nil {
 		list = append(list, guard.Finding{
@@ -162,7 +155,7 @@ func (h *writeHook) weak(s daemon.Settings) []guard.Finding {
 // locked says for a check, which has no hook, whether the daemon's lock is in
 // force.
 func (a *app) locked(s *daemon.Settings) []guard.Finding {
-	if s.Answer == source.Stored || a.root != "" {
+	if s.Answer != source.Refused || a.root != "" {
 		return nil
 	}
 	status, err := readStatus()

@@ -104,6 +104,7 @@ func (a *app) run(verbose bool) error {
 		Configures: a.configures,
 		Sources:    a.sources,
 		Stopped:    a.hook.retire,
+		Yield:      a.hook.yield,
 		Weak:       a.weak,
 		Rights:     a.rights,
 		Host:       machine,

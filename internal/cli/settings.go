@@ -72,15 +72,15 @@ func settingsOf(c config.Config) daemon.Settings {
 		},
 		Resync:   c.Timing.Resync,
 		Audit:    c.Timing.Audit,
-		Answer:   answer(c),
 		Textfile: c.Metrics.Textfile,
 	}
 	switch c.Mode {
 	case config.ModeObserve:
 		s.Policy.Mode = guard.Observe
 	case config.ModeLock:
-		s.Policy.Mode = guard.Lock
+		s.Policy.Mode, s.Answer = guard.Lock, source.Refused
 	case config.ModeEnforce:
+		s.Answer = source.Rewritten
 	}
 	if s.Resync == 0 {
 		s.Resync, s.ResyncTold = resync, resyncTold

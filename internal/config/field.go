@@ -44,7 +44,6 @@ func (c *Config) schema() schema {
 		field{"persist.enabled", flag{&c.Persist.Enabled}},
 		field{"persist.modules_load", text{&c.Persist.ModulesLoad, dropinPath}},
 		field{"persist.sysctl", text{&c.Persist.Sysctl, dropinPath}},
-		field{"lock.answer", choice[Answer]{&c.Lock.Answer, []Answer{AnswerRefuse, AnswerRewrite}}},
 		field{"timing.resync", interval{&c.Timing.Resync, 100 * time.Millisecond, true}},
 		field{"timing.audit", interval{&c.Timing.Audit, time.Second, false}},
 		field{"contention.limit", count{&c.Contention.Limit}},

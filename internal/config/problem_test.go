@@ -29,6 +29,11 @@ z = 1
 				`:9: contention.y: unknown key (hint: remove it; [contention] has limit, window, policy)`,
 			),
 		},
+		"the answer of the lock, which mode enforce gives now": {
+			text: "mode = \"lock\"\n[lock]\nanswer = \"rewrite\"\n",
+			want: `:3: lock.answer: there is no such key any more (hint: remove it, and write mode = "enforce" instead of mode = "lock": there the write succeeds, and the kernel stores our value)`,
+		},
+		"the table of the lock, with nothing in it": {text: "[lock]\n#answer = \"refuse\"\n"},
 		"keys without a name": {
 			text: "\"\" = 1\n[timing]\n\"\" = 2\n",
 			want: lines(
@@ -60,7 +65,7 @@ modules_load = []
 				`:2: scope: must be a word in quotes, not a list (hint: the default is scope = "host")`,
 				`:3: timing: must be a table (hint: write [timing] on a line of its own, its keys below)`,
 				`:4: journal.sync: must be true or false, without quotes, not a text (hint: the default is sync = true)`,
-				`:5: lock: must be a table (hint: write [lock] on a line of its own, its keys below)`,
+				`:5: lock: unknown key (hint: remove it; nfguard config show lists all keys)`,
 				`:7: contention.limit: must be a whole number, not a text (hint: the default is limit = 10)`,
 				`:8: contention.window: must be a time with its unit, not a bare number (hint: write "60s" for seconds)`,
 				`:9: contention.policy: must be a word in quotes, not a table (hint: the default is policy = "hold")`,
@@ -103,7 +108,7 @@ textfile = "/var/lib/nfguard.txt"
 				`:5: timing.audit: no such time "soon" (hint: write a number and a unit, such as "500ms", "30s" or "5m")`,
 				`:7: contention.limit: must be from 1 to 1000000, not 0 (hint: the default is limit = 10)`,
 				`:8: contention.window: must be a time in quotes, not true or false (hint: the default is window = "1m")`,
-				`:10: lock.answer: no such value "" (hint: write one of ["refuse", "rewrite"])`,
+				`:10: lock.answer: there is no such key any more (hint: remove it; mode = "lock" has writers refused)`,
 				`:12: module.name: "-r" is no name of a module (hint: use letters, digits, _ and - only, without .ko)`,
 				`:14: bridges.match: item 2: "[" is no well-formed pattern (hint: close every [, and write \[ for the character itself)`,
 				`:15: bridges.ignore: item 1: is empty and matches no bridge (hint: remove it, or write "*" for every bridge)`,

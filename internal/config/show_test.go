@@ -48,9 +48,6 @@ enabled = true                                     # default
 modules_load = "/etc/modules-load.d/nfguard.conf"  # default
 sysctl = "/etc/sysctl.d/99-zz-nfguard.conf"        # default
 
-[lock]
-answer = "refuse"  # default
-
 [timing]
 resync = "auto"  # default
 audit = "1m"     # default

@@ -60,6 +60,10 @@ type Options struct {
 	// Nil: this process does.
 	Rights func() string
 
+	// Yield has the kernel let foreign values of k be stored, or no longer, where
+	// it would otherwise store ours. Nil: it never does.
+	Yield func(k guard.Key, yields bool)
+
 	Host     reconcile.Host
 	Recorder reconcile.Recorder
 	Log      *slog.Logger
@@ -84,6 +88,7 @@ type Daemon struct {
 	o       Options
 	wait    waiter
 	lending *lending
+	ending  bool // nobody will read the news after this
 	inbox   *source.Inbox
 
 	settings Settings
@@ -166,7 +171,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	d.settings = settings
 	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
-		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, Aside: d.aside, News: d.news,
+		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, Aside: d.aside, News: d.news, Yield: d.o.Yield,
 	})
 	d.status.started = time.Now()
 	sources, err := d.o.Sources(settings, d.lending)

@@ -60,11 +60,18 @@ type watch struct {
 
 	complete bool
 	reads    int
+	rest     *source.Hint
 }
 
 func (w *watch) FD() int { return 7 }
 
 func (w *watch) Complete() bool { return w.complete }
+
+func (w *watch) Rest(hint func(source.Hint)) {
+	if w.rest != nil {
+		hint(*w.rest)
+	}
+}
 
 func (w *watch) Read(hint func(source.Hint)) error {
 	w.mu.Lock()
@@ -273,6 +280,32 @@ func TestReadyAfterTheFirstPass(t *testing.T) {
 		r.cancel()
 		time.Sleep(time.Second)
 		want = []string{"0s STOPPING=1", "0s stop observed: off guard, the host stays as it is; 1 corrected, 0 attempts failed"}
+		if diff := cmp.Diff(want, r.said()); diff != "" {
+			t.Errorf("at the end (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestEndCountsTheRest: what the kernel refused and did not tell of one by one is
+// on record when the daemon ends.
+func TestEndCountsTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), nil)
+		time.Sleep(10 * time.Second)
+		r.said()
+		r.watch.mu.Lock()
+		r.watch.rest = &source.Hint{
+			Source: "sysctl", Time: time.Now(), Path: SysctlPath(guard.IPTables), Writer: source.Writer{PID: 812, Comm: "tuned"},
+			Change: &source.Change{Answer: source.Refused, Missed: 41},
+		}
+		r.watch.mu.Unlock()
+		r.cancel()
+		time.Sleep(time.Second)
+		want := []string{
+			"10s STOPPING=1",
+			"10s denied denied: net.bridge.bridge-nf-call-iptables stays 1: 42 more writes by tuned[812] were refused",
+			"10s stop observed: off guard, the host stays as it is; 0 corrected, 0 attempts failed",
+		}
 		if diff := cmp.Diff(want, r.said()); diff != "" {
 			t.Errorf("at the end (-want +got):\n%s", diff)
 		}

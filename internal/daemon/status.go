@@ -222,6 +222,7 @@ func (d *Daemon) end(ctx context.Context) {
 	d.o.Notify("STOPPING=1")
 	awaitShortly(&d.asides)
 	d.rec.Tend(ctx, time.Now()) // it begins nothing any more
+	d.ending = true
 	d.rec.Leave(time.Now())
 	totals := d.rec.Totals()
 	d.o.Recorder.Record(guard.Event{

@@ -37,7 +37,7 @@ type Answer uint32
 const (
 	Observe = Answer(sysctlAnswerANSWER_OBSERVE) // they are stored, and told of
 	Refuse  = Answer(sysctlAnswerANSWER_REFUSE)  // the writer gets EPERM
-	Rewrite = Answer(sysctlAnswerANSWER_REWRITE) // the right value is stored, and the writer told that all went well
+	Rewrite = Answer(sysctlAnswerANSWER_REWRITE) // the right value is stored, and the writer told that all went well; but a text of another length is stored
 )
 
 // Use says how a loaded program is used.
@@ -163,11 +163,8 @@ func (h *Hook) SetAnswer(a Answer) {
 // [Hook.Unlocked] and do not yield.
 func (h *Hook) Answer() Answer {
 	a := Answer(h.asked.Load())
-	if a == Rewrite && !h.found.rewrites {
-		a = Refuse
-	}
-	if !h.found.reads {
-		a = Observe
+	if !h.found.reads || a == Rewrite && !h.found.rewrites {
+		return Observe
 	}
 	return a
 }

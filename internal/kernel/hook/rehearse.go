@@ -76,6 +76,13 @@ func (f *facts) judge(found sysctlFound, self, device uint32, n int, err error) 
 		f.mount = device
 	}
 	f.rewrites = f.reads && err == nil && n == len(rehearsalOther)
+	switch {
+	case !f.reads || f.rewrites:
+	case err != nil:
+		f.without = append(f.without, fmt.Sprintf("rewrites nothing: the rehearsal failed: %v", err))
+	default:
+		f.without = append(f.without, "rewrites nothing: this kernel drops what a program puts in place of a value")
+	}
 }
 
 // observeOnly notes why nothing can be refused: whose sysctl is written to, is

@@ -290,7 +290,7 @@ static always_inline int is_right(const struct rule *rule, const u8 *text, long 
 
 /* rewrite puts the right value in place of the written one. Only where the length
  * stays, because write(2) returns the length of what it was given last, and
- * programs compare.
+ * programs compare. A text of another length is stored, and put right afterwards.
  *
  * The length also keeps clear of a kernel bug: up to 2026 a rewrite freed the
  * caller's buffer by kfree, which for a buffer of more than a few pages,
@@ -299,11 +299,18 @@ static always_inline int is_right(const struct rule *rule, const u8 *text, long 
  */
 static always_inline int rewrite(struct bpf_sysctl *ctx, const struct rule *rule, long len)
 {
+	u64 size = (u64)len - 1;
+
 	if (len < 1 || len >= MAX_WANT)
 		return 0;
 	if (len != rule->text_len && len != rule->text_len + 1) /* with the newline */
 		return 0;
-	return sysctl_set_new_value(ctx, rule->text, len) == 0;
+	/* What was found about len is lost on the verifier of Linux 6.1, and this the
+	 * compiler would leave out as needless.
+	 */
+	asm volatile("" : "+r"(size));
+	size = (size & (MAX_WANT - 1)) + 1;
+	return sysctl_set_new_value(ctx, rule->text, size) == 0;
 }
 
 /* count_writer counts an event that was left out for its writer. */
@@ -390,8 +397,9 @@ static always_inline int guard(struct bpf_sysctl *ctx, enum means means)
 	u32 verdict = VERDICT_ALLOWED;
 	/* Where whose sysctl it is, is not known, nothing is refused. */
 	if (means == MEANS_MEMORY && c->netns != 0 && rule->namespaced && rule->kind != KIND_TEXT && answer != ANSWER_OBSERVE) {
-		verdict = VERDICT_REFUSED;
-		if (answer == ANSWER_REWRITE && rewrite(ctx, rule, len))
+		if (answer == ANSWER_REFUSE)
+			verdict = VERDICT_REFUSED;
+		else if (rewrite(ctx, rule, len))
 			verdict = VERDICT_REWRITTEN;
 	}
 

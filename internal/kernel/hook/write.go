@@ -78,9 +78,12 @@ func (h *Hook) write(e *sysctlEvent) Write {
 		Old:  text(e.OldValue[:]), New: text(e.NewValue[:]),
 		Writer: Writer{PID: int(e.Tgid), Comm: text(e.Comm[:]), CgroupID: e.Cgroup},
 		UID:    uint32(e.Uid), Verdict: Verdict(e.Verdict),
-		Uncertain: !h.found.reads || h.rules[e.Slot].Namespaced == 0,
+		Uncertain: h.uncertain(&h.rules[e.Slot]),
 	}
 }
+
+// uncertain reports whether it is not known which namespace's sysctl is written to.
+func (h *Hook) uncertain(r *sysctlRule) bool { return !h.found.reads || r.Namespaced == 0 }
 
 // foreign reports whether w is one, as far as that is not for the kernel to
 // decide: words are compared here, and where the kernel could not look for the
@@ -103,6 +106,10 @@ type Missed struct {
 	Writer
 	Verdict Verdict
 	N       uint64
+
+	// Uncertain: as of a [Write]; and of a key of words, those may be among them
+	// that were right.
+	Uncertain bool
 }
 
 // count is what was told of one place in the table of writers.
@@ -119,7 +126,6 @@ func place(id uint64) (slot int, v Verdict, pid int) {
 // Missed hands what was not told of, since the last call, to yield: for each
 // key, verdict and writer, and for a writer that is not known what is left of
 // the key's. Together with the writes of [Hook.Read] that is all that there were.
-// A key of words has those among them that were right.
 //
 // The table of writers has 512 places. What does not fit is counted for no
 // writer, and so is, seldom, what comes while a place changes hands.
@@ -134,7 +140,8 @@ func (h *Hook) Missed(yield func(Missed)) {
 	}
 	tell := func(slot int, v Verdict, w Writer, n uint64) {
 		if n > 0 {
-			yield(Missed{h.loaded.Facts.Keys[slot].Path, w, v, n})
+			r := &h.rules[slot]
+			yield(Missed{h.loaded.Facts.Keys[slot].Path, w, v, n, h.uncertain(r) || r.Kind == sysctlKindKIND_TEXT})
 			h.missed[slot][v] += n
 		}
 	}

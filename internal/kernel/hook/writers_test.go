@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/test/lab"
@@ -254,5 +255,44 @@ func TestLimit(t *testing.T) {
 			}
 			t.Logf("%d told, %d counted", told, missed)
 		})
+	}
+}
+
+// What the limit leaves out keeps its writers, each with its number, and a
+// writer that is silent gives its place in the table back.
+func TestMissedKeepsWriters(t *testing.T) {
+	r := locked(t, nil, Use{Limit: 1, ExemptSelf: true}, Observe)
+	total := map[string]uint64{}
+	add := func(pid int, n uint64) { total[fmt.Sprint(pid)] += n }
+	count := func() {
+		t.Helper()
+		if err := r.Read(func(w Write) { add(w.PID, 1) }); err != nil {
+			t.Fatal(err)
+		}
+		r.Missed(func(m Missed) {
+			if m.PID != 0 && m.Comm != "sh" {
+				t.Errorf("missed %+v", m)
+			}
+			add(m.PID, m.N)
+		})
+	}
+	want := map[string]uint64{}
+	for i := range 5 {
+		n := uint64(10 * (i + 1))
+		cmd := r.Command("sh", "-c", fmt.Sprintf("i=0; while [ $i -lt %d ]; do echo 0 >%s; i=$((i+1)); done", n, victim))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		want[fmt.Sprint(cmd.Process.Pid)] = n
+	}
+	count()
+	if diff := cmp.Diff(want, total); diff != "" {
+		t.Errorf("writes by process (-want +got):\n%s", diff)
+	}
+	r.Missed(func(m Missed) { t.Errorf("missed once more: %+v", m) })
+	for i := range r.writers {
+		if r.writers[i].Id != 0 {
+			t.Errorf("place %d is still taken", i)
+		}
 	}
 }

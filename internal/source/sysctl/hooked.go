@@ -48,7 +48,13 @@ func (w *hooked) Read(hint func(source.Hint)) error {
 	if written && !told { // by us, or one of a storm that the program has left out
 		hint(source.Hint{Source: name, Reason: "written"})
 	}
-	return w.rest(hint)
+	// A storm may end with writes that were not told of, and nobody comes after
+	// them to tell.
+	if now := time.Now(); now.Sub(w.told) <= askFor && now.Sub(w.asked) >= askEvery {
+		w.asked = now
+		w.Rest(hint)
+	}
+	return nil
 }
 
 func (w *hooked) hint(x hook.Write) source.Hint {
@@ -75,23 +81,18 @@ func (w *hooked) who(x hook.Writer) source.Writer {
 	return who
 }
 
-// A storm may end with writes that were not told of, and nobody comes after
-// them to tell: they are asked for, once a second, up to a while after it.
+// What was not told of is asked for once a second, up to a while after the last
+// write that was.
 const (
 	askEvery = time.Second
 	askFor   = time.Minute
 )
 
-// rest hints how many writes were not told of, and by whom. Those whose values
-// were stored are found by looking.
-func (w *hooked) rest(hint func(source.Hint)) error {
+// Rest hints how many writes were not told of, and by whom.
+func (w *hooked) Rest(hint func(source.Hint)) {
 	now := time.Now()
-	if now.Sub(w.told) > askFor || now.Sub(w.asked) < askEvery {
-		return nil
-	}
-	w.asked = now
 	w.hook.Missed(func(m hook.Missed) {
-		if m.Verdict == hook.Allowed {
+		if m.Uncertain {
 			return
 		}
 		h := source.Hint{
@@ -104,7 +105,6 @@ func (w *hooked) rest(hint func(source.Hint)) error {
 		}
 		hint(h)
 	})
-	return nil
 }
 
 func answer(v hook.Verdict) source.Answer {

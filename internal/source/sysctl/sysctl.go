@@ -202,6 +202,9 @@ func (w *watch) Check() error {
 	return nil
 }
 
+// Rest has nothing: these mechanisms count nothing.
+func (*watch) Rest(func(source.Hint)) {}
+
 // Complete is false: a container usually has its own mount.
 func (*watch) Complete() bool { return false }
 
