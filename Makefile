@@ -25,7 +25,7 @@ VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
 # What tries the whole program, the longest first; and everything else.
-HOSTED := ./test/packaging ./test/netns ./test/fleet ./test/demo/...
+HOSTED := ./test/packaging ./test/netns ./test/attack ./test/fleet ./test/demo/...
 UNIT := $(shell $(GO) list ./... | grep -v /test/) ./test/markdown
 FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink internal/rtnl:FuzzParseAddress \
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate \
@@ -35,7 +35,11 @@ FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzP
         internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf internal/netfilter:FuzzLegacyRules \
         internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/cli:FuzzPrintable internal/helper:FuzzParse internal/helper:FuzzDecode internal/fleet:FuzzParse internal/trace:FuzzRead
 
+<<<<<<< HEAD
 .PHONY: bpf bpfcheck all help build deps vmdeps quick test race lint fuzz netns proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
+=======
+.PHONY: all help build deps vmdeps quick test race lint fuzz netns path proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
+>>>>>>> main
 
 all: build
 
@@ -64,13 +68,16 @@ race: ## unit tests; with root also those in namespaces of their own
 	CGO_ENABLED=1 $(GO) test -race -timeout $(HANG) $(UNIT)
 
 netns: deps ## the real nfguard against the real kernel, in throw-away namespaces
-	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) ./test/netns ./test/demo/...
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) ./test/netns ./test/attack ./test/demo/...
 
 cover: ## guard, reconcile and config are covered over 90 %
 	@for p in guard reconcile config; do \
 		$(GO) test -cover ./internal/$$p | awk -v p=$$p '{ print; for (i = 1; i <= NF; i++) if ($$i == "coverage:") c = $$(i + 1) + 0 } \
 			END { if (c <= 90) { print p " is covered by " c " %, less than 90 %"; exit 1 } }' || exit 1; \
 	done
+
+path: deps ## the files of nfguard that one foreign write passes, as coverage shows them
+	NFGUARD_TEST_REQUIRE=root,netns,path $(GO) test -count=1 -v -run '^TestPathOfOneWrite$$' ./test/netns
 
 proxytest: deps ## what is made of kube-proxy's rules, of those that Kubernetes' own writes; to build it takes minutes once
 	NFGUARD_TEST_REQUIRE=root,netns,upstream CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) -run '^TestUpstream' ./test/netns

@@ -4,6 +4,7 @@ package netns_test
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -80,8 +81,9 @@ type node struct {
 	t   *testing.T
 	dir string
 
-	withoutBPF    bool // as on a kernel that has none
-	withoutCgroup bool // cgroup v2 is not mounted
+	withoutBPF    bool   // as on a kernel that has none
+	withoutCgroup bool   // cgroup v2 is not mounted
+	program       string // another build of nfguard; "": as it is shipped
 
 	command func(args ...string) *exec.Cmd // nfguard on this node
 	cmd     *exec.Cmd
@@ -149,7 +151,7 @@ func (n *node) values() string {
 
 // nfguard is a command on the node.
 func (n *node) nfguard(args ...string) *exec.Cmd {
-	cmd := n.Command(binary, append(args, "--config", n.file("nfguard.toml"))...)
+	cmd := n.Command(cmp.Or(n.program, binary), append(args, "--config", n.file("nfguard.toml"))...)
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+n.file("run"), "NO_COLOR=1")
 	return cmd
 }
@@ -311,6 +313,11 @@ func (n *node) becomes(want string, limit time.Duration) time.Duration {
 func (n *node) tally() (records, counted int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.tallied()
+}
+
+// tallied is tally for who holds the lock.
+func (n *node) tallied() (records, counted int) {
 	for _, r := range n.records {
 		switch r["NFGUARD_EVENT"] {
 		case "drift":
