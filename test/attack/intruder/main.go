@@ -130,6 +130,7 @@ func attempts() []attempt {
 		attempt{"make a set-user-ID program", setuid},
 		attempt{"become another user", becomeNobody},
 		attempt{"open a packet socket", socket(unix.AF_PACKET)},
+		attempt{"make shared memory of System V", sharedMemory},
 		attempt{"set the clock", setClock},
 		attempt{"set the host's name", setHostname},
 		attempt{"map memory writable and executable", writableCode},
@@ -421,6 +422,15 @@ func socket(family int) func() error {
 		}
 		return unix.Close(fd)
 	}
+}
+
+func sharedMemory() error {
+	id, err := unix.SysvShmGet(unix.IPC_PRIVATE, os.Getpagesize(), 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = unix.SysvShmCtl(id, unix.IPC_RMID, nil)
+	return err
 }
 
 func setClock() error {
