@@ -35,11 +35,7 @@ FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzP
         internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf internal/netfilter:FuzzLegacyRules \
         internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/cli:FuzzPrintable internal/helper:FuzzParse internal/helper:FuzzDecode internal/fleet:FuzzParse internal/trace:FuzzRead
 
-<<<<<<< HEAD
-.PHONY: bpf bpfcheck all help build deps vmdeps quick test race lint fuzz netns proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
-=======
-.PHONY: all help build deps vmdeps quick test race lint fuzz netns path proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
->>>>>>> main
+.PHONY: bpf bpfcheck all help build deps vmdeps quick test race lint fuzz netns path proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
 
 all: build
 
