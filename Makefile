@@ -34,7 +34,7 @@ FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzP
         internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned \
         internal/services:FuzzParseIPTables internal/services:FuzzElement internal/probe:FuzzFrames \
         internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf \
-        internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/cli:FuzzPrintable internal/fleet:FuzzParse internal/trace:FuzzRead
+        internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/cli:FuzzPrintable internal/helper:FuzzParse internal/helper:FuzzDecode internal/fleet:FuzzParse internal/trace:FuzzRead
 
 .PHONY: bpf bpfcheck all help build deps vmdeps quick test race lint fuzz netns path proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
 

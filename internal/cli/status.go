@@ -96,6 +96,9 @@ func writeStatus(w io.Writer, s daemon.Status) {
 		s.Started.Local().Format(time.DateTime), s.Pass, s.LastPass.Local().Format(time.TimeOnly))
 	fmt.Fprintf(w, "%d drifts found, %d corrections, %d failed attempts, %d foreign values kept out\n",
 		s.Totals.Drifts, s.Totals.Corrected, s.Totals.Failed, s.Totals.Denied)
+	if s.Rights != "" && s.Rights != daemon.RightsItself {
+		fmt.Fprintf(w, "the module is loaded and the drop-ins are written by %s\n", s.Rights)
+	}
 	if s.ConfigError != "" {
 		fmt.Fprintf(w, "%s\n%s\n", st.bad("the configuration on disk is wrong; the one before is in force:"), configError)
 	}

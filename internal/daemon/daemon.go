@@ -57,6 +57,10 @@ type Options struct {
 	// host. Nil: all of it can.
 	Weak func(Settings) []guard.Finding
 
+	// Rights says who makes the changes that take more rights than the others.
+	// Nil: this process does.
+	Rights func() string
+
 	// Yield has the kernel let foreign values of k be stored, or no longer, where
 	// it would otherwise store ours. Nil: it never does.
 	Yield func(k guard.Key, yields bool)
@@ -80,6 +84,9 @@ type Options struct {
 	// 0: never.
 	Watchdog time.Duration
 }
+
+// RightsItself is what [Options.Rights] says of a daemon that needs nobody.
+const RightsItself = "itself"
 
 // Daemon keeps a host right until it is told to stop.
 type Daemon struct {
@@ -134,6 +141,9 @@ func assemble(o Options, w waiter) *Daemon {
 	}
 	if o.Weak == nil {
 		o.Weak = func(Settings) []guard.Finding { return nil }
+	}
+	if o.Rights == nil {
+		o.Rights = func() string { return RightsItself }
 	}
 	if o.Publish == nil {
 		o.Publish = func(Status) {}
