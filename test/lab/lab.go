@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/test/cluster/programs"
 )
 
 // Layer is a part of the machine that a test may need.
@@ -29,6 +31,9 @@ const (
 	// Kubernetes' own kube-proxy. To build it takes minutes, so it is there only
 	// where it is asked for.
 	Upstream Layer = "upstream"
+
+	// The programs of a Kubernetes cluster, in the cache.
+	Cluster Layer = "cluster"
 )
 
 // Need skips the test unless the machine has every one of layers, or fails
@@ -93,6 +98,11 @@ func have(l Layer) error {
 	case Upstream:
 		if !required(l) {
 			return errors.New("it is built by make proxytest")
+		}
+		return nil
+	case Cluster:
+		if !programs.Have() {
+			return errors.New("its programs are not built: make cluster builds them, once")
 		}
 		return nil
 	}
