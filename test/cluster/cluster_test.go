@@ -1,13 +1,10 @@
 package cluster
 
 import (
-	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -21,15 +18,18 @@ type world struct {
 	client, near, far *Pod // the client and near are on one, far is on two
 	writer            *Pod // privileged, on one
 	dns               []*Pod
-	ip, ip6           map[string]string // of each Service
+	t, modeT          testing.TB // of the whole, and of kube-proxy's mode
+
+	ip, ip6 map[string]string // of each Service
 }
 
-const nodePort = 30080
+// The NodePort of the Service near, and of one with externalTrafficPolicy: Local.
+const nodePort, localPort = 30080, 30081
 
 func newWorld(t *testing.T) *world {
 	c := Start(t)
 	buildGuard(t)
-	w := &world{Cluster: c, one: c.Workers[0], two: c.Workers[1], ip: map[string]string{}, ip6: map[string]string{}}
+	w := &world{Cluster: c, one: c.Workers[0], two: c.Workers[1], t: t, ip: map[string]string{}, ip6: map[string]string{}}
 	for _, worker := range c.Workers {
 		worker.StartJournal(t)
 	}
@@ -52,6 +52,9 @@ func newWorld(t *testing.T) *world {
 		}
 		c.Create(t, "/api/v1/namespaces/default/services", spec)
 	}
+	local := serviceSpec("default", "local", []string{"10.32.0.110"}, "near", object{"name": "http", "port": 80, "targetPort": 8080, "nodePort": localPort})
+	local["spec"].(object)["type"], local["spec"].(object)["externalTrafficPolicy"] = "NodePort", "Local"
+	c.Create(t, "/api/v1/namespaces/default/services", local)
 	return w
 }
 
@@ -61,14 +64,15 @@ const (
 	podOther     = "pod IP, other worker"
 	serviceSame  = "cluster IP, endpoint on the same worker"
 	serviceOther = "cluster IP, endpoint on another worker"
-	port         = "NodePort, endpoint on the same worker"
+	port         = "NodePort, endpoint on the same worker"  // its client is masqueraded
+	portLocal    = "NodePort, externalTrafficPolicy: Local" // its client is not
 	serviceSame6 = "IPv6 cluster IP, endpoint on the same worker"
 	itself       = "cluster IP, the endpoint is the client itself"
 	names        = "CoreDNS, a replica on each worker"
 )
 
 // rows are those that nfguard is for, in their order.
-var rows = []string{podOther, podSame, serviceOther, serviceSame, serviceSame6, port, names}
+var rows = []string{podOther, podSame, serviceOther, serviceSame, serviceSame6, port, portLocal, names}
 
 // ask has the client ask each of them, and returns how it went.
 func (w *world) ask(t *testing.T, rows ...string) map[string]string {
@@ -93,6 +97,8 @@ func (w *world) ask(t *testing.T, rows ...string) map[string]string {
 			a, err = tcp(w.ip["far"] + ":80")
 		case port:
 			a, err = tcp(fmt.Sprint(w.one.V4, ":", nodePort))
+		case portLocal:
+			a, err = tcp(fmt.Sprint(w.one.V4, ":", localPort))
 		case itself:
 			a, err = tcp(w.ip["client"] + ":80")
 		case names: // the more asks, the surer that both replicas are asked
@@ -134,14 +140,14 @@ func (w *world) want(t *testing.T, want map[string]string) {
 func (w *world) broken() map[string]string {
 	return map[string]string{
 		podSame: "3 of 3", podOther: "3 of 3", serviceOther: "3 of 3",
-		serviceSame: "0 of 3: timeout", serviceSame6: "0 of 3: timeout", port: "0 of 3: timeout",
+		serviceSame: "0 of 3: timeout", serviceSame6: "0 of 3: timeout", port: "3 of 3", portLocal: "0 of 3: timeout",
 		names: fmt.Sprintf("some of 20: reply from unexpected source: %s#53, expected %s#53", w.dns[0].V4, dnsIP),
 	}
 }
 
 // works is the table with nfguard.
 func works() map[string]string {
-	return map[string]string{podSame: "3 of 3", podOther: "3 of 3", serviceOther: "3 of 3", serviceSame: "3 of 3", serviceSame6: "3 of 3", port: "3 of 3", names: "20 of 20"}
+	return map[string]string{podSame: "3 of 3", podOther: "3 of 3", serviceOther: "3 of 3", serviceSame: "3 of 3", serviceSame6: "3 of 3", port: "3 of 3", portLocal: "3 of 3", names: "20 of 20"}
 }
 
 // TestCluster tells nfguard's stories in each of kube-proxy's modes, in the
@@ -150,6 +156,7 @@ func TestCluster(t *testing.T) {
 	w := newWorld(t)
 	for _, mode := range []string{"iptables", "nftables"} {
 		t.Run(mode, func(t *testing.T) {
+			w.modeT = t
 			for _, worker := range w.Workers {
 				worker.StartProxy(t, mode)
 				worker.awaitRules(t, mode, w.ip["near"], w.ip["far"], w.near.V4.String(), w.far.V4.String(), w.client.V4.String(), w.near.V6.String(), w.far.V6.String(), w.dns[0].V4.String(), w.dns[1].V4.String())
@@ -158,7 +165,9 @@ func TestCluster(t *testing.T) {
 				name string
 				tell func(*testing.T, *world, string)
 			}{
-				{"table", table}, {"scope bridges", scopeBridges},
+				{"table", table}, {"scope bridges", scopeBridges}, {"hairpin", hairpin}, {"restarts", restarts},
+				{"foreign writes", writes}, {"lock", lock}, {"saboteur", saboteur}, {"commands", commands},
+				{"kube-proxy in a pod", inPod}, {"a hundred pods", many},
 			} {
 				t.Run(story.name, func(t *testing.T) { story.tell(t, w, mode) })
 				if got := w.one.keys(); got != "0 0 0" {
@@ -191,7 +200,3 @@ func scopeBridges(t *testing.T, w *world, _ string) {
 		t.Errorf("the keys are %s", got)
 	}
 }
-
-var _ = context.Background
-var _ = time.Now
-var _ netip.Addr

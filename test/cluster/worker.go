@@ -99,11 +99,10 @@ conf_dir = '/etc/cni/net.d'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
 runtime_type = 'io.containerd.runc.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-BinaryName = '%s/runc'
 SystemdCgroup = false
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
 sandbox = '%s'
-`, bin, podImage))
+`, podImage))
 	w.Containerd = w.Start(t, "containerd", "--config", config)
 }
 

@@ -1,5 +1,5 @@
 // Package programs builds what a cluster is made of: Kubernetes' own programs,
-// etcd, containerd, runc, the CNI plugins and CoreDNS, unchanged, of the
+// etcd, containerd, the CNI plugins and CoreDNS, unchanged, of the
 // versions that the modules below it name. What is built is kept in the user's
 // cache, below nfguard/cluster, so that it is built once for each version.
 package programs
@@ -27,12 +27,11 @@ func modules() string {
 // A set is built by one go build.
 type set struct {
 	module   string
-	cgo      bool
 	packages []string
 }
 
 var sets = []set{
-	{"kubernetes", false, []string{
+	{"kubernetes", []string{
 		"go.etcd.io/etcd/server/v3",
 		"k8s.io/kubernetes/cmd/kube-apiserver",
 		"k8s.io/kubernetes/cmd/kube-controller-manager",
@@ -40,7 +39,7 @@ var sets = []set{
 		"k8s.io/kubernetes/cmd/kube-scheduler",
 		"k8s.io/kubernetes/cmd/kubelet",
 	}},
-	{"node", false, []string{
+	{"node", []string{
 		"github.com/containerd/containerd/v2/cmd/containerd",
 		"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
 		"github.com/containerd/containerd/v2/cmd/ctr",
@@ -49,7 +48,6 @@ var sets = []set{
 		"github.com/containernetworking/plugins/plugins/main/loopback",
 		"./coredns",
 	}},
-	{"node", true, []string{"github.com/opencontainers/runc"}}, // its C part enters the namespaces
 }
 
 // Dir is where the programs are, or will be when [Build] has been called.
@@ -91,7 +89,7 @@ func Build(progress io.Writer) error {
 	if err := os.MkdirAll(kept, 0o755); err != nil {
 		return err
 	}
-	fmt.Fprintf(progress, "building Kubernetes, etcd, containerd, runc, the CNI plugins and CoreDNS into %s, once: about 20 minutes of a processor\n", dir)
+	fmt.Fprintf(progress, "building Kubernetes, etcd, containerd, the CNI plugins and CoreDNS into %s, once: about 20 minutes of a processor\n", dir)
 	made, err := os.MkdirTemp(kept, "new-")
 	if err != nil {
 		return err
@@ -128,9 +126,6 @@ func (s *set) build(dir string, progress io.Writer) error {
 		cmd := exec.Command("nice", append([]string{"-n", "10", "go"}, append(args, s.packages...)...)...)
 		cmd.Dir = filepath.Join(modules(), s.module)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if s.cgo {
-			cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
-		}
 		cmd.Stderr = progress
 		return cmd
 	}
