@@ -51,7 +51,8 @@ func (w *Worker) nfguard(args ...string) *exec.Cmd {
 	if args[0] == "run" {
 		unit = "nfguard.service"
 	}
-	cmd := w.Command(unit, filepath.Join(dir, "nfguard"), args...)
+	// BPF programs see all writers at the root of cgroup v2 alone.
+	cmd := w.onHost(unit, append([]string{filepath.Join(dir, "nfguard")}, args...)...)
 	cmd.Env = append(cmd.Env, "RUNTIME_DIRECTORY=/run/nfguard")
 	return cmd
 }

@@ -174,12 +174,30 @@ var starter = func() chan func() {
 
 // Command is a program on the node, in the control group system.slice/unit.
 func (n *Node) Command(unit, name string, args ...string) *exec.Cmd {
+	return n.command(unit, "--cgroup", append([]string{name}, args...)...)
+}
+
+// onHost is a program on the node that sees the control groups of the whole
+// host, from their root.
+func (n *Node) onHost(unit string, args ...string) *exec.Cmd {
+	var mounts strings.Builder
+	for _, h := range hierarchies() {
+		if h.v2 {
+			fmt.Fprintf(&mounts, "umount %[1]s && mount -t cgroup2 cgroup2 %[1]s && ", h.mount)
+		} else {
+			fmt.Fprintf(&mounts, "umount %[1]s && mount -t cgroup -o %[2]s cgroup %[1]s && ", h.mount, h.options)
+		}
+	}
+	return n.command(unit, "", append([]string{"unshare", "--mount", "--propagation", "slave", "sh", "-c", mounts.String() + `exec "$@"`, "sh"}, args...)...)
+}
+
+func (n *Node) command(unit, cgroup string, args ...string) *exec.Cmd {
 	script := `for g in $GROUPS_OF_NODE; do mkdir -p $g/system.slice/$UNIT 2>/dev/null; 
 			for f in cpuset.cpus cpuset.mems; do [ ! -e $g/$f ] || { cat $g/$f >$g/system.slice/$f; cat $g/$f >$g/system.slice/$UNIT/$f; }; done
 			echo $$ >$g/system.slice/$UNIT/cgroup.procs; done
 		unset GROUPS_OF_NODE UNIT
-		exec nsenter --target ` + fmt.Sprint(n.holder) + ` --mount --net --uts --cgroup -- "$@"`
-	cmd := exec.Command("sh", append([]string{"-c", script, "sh", name}, args...)...)
+		exec nsenter --target ` + fmt.Sprint(n.holder) + ` --mount --net --uts ` + cgroup + ` -- "$@"`
+	cmd := exec.Command("sh", append([]string{"-c", script, "sh"}, args...)...)
 	cmd.Env = append(os.Environ(), "GROUPS_OF_NODE="+strings.Join(n.groups, " "), "UNIT="+unit,
 		"PATH="+bin+":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "NO_COLOR=1")
 	return cmd

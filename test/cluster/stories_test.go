@@ -38,10 +38,10 @@ func restarts(t *testing.T, w *world, mode string) {
 	began := time.Now()
 	w.one.Guard(t, "")
 	w.one.recorded(t, began, "the keys", isDrift) // they were 0
-	w.one.Kubelet.Stop()
-	w.one.startKubelet(w.t)
 	w.one.Containerd.Stop()
 	w.one.startContainerd(w.t)
+	w.one.Kubelet.Stop()
+	w.one.startKubelet(w.t)
 	again := time.Now()
 	w.one.Proxy.Stop()
 	w.one.StartProxy(w.modeT, mode)

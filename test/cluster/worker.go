@@ -55,13 +55,6 @@ func (w *Worker) containerd(t testing.TB, images []string) {
 	t.Helper()
 	w.cni()
 	w.startContainerd(t)
-	await(t, "containerd", func() string {
-		out, err := w.Command("test.service", "ctr", "-a", socket, "version").CombinedOutput()
-		if err != nil {
-			return string(out)
-		}
-		return ""
-	})
 	for _, image := range images {
 		w.Run("ctr", "-a", socket, "-n", "k8s.io", "images", "import", image)
 	}
@@ -104,6 +97,13 @@ SystemdCgroup = false
 sandbox = '%s'
 `, podImage))
 	w.Containerd = w.Start(t, "containerd", "--config", config)
+	await(t, "containerd", func() string {
+		out, err := w.Command("test.service", "ctr", "-a", socket, "version").CombinedOutput()
+		if err != nil {
+			return string(out)
+		}
+		return ""
+	})
 }
 
 // startKubelet starts the kubelet; without an API server it runs static pods.
