@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/nfguard/nfguard/test/cluster/programs"
@@ -54,7 +55,7 @@ func Start(t testing.TB) *Cluster {
 	c.controlPlane(t)
 	for _, w := range c.Workers {
 		w.containerd(t, archives)
-		w.kubeconfig = w.file("kubeconfig", c.kubeconfig())
+		w.kubeconfig = w.file("kubeconfig", kubeconfig(c.api.server))
 		w.startKubelet(t)
 	}
 	for _, w := range c.Workers {
@@ -99,10 +100,14 @@ func (c *Cluster) wire(t testing.TB) {
 	}
 }
 
-func (c *Cluster) kubeconfig() object {
+func kubeconfig(server string) object {
+	cluster := object{"server": server}
+	if strings.HasPrefix(server, "https:") {
+		cluster["insecure-skip-tls-verify"] = true // it made its certificate a moment ago
+	}
 	return object{
 		"apiVersion": "v1", "kind": "Config", "current-context": "x",
-		"clusters": []object{{"name": "x", "cluster": object{"server": c.api.server, "insecure-skip-tls-verify": true}}},
+		"clusters": []object{{"name": "x", "cluster": cluster}},
 		"users":    []object{{"name": "x", "user": object{"token": token}}},
 		"contexts": []object{{"name": "x", "context": object{"cluster": "x", "user": "x"}}},
 	}
@@ -130,8 +135,8 @@ func (c *Cluster) controlPlane(t testing.TB) {
 		}
 		return ""
 	})
-	kubeconfig := n.file("kubeconfig", c.kubeconfig())
-	n.Start(t, "kube-controller-manager", "--kubeconfig", kubeconfig, "--leader-elect=false",
+	admin := n.file("kubeconfig", kubeconfig(c.api.server))
+	n.Start(t, "kube-controller-manager", "--kubeconfig", admin, "--leader-elect=false",
 		"--service-account-private-key-file", key, "--root-ca-file", filepath.Join(pki, "apiserver.crt"))
-	n.Start(t, "kube-scheduler", "--kubeconfig", kubeconfig, "--leader-elect=false")
+	n.Start(t, "kube-scheduler", "--kubeconfig", admin, "--leader-elect=false")
 }

@@ -158,8 +158,8 @@ func TestCluster(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			w.modeT = t
 			for _, worker := range w.Workers {
-				worker.StartProxy(t, mode)
-				worker.awaitRules(t, mode, w.ip["near"], w.ip["far"], w.near.V4.String(), w.far.V4.String(), w.client.V4.String(), w.near.V6.String(), w.far.V6.String(), w.dns[0].V4.String(), w.dns[1].V4.String())
+				worker.StartProxy(t, mode, w.ip["near"], w.ip["far"], w.near.V4.String(), w.far.V4.String(), w.client.V4.String(),
+					w.near.V6.String(), w.far.V6.String(), w.dns[0].V4.String(), w.dns[1].V4.String())
 			}
 			for _, story := range []struct {
 				name string
@@ -170,8 +170,7 @@ func TestCluster(t *testing.T) {
 				{"kube-proxy in a pod", inPod}, {"a hundred pods", many},
 			} {
 				t.Run(story.name, func(t *testing.T) { story.tell(t, w, mode) })
-				w.one.setKeys("0") // nfguard has ended, and leaves what it has set
-				w.one.Run("ip", "link", "set", "cnio0", "type", "bridge", "nf_call_iptables", "0", "nf_call_ip6tables", "0", "nf_call_arptables", "0")
+				w.one.reset()
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,16 +32,13 @@ func (w *Worker) Guard(t testing.TB, config string) *Process {
 	w.Run("mkdir", "-p", "/etc/nfguard", "/run/nfguard", "/etc/modules-load.d", "/etc/sysctl.d")
 	w.Run("cp", w.file("nfguard.toml", config), "/etc/nfguard/nfguard.toml")
 	p := w.start(t, w.nfguard("run"), "nfguard")
-	await(t, "nfguard on "+w.Name, func() string {
+	w.recorded(t, time.Time{}, "the start of nfguard", func(r map[string]string) bool {
 		select {
 		case <-p.ended:
 			t.Fatal("nfguard has ended")
 		default:
 		}
-		if out, code := w.Ask("status"); code != 0 {
-			return fmt.Sprintf("status exits %d: %s", code, out)
-		}
-		return ""
+		return r["NFGUARD_EVENT"] == "start" && r["_PID"] == strconv.Itoa(p.PID())
 	})
 	return p
 }
@@ -67,7 +65,7 @@ func (w *Worker) Ask(args ...string) (string, int) {
 // records are those that nfguard has written into the journal since a time,
 // oldest first, for which match holds.
 func (w *Worker) records(since time.Time, match func(map[string]string) bool) (list []map[string]string) {
-	out := w.Run("journalctl", "-o", "json", "--no-pager", "-q", fmt.Sprintf("--since=@%d", since.Unix()))
+	out := w.Run("journalctl", "-o", "json", "--no-pager", "-q")
 	for line := range strings.Lines(out) {
 		var all map[string]any
 		if json.Unmarshal([]byte(line), &all) != nil {
@@ -77,7 +75,8 @@ func (w *Worker) records(since time.Time, match func(map[string]string) bool) (l
 		for k, v := range all {
 			r[k] = fmt.Sprint(v)
 		}
-		if r["NFGUARD_EVENT"] != "" && match(r) {
+		found, err := time.Parse(time.RFC3339, r["NFGUARD_TIME"])
+		if err == nil && found.After(since) && match(r) {
 			list = append(list, r)
 		}
 	}

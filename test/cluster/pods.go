@@ -11,6 +11,8 @@ type Pod struct {
 	Name   string
 	On     *Worker
 	V4, V6 netip.Addr
+
+	uid string
 }
 
 // podSpec is a pod of this test's own program, on a node. Options change its
@@ -52,6 +54,7 @@ func (c *Cluster) Ready(t testing.TB, on *Worker, namespace, name string) *Pod {
 			if at(condition, "type") != "Ready" || at(condition, "status") != "True" {
 				continue
 			}
+			p.uid, _ = at(o, "metadata.uid").(string)
 			ips, _ := at(o, "status.podIPs").([]any)
 			for _, ip := range ips {
 				s, _ := at(ip, "ip").(string)

@@ -137,18 +137,18 @@ func (w *Worker) proxyConfig(mode, kubeconfig string) string {
 	return w.file("kube-proxy.json", object{
 		"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
 		"mode": mode, "hostnameOverride": w.Name, "clusterCIDR": podsCIDR,
-		"clientConnection": object{"kubeconfig": kubeconfig},
+		"clientConnection": object{"kubeconfig": kubeconfig, "contentType": "application/json", "acceptContentTypes": "application/json"},
 		// Its own are those of the whole host.
 		"conntrack": object{"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
 	})
 }
 
 // StartProxy starts kube-proxy in a mode, "iptables" or "nftables", and returns
-// when a Service of the cluster is in its rules.
-func (w *Worker) StartProxy(t testing.TB, mode string) {
+// when all those addresses are in its rules.
+func (w *Worker) StartProxy(t testing.TB, mode string, addresses ...string) {
 	t.Helper()
 	w.Proxy = w.Start(t, "kube-proxy", "--config", w.proxyConfig(mode, w.kubeconfig), "--v", "2")
-	w.awaitRules(t, mode, dnsIP)
+	w.awaitRules(t, mode, append(addresses, dnsIP)...)
 }
 
 // rules are those of kube-proxy.
