@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -46,13 +47,17 @@ func guard(m *testing.M) int {
 	}
 	unix.CloseOnExec(3) // the lock
 	parent := os.Getppid()
+	var end sync.Mutex
 	go func() {
 		for ; os.Getppid() == parent; time.Sleep(100 * time.Millisecond) {
 		}
+		end.Lock() // the tests fail meanwhile, and end nothing
 		clean(dir)
 		os.Exit(1)
 	}()
-	return m.Run()
+	code := m.Run()
+	end.Lock()
+	return code
 }
 
 func guardian() int {
