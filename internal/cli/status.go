@@ -36,6 +36,9 @@ Exit codes: 0 healthy, 1 degraded, 2 not running.`,
 }
 
 func (a *app) status(form format, watch bool) error {
+	if a.root != "" {
+		return &hintError{errors.New("no daemon runs in a tree"), "leave out --root"}
+	}
 	last := time.Time{}
 	for {
 		s, err := readStatus()
