@@ -177,7 +177,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	d.settings = settings
 	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
-		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, Aside: d.aside, News: d.news, Yield: d.o.Yield,
+		Host: d.o.Host, Recorder: naming{d}, Beside: d.beside, Aside: d.aside, News: d.news, Yield: d.o.Yield,
 	})
 	d.status.started = time.Now()
 	sources, err := d.o.Sources(settings, d.lending)
