@@ -32,10 +32,13 @@ func (a *app) helped() bool { return a.root == "" && os.Geteuid() == 0 && !host.
 type helpful struct{ *helper.Client }
 
 // Do is as [host.Helper] has it.
-func (h helpful) Do(ctx context.Context, op guard.Op) error {
-	r := helper.WriteDropins
-	if op == guard.LoadModule {
+func (h helpful) Do(ctx context.Context, a guard.Action) error {
+	r := helper.WriteSysctls
+	switch {
+	case a.Op == guard.LoadModule:
 		r = helper.LoadModule
+	case a.Modules:
+		r = helper.WriteModules
 	}
 	_, err := h.Ask(ctx, r, nil)
 	if errors.Is(err, helper.ErrAbsent) {
@@ -223,14 +226,14 @@ func (h *helping) do(ctx context.Context, r helper.Request) (facts any, files []
 		return nil, nil, &hintError{fmt.Errorf("the configuration is wrong: %w", err), "nfguard config check tells all that is"}
 	}
 	switch r {
-	case helper.LoadModule, helper.WriteDropins:
+	case helper.LoadModule, helper.WriteModules, helper.WriteSysctls:
 		if s.Policy.Mode == guard.Observe {
 			return nil, nil, &hintError{errors.New(`with mode = "observe" nothing is changed`), `set mode = "enforce"`}
 		}
 		if r == helper.LoadModule {
 			return nil, nil, h.load(ctx, &s.Policy)
 		}
-		return nil, nil, h.write(ctx, &s.Policy)
+		return nil, nil, h.write(ctx, &s.Policy, r == helper.WriteModules)
 	case helper.LoadHook:
 		return sent(hook.Load(hook.Options{Keys: hookKeys(s)}))
 	case helper.LoadExecHook:
@@ -269,10 +272,16 @@ func (h *helping) load(ctx context.Context, p *guard.Policy) error {
 	return h.host.Do(ctx, guard.Action{Op: guard.LoadModule, Subject: p.Module, Force: p.Override})
 }
 
-// write writes the drop-ins that are not as they should be.
-func (h *helping) write(ctx context.Context, p *guard.Policy) error {
+// write writes one drop-in, if it is not as it should be. The other waits for
+// the daemon to have seen that it is wrong: it would else have no record.
+func (h *helping) write(ctx context.Context, p *guard.Policy, modules bool) error {
 	dropins := *p
 	dropins.Bridges = nil // what they carry is no file's business
+	if modules {
+		dropins.SysctlD = ""
+	} else {
+		dropins.ModulesLoad = ""
+	}
 	seen := h.host.Survey(ctx, &dropins, 0)
 	var errs []error
 	for _, it := range guard.PlanDropins(&dropins, &seen) {

@@ -33,7 +33,13 @@ func newHelping(t *testing.T, config string) (h *helping, dir string) {
 
 func TestHelperWritesTheDropins(t *testing.T) {
 	h, dir := newHelping(t, "[module]\nname = \"br_netfilter\"\n")
-	if _, _, err := h.do(context.Background(), helper.WriteDropins); err != nil {
+	if _, _, err := h.do(context.Background(), helper.WriteModules); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir + "/sysctl.conf"); err == nil {
+		t.Error("the other one, which the daemon has not missed, was written as well")
+	}
+	if _, _, err := h.do(context.Background(), helper.WriteSysctls); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"modules.conf": "\nbr_netfilter\n", "sysctl.conf": "\nnet.bridge.bridge-nf-call-iptables = 1\n"} {
@@ -51,8 +57,10 @@ func TestHelperWritesTheDropins(t *testing.T) {
 	if err := os.Remove(dir + "/sysctl.conf"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := h.do(context.Background(), helper.WriteDropins); err != nil {
-		t.Fatal(err)
+	for _, r := range []helper.Request{helper.WriteModules, helper.WriteSysctls} {
+		if _, _, err := h.do(context.Background(), r); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if info, err := os.Stat(dir + "/modules.conf"); err != nil || time.Since(info.ModTime()) < 30*time.Minute {
 		t.Errorf("a drop-in that was right was written: %v, %v", info.ModTime(), err)
@@ -73,7 +81,7 @@ func TestHelperKeepsToTheConfiguration(t *testing.T) {
 			if err := os.WriteFile(dir+"/modprobe", []byte("#!/bin/sh\ntouch "+dir+"/loaded\n"), 0o755); err != nil {
 				t.Fatal(err)
 			}
-			for _, r := range []helper.Request{helper.LoadModule, helper.WriteDropins} {
+			for _, r := range []helper.Request{helper.LoadModule, helper.WriteModules, helper.WriteSysctls} {
 				_, _, err := h.do(context.Background(), r)
 				var known interface{ Next() string }
 				if err == nil || !strings.HasPrefix(err.Error(), tt.want) || !errors.As(err, &known) || known.Next() != tt.next {

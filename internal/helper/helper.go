@@ -33,7 +33,8 @@ type Request string
 // The requests.
 const (
 	LoadModule   Request = "load the module"
-	WriteDropins Request = "write the drop-ins"
+	WriteModules Request = "write the drop-in that loads the module"
+	WriteSysctls Request = "write the drop-in that sets the sysctls"
 	LoadHook     Request = "load the sysctl hook"
 	LoadExecHook Request = "load the exec hook"
 	SyncJournal  Request = "sync the journal"
@@ -41,7 +42,7 @@ const (
 
 // Requests are all of them.
 func Requests() []Request {
-	return []Request{LoadModule, WriteDropins, LoadHook, LoadExecHook, SyncJournal}
+	return []Request{LoadModule, WriteModules, WriteSysctls, LoadHook, LoadExecHook, SyncJournal}
 }
 
 // Bounds of what is taken from a peer.

@@ -59,7 +59,7 @@ func TestAnswers(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		asked = append(asked, r)
-		if r == WriteDropins {
+		if r == WriteSysctls {
 			return nil, nil, hinted{errors.New("the disk is full")}
 		}
 		if r == LoadHook {
@@ -70,7 +70,7 @@ func TestAnswers(t *testing.T) {
 	if _, err := c.Ask(t.Context(), LoadModule, nil); err != nil || !c.There() {
 		t.Errorf("%v, there: %v", err, c.There())
 	}
-	_, err := c.Ask(t.Context(), WriteDropins, nil)
+	_, err := c.Ask(t.Context(), WriteSysctls, nil)
 	var known interface{ Next() string }
 	if err == nil || err.Error() != "the disk is full" || !errors.As(err, &known) || known.Next() != "do this" || errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("want the helper's error and next step, got %v", err)
@@ -80,7 +80,7 @@ func TestAnswers(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if want := []Request{LoadModule, WriteDropins, LoadHook}; !slices.Equal(asked, want) {
+	if want := []Request{LoadModule, WriteSysctls, LoadHook}; !slices.Equal(asked, want) {
 		t.Errorf("want %q, got %q", want, asked)
 	}
 }

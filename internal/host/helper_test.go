@@ -15,7 +15,7 @@ import (
 // helperFunc is a [Helper].
 type helperFunc func(guard.Op) error
 
-func (f helperFunc) Do(_ context.Context, op guard.Op) error { return f(op) }
+func (f helperFunc) Do(_ context.Context, a guard.Action) error { return f(a.Op) }
 
 // TestHelperMakesTheChanges has nothing done in this process that a helper does.
 func TestHelperMakesTheChanges(t *testing.T) {

@@ -58,10 +58,10 @@ type Options struct {
 
 // Helper makes changes in another process, one that has the rights to.
 type Helper interface {
-	// Do carries out LoadModule or WriteFile as root's configuration has them:
-	// the module, or both drop-ins. An error is ErrNoHelper where nobody is there
-	// to do it.
-	Do(ctx context.Context, op guard.Op) error
+	// Do carries out LoadModule or WriteFile as root's configuration has it, which
+	// may be another than the one in force. An error is ErrNoHelper where nobody is
+	// there to do it.
+	Do(ctx context.Context, a guard.Action) error
 }
 
 // ErrNoHelper says that there is no helper.
@@ -138,7 +138,7 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 // machine is as wanted: look again.
 func (l *Linux) Do(ctx context.Context, a guard.Action) error {
 	if l.o.Helper != nil && (a.Op == guard.LoadModule || a.Op == guard.WriteFile) {
-		err := l.o.Helper.Do(ctx, a.Op)
+		err := l.o.Helper.Do(ctx, a)
 		if !errors.Is(err, ErrNoHelper) {
 			return err
 		}

@@ -540,7 +540,7 @@ func flood() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if _, err := new(helper.Client).Ask(ctx, helper.WriteDropins, nil); err != nil {
+	if _, err := new(helper.Client).Ask(ctx, helper.WriteSysctls, nil); err != nil {
 		return nil // it is not served: the attempt succeeded
 	}
 	return errors.New("it serves as before")
