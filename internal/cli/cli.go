@@ -19,6 +19,8 @@ import (
 
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/config"
+	"github.com/nfguard/nfguard/internal/helper"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // The exit codes, as diff(1) has them.
@@ -40,7 +42,9 @@ type app struct {
 	reload     <-chan os.Signal
 	configPath string
 	root       string
-	hook       *hook // of the daemon only
+	hook       *writeHook    // of the daemon only
+	client     helper.Client // asks for what takes more rights, where helped says so
+	proxies    kubeProxies
 	code       int
 	patience   atomic.Int64 // a time.Duration: how long it may take to stop
 }
@@ -137,7 +141,7 @@ Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
 	f.StringVar(&a.configPath, "config", "/etc/nfguard/nfguard.toml", "the configuration `file`; conf.d/*.toml beside it is read too")
 	f.StringVar(&a.root, "root", "", "work on the tree below `dir` (an image being built) and not on this host")
 	cmd.AddCommand(a.runCommand(), a.checkCommand(), a.applyCommand(), a.statusCommand(), a.eventsCommand(),
-		a.probeCommand(), a.traceCommand(), a.configCommand(), a.versionCommand())
+		a.probeCommand(), a.traceCommand(), a.configCommand(), a.versionCommand(), a.helperCommand())
 	hinted(cmd)
 	return cmd
 }
@@ -186,22 +190,29 @@ func (e *hintError) Error() string { return e.err.Error() }
 func (e *hintError) Unwrap() error { return e.err }
 func (e *hintError) Next() string  { return e.hint }
 
-// complain prints an error and the next step, a line each.
+// complain prints an error and the next step, a line each; of joined errors each
+// one's.
 func (a *app) complain(err error) {
 	var problems config.Errors
 	if errors.As(err, &problems) {
 		for _, p := range problems {
-			fmt.Fprintf(a.Err, "nfguard: error: %s\n", p.Error())
+			fmt.Fprintf(a.Err, "nfguard: error: %s\n", printable.Text(p.Error()))
 			if p.Hint != "" {
-				fmt.Fprintf(a.Err, "nfguard: hint: %s\n", p.Hint)
+				fmt.Fprintf(a.Err, "nfguard: hint: %s\n", printable.Text(p.Hint))
 			}
 		}
 		return
 	}
-	fmt.Fprintf(a.Err, "nfguard: error: %v\n", err)
+	if all := each(err); len(all) > 1 {
+		for _, err := range all {
+			a.complain(err)
+		}
+		return
+	}
+	fmt.Fprintf(a.Err, "nfguard: error: %s\n", printable.Text(err.Error()))
 	var known interface{ Next() string }
 	if errors.As(err, &known) {
-		fmt.Fprintf(a.Err, "nfguard: hint: %s\n", known.Next())
+		fmt.Fprintf(a.Err, "nfguard: hint: %s\n", printable.Text(known.Next()))
 	}
 }
 

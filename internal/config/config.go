@@ -24,7 +24,6 @@ type Config struct {
 	Bridges    Bridges
 	KubeProxy  KubeProxy
 	Persist    Persist
-	Lock       Lock
 	Timing     Timing
 	Contention Contention
 	Journal    Journal
@@ -90,20 +89,6 @@ type Persist struct {
 	Sysctl      string // a file of sysctl.d(5)
 }
 
-// Lock says how the kernel answers a foreign writer in ModeLock.
-type Lock struct {
-	Answer Answer
-}
-
-// Answer is what the writer of a foreign value gets to see.
-type Answer string
-
-// The answers.
-const (
-	AnswerRefuse  Answer = "refuse"  // the write fails with EPERM
-	AnswerRewrite Answer = "rewrite" // the write succeeds, with our value
-)
-
 // Timing says how often the machine is looked at without news of a change.
 type Timing struct {
 	Resync time.Duration // between looks at the live values; 0 means that nfguard chooses
@@ -151,8 +136,8 @@ func Default() Config {
 		},
 		Confirm: Confirm{Sysctl: []string{}},
 		Bridges: Bridges{
-			Match:  []string{"cni*", "cbr*", "kube-bridge", "weave", "docker0", "br-*"},
-			Ignore: []string{"virbr*", "vmbr*", "lxdbr*"},
+			Match:  []string{"cni*", "cbr*", "kube-bridge", "weave", "docker0"},
+			Ignore: []string{"virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"},
 		},
 		KubeProxy: KubeProxy{
 			Processes: []string{"kube-proxy", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s", "kubelite"},
@@ -163,7 +148,6 @@ func Default() Config {
 			ModulesLoad: "/etc/modules-load.d/nfguard.conf",
 			Sysctl:      "/etc/sysctl.d/99-zz-nfguard.conf",
 		},
-		Lock:       Lock{Answer: AnswerRefuse},
 		Timing:     Timing{Audit: time.Minute},
 		Contention: Contention{Limit: 10, Window: time.Minute, Policy: PolicyHold},
 		Journal:    Journal{Sync: true},

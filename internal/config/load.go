@@ -152,6 +152,10 @@ func (l *loader) document(text string) {
 // top takes a key from the top of the file: a value or a table.
 func (l *loader) top(n node) {
 	switch schema := l.config.schema(); {
+	case n.name() == "lock" && n.isTable():
+		for _, child := range n.nodes {
+			l.lock(child)
+		}
 	case !schema.isTable(n.name()):
 		l.take(schema, n)
 	case !n.isTable():
@@ -163,6 +167,16 @@ func (l *loader) top(n node) {
 			l.take(schema, child)
 		}
 	}
+}
+
+// lock says what to write in place of a key of [lock], which is no more: the
+// lock refuses, and what it could do besides is what mode enforce does.
+func (l *loader) lock(n node) {
+	hint := `remove it; mode = "lock" has writers refused`
+	if n.value == "rewrite" {
+		hint = `remove it, and write mode = "enforce" instead of mode = "lock": there the write succeeds, and the kernel stores our value`
+	}
+	l.wrong(n, wrong("there is no such key any more", hint))
 }
 
 // take sets the value of a key that is no table.

@@ -39,8 +39,8 @@ override_blacklist = false  # default
 sysctl = []  # default
 
 [bridges]
-match = []                              # /etc/nfguard/conf.d/x.toml:7
-ignore = ["virbr*", "vmbr*", "lxdbr*"]  # default
+match = []                                                                                          # /etc/nfguard/conf.d/x.toml:7
+ignore = ["virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"]  # default
 
 [kube_proxy]
 processes = ["kube-proxy", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s", "kubelite"]   # default
@@ -50,9 +50,6 @@ units = ["kube-proxy.service", "k3s.service", "k3s-agent.service", "rke2-agent.s
 enabled = true                                     # default
 modules_load = "/etc/modules-load.d/nfguard.conf"  # default
 sysctl = "/etc/sysctl.d/99-zz-nfguard.conf"        # default
-
-[lock]
-answer = "refuse"  # default
 
 [timing]
 resync = "auto"  # default

@@ -96,6 +96,35 @@ func TestFlags(t *testing.T) {
 	}
 }
 
+// A bridge that has another name now is the one whose flags were set.
+func TestRenamedBridgeIsRemembered(t *testing.T) {
+	ns, l, memory := flagged(t)
+	ns.Run(t, "ip", "link", "add", "cni0", "index", "70", "type", "bridge")
+	ns.Run(t, "ip", "link", "add", "cni1", "index", "71", "type", "bridge")
+	keep(t, ns, l, scoped(false), "cni0")
+	keep(t, ns, l, scoped(false), "cni1")
+	ns.Run(t, "ip", "link", "set", "cni0", "name", "cnio0")
+	ns.Run(t, "ip", "link", "del", "cni1")
+	ns.Run(t, "ip", "link", "add", "other", "index", "71", "type", "bridge")
+	p := scoped(false)
+	var o guard.Observation
+	ns.Do(func() { o = l.Survey(t.Context(), &p, 0) })
+	names := make(map[string]int)
+	for _, r := range o.Remembered {
+		names[r.Name] = r.Index
+	}
+	if names["cnio0"] != 70 || names["cni0"] != 0 || names["other"] != 0 || o.RememberedErr != nil {
+		t.Errorf("remembered: %+v, %v", o.Remembered, o.RememberedErr)
+	}
+	hostwide := guard.Policy{Module: "br_netfilter", Sysctls: []guard.Setting{{Key: guard.IPTables, Value: "1"}, {Key: guard.IP6Tables, Value: "1"}}}
+	if o := keep(t, ns, l, hostwide, "cnio0"); o.Bridges[0].Flags() != (guard.Flags{}) {
+		t.Errorf("cnio0 has %v", o.Bridges[0].Flags())
+	}
+	if _, err := os.Stat(memory); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the memory is still there: %v", err)
+	}
+}
+
 // Bridges that are gone are forgotten before the file has grown a lot, and one
 // that was fought over stands in it once.
 func TestMemoryStaysSmall(t *testing.T) {

@@ -43,6 +43,8 @@ type cniConfig struct {
 	Plugins []cniConfig
 
 	Delegate *cniConfig // of flannel, which writes the rest itself
+
+	NerdctlID string // of nerdctl's networks, whose containers are no pods
 }
 
 // cniIPAM is the part that the plugin "host-local" reads.
@@ -57,6 +59,7 @@ type cniPlugin struct {
 	cniConfig
 	network string // its name
 	place   string // the file
+	nerdctl bool   // it is one of nerdctl's
 }
 
 // cni tells which networks hang pods on a bridge.
@@ -64,7 +67,7 @@ func (l *Linux) cni() guard.CNI {
 	plugins, err := l.cniPlugins()
 	c := guard.CNI{Err: err}
 	for _, p := range plugins {
-		if bridge := p.podBridge(); bridge != "" {
+		if bridge := p.podBridge(); bridge != "" && !p.nerdctl {
 			c.Networks = append(c.Networks, guard.Network{Name: p.network, Place: p.place, Bridge: bridge, Subnets: p.IPAM.subnets()})
 		}
 	}
@@ -91,7 +94,7 @@ func (l *Linux) cniPlugins() ([]cniPlugin, error) {
 				continue
 			}
 			for _, plugin := range slices.Concat([]cniConfig{conf}, conf.Plugins) {
-				list = append(list, cniPlugin{plugin, conf.Name, path})
+				list = append(list, cniPlugin{plugin, conf.Name, path, conf.NerdctlID != ""})
 			}
 		}
 	}

@@ -30,9 +30,9 @@ type Options struct {
 	// LoadTimeout bounds one run of modprobe; 0 means 10 s.
 	LoadTimeout time.Duration
 
-	// LoadByManager has systemd run modprobe, because this process may not
-	// load modules itself.
-	LoadByManager bool
+	// Helper loads the module and writes the drop-ins, because this process may
+	// not. Nil: it does so itself.
+	Helper Helper
 
 	// Bridges lists the bridge devices; nil means that there are none.
 	Bridges func(context.Context) ([]guard.Bridge, error)
@@ -49,7 +49,23 @@ type Options struct {
 	// and what is known of some bridge does not decide, one call at a time, and an
 	// answer other than none serves for a minute. Nil: nobody does.
 	Endpoints func(context.Context) ([]netip.Addr, error)
+
+	// PodSpaces lists the network namespaces of pods, by the ids that they have
+	// in ours. It is called only where Endpoints has told an address in the
+	// network of such a bridge. Nil: there are none.
+	PodSpaces func() ([]int, error)
 }
+
+// Helper makes changes in another process, one that has the rights to.
+type Helper interface {
+	// Do carries out LoadModule or WriteFile as root's configuration has it, which
+	// may be another than the one in force. An error is ErrNoHelper where nobody is
+	// there to do it.
+	Do(ctx context.Context, a guard.Action) error
+}
+
+// ErrNoHelper says that there is no helper.
+var ErrNoHelper = errors.New("there is no helper")
 
 // Linux is a machine. [Linux.Value] belongs to one goroutine together with
 // SetSysctl; the surveys and the other operations of Do may run beside it.
@@ -100,7 +116,11 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 	o.IPv6Off = l.ipv6Off()
 	o.On = l.on()
 	o.TaggedPass = l.digit(vlanTagged) == '0'
-	o.Remembered, o.RememberedErr = l.remembered()
+	l.memory.follow(o.Bridges)
+	o.Remembered, o.RememberedErr = l.remembered("")
+	if p.Bridges == nil || !p.Bridges.Auto { // which looks at all of them
+		addresses(ctx, &o)
+	}
 	l.evidence(ctx, p, &o, true)
 	if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
 		k := l.o.KubeProxy(ctx, p)
@@ -117,6 +137,24 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 // Do carries out one action. That it returns nil does not say that the
 // machine is as wanted: look again.
 func (l *Linux) Do(ctx context.Context, a guard.Action) error {
+	if l.o.Helper != nil && (a.Op == guard.LoadModule || a.Op == guard.WriteFile) {
+		err := l.o.Helper.Do(ctx, a)
+		if !errors.Is(err, ErrNoHelper) {
+			return err
+		}
+		// In a container there is none, and what the container allows is done.
+		if own := l.do(ctx, a); own != nil {
+			return &obstacleError{op: "without nfguard-helper.socket", reason: own.Error(), next: noHelperNext, err: own}
+		}
+		return nil
+	}
+	return l.do(ctx, a)
+}
+
+// noHelperNext is what to do where there is no helper, and it is missed.
+const noHelperNext = "systemctl unmask nfguard-helper.socket, then systemctl restart nfguard; in a container, the host has to do it"
+
+func (l *Linux) do(ctx context.Context, a guard.Action) error {
 	switch a.Op {
 	case guard.LoadModule:
 		return l.load(ctx, a.Subject, a.Force)

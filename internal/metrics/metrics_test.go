@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/source"
 )
 
@@ -333,13 +334,31 @@ func TestAnyText(t *testing.T) {
 		e.Writer.Unit = unit
 		m.Record(e)
 		s := worker()
-		want := strings.ToValidUTF8(unit, "\uFFFD")
+		want := printable.Name(unit)
 		if unit == "" {
 			want = "none"
 		}
 		series := fmt.Sprintf(`nfguard_foreign_values_total{key="net.bridge.bridge-nf-call-iptables",outcome="corrected",unit=%q}`, want)
 		if got := parse(t, m.render(&s))[series]; got != 1 {
 			t.Errorf("want %s to be 1, got %v", series, got)
+		}
+	}
+}
+
+// No two bridges have one label: the whole file would be refused.
+func TestL3NoTwoLabelsAlike(t *testing.T) {
+	names := []string{"x\xff", "x\xfe", `x\xff`, `x\\xff`, "x\u200b", `x\u200b`, "x", "x\x01"}
+	s := worker()
+	s.Bridges, s.Items = nil, nil
+	for i, name := range names {
+		s.Bridges = append(s.Bridges, guard.Bridge{Name: name, Ports: guard.Ports{Pods: i + 1}})
+	}
+	var m Metrics
+	samples := parse(t, m.render(&s)) // which refuses what Prometheus refuses
+	for i, name := range names {
+		series := fmt.Sprintf(`nfguard_bridge_pods{bridge=%q}`, printable.Name(name))
+		if got := samples[series]; got != float64(i+1) {
+			t.Errorf("%s is %v, want %d", series, got, i+1)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // MaxText bounds the JSON of a way: the longest, of 4,096 packets, has some
@@ -47,7 +49,7 @@ func Read(text []byte) (*Way, error) {
 		if err != nil {
 			return nil, err
 		}
-		if s, ok := token.(string); ok && printable(s) != s {
+		if s, ok := token.(string); ok && printable.Text(s) != s {
 			return nil, fmt.Errorf("%q cannot be shown", s)
 		}
 	}

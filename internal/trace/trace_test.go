@@ -346,3 +346,18 @@ func TestGroups(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// A device says whose pod it leads to: by name, or by uid where that is unknown.
+func TestPodBehindADevice(t *testing.T) {
+	for _, tt := range []struct {
+		d    Device
+		want string
+	}{
+		{Device{Kind: "veth", Bridge: "cni0", Pod: "0b6e3b4c-7d55", PodName: "default/web-1", Namespace: "net:[4026531840]"}, "port of cni0, pod default/web-1"},
+		{Device{Kind: "veth", Bridge: "cni0", Pod: "0b6e3b4c-7d55"}, "port of cni0, pod 0b6e3b4c-7d55"},
+	} {
+		if got := (&Way{}).behind(tt.d); got != tt.want {
+			t.Errorf("behind: %s, want %s", got, tt.want)
+		}
+	}
+}

@@ -46,6 +46,7 @@ type Host struct {
 	FlagErr    error                         // what setting and clearing flags returns
 	FlagsFixed bool                          // bridges whose flags stay 0 whatever is set
 	MemoryErr  error                         // why it is not known which flags were set
+	Evidence   *guard.Evidence               // what says that bridges carry pods
 	HangLook   chan struct{}                 // a look at one bridge begins only when it is closed
 	BeforeFlag func(h *Host, a guard.Action) // called before flags are set or cleared, without the lock
 }
