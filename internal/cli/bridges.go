@@ -44,7 +44,7 @@ type sysctlRow struct {
 const flagsAtBoot = "no file can set a bridge's own flags: nfguard.service, which is ordered before the kubelet and its like, sets them when the bridge appears"
 
 func (d *document) addBridges(r *reconcile.Report, p *guard.Policy) {
-	if p.FilesOnly {
+	if d.Root != "" {
 		return
 	}
 	d.Sysctls = &sysctlRow{r.On[guard.IPv4], r.On[guard.IPv6], r.On[guard.ARP]}

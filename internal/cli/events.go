@@ -90,6 +90,7 @@ type ending struct {
 }
 
 func (a *app) events(o *eventsOptions) error {
+	a.acts()
 	switch {
 	case a.root != "":
 		return &hintError{errors.New("a tree that is being built has no history"), "use --journal " + a.root + "/var/log/journal for the journal of another system"}

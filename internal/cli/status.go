@@ -36,6 +36,9 @@ Exit codes: 0 healthy, 1 degraded, 2 not running.`,
 }
 
 func (a *app) status(form format, watch bool) error {
+	if a.root != "" {
+		return &hintError{errors.New("no daemon runs in a tree"), "leave out --root"}
+	}
 	last := time.Time{}
 	for {
 		s, err := readStatus()
@@ -96,6 +99,9 @@ func writeStatus(w io.Writer, s daemon.Status) {
 		s.Started.Local().Format(time.DateTime), s.Pass, s.LastPass.Local().Format(time.TimeOnly))
 	fmt.Fprintf(w, "%d drifts found, %d corrections, %d failed attempts, %d foreign values kept out\n",
 		s.Totals.Drifts, s.Totals.Corrected, s.Totals.Failed, s.Totals.Denied)
+	if s.Rights != "" && s.Rights != daemon.RightsItself {
+		fmt.Fprintf(w, "the module is loaded and the drop-ins are written by %s\n", s.Rights)
+	}
 	if s.ConfigError != "" {
 		fmt.Fprintf(w, "%s\n%s\n", st.bad("the configuration on disk is wrong; the one before is in force:"), configError)
 	}

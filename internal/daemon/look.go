@@ -75,11 +75,15 @@ func (d *Daemon) news() []reconcile.Evidence {
 		return nil
 	}
 	var seen []reconcile.Evidence
-	err := w.Read(func(h source.Hint) {
+	take := func(h source.Hint) {
 		e := d.evidence(h)
 		e.Vague = w.Complete() && h.Path == "" // one that tells of all writes tells of which
 		seen = append(seen, e)
-	})
+	}
+	err := w.Read(take)
+	if d.ending {
+		w.Rest(take)
+	}
 	if err != nil {
 		d.lending.giveBack(err)
 	}

@@ -8,7 +8,7 @@ import (
 // Concerns are the findings about bridges: what the scope does, or does not
 // do, to those that carry something else than pods.
 func Concerns(p *Policy, o *Observation) []Finding {
-	if p.FilesOnly || o.Bridging != nil {
+	if o.Bridging != nil {
 		return nil
 	}
 	var list []Finding

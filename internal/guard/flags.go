@@ -29,7 +29,6 @@ const AllBridges = "bridges"
 func PlanFlags(p *Policy, o *Observation) []Item {
 	var items []Item
 	switch {
-	case p.FilesOnly:
 	case p.Bridges == nil:
 		there := byIndex(o.Bridges)
 		for _, m := range o.Remembered {
@@ -134,7 +133,7 @@ func planStale(s *Selection, b *Bridge, m Remembered, c Choice) []Item {
 // OnGoneEvidence are those of o.Remembered whose flags were set on evidence
 // and still stand, while a look that succeeded has found none.
 func OnGoneEvidence(p *Policy, o *Observation) []Remembered {
-	if p.FilesOnly || p.Bridges == nil || !p.Bridges.Auto || o.Bridging != nil || o.RememberedErr != nil {
+	if p.Bridges == nil || !p.Bridges.Auto || o.Bridging != nil || o.RememberedErr != nil {
 		return nil
 	}
 	var gone []Remembered

@@ -8,10 +8,7 @@ import (
 // Meaning says in one sentence what the state means for the Services of this
 // node.
 func Meaning(p *Policy, o *Observation) string {
-	switch {
-	case p.FilesOnly:
-		return ""
-	case o.Bridging != nil:
+	if o.Bridging != nil {
 		return fmt.Sprintf("whether a bridge carries pods here could not be told: %v", o.Bridging)
 	}
 	var pods []*Bridge

@@ -120,7 +120,6 @@ func TestPlanFlags(t *testing.T) {
 	}{
 		{"right: nothing is said of others", func(*guard.Policy, *guard.Observation) {}, []guard.Item{kept}},
 		{"no family is wanted", func(p *guard.Policy, _ *guard.Observation) { p.Bridges.Families = nil }, nil},
-		{"a tree", func(p *guard.Policy, _ *guard.Observation) { p.FilesOnly = true }, nil},
 		{
 			"both are missing, one action", func(_ *guard.Policy, o *guard.Observation) { o.Bridges[0] = guard.Bridge{Name: "cni0", Index: 3} },
 			[]guard.Item{{
@@ -256,7 +255,6 @@ func TestPlanStale(t *testing.T) {
 		{"another name of the index", func(_ *guard.Policy, o *guard.Observation) { o.Bridges[0].Name = "br9" }, false, guard.Flags{}},
 		{"cleared by somebody else", func(_ *guard.Policy, o *guard.Observation) { o.Bridges[0].CallIPTables = false }, false, guard.Flags{}},
 		{"set by a pattern", func(_ *guard.Policy, o *guard.Observation) { o.Remembered[0].Evidence = guard.Flags{} }, false, guard.Flags{}},
-		{"a tree", func(p *guard.Policy, _ *guard.Observation) { p.FilesOnly = true }, false, guard.Flags{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, _ := scoped()

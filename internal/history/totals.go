@@ -32,7 +32,7 @@ type Sum struct {
 	Name      string
 	Changes   int           // all of them, those without a record of their own included
 	Corrected int           // put right, also where that was undone at once
-	Kept      int           // kept out: refused, or rewritten by the lock
+	Kept      int           // kept out by the lock
 	Failed    int           // not put right
 	Observed  int           // left so, in mode observe
 	Fights    int           // series that were recorded as one
@@ -170,8 +170,14 @@ func (s *Sum) add(r *Record) {
 	switch r.Outcome { // as the daemon counts
 	case guard.OutcomeCorrected, guard.OutcomeHeld:
 		s.Corrected += n
-	case guard.OutcomeDenied, guard.OutcomeRewritten:
+	case guard.OutcomeDenied:
 		s.Kept += n
+	case guard.OutcomeRewritten:
+		if r.Event == guard.EventDenied { // by the lock, as it once could
+			s.Kept += n
+		} else {
+			s.Corrected += n
+		}
 	case guard.OutcomeFailed, guard.OutcomeReverted:
 		if r.Failed() {
 			s.Failed += n

@@ -30,7 +30,7 @@ func flagged(t *testing.T) (*lab.Namespace, *host.Linux, string) {
 	t.Helper()
 	memory := filepath.Join(t.TempDir(), "run", "bridges.json")
 	ns := lab.NewNamespace(t)
-	l := host.New(host.Options{Root: t.TempDir(), Bridges: host.Bridges, Memory: memory})
+	l := host.NewAt(t.TempDir(), host.Options{Bridges: host.Bridges, Memory: memory})
 	t.Cleanup(l.Close)
 	return ns, l, memory
 }
@@ -211,7 +211,7 @@ func TestEvidence(t *testing.T) {
 		t.Fatal(err)
 	}
 	ns, pod := lab.NewNamespace(t), lab.NewNamespace(t)
-	l := host.New(host.Options{Root: root, Bridges: host.Bridges})
+	l := host.NewAt(root, host.Options{Bridges: host.Bridges})
 	ns.Run(t, "ip", "link", "add", "podbr", "type", "bridge")
 	ns.Run(t, "ip", "addr", "add", "10.244.1.1/24", "dev", "podbr")
 	ns.Run(t, "ip", "link", "add", "veth0", "master", "podbr", "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
@@ -227,7 +227,7 @@ func TestEvidence(t *testing.T) {
 	if diff := cmp.Diff(want, o.Evidence.CNI.Networks, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		t.Errorf("networks (-want +got):\n%s", diff)
 	}
-	const unread = "read /etc/cni/net.d/30-bad.conf: unexpected end of JSON input\n" + k3s + "50-fifo.conf is no regular file"
+	const unread = "read /etc/cni/net.d/30-bad.conf: unexpected end of JSON input\n" + "read " + k3s + "50-fifo.conf: is a FIFO, not a regular file"
 	if o.Evidence.CNI.Err == nil || o.Evidence.CNI.Err.Error() != unread {
 		t.Errorf("error: %v", o.Evidence.CNI.Err)
 	}

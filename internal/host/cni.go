@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
 )
 
@@ -79,12 +80,12 @@ func (l *Linux) cniPlugins() ([]cniPlugin, error) {
 	var list []cniPlugin
 	var unread error
 	for _, dir := range CNIDirs() {
-		files, err := l.cniFiles(dir)
+		paths, err := l.cniFiles(dir)
 		unread = errors.Join(unread, err)
-		for _, path := range files {
-			text, err := readLimited(l.path(path), maxCNIFile)
+		for _, path := range paths {
+			text, err := files.Read(l.path(path), maxCNIFile)
 			if err != nil {
-				unread = errors.Join(unread, err)
+				unread = errors.Join(unread, fmt.Errorf("read %s: %w", path, bare(err)))
 				continue
 			}
 			var conf cniConfig
@@ -100,8 +101,10 @@ func (l *Linux) cniPlugins() ([]cniPlugin, error) {
 	return list, unread
 }
 
+func (l *Linux) path(path string) string { return filepath.Join(l.dir, path) }
+
 // cniFiles lists the configurations in a directory, which need not exist.
-func (l *Linux) cniFiles(dir string) (files []string, unread error) {
+func (l *Linux) cniFiles(dir string) (paths []string, unread error) {
 	entries, err := os.ReadDir(l.path(dir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -111,16 +114,12 @@ func (l *Linux) cniFiles(dir string) (files []string, unread error) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		if len(files) == maxCNIFiles {
-			return files, errors.Join(unread, fmt.Errorf("%s has more than %d files: %s and those after it are not read", dir, maxCNIFiles, e.Name()))
+		if len(paths) == maxCNIFiles {
+			return paths, errors.Join(unread, fmt.Errorf("%s has more than %d files: %s and those after it are not read", dir, maxCNIFiles, e.Name()))
 		}
-		if !e.Type().IsRegular() && e.Type() != fs.ModeSymlink { // a fifo would never end
-			unread = errors.Join(unread, fmt.Errorf("%s is no regular file", path))
-			continue
-		}
-		files = append(files, path)
+		paths = append(paths, path)
 	}
-	return files, unread
+	return paths, unread
 }
 
 // podBridge is the name of the bridge that a plugin hangs pods on, or "".

@@ -128,7 +128,7 @@ func TestEvidenceOfRules(t *testing.T) {
 			defer process.Wait()
 			defer process.Process.Kill()
 			looks, isPod := 0, false
-			l := New(Options{Root: t.TempDir(), Bridges: Bridges, Endpoints: func(ctx context.Context) ([]netip.Addr, error) {
+			l := NewAt(t.TempDir(), Options{Bridges: Bridges, Endpoints: func(ctx context.Context) ([]netip.Addr, error) {
 				looks++
 				return netfilter.Endpoints(ctx)
 			}, PodSpaces: func() ([]int, error) {

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/rtnl"
 )
@@ -234,7 +235,7 @@ func (m *memory) load() (err error) {
 	if err != nil {
 		return err
 	}
-	text, err := readLimited(m.path, maxMemory)
+	text, err := files.ReadNoLink(m.path, maxMemory)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -269,25 +270,23 @@ func (m *memory) add(v memoryFile) error {
 		return err
 	}
 	text = append(text, '\n')
-	open := func() (*os.File, error) { return os.OpenFile(m.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644) }
-	f, err := open()
+	before, berr := os.Stat(m.path)
+	err = files.Append(m.path, text)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(m.path), 0o755); err == nil {
-			f, err = open()
+			err = files.Append(m.path, text)
 		}
 	}
 	if err != nil {
+		m.as = stamp{}
 		return err
 	}
-	before, berr := f.Stat()
-	_, err = f.Write(text)
-	after, aerr := f.Stat()
-	err = errors.Join(err, f.Close())
-	fresh := berr == nil && before.Size() == 0
+	fresh := errors.Is(berr, fs.ErrNotExist) || berr == nil && before.Size() == 0
 	if fresh {
 		m.known = nil
 	}
-	if err == nil && berr == nil && aerr == nil && (fresh || m.as == stampOf(before)) && after.Size() == before.Size()+int64(len(text)) {
+	after, err := os.Stat(m.path)
+	if err == nil && (fresh && after.Size() == int64(len(text)) || berr == nil && m.as == stampOf(before) && after.Size() == before.Size()+int64(len(text))) {
 		for _, r := range v.Bridges {
 			m.union(r)
 		}
@@ -298,7 +297,7 @@ func (m *memory) add(v memoryFile) error {
 	} else {
 		m.as = stamp{} // somebody else has written, too
 	}
-	return err
+	return nil
 }
 
 // save puts the file in place as a whole, without bridges that are gone, and
@@ -321,15 +320,10 @@ func (m *memory) save() (err error) {
 	if err != nil {
 		return err
 	}
-	dir, name := filepath.Split(m.path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(m.path), 0o755); err != nil {
 		return err
 	}
-	fresh := filepath.Join(dir, "."+name)
-	if err := os.WriteFile(fresh, append(text, '\n'), 0o644); err != nil {
-		return err
-	}
-	if err := os.Rename(fresh, m.path); err != nil {
+	if err := files.Replace(m.path, append(text, '\n'), nil); err != nil {
 		return err
 	}
 	if info, err := os.Stat(m.path); err == nil && info.Size() == int64(len(text))+1 {

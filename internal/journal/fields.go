@@ -155,7 +155,7 @@ func Fields(e guard.Event) []Field {
 	fs.add(FieldHave, e.Have)
 	fs.add(FieldNow, e.Now)
 	fs.add(FieldSource, e.Source)
-	if e.Duration > 0 {
+	if e.Duration > 0 || e.Duration == 0 && e.Outcome == guard.OutcomeRewritten {
 		fs.add(FieldDuration, strconv.FormatInt(e.Duration.Microseconds(), 10))
 	}
 	fs.count(FieldPass, e.Pass)

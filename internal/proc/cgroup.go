@@ -109,20 +109,23 @@ func isUnit(step string) bool {
 }
 
 // cgroup picks the path in systemd's own hierarchy out of /proc/PID/cgroup:
-// that named systemd where version 1 is in use, otherwise the unified one.
+// that named systemd where version 1 is in use, otherwise the unified one. Of a
+// process that has ended version 1 says "/", and version 2 still where it was
+// (cgroup_exit and proc_cgroup_show in kernel/cgroup/cgroup.c).
 func cgroup(text string) string {
-	unified := ""
+	var v1, unified string
 	for line := range strings.Lines(text) {
 		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(f) != 3 {
-			continue
-		}
-		if f[1] == "name=systemd" {
-			return f[2]
-		}
-		if f[0] == "0" {
+		switch {
+		case len(f) != 3:
+		case f[1] == "name=systemd":
+			v1 = f[2]
+		case f[0] == "0":
 			unified = f[2]
 		}
 	}
-	return unified
+	if unified != "" && (v1 == "" || v1 == "/") {
+		return unified
+	}
+	return v1
 }

@@ -180,6 +180,10 @@ func TestCgroup(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"version 2", "0::/system.slice/tuned.service\n", "/system.slice/tuned.service"},
 		{"hybrid", "12:cpu:/\n1:name=systemd:/system.slice/a.service\n0::/\n", "/system.slice/a.service"},
+		{"hybrid, of a process that has ended", "12:cpu:/\n1:name=systemd:/\n0::/system.slice/a.service\n", "/system.slice/a.service"},
+		{"hybrid, of a container in version 1 only", "1:name=systemd:/kubepods/b\n0::/system.slice/containerd.service\n", "/kubepods/b"},
+		{"hybrid, at the root of both", "1:name=systemd:/\n0::/\n", "/"},
+		{"version 1 only", "1:name=systemd:/\n", "/"},
 		{"version 1 without systemd", "12:cpu:/docker/a\n0::/b\n", "/b"},
 		{"a colon in the path", "0::/a:b.service\n", "/a:b.service"},
 		{"noise", "what\n", ""},

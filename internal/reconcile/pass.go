@@ -273,38 +273,3 @@ func (r *Reconciler) Complaints() map[string]string {
 	}
 	return out
 }
-
-// compare tells which bridges are in one list and not in the other. One that
-// was made anew under its name has another index, and is in both.
-func compare(before, after []guard.Bridge) (gone, came []string) {
-	had, has := make(map[int]bool, len(before)), make(map[int]bool, len(after))
-	for _, b := range before {
-		had[b.Index] = true
-	}
-	for _, b := range after {
-		has[b.Index] = true
-		if !had[b.Index] {
-			came = append(came, b.Name)
-		}
-	}
-	for _, b := range before {
-		if !has[b.Index] {
-			gone = append(gone, b.Name)
-		}
-	}
-	return gone, came
-}
-
-func (r *Reconciler) recordBridges(t Trigger, gone, came []string, items []guard.Item) {
-	e := guard.Event{Kind: guard.EventBridge, Outcome: guard.OutcomeObserved, Time: time.Now(), Duration: -1, Source: t.Source, Pass: r.passes}
-	for _, name := range gone {
-		e.Subject, e.Have, e.Now = name, "there", "gone"
-		e.Message = "bridge " + name + " went"
-		r.o.Recorder.Record(e)
-	}
-	for _, name := range came {
-		e.Subject, e.Have, e.Now = name, "absent", "there"
-		e.Message = "bridge " + name + " appeared; " + Readiness(items)
-		r.o.Recorder.Record(e)
-	}
-}

@@ -304,7 +304,7 @@ func TestSafeToShow(t *testing.T) {
 	if !strings.Contains(text.String(), "owned") || strings.ContainsAny(text.String(), "\x1b\a") {
 		t.Errorf("%q", text.String())
 	}
-	if _, err := Read(bytes.NewReader(encode(t, w))); err != nil {
+	if _, err := Read(encode(t, w)); err != nil {
 		t.Error(err)
 	}
 }

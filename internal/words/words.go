@@ -4,6 +4,7 @@ package words
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -22,6 +23,18 @@ func Short(d time.Duration) string {
 		return d.Round(10 * time.Microsecond).String()
 	}
 	return d.Round(time.Microsecond).String()
+}
+
+// Brief prints a duration as people write it: 1m, not 1m0s.
+func Brief(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // Count prints how many there are of what, a noun that takes an s: "1 host",

@@ -24,6 +24,17 @@ func TestShort(t *testing.T) {
 	}
 }
 
+func TestBrief(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		time.Minute: "1m", 10 * time.Minute: "10m", 30 * time.Second: "30s", 90 * time.Second: "1m30s",
+		time.Hour: "1h", 10 * time.Hour: "10h", 90 * time.Minute: "1h30m", 500 * time.Millisecond: "500ms", 0: "0s",
+	} {
+		if got := Brief(d); got != want {
+			t.Errorf("Brief(%v) is %q, want %q", d, got, want)
+		}
+	}
+}
+
 func TestCount(t *testing.T) {
 	for n, want := range map[int]string{0: "0 hosts", 1: "1 host", 2: "2 hosts"} {
 		if got := Count(n, "host"); got != want {
