@@ -96,8 +96,6 @@ func (a *app) synchronize() func(context.Context) error {
 		return journal.Synchronize
 	}
 	return func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
 		_, err := a.client.Ask(ctx, helper.SyncJournal, nil)
 		if errors.Is(err, helper.ErrAbsent) {
 			return journal.Synchronize(ctx)
