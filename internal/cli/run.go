@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +20,8 @@ import (
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/journal"
 	"github.com/nfguard/nfguard/internal/metrics"
+	"github.com/nfguard/nfguard/internal/pods"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -40,8 +41,9 @@ Exit codes: 0 stopped as told, 2 could not start.`,
 }
 
 func (a *app) run(verbose bool) error {
+	a.patience.Store(int64(patienceRun))
 	if a.root != "" {
-		return &hintError{errors.New("a tree has no kernel to guard"), "use nfguard apply --root " + a.root}
+		return &hintError{errors.New("a tree has no kernel to guard"), "use " + a.treeApply()}
 	}
 	if uid := os.Geteuid(); uid != 0 {
 		return &hintError{fmt.Errorf("it needs root to change sysctls, and runs as uid %d", uid), "start it by systemctl start nfguard, or with sudo"}
@@ -67,7 +69,7 @@ func (a *app) run(verbose bool) error {
 	if verbose {
 		level = slog.LevelDebug
 	}
-	records := journal.Open(journal.Options{Sync: c.Journal.Sync, Fallback: a.Err})
+	records := journal.Open(journal.Options{Sync: c.Journal.Sync, Fallback: a.Err, Synchronize: a.synchronize()})
 	var writing sync.WaitGroup
 	writes, stopWriting := context.WithCancel(context.Background())
 	writing.Go(func() {
@@ -78,7 +80,7 @@ func (a *app) run(verbose bool) error {
 	defer writing.Wait()
 	defer stopWriting()
 
-	a.hook = attach(s)
+	a.hook = attach(s, a.loadHook())
 	defer a.hook.close()
 	machine := a.machine()
 	defer machine.Close()
@@ -103,7 +105,11 @@ func (a *app) run(verbose bool) error {
 		},
 		Configures: a.configures,
 		Sources:    a.sources,
-		Weak:       a.hook.weak,
+		Stopped:    a.hook.retire,
+		Yield:      a.hook.yield,
+		Weak:       a.weak,
+		Rights:     a.rights,
+		PodName:    pods.NewBook(podLogs).Of,
 		Host:       machine,
 		Recorder:   both{records, meter},
 		Log:        log,
@@ -226,12 +232,15 @@ func (p *publisher) stop() {
 // writeStatusFile puts the file in place as a whole, and does not sync it: it
 // is of this run of the daemon only.
 func writeStatusFile(dir string, s daemon.Status) error {
-	text, err := json.MarshalIndent(s, "", "  ")
+	text, err := printable.Marshal(s, "  ")
 	if err != nil {
 		return err
 	}
 	fresh := filepath.Join(dir, ".status.json")
 	if err := os.WriteFile(fresh, append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	if err := os.Chmod(fresh, 0o644); err != nil { // whatever the umask: anybody may read it
 		return err
 	}
 	return os.Rename(fresh, filepath.Join(dir, "status.json"))
@@ -256,13 +265,28 @@ func startNotifier(status <-chan struct{}) *notifier {
 				case <-time.After(time.Second):
 				}
 			}
-			_, _ = sd.SdNotify(false, s) // without NOTIFY_SOCKET nobody listens
+			notify(s)
 			if s == "READY=1" {
 				debug.FreeOSMemory() // what the start took and nothing needs any more
 			}
 		}
 	}()
 	return n
+}
+
+// notify sends one message to systemd; without NOTIFY_SOCKET nobody listens.
+// go-systemd's SdNotify connects, which the sandbox forbids.
+func notify(state string) {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	_ = unix.Sendto(fd, []byte(state), unix.MSG_NOSIGNAL, &unix.SockaddrUnix{Name: path}) // the next one may come through
 }
 
 func (n *notifier) notify(state string) {

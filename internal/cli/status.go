@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nfguard/nfguard/internal/daemon"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -35,6 +36,9 @@ Exit codes: 0 healthy, 1 degraded, 2 not running.`,
 }
 
 func (a *app) status(form format, watch bool) error {
+	if a.root != "" {
+		return &hintError{errors.New("no daemon runs in a tree"), "leave out --root"}
+	}
 	last := time.Time{}
 	for {
 		s, err := readStatus()
@@ -84,7 +88,8 @@ func readStatus() (daemon.Status, error) {
 }
 
 func writeStatus(w io.Writer, s daemon.Status) {
-	st := newStyle(w)
+	st, configError := newStyle(w), s.ConfigError // of several lines, in which names are quoted
+	s = printable.ForText(s)
 	state := st.good(s.State)
 	if s.State != "healthy" {
 		state = st.bad(s.State)
@@ -94,8 +99,11 @@ func writeStatus(w io.Writer, s daemon.Status) {
 		s.Started.Local().Format(time.DateTime), s.Pass, s.LastPass.Local().Format(time.TimeOnly))
 	fmt.Fprintf(w, "%d drifts found, %d corrections, %d failed attempts, %d foreign values kept out\n",
 		s.Totals.Drifts, s.Totals.Corrected, s.Totals.Failed, s.Totals.Denied)
+	if s.Rights != "" && s.Rights != daemon.RightsItself {
+		fmt.Fprintf(w, "the module is loaded and the drop-ins are written by %s\n", s.Rights)
+	}
 	if s.ConfigError != "" {
-		fmt.Fprintf(w, "%s\n%s\n", st.bad("the configuration on disk is wrong; the one before is in force:"), s.ConfigError)
+		fmt.Fprintf(w, "%s\n%s\n", st.bad("the configuration on disk is wrong; the one before is in force:"), configError)
 	}
 	subjects := make([]string, 0, len(s.Complaints))
 	for subject := range s.Complaints {

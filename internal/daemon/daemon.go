@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/pods"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/source"
 )
@@ -48,9 +49,25 @@ type Options struct {
 	// Sources makes the sources of news for settings.
 	Sources func(Settings, source.Lender) ([]source.Source, error)
 
+	// Stopped is called when the sources of former settings have stopped and
+	// those of the new ones are to start. Nil: nobody wants to know.
+	Stopped func()
+
 	// Weak says what of the settings that are in force can't be kept on this
 	// host. Nil: all of it can.
 	Weak func(Settings) []guard.Finding
+
+	// Rights says who makes the changes that take more rights than the others.
+	// Nil: this process does.
+	Rights func() string
+
+	// Yield has the kernel let foreign values of k be stored, or no longer, where
+	// it would otherwise store ours. Nil: it never does.
+	Yield func(k guard.Key, yields bool)
+
+	// PodName says what the pod with a uid and its container with an id are
+	// called. It may take some milliseconds. Nil: nobody knows.
+	PodName func(uid, container string) pods.Name
 
 	Host     reconcile.Host
 	Recorder reconcile.Recorder
@@ -68,11 +85,15 @@ type Options struct {
 	Watchdog time.Duration
 }
 
+// RightsItself is what [Options.Rights] says of a daemon that needs nobody.
+const RightsItself = "itself"
+
 // Daemon keeps a host right until it is told to stop.
 type Daemon struct {
 	o       Options
 	wait    waiter
 	lending *lending
+	ending  bool // nobody will read the news after this
 	inbox   *source.Inbox
 
 	settings Settings
@@ -86,6 +107,7 @@ type Daemon struct {
 	nextLook  time.Time
 	lastNews  time.Time // of a write
 	nextPass  time.Time // the audit, or a retry
+	lastAudit time.Time // when a pass looked at all there is
 	nextTend  time.Time // a look at single bridges that was put off; zero: none was
 	backoff   time.Duration
 	lastHint  time.Time // when a pass was last made for a hint
@@ -114,8 +136,14 @@ func assemble(o Options, w waiter) *Daemon {
 	if o.Configures == nil {
 		o.Configures = func(string) bool { return false }
 	}
+	if o.Stopped == nil {
+		o.Stopped = func() {}
+	}
 	if o.Weak == nil {
 		o.Weak = func(Settings) []guard.Finding { return nil }
+	}
+	if o.Rights == nil {
+		o.Rights = func() string { return RightsItself }
 	}
 	if o.Publish == nil {
 		o.Publish = func(Status) {}
@@ -149,7 +177,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	d.settings = settings
 	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
-		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, Aside: d.aside, News: d.news,
+		Host: d.o.Host, Recorder: naming{d}, Beside: d.beside, Aside: d.aside, News: d.news, Yield: d.o.Yield,
 	})
 	d.status.started = time.Now()
 	sources, err := d.o.Sources(settings, d.lending)
@@ -271,6 +299,9 @@ func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report
 		t.Look |= d.due.Look
 		d.due = nil
 	}
+	if time.Since(d.lastAudit) >= d.settings.Audit { // what hints is not to put it off for ever
+		t.Look |= guard.LookAll
+	}
 	if w := d.lending.lent(); w != nil {
 		if err := w.Check(); err != nil {
 			d.lending.giveBack(err)
@@ -284,6 +315,9 @@ func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report
 		}
 		d.nextPass = now.Add(time.Second)
 		return report
+	}
+	if t.Look&guard.LookAll == guard.LookAll {
+		d.lastAudit = now
 	}
 	if report.Verdict() == guard.Right {
 		d.backoff = 0

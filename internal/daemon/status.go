@@ -11,6 +11,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/source"
 )
@@ -27,6 +28,7 @@ type Status struct {
 	State    string `json:"state"`    // "healthy" or "degraded"
 	Sentence string `json:"sentence"` // the same for people
 
+	Rights      string            `json:"rights"` // who loads the module and writes the drop-ins: "itself", "nfguard-helper" or "nobody"
 	Mode        string            `json:"mode"`
 	Scope       string            `json:"scope"`     // "host" or "bridges"
 	Verdict     guard.Verdict     `json:"verdict"`   // of the last pass
@@ -64,7 +66,7 @@ func NewKubeProxy(state guard.ProxyState, k *guard.KubeProxy) KubeProxy {
 	out.Processes = append(out.Processes, k.Processes...)
 	out.Rules = append(out.Rules, k.Rules...)
 	if err := errors.Join(k.ProcessesErr, k.RulesErr); err != nil {
-		out.Error = err.Error()
+		out.Error = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	return out
 }
@@ -135,7 +137,7 @@ func (d *Daemon) publish(now time.Time) {
 	d.status.changed, d.status.published = false, now
 	if s.Sentence != d.status.sentence {
 		d.status.sentence = s.Sentence
-		d.o.Notify("STATUS=" + s.Sentence)
+		d.o.Notify("STATUS=" + printable.Text(s.Sentence)) // on a line of its own, each would be another assignment
 	}
 	d.o.Publish(s)
 }
@@ -143,7 +145,7 @@ func (d *Daemon) publish(now time.Time) {
 func (d *Daemon) snapshot(now time.Time) Status {
 	s := Status{
 		Schema: 1, Version: build.Version(), PID: os.Getpid(), Started: d.status.started, Written: now,
-		State: "healthy", Mode: string(d.settings.Policy.Mode), Scope: d.settings.Policy.Scope(),
+		State: "healthy", Rights: d.o.Rights(), Mode: string(d.settings.Policy.Mode), Scope: d.settings.Policy.Scope(),
 		Verdict: d.status.report.Verdict(), Pass: d.status.report.Pass, LastPass: d.status.report.Time,
 		Totals: d.rec.Totals(), Complaints: d.rec.Complaints(), Fights: d.rec.Fights(),
 		Sources: d.inbox.Health(), Bridges: d.status.report.Bridges,
@@ -203,10 +205,14 @@ func (d *Daemon) begin(r reconcile.Report) {
 			how = append(how, h.Name)
 		}
 	}
+	who := ""
+	if s.Rights != RightsItself {
+		who = "; module and drop-ins by " + s.Rights
+	}
 	d.o.Recorder.Record(guard.Event{
 		Kind: guard.EventStart, Outcome: guard.OutcomeObserved, Time: time.Now(), Subject: "nfguard", Source: "start",
 		Duration: time.Since(d.status.started), Pass: r.Pass, Now: string(r.Verdict()),
-		Message: fmt.Sprintf("on guard (%s, mode %s): %s; news from %s", build.Version(), s.Mode, s.Sentence, strings.Join(how, ", ")),
+		Message: fmt.Sprintf("on guard (%s, mode %s): %s; news from %s", build.Version(), s.Mode, s.Sentence, strings.Join(how, ", ")) + who,
 	})
 	d.publish(time.Now())
 	d.o.Notify("READY=1")
@@ -217,6 +223,7 @@ func (d *Daemon) end(ctx context.Context) {
 	d.o.Notify("STOPPING=1")
 	awaitShortly(&d.asides)
 	d.rec.Tend(ctx, time.Now()) // it begins nothing any more
+	d.ending = true
 	d.rec.Leave(time.Now())
 	totals := d.rec.Totals()
 	d.o.Recorder.Record(guard.Event{

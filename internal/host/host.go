@@ -19,9 +19,6 @@ import (
 
 // Options say which machine a [Linux] is. The zero value is this one.
 type Options struct {
-	// Root is a tree to use instead of "/" for files; "" means "/".
-	Root string
-
 	// Proc and Sys are the mount points of procfs and sysfs; "" means /proc
 	// and /sys.
 	Proc, Sys string
@@ -33,9 +30,9 @@ type Options struct {
 	// LoadTimeout bounds one run of modprobe; 0 means 10 s.
 	LoadTimeout time.Duration
 
-	// LoadByManager has systemd run modprobe, because this process may not
-	// load modules itself.
-	LoadByManager bool
+	// Helper loads the module and writes the drop-ins, because this process may
+	// not. Nil: it does so itself.
+	Helper Helper
 
 	// Bridges lists the bridge devices; nil means that there are none.
 	Bridges func(context.Context) ([]guard.Bridge, error)
@@ -52,12 +49,29 @@ type Options struct {
 	// and what is known of some bridge does not decide, one call at a time, and an
 	// answer other than none serves for a minute. Nil: nobody does.
 	Endpoints func(context.Context) ([]netip.Addr, error)
+
+	// PodSpaces lists the network namespaces of pods, by the ids that they have
+	// in ours. It is called only where Endpoints has told an address in the
+	// network of such a bridge. Nil: there are none.
+	PodSpaces func() ([]int, error)
 }
+
+// Helper makes changes in another process, one that has the rights to.
+type Helper interface {
+	// Do carries out LoadModule or WriteFile as root's configuration has it, which
+	// may be another than the one in force. An error is ErrNoHelper where nobody is
+	// there to do it.
+	Do(ctx context.Context, a guard.Action) error
+}
+
+// ErrNoHelper says that there is no helper.
+var ErrNoHelper = errors.New("there is no helper")
 
 // Linux is a machine. [Linux.Value] belongs to one goroutine together with
 // SetSysctl; the surveys and the other operations of Do may run beside it.
 type Linux struct {
 	o       Options
+	dir     string // "/"; tests have another
 	files   map[guard.Key]*keyFile
 	loading *loading
 	memory  memory
@@ -78,7 +92,7 @@ func New(o Options) *Linux {
 	if o.LoadTimeout == 0 {
 		o.LoadTimeout = 10 * time.Second
 	}
-	return &Linux{o: o, files: make(map[guard.Key]*keyFile), memory: memory{path: o.Memory}, asked: asked{turn: make(chan struct{}, 1)}}
+	return &Linux{o: o, dir: "/", files: make(map[guard.Key]*keyFile), memory: memory{path: o.Memory}, asked: asked{turn: make(chan struct{}, 1)}}
 }
 
 // Close closes the descriptors of the sysctls.
@@ -93,38 +107,54 @@ func (l *Linux) Close() {
 // it can take as long as a disk takes.
 func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation {
 	var o guard.Observation
-	if !p.FilesOnly {
-		// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
-		// them, so where they are gone, the module is seen to be gone as well.
-		if l.o.Bridges != nil {
-			o.Bridges, o.Bridging = l.o.Bridges(ctx)
-		}
-		o.Module = l.module(p)
-		o.IPv6Off = l.ipv6Off()
-		o.On = l.on()
-		o.TaggedPass = l.digit(vlanTagged) == '0'
-		o.Remembered, o.RememberedErr = l.remembered()
-		l.evidence(ctx, p, &o, true)
-		if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
-			k := l.o.KubeProxy(ctx, p)
-			o.KubeProxy = &k
-		}
+	// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
+	// them, so where they are gone, the module is seen to be gone as well.
+	if l.o.Bridges != nil {
+		o.Bridges, o.Bridging = l.o.Bridges(ctx)
+	}
+	o.Module = l.module(p)
+	o.IPv6Off = l.ipv6Off()
+	o.On = l.on()
+	o.TaggedPass = l.digit(vlanTagged) == '0'
+	l.memory.follow(o.Bridges)
+	o.Remembered, o.RememberedErr = l.remembered("")
+	if p.Bridges == nil || !p.Bridges.Auto { // which looks at all of them
+		addresses(ctx, &o)
+	}
+	l.evidence(ctx, p, &o, true)
+	if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
+		k := l.o.KubeProxy(ctx, p)
+		o.KubeProxy = &k
 	}
 	if look&guard.LookNextBoot != 0 {
 		l.forecast = l.foretell(p)
 		o.NextBoot = nextBoot(&l.forecast)
 	}
-	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
-		if path != "" {
-			o.Dropins = append(o.Dropins, l.dropin(path))
-		}
-	}
+	o.Dropins = l.dropins(p)
 	return o
 }
 
 // Do carries out one action. That it returns nil does not say that the
 // machine is as wanted: look again.
 func (l *Linux) Do(ctx context.Context, a guard.Action) error {
+	if l.o.Helper != nil && (a.Op == guard.LoadModule || a.Op == guard.WriteFile) {
+		err := l.o.Helper.Do(ctx, a)
+		if !errors.Is(err, ErrNoHelper) {
+			return err
+		}
+		// In a container there is none, and what the container allows is done.
+		if own := l.do(ctx, a); own != nil {
+			return &obstacleError{op: "without nfguard-helper.socket", reason: own.Error(), next: noHelperNext, err: own}
+		}
+		return nil
+	}
+	return l.do(ctx, a)
+}
+
+// noHelperNext is what to do where there is no helper, and it is missed.
+const noHelperNext = "systemctl unmask nfguard-helper.socket, then systemctl restart nfguard; in a container, the host has to do it"
+
+func (l *Linux) do(ctx context.Context, a guard.Action) error {
 	switch a.Op {
 	case guard.LoadModule:
 		return l.load(ctx, a.Subject, a.Force)

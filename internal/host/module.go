@@ -53,7 +53,7 @@ func (l *Linux) obstacle(p *guard.Policy) *guard.Obstacle {
 
 // loadable judges by the files whether the running kernel can load a module.
 func (l *Linux) loadable(name string) boot.Module {
-	return boot.Running(boot.Options{Root: l.o.Root, Module: name, Release: l.release(), Cmdline: l.cmdline()})
+	return boot.Running(boot.Options{Root: l.dir, Module: name, Release: l.release(), Cmdline: l.cmdline()})
 }
 
 // release is the running kernel's, or "".
@@ -92,10 +92,8 @@ func (l *Linux) Forecast() boot.Report { return l.forecast }
 // foretell says what the next boot will bring for p, by the files of the
 // machine.
 func (l *Linux) foretell(p *guard.Policy) boot.Report {
-	o := boot.Options{Root: l.o.Root, Keys: p.Sysctls, Module: p.Module, SysctlD: p.SysctlD, ModulesLoad: p.ModulesLoad}
-	if !p.FilesOnly {
-		o.Release, o.Cmdline = l.release(), l.cmdline()
-		o.Loaded = l.module(p).State == guard.Present
-	}
-	return boot.Forecast(o)
+	return boot.Forecast(boot.Options{
+		Root: l.dir, Keys: p.Sysctls, Module: p.Module, SysctlD: p.SysctlD, ModulesLoad: p.ModulesLoad,
+		Release: l.release(), Cmdline: l.cmdline(), Loaded: l.module(p).State == guard.Present,
+	})
 }

@@ -25,7 +25,9 @@ import (
 // records, in a mount namespace where /run, /var and the catalog are empty.
 func TestJournald(t *testing.T) {
 	j := startJournald(t)
-	w := Open(Options{Socket: j.file("run/systemd/journal/socket"), Varlink: j.file("run/systemd/journal/io.systemd.journal"), Sync: true, Fallback: new(buffer)})
+	w := Open(Options{Socket: j.file("run/systemd/journal/socket"), Synchronize: func(ctx context.Context) error {
+		return synchronize(ctx, j.file("run/systemd/journal/io.systemd.journal"))
+	}, Sync: true, Fallback: new(buffer)})
 	synced := make(chan error, 10)
 	call := w.syncer.call
 	w.syncer.call = func(ctx context.Context) error {
@@ -75,6 +77,20 @@ func TestJournald(t *testing.T) {
 		got := j.wait(t, "NFGUARD_EVENT=dropin")
 		if got[FieldError] != large.Err.Error() {
 			t.Errorf("the long story is not kept: %.80v", got[FieldError])
+		}
+	})
+	t.Run("names that hide", func(t *testing.T) {
+		for comm, shown := range map[string]string{"\x01": `\x01`, "\xff": `\xff`, "\x1b]0;x\a": `\x1b]0;x\a`, "two\nlines": `two\nlines`} {
+			e := drift()
+			e.Kind, e.Subject = guard.EventModule, "m"
+			e.Writer.PID, e.Writer.Comm = endedProcess(t), comm
+			e.Message = "m was absent (written by " + comm + "[812])"
+			w.Record(e)
+			j.wait(t, fmt.Sprint("OBJECT_PID=", e.Writer.PID))
+			out := j.run(t, "journalctl", "-o", "cat", "--no-pager", fmt.Sprint("OBJECT_PID=", e.Writer.PID))
+			if want := "m was absent (written by " + shown + "[812])\n"; out != want {
+				t.Errorf("%q: journalctl shows %q, want %q", comm, out, want)
+			}
 		}
 	})
 	t.Run("a line of the log", func(t *testing.T) {

@@ -27,15 +27,17 @@ type attempt struct {
 func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 	r.passes++
 	r.changes = nil
-	r.o.Host.Refresh()
+	r.o.Host.Refresh(&r.policy)
 	tried := make(map[string]attempt)
 	var first []guard.Item
 	var before []guard.Bridge
 	for round := 0; ; round++ {
 		var o guard.Observation
 		if err := r.beside(ctx, func(ctx context.Context) { o = r.o.Host.Survey(ctx, &r.policy, t.Look) }); err != nil {
+			r.gone = nil
 			return Report{Pass: r.passes, Time: time.Now(), Aborted: err}
 		}
+		r.age(time.Now(), &o)
 		r.known, r.ipv6Off = true, o.IPv6Off
 		r.Live(ctx, t)
 		o.SetValues(&r.policy, slices.Clone(r.values))
@@ -113,7 +115,7 @@ func (r *Reconciler) act(ctx context.Context, t Trigger, items []guard.Item, tri
 		acted = true
 		if it.Kind == guard.EventFlag {
 			flags, tried[it.Subject] = true, attempt{}
-			r.enqueue(errand{name: it.Subject, policy: &p, cause: t})
+			r.enqueue(errand{name: it.Subject, policy: &p, cause: t, stale: it.Action.Op == guard.ClearFlags && it.Action.Evidence})
 			continue
 		}
 		start := time.Now()
@@ -132,17 +134,21 @@ func (r *Reconciler) act(ctx context.Context, t Trigger, items []guard.Item, tri
 
 // settle records what the pass did to the module and the drop-ins, what it
 // could not do, and which bridges came and went.
-func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[string]attempt, before []guard.Bridge, o *guard.Observation) {
+func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[string]attempt, bridges []guard.Bridge, o *guard.Observation) {
 	var gone, came []string
 	if o.Bridging == nil {
 		if r.surveyed {
-			gone, came = compare(before, o.Bridges)
+			gone, came = compare(bridges, o.Bridges)
 		}
 		r.bridges, r.surveyed = o.Bridges, true
 	}
 	r.prune(t, items)
+	before := index(first)
 	for _, it := range items {
-		was, op := initially(first, it), ""
+		was, op := it, ""
+		if f, ok := before[about{it.Kind, it.Subject}]; ok { // a bridge may not have been there
+			was = f
+		}
 		a, acted := tried[it.Subject]
 		if it.Kind == guard.EventFlag {
 			acted = false
@@ -201,15 +207,18 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 	r.recordBridges(t, gone, came, items)
 }
 
-// initially is what it was in the first look of the pass; a bridge may not have
-// been there.
-func initially(first []guard.Item, it guard.Item) guard.Item {
-	for _, was := range first {
-		if was.Kind == it.Kind && was.Subject == it.Subject {
-			return was
-		}
+// index finds items by what they are about.
+func index(items []guard.Item) map[about]guard.Item {
+	found := make(map[about]guard.Item, len(items))
+	for _, it := range items {
+		found[about{it.Kind, it.Subject}] = it
 	}
-	return it
+	return found
+}
+
+type about struct {
+	kind    guard.EventKind
+	subject string
 }
 
 func (r *Reconciler) thing(subject string) *fight {
@@ -263,37 +272,4 @@ func (r *Reconciler) Complaints() map[string]string {
 		out[subject] = c.message
 	}
 	return out
-}
-
-// compare tells which bridges are in one list and not in the other. One that
-// was made anew under its name has another index, and is in both.
-func compare(before, after []guard.Bridge) (gone, came []string) {
-	has := func(list []guard.Bridge, b guard.Bridge) bool {
-		return slices.ContainsFunc(list, func(x guard.Bridge) bool { return x.Index == b.Index })
-	}
-	for _, b := range before {
-		if !has(after, b) {
-			gone = append(gone, b.Name)
-		}
-	}
-	for _, b := range after {
-		if !has(before, b) {
-			came = append(came, b.Name)
-		}
-	}
-	return gone, came
-}
-
-func (r *Reconciler) recordBridges(t Trigger, gone, came []string, items []guard.Item) {
-	e := guard.Event{Kind: guard.EventBridge, Outcome: guard.OutcomeObserved, Time: time.Now(), Duration: -1, Source: t.Source, Pass: r.passes}
-	for _, name := range gone {
-		e.Subject, e.Have, e.Now = name, "there", "gone"
-		e.Message = "bridge " + name + " went"
-		r.o.Recorder.Record(e)
-	}
-	for _, name := range came {
-		e.Subject, e.Have, e.Now = name, "absent", "there"
-		e.Message = "bridge " + name + " appeared; " + Readiness(items)
-		r.o.Recorder.Record(e)
-	}
 }

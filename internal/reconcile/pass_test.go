@@ -306,9 +306,42 @@ func TestNotKept(t *testing.T) {
 		t.Fatalf("%d writes without a pause", n)
 	}
 	last := rec.events[len(rec.events)-1]
-	want := "net.ipv4.ip_forward is 1, wanted 7; could not set it: it did not stay: the kernel does not keep it, or somebody whom nfguard can't see changes it back at once"
-	if diff := cmp.Diff(want, last.Message); diff != "" || last.Next == "" {
-		t.Errorf("message (-want +got):\n%s\nnext: %q", diff, last.Next)
+	want := []string{"drift failed: net.ipv4.ip_forward is 1, wanted 7; could not set it: it did not stay: 7 was written 20 times and the kernel shows 1; " +
+		"it prints that value in another way, another key changes this one, or somebody whom nfguard can't see does"}
+	if diff := cmp.Diff(want, rec.lines()); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+	if want := `if 1 is what you mean, write it so under [sysctl]; to leave the key alone set it to "ignore" there`; last.Next != want {
+		t.Errorf("next: %q", last.Next)
+	}
+	if got := r.Totals(); got != (reconcile.Totals{Drifts: 20, Failed: 20}) || last.Suppressed != 19 {
+		t.Errorf("totals %+v, the record stands for %d more: want 20 that failed", got, last.Suppressed)
+	}
+	if f := r.Fights(); len(f) != 0 {
+		t.Errorf("fights with nobody: %q", f)
+	}
+}
+
+// What our own write sets off names nobody, and does not keep alive the hope
+// that the kernel will keep the value.
+func TestOwnNewsIsNoWriter(t *testing.T) {
+	h, rec := hosttest.New(true), new(recorder)
+	p := policy()
+	p.Sysctls = []guard.Setting{{Key: "net.ipv4.ip_forward", Value: "0x1"}}
+	p.ModulesLoad, p.SysctlD = "", ""
+	h.Stubborn = map[guard.Key]string{"net.ipv4.ip_forward": "1"}
+	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec, News: func() []reconcile.Evidence {
+		return []reconcile.Evidence{{Vague: true}}
+	}})
+	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	for range 100 {
+		r.Live(t.Context(), reconcile.Trigger{Source: "sysctl"})
+	}
+	if got := r.Totals(); got != (reconcile.Totals{Drifts: 20, Failed: 20}) {
+		t.Errorf("totals %+v, want 20 that failed and no more for now", got)
+	}
+	if lines := rec.lines(); len(lines) != 1 {
+		t.Errorf("%d records, want one:\n%q", len(lines), lines)
 	}
 }
 
@@ -356,12 +389,32 @@ func TestUnloadedAndLoadedAgain(t *testing.T) {
 func TestDropinIsPutBack(t *testing.T) {
 	h, rec, r := settled(t, policy())
 	want := h.File(sysctlD)
-	h.SetFile(sysctlD, "net.bridge.bridge-nf-call-iptables = 0\n")
+	h.SetFile(sysctlD, strings.Replace(want, "= 1", "= 0", 1))
 	r.Pass(t.Context(), reconcile.Trigger{Source: "file"})
 	if diff := cmp.Diff(want, h.File(sysctlD)); diff != "" {
 		t.Errorf("content (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{"dropin corrected: " + sysctlD + " was changed, written again"}, rec.lines()); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+}
+
+// What somebody else has put in a drop-in's place stays, and is said once.
+func TestDropinOfOthersStays(t *testing.T) {
+	h, rec, r := settled(t, policy())
+	const theirs = "net.bridge.bridge-nf-call-iptables = 0\n"
+	h.SetFile(sysctlD, theirs)
+	h.Writes()
+	for range 3 {
+		if rep := r.Pass(t.Context(), reconcile.Trigger{Source: "file"}); rep.Verdict() != guard.Wrong {
+			t.Errorf("the verdict is %s", rep.Verdict())
+		}
+	}
+	if writes := h.Writes(); len(writes) > 0 || h.File(sysctlD) != theirs {
+		t.Errorf("it was written: %v", writes)
+	}
+	want := []string{"dropin failed: " + sysctlD + " is somebody else's, wanted as written by nfguard: its first line does not say that nfguard wrote it, so it is left as it is"}
+	if diff := cmp.Diff(want, rec.lines()); diff != "" {
 		t.Errorf("records (-want +got):\n%s", diff)
 	}
 }
@@ -491,7 +544,7 @@ func TestRemovedDuringThePass(t *testing.T) {
 	}})
 	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
 	rec.events, works = nil, 0
-	h.SetFile(sysctlD, "net.ipv4.ip_forward = 0\n")
+	h.SetFile(sysctlD, h.File(sysctlD)+"net.ipv4.ip_forward = 0\n")
 	if rep := r.Pass(t.Context(), reconcile.Trigger{Source: "file"}); rep.Verdict() != guard.Right {
 		t.Errorf("the host is %s after the pass", rep.Verdict())
 	}

@@ -21,9 +21,9 @@ type Host interface {
 	// unregistered since the last call.
 	Value(k guard.Key) (v guard.Value, lost bool)
 
-	// Refresh opens anew what was opened and is no more what its name says.
-	// It returns how many there were.
-	Refresh() int
+	// Refresh opens anew what was opened and is no more what its name says, and
+	// closes what p does not guard. It returns how many there were of the former.
+	Refresh(p *guard.Policy) int
 
 	// Survey looks at everything else, and at what look asks for. It may take
 	// long, and runs beside Value and SetSysctl.
@@ -66,7 +66,7 @@ type Evidence struct {
 	Exact   bool
 	At      time.Time
 	Old     string        // what was there
-	New     string        // what was to be
+	New     string        // what was to be; "": several writes, which are only counted
 	Outcome guard.Outcome // OutcomeDenied or OutcomeRewritten where it was not stored; "" otherwise
 	Missed  int           // how many more writes to this key the kernel did not tell of
 }
@@ -84,6 +84,10 @@ type Options struct {
 	// Aside starts work that Tend is to hear the end of, and returns at once.
 	// Nil means to run it and wait.
 	Aside func(work func())
+
+	// Yield has the kernel let foreign values of k be stored, or no longer,
+	// where it would otherwise store ours. Nil means that it never does.
+	Yield func(k guard.Key, yields bool)
 
 	// News returns the writes that the kernel has told of since the last
 	// call. Nil means that it never tells.
@@ -109,10 +113,14 @@ type Reconciler struct {
 	things   map[string]*fight // of module and drop-ins, by subject
 	bridges  []guard.Bridge
 	surveyed bool
-	errands  []errand // bridges that wait for a look
-	batch    *batch   // of those that are looked at now; nil: none
+	errands  []errand          // bridges that wait for a look,
+	waiting  map[string]int    // and where they stand there, by name
+	gone     map[int]time.Time // since when evidence has been gone, by the bridge's index
+	batch    *batch            // of those that are looked at now; nil: none
 	greeter  greeter
 	proxy    proxy
+	moves    pace            // of records of bridges that came and went
+	notes    pace            // of records of concerns
 	odd      []guard.Finding // of kube-proxy, as recorded
 	concerns []guard.Finding // of bridges, as recorded
 	ahead    []guard.Finding // of the next boot, as recorded
@@ -122,10 +130,10 @@ type Reconciler struct {
 
 // Totals count what was done since the start.
 type Totals struct {
-	Drifts    uint64 `json:"drifts"`    // found
-	Corrected uint64 `json:"corrected"` // put right
+	Drifts    uint64 `json:"drifts"`    // found, or rewritten by the kernel
+	Corrected uint64 `json:"corrected"` // put right, the same
 	Failed    uint64 `json:"failed"`    // attempts that failed
-	Denied    uint64 `json:"denied"`    // foreign values that the kernel did not store, in mode lock
+	Denied    uint64 `json:"denied"`    // foreign writes that the kernel refused, in mode lock
 }
 
 // New returns a Reconciler for p.
@@ -147,8 +155,9 @@ func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 	old := r.keys
 	acts := r.policy.Mode == guard.Observe && p.Mode != guard.Observe // what was left so is put right
 	r.policy, r.limits = p, c
-	r.errands = nil      // of the policy that went
-	r.last = time.Time{} // of a new key there was no look before
+	r.errands, r.waiting = nil, nil // of the policy that went,
+	r.gone = nil                    // and so is this
+	r.last = time.Time{}            // of a new key there was no look before
 	r.keys = make([]key, len(p.Sysctls))
 	r.values = make([]guard.Value, len(p.Sysctls))
 	for i, s := range p.Sysctls {
@@ -161,6 +170,9 @@ func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 		}
 	}
 	r.instruct()
+	for i := range r.keys {
+		r.yield(&r.keys[i].fight)
+	}
 }
 
 // Policy returns the policy in force.
@@ -221,10 +233,8 @@ func (r *Report) Verdict() guard.Verdict {
 func Audit(ctx context.Context, h Host, p *guard.Policy) Report {
 	o := h.Survey(ctx, p, guard.LookAll)
 	values := make([]guard.Value, len(p.Sysctls))
-	if !p.FilesOnly {
-		for i, s := range p.Sysctls {
-			values[i], _ = h.Value(s.Key)
-		}
+	for i, s := range p.Sysctls {
+		values[i], _ = h.Value(s.Key)
 	}
 	o.SetValues(p, values)
 	rep := report(p, &o)

@@ -32,6 +32,10 @@ const (
 	// where it is asked for.
 	Upstream Layer = "upstream"
 
+	// A build of nfguard that counts what runs. It measures, and only where it is
+	// asked for.
+	Path Layer = "path"
+
 	// The programs of a Kubernetes cluster, in the cache.
 	Cluster Layer = "cluster"
 )
@@ -102,6 +106,11 @@ func have(l Layer) error {
 	case Upstream:
 		if !required(l) {
 			return errors.New("it is built by make proxytest")
+		}
+		return nil
+	case Path:
+		if !required(l) {
+			return errors.New("it is measured by make path")
 		}
 		return nil
 	case Cluster:

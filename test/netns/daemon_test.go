@@ -4,18 +4,23 @@ package netns_test
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/test/lab"
 )
@@ -24,6 +29,10 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(roleEnv) == roleWithoutBPF {
+		fmt.Fprintln(os.Stderr, execWithoutBPF(os.Args[1:]))
+		os.Exit(1)
+	}
 	dir, err := os.MkdirTemp("", "nfguard-netns-")
 	if err != nil {
 		panic(err)
@@ -40,13 +49,41 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+const (
+	roleEnv        = "NFGUARD_TEST_ROLE"
+	roleWithoutBPF = "without BPF"
+)
+
+// execWithoutBPF becomes the program, to which the kernel says that it has no
+// bpf(2). It returns only when that failed.
+func execWithoutBPF(args []string) error {
+	runtime.LockOSThread() // the one that executes has the filter
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program))); errno != 0 {
+		return errno
+	}
+	return unix.Exec(args[0], args, os.Environ())
+}
+
+// atMost is how long a test waits for what takes milliseconds on a quiet
+// machine. How fast nfguard is, test/bench measures.
+const atMost = time.Minute
+
 // node is a network namespace with a bridge, where nfguard runs or not.
 type node struct {
 	*lab.Namespace
 	t   *testing.T
 	dir string
 
-	withoutBPF bool // as where cgroup v2 is not mounted
+	withoutBPF    bool   // as on a kernel that has none
+	withoutCgroup bool   // cgroup v2 is not mounted
+	program       string // another build of nfguard; "": as it is shipped
 
 	command func(args ...string) *exec.Cmd // nfguard on this node
 	cmd     *exec.Cmd
@@ -114,7 +151,7 @@ func (n *node) values() string {
 
 // nfguard is a command on the node.
 func (n *node) nfguard(args ...string) *exec.Cmd {
-	cmd := n.Command(binary, append(args, "--config", n.file("nfguard.toml"))...)
+	cmd := n.Command(cmp.Or(n.program, binary), append(args, "--config", n.file("nfguard.toml"))...)
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+n.file("run"), "NO_COLOR=1")
 	return cmd
 }
@@ -130,6 +167,14 @@ func (n *node) start(env ...string) {
 	go n.listen(socket)
 	n.cmd = n.command("run")
 	if n.withoutBPF {
+		self, err := os.Executable()
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		n.cmd = n.Command(self, binary, "run", "--config", n.file("nfguard.toml"))
+		n.cmd.Env = append(n.command().Env, roleEnv+"="+roleWithoutBPF)
+	}
+	if n.withoutCgroup {
 		hidden := []string{"unshare", "-m", "--propagation", "private", "sh", "-c", `umount -l /sys/fs/cgroup && exec "$@"`, "sh"}
 		n.cmd = n.Command(hidden[0], append(hidden[1:], binary, "run", "--config", n.file("nfguard.toml"))...)
 		n.cmd.Env = n.command().Env
@@ -207,8 +252,8 @@ func (n *node) awaitReady() {
 	case err := <-n.ended:
 		n.ended <- err
 		n.t.Fatalf("nfguard ended before it was ready: %v", err)
-	case <-time.After(20 * time.Second):
-		n.t.Fatal("nfguard is not ready after 20 s")
+	case <-time.After(atMost):
+		n.t.Fatal("nfguard is not ready after a minute")
 	}
 }
 
@@ -226,8 +271,8 @@ func (n *node) stop() {
 		if err != nil {
 			n.t.Errorf("nfguard: %v", err)
 		}
-	case <-time.After(10 * time.Second):
-		n.t.Error("nfguard did not end within 10 s of SIGTERM")
+	case <-time.After(atMost):
+		n.t.Error("nfguard did not end within a minute of SIGTERM")
 		_ = n.cmd.Process.Kill()
 	}
 	n.cmd = nil
@@ -236,7 +281,7 @@ func (n *node) stop() {
 // recorded waits for a record for which match holds.
 func (n *node) recorded(what string, match func(map[string]string) bool) map[string]string {
 	n.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(atMost); ; time.Sleep(5 * time.Millisecond) {
 		n.mu.Lock()
 		for _, r := range n.records {
 			if match(r) {
@@ -268,6 +313,11 @@ func (n *node) becomes(want string, limit time.Duration) time.Duration {
 func (n *node) tally() (records, counted int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.tallied()
+}
+
+// tallied is tally for who holds the lock.
+func (n *node) tallied() (records, counted int) {
 	for _, r := range n.records {
 		switch r["NFGUARD_EVENT"] {
 		case "drift":

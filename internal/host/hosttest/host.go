@@ -1,6 +1,6 @@
 // Package hosttest is a host in memory that behaves: its module brings the
 // sysctls with the kernel's own values and takes them away, any number but
-// zero is stored as 1, files can be read-only or have no room.
+// zero is stored as 1, files can be read-only, have no room or be others'.
 package hosttest
 
 import (
@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
 )
 
@@ -45,6 +46,7 @@ type Host struct {
 	FlagErr    error                         // what setting and clearing flags returns
 	FlagsFixed bool                          // bridges whose flags stay 0 whatever is set
 	MemoryErr  error                         // why it is not known which flags were set
+	Evidence   *guard.Evidence               // what says that bridges carry pods
 	HangLook   chan struct{}                 // a look at one bridge begins only when it is closed
 	BeforeFlag func(h *Host, a guard.Action) // called before flags are set or cleared, without the lock
 }
@@ -182,7 +184,7 @@ func (h *Host) Value(k guard.Key) (v guard.Value, lost bool) {
 }
 
 // Refresh implements reconcile.Host: nothing is ever stale here.
-func (h *Host) Refresh() int { return 0 }
+func (h *Host) Refresh(*guard.Policy) int { return 0 }
 
 // Survey implements reconcile.Host.
 func (h *Host) Survey(_ context.Context, p *guard.Policy, look guard.Look) guard.Observation {
@@ -265,6 +267,9 @@ func (h *Host) do(a guard.Action) error {
 	case guard.WriteFile:
 		if h.WriteErr != nil {
 			return h.WriteErr
+		}
+		if old, ok := h.files[a.Subject]; ok && !guard.Ours([]byte(old)) {
+			return files.ErrForeign
 		}
 		h.files[a.Subject] = a.Value
 	case guard.SetFlags, guard.ClearFlags:
