@@ -117,7 +117,13 @@ func stale() []string {
 	list, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*")) // a constant pattern
 	for _, d := range list {
 		f, err := os.Open(filepath.Join(d, "lock"))
-		if d == dir || err != nil { // one that begins, or is being removed
+		if d == dir {
+			continue
+		}
+		if err != nil { // one that begins, unless it was killed then
+			if info, err := os.Stat(d); err == nil && time.Since(info.ModTime()) > time.Minute {
+				old = append(old, d)
+			}
 			continue
 		}
 		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
@@ -146,8 +152,12 @@ func clean(dir string) {
 	for _, path := range left {
 		fmt.Fprintln(os.Stderr, "not removed:", path)
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		fmt.Fprintln(os.Stderr, "not removed:", err)
+	// The lock goes last: without it the next run does not know the directory.
+	files, _ := filepath.Glob(filepath.Join(dir, "*")) // a constant pattern
+	for _, path := range append(slices.DeleteFunc(files, func(path string) bool { return path == filepath.Join(dir, "lock") }), dir) {
+		if err := os.RemoveAll(path); err != nil {
+			fmt.Fprintln(os.Stderr, "not removed:", err)
+		}
 	}
 }
 

@@ -72,6 +72,9 @@ func TestStandalone(t *testing.T) {
 			if r["NFGUARD_POD_UID"] != pods["writer"].uid {
 				t.Errorf("the pod is %q, want %q", r["NFGUARD_POD_UID"], pods["writer"].uid)
 			}
+			if got := r["NFGUARD_POD_NAMESPACE"] + "/" + r["NFGUARD_POD_NAME"] + "/" + r["NFGUARD_CONTAINER_NAME"]; got != "default/writer-worker/main" {
+				t.Errorf("the names are %s", got)
+			}
 			want("ask", "3 of 3", "address", "10.32.0.101:80")
 			if out, code := w.Ask("check"); code != 0 || !strings.Contains(out, mode+" mode") {
 				t.Errorf("check exits %d:\n%s", code, out)

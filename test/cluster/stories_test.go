@@ -94,6 +94,9 @@ func writes(t *testing.T, w *world, _ string) {
 		if r["NFGUARD_POD_UID"] != w.writer.uid {
 			t.Errorf("%s: the pod is %q, want %q: %v", name, r["NFGUARD_POD_UID"], w.writer.uid, r)
 		}
+		if got := r["NFGUARD_POD_NAMESPACE"] + "/" + r["NFGUARD_POD_NAME"] + "/" + r["NFGUARD_CONTAINER_NAME"]; got != "default/writer/main" {
+			t.Errorf("%s: the names are %s", name, got)
+		}
 		if got := w.one.keys(); got != "1 1 1" {
 			t.Errorf("%s: the keys are %s", name, got)
 		}
@@ -122,32 +125,38 @@ func lock(t *testing.T, w *world, _ string) {
 	w.want(t, works())
 }
 
-// saboteur: while a pod sets a key to 0 ten times a second, no request fails.
-// The same requests go before it, so that what fails is the saboteur's doing.
+// saboteur: while a pod sets a key to 0 ten times a second, no request fails:
+// the value is not stored. The same requests go before it, so that what fails
+// is the saboteur's doing.
 func saboteur(t *testing.T, w *world, _ string) {
-	w.one.Guard(t, "mode = \"lock\"\n")
-	ask := func(when string) {
-		t.Helper()
-		a, err := w.one.tell(t.Context(), w.client.V4.String(), "ask", "address", w.ip["near"]+":80", "for", "10000")
-		if err != nil || len(a.Failed) > 0 || a.Answered < 20 {
-			t.Errorf("requests %s: %v, %v", when, a, err)
+	for _, mode := range []string{"enforce", "lock"} {
+		guard := w.one.Guard(t, fmt.Sprintf("mode = %q\n", mode))
+		ask := func(when string) {
+			t.Helper()
+			a, err := w.one.tell(t.Context(), w.client.V4.String(), "ask", "address", w.ip["near"]+":80", "for", "10000")
+			if err != nil || len(a.Failed) > 0 || a.Answered < 20 {
+				t.Errorf("mode %s, requests %s: %v, %v", mode, when, a, err)
+			}
+			t.Logf("mode %s: %d requests answered %s", mode, a.Answered, when)
 		}
-		t.Logf("%d requests answered %s", a.Answered, when)
-	}
-	ask("without a saboteur")
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	written := make(chan answer, 1)
-	go func() {
-		a, _ := w.one.tell(ctx, w.one.V4.String(), "write", "path", ways["the container's own proc"], "value", "0", "n", "90", "ms", "100")
-		written <- a
-	}()
-	ask("while a pod wrote 0 ten times a second")
-	if a := <-written; a.Failed["write "+ways["the container's own proc"]+": operation not permitted"] != 90 {
-		t.Errorf("the saboteur wrote: %v", a)
-	}
-	if got := w.one.keys(); got != "1 1 1" {
-		t.Errorf("the keys are %s", got)
+		ask("without a saboteur")
+		ctx, stop := context.WithCancel(t.Context())
+		written := make(chan answer, 1)
+		go func() {
+			a, _ := w.one.tell(ctx, w.one.V4.String(), "write", "path", ways["the container's own proc"], "value", "0", "n", "90", "ms", "100")
+			written <- a
+		}()
+		ask("while a pod wrote 0 ten times a second")
+		a := <-written
+		stop()
+		want := map[string]string{"enforce": "90 of 90", "lock": "0 of 90: write " + ways["the container's own proc"] + ": operation not permitted"}[mode]
+		if a.String() != want {
+			t.Errorf("mode %s: the saboteur's writes: %v, want %s", mode, a, want)
+		}
+		if got := w.one.keys(); got != "1 1 1" {
+			t.Errorf("mode %s: the keys are %s", mode, got)
+		}
+		guard.Stop()
 	}
 }
 

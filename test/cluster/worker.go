@@ -154,7 +154,8 @@ func (w *Worker) StartProxy(t testing.TB, mode string, addresses ...string) {
 // rules are those of kube-proxy.
 func (w *Worker) rules(mode string) string {
 	if mode == "nftables" {
-		out, _ := w.Command("test.service", "nft", "list", "ruleset").Output() // it may be at work
+		// Its own tables: those of iptables are still there when it starts.
+		out, _ := w.Command("test.service", "sh", "-c", "nft list table ip kube-proxy; nft list table ip6 kube-proxy").Output()
 		return string(out)
 	}
 	return w.Run("iptables-save") + w.Run("ip6tables-save")
