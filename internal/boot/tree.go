@@ -29,6 +29,7 @@ type tree struct {
 	sysctl map[string][]assignment // the lines that matter, by file
 	kmod   []rule                  // of modprobe.d; nil: not read yet
 	unread []string
+	said   func(path string) // of what is looked at now
 }
 
 func open(o *Options) *tree {
@@ -38,7 +39,10 @@ func open(o *Options) *tree {
 	if o.Root == "" {
 		o.Root = "/"
 	}
-	t := &tree{links: make(map[string]string), sysctl: make(map[string][]assignment), tails: map[string]bool{tail(modulesDisabled): true}}
+	if o.Reading == nil {
+		o.Reading = func(string) {}
+	}
+	t := &tree{said: o.Reading, links: make(map[string]string), sysctl: make(map[string][]assignment), tails: map[string]bool{tail(modulesDisabled): true}}
 	for _, s := range o.Keys {
 		t.tails[tail(string(s.Key))] = true
 	}
@@ -142,6 +146,7 @@ func (t *tree) resolve(name string) (string, error) {
 	if t.root == nil {
 		return "", fs.ErrNotExist // said once, in unread
 	}
+	t.said(name)
 	at, todo := ".", strings.Split(strings.Trim(name, "/"), "/")
 	for links := 0; len(todo) > 0; {
 		part := todo[0]

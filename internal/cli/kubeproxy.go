@@ -8,6 +8,7 @@ import (
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/netfilter"
 	"github.com/nfguard/nfguard/internal/proc"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // kubeProxies looks for what there is of kube-proxy: programs by their name or
@@ -17,7 +18,9 @@ type kubeProxies struct {
 }
 
 func (k *kubeProxies) look(ctx context.Context, p *guard.Policy) (found guard.KubeProxy) {
+	step.Begin(ctx, "looking for kube-proxy's processes in /proc")
 	found.Processes, found.ProcessesErr = processes(p)
+	step.Begin(ctx, "asking the kernel for kube-proxy's rules")
 	rules, err := k.rules.KubeProxy(ctx)
 	found.RulesErr = err
 	for _, r := range rules {

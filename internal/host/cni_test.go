@@ -62,7 +62,7 @@ func TestAllocator(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got, err := New(Options{Root: root}).Allocator(tt.bridge)
+			got, err := New(Options{Root: root}).Allocator(t.Context(), tt.bridge)
 			if got != tt.want || tt.err == "" != (err == nil) || err != nil && err.Error() != tt.err {
 				t.Errorf("%q, error %v; want %q, error %q", got, err, tt.want, tt.err)
 			}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,13 +12,15 @@ import (
 	"github.com/google/renameio/v2"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // maxDropin bounds what is read of a file of ours; a longer one is not ours
 // any more.
 const maxDropin = 64 << 10
 
-func (l *Linux) dropin(path string) guard.Dropin {
+func (l *Linux) dropin(ctx context.Context, path string) guard.Dropin {
+	step.Begin(ctx, "reading "+path)
 	d := guard.Dropin{Path: path}
 	text, err := readLimited(l.path(path), maxDropin)
 	switch {

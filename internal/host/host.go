@@ -15,6 +15,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/boot"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // Options say which machine a [Linux] is. The zero value is this one.
@@ -90,20 +91,22 @@ func (l *Linux) Close() {
 
 // Survey looks at everything but the values of the guarded sysctls, and at
 // what look asks for. It reads files and asks the kernel for its bridges, so
-// it can take as long as a disk takes.
+// it can take as long as a disk takes. Each step is told by package step, also
+// in Do.
 func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation {
 	var o guard.Observation
 	if !p.FilesOnly {
 		// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
 		// them, so where they are gone, the module is seen to be gone as well.
 		if l.o.Bridges != nil {
+			step.Begin(ctx, "asking the kernel for its bridges")
 			o.Bridges, o.Bridging = l.o.Bridges(ctx)
 		}
-		o.Module = l.module(p)
+		o.Module = l.module(ctx, p)
 		o.IPv6Off = l.ipv6Off()
 		o.On = l.on()
 		o.TaggedPass = l.digit(vlanTagged) == '0'
-		o.Remembered, o.RememberedErr = l.remembered()
+		o.Remembered, o.RememberedErr = l.remembered(ctx)
 		l.evidence(ctx, p, &o, true)
 		if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
 			k := l.o.KubeProxy(ctx, p)
@@ -111,12 +114,12 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 		}
 	}
 	if look&guard.LookNextBoot != 0 {
-		l.forecast = l.foretell(p)
+		l.forecast = l.foretell(ctx, p)
 		o.NextBoot = nextBoot(&l.forecast)
 	}
 	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
 		if path != "" {
-			o.Dropins = append(o.Dropins, l.dropin(path))
+			o.Dropins = append(o.Dropins, l.dropin(ctx, path))
 		}
 	}
 	return o
@@ -131,10 +134,13 @@ func (l *Linux) Do(ctx context.Context, a guard.Action) error {
 	case guard.SetSysctl:
 		return l.set(guard.Key(a.Subject), a.Value)
 	case guard.WriteFile:
+		step.Begin(ctx, "writing "+a.Subject)
 		return l.write(a.Subject, a.Value)
 	case guard.SetFlags:
+		step.Begin(ctx, "setting the flags of bridge "+a.Subject)
 		return l.setFlags(a)
 	case guard.ClearFlags:
+		step.Begin(ctx, "clearing the flags of bridge "+a.Subject)
 		return l.clearFlags(a)
 	}
 	return fmt.Errorf("%v %s: no such operation", a.Op, a.Subject)

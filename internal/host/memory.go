@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // memory is the file in which stands what was set of bridges' flags, so that
@@ -41,8 +43,9 @@ type memoryFile struct {
 }
 
 // remembered returns what stands in the file, and why not all does.
-func (l *Linux) remembered() ([]guard.Remembered, error) {
+func (l *Linux) remembered(ctx context.Context) ([]guard.Remembered, error) {
 	m := &l.memory
+	step.Begin(ctx, "reading "+m.path)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	list, err := m.load()
