@@ -29,7 +29,7 @@ type Status struct {
 
 	Mode        string            `json:"mode"`
 	Scope       string            `json:"scope"`     // "host" or "bridges"
-	Verdict     guard.Verdict     `json:"verdict"`   // of the last pass
+	Verdict     guard.Verdict     `json:"verdict"`   // of the last pass, and of the sysctls since
 	Pass        uint64            `json:"pass"`      // its number
 	LastPass    time.Time         `json:"last_pass"` // when it ended
 	Totals      reconcile.Totals  `json:"totals"`
@@ -42,9 +42,9 @@ type Status struct {
 	Findings    []guard.Finding   `json:"findings"` // what others do that a person should know
 	Meaning     string            `json:"meaning"`  // what all this means for Services
 
-	// For whoever shares the process: what is in force, and the last pass as it was.
+	// For whoever shares the process: what is in force, and the last pass.
 	Settings Settings         `json:"-"`
-	Report   reconcile.Report `json:"-"`
+	Report   reconcile.Report `json:"-"` // its items as the sysctls are since
 }
 
 // KubeProxy is what is known of kube-proxy.
@@ -141,21 +141,23 @@ func (d *Daemon) publish(now time.Time) {
 }
 
 func (d *Daemon) snapshot(now time.Time) Status {
+	report := d.status.report
+	report.Items = d.rec.Current(report.Items)
 	s := Status{
 		Schema: 1, Version: build.Version(), PID: os.Getpid(), Started: d.status.started, Written: now,
 		State: "healthy", Mode: string(d.settings.Policy.Mode), Scope: d.settings.Policy.Scope(),
-		Verdict: d.status.report.Verdict(), Pass: d.status.report.Pass, LastPass: d.status.report.Time,
+		Verdict: report.Verdict(), Pass: report.Pass, LastPass: report.Time,
 		Totals: d.rec.Totals(), Complaints: d.rec.Complaints(), Fights: d.rec.Fights(),
-		Sources: d.inbox.Health(), Bridges: d.status.report.Bridges,
-		KubeProxy: NewKubeProxy(d.rec.ProxyState(), d.status.report.KubeProxy),
-		Findings:  slices.Concat(d.status.weak, d.status.report.Findings), Meaning: d.status.report.Meaning,
-		Settings: d.settings, Report: d.status.report,
+		Sources: d.inbox.Health(), Bridges: report.Bridges,
+		KubeProxy: NewKubeProxy(d.rec.ProxyState(), report.KubeProxy),
+		Findings:  slices.Concat(d.status.weak, report.Findings), Meaning: report.Meaning,
+		Settings: d.settings, Report: report,
 	}
 	if d.status.badConf != nil {
 		s.ConfigError = d.status.badConf.Error()
 	}
 	var bad []string
-	for _, it := range d.status.report.Items {
+	for _, it := range report.Items {
 		if it.Verdict == guard.Wrong || it.Verdict == guard.Blocked || it.Verdict == guard.Uncertain {
 			bad = append(bad, it.Subject)
 		}
@@ -166,7 +168,7 @@ func (d *Daemon) snapshot(now time.Time) Status {
 		}
 	}
 	slices.Sort(bad)
-	s.Sentence = reconcile.Readiness(d.status.report.Items)
+	s.Sentence = reconcile.Readiness(report.Items)
 	if n := s.Totals.Corrected; n > 0 {
 		s.Sentence += fmt.Sprintf("; %d corrected so far", n)
 	}
