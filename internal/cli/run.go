@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,7 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/daemon"
-	"github.com/nfguard/nfguard/internal/footprint"
 	"github.com/nfguard/nfguard/internal/journal"
 	"github.com/nfguard/nfguard/internal/metrics"
 )
@@ -102,7 +102,6 @@ func (a *app) run(verbose bool) error {
 			return s, err
 		},
 		Configures: a.configures,
-		Descriptor: machine.Descriptor,
 		Sources:    a.sources,
 		Weak:       a.hook.weak,
 		Host:       machine,
@@ -259,7 +258,7 @@ func startNotifier(status <-chan struct{}) *notifier {
 			}
 			_, _ = sd.SdNotify(false, s) // without NOTIFY_SOCKET nobody listens
 			if s == "READY=1" {
-				_ = footprint.Trim()
+				debug.FreeOSMemory() // what the start took and nothing needs any more
 			}
 		}
 	}()

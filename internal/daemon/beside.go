@@ -17,7 +17,7 @@ var errHung = errors.New("stopped while a look or an action was hanging")
 func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
 	done := make(chan struct{})
 	go func() {
-		defer d.sleep.Ring()
+		defer d.wait.Ring()
 		defer close(done)
 		work(ctx)
 	}()
@@ -48,7 +48,7 @@ func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
 // aside runs work in a goroutine of its own and rings when it has ended.
 func (d *Daemon) aside(work func()) {
 	d.asides.Go(func() {
-		defer d.sleep.Ring()
+		defer d.wait.Ring()
 		work()
 	})
 }

@@ -3,10 +3,8 @@
 // when to look, never what is right.
 //
 // The loop has one goroutine on a thread of its own. It waits in one system
-// call for a write to a guarded sysctl and for everything else, and while it
-// waits, package reflex puts back what the last look found right: the answer
-// to a foreign write is a wake-up, a read and a write, with nothing queued in
-// between. The loop then looks, asks who it was, and records it.
+// call, ppoll, for a write to a guarded sysctl and for everything else; then it
+// looks, puts right, asks who it was, and records it.
 package daemon
 
 import (
@@ -19,7 +17,6 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/reconcile"
-	"github.com/nfguard/nfguard/internal/reflex"
 	"github.com/nfguard/nfguard/internal/source"
 )
 
@@ -48,10 +45,6 @@ type Options struct {
 	// can be one of the configuration. Nil: no file is.
 	Configures func(path string) bool
 
-	// Descriptor returns an open descriptor of a sysctl, through which it may
-	// be put back without the loop, or -1. Nil: there are none.
-	Descriptor func(guard.Key) int
-
 	// Sources makes the sources of news for settings.
 	Sources func(Settings, source.Lender) ([]source.Source, error)
 
@@ -78,7 +71,7 @@ type Options struct {
 // Daemon keeps a host right until it is told to stop.
 type Daemon struct {
 	o       Options
-	sleep   sleeper
+	wait    waiter
 	lending *lending
 	inbox   *source.Inbox
 
@@ -88,11 +81,9 @@ type Daemon struct {
 	stop     func() // ends the sources and waits for them
 	reloads  chan struct{}
 
-	armed     []reconcile.Arm // what the sleeper may put back by itself
-	pace      pace            // of wake-ups by news of writes
-	deaf      time.Time       // news of writes wakes nobody before
+	pace      pace      // of wake-ups by news of writes
+	deaf      time.Time // news of writes wakes nobody before
 	nextLook  time.Time
-	early     time.Time // when a value is looked for of which news has come; zero: none is
 	lastNews  time.Time // of a write
 	nextPass  time.Time // the audit, or a retry
 	nextTend  time.Time // a look at single bridges that was put off; zero: none was
@@ -109,19 +100,16 @@ type Daemon struct {
 
 // New returns a daemon; Run starts it.
 func New(o Options) (*Daemon, error) {
-	s, err := reflex.New()
+	p, err := newPoller()
 	if err != nil {
 		return nil, err
 	}
-	return assemble(o, s), nil
+	return assemble(o, p), nil
 }
 
-func assemble(o Options, s sleeper) *Daemon {
+func assemble(o Options, w waiter) *Daemon {
 	if o.Notify == nil {
 		o.Notify = func(string) {}
-	}
-	if o.Descriptor == nil {
-		o.Descriptor = func(guard.Key) int { return -1 }
 	}
 	if o.Configures == nil {
 		o.Configures = func(string) bool { return false }
@@ -133,7 +121,7 @@ func assemble(o Options, s sleeper) *Daemon {
 		o.Publish = func(Status) {}
 	}
 	return &Daemon{
-		o: o, sleep: s, lending: &lending{ring: s.Ring}, inbox: source.NewInbox(s.Ring),
+		o: o, wait: w, lending: &lending{ring: w.Ring}, inbox: source.NewInbox(w.Ring),
 		said: make(map[string]bool), reloads: make(chan struct{}, 1),
 	}
 }
@@ -145,7 +133,7 @@ func (d *Daemon) Reload() {
 	case d.reloads <- struct{}{}:
 	default:
 	}
-	d.sleep.Ring()
+	d.wait.Ring()
 }
 
 // Run keeps the host right until ctx is cancelled, and returns nil then. It
@@ -157,10 +145,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if err := reflex.ShortSlice(); err != nil {
-		d.o.Log.Debug("answers may wait for a tick", "error", err)
-	}
-	defer context.AfterFunc(ctx, d.sleep.Ring)()
+	defer context.AfterFunc(ctx, d.wait.Ring)()
 
 	d.settings = settings
 	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{

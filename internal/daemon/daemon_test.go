@@ -17,22 +17,16 @@ import (
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/host/hosttest"
 	"github.com/nfguard/nfguard/internal/reconcile"
-	"github.com/nfguard/nfguard/internal/reflex"
 	"github.com/nfguard/nfguard/internal/source"
 )
 
-// nap is a sleeper on channels, so that time is synctest's.
+// nap is a waiter on channels, so that time is synctest's.
 type nap struct {
 	bell chan struct{} // one slot
 	hot  chan struct{} // one slot; the descriptor is readable
 }
 
 func newNap() *nap { return &nap{make(chan struct{}, 1), make(chan struct{}, 1)} }
-
-// It has no reflex: the loop does all by itself.
-func (*nap) Disarm()                     {}
-func (*nap) Arm(int, string) bool        { return false }
-func (*nap) Answers(func(reflex.Answer)) {}
 
 func (n *nap) Ring() {
 	select {
@@ -41,7 +35,7 @@ func (n *nap) Ring() {
 	}
 }
 
-func (n *nap) Wait(fd int, d, _ time.Duration) bool {
+func (n *nap) Wait(fd int, d time.Duration) bool {
 	hot := n.hot
 	if fd < 0 {
 		hot = nil

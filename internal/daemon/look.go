@@ -7,34 +7,25 @@ import (
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/proc"
 	"github.com/nfguard/nfguard/internal/reconcile"
-	"github.com/nfguard/nfguard/internal/reflex"
 	"github.com/nfguard/nfguard/internal/source"
 )
 
-// await sleeps until news, a ring, the time next, or until the sysctls are to
-// be looked at.
+// await waits for news of a write, a ring, the time next, or until the sysctls
+// are to be looked at.
 func (d *Daemon) await(next time.Time) (readable bool) {
 	now := time.Now()
-	d.sleep.Disarm()
 	if now.Before(d.deaf) {
-		d.sleep.Wait(-1, earliest(next, d.deaf).Sub(now), time.Minute)
+		d.wait.Wait(-1, earliest(next, d.deaf).Sub(now))
 		now = time.Now()
 		if now.Before(d.deaf) || !now.Before(next) {
 			return false
 		}
 	}
-	// After news the loop looks itself: what a storm left out is asked for.
-	if all := d.arm(); !all || !now.Before(d.nextLook) || now.Sub(d.lastNews) < calm {
-		next = earliest(next, d.nextLook)
-	}
-	if !d.early.IsZero() {
-		next = earliest(next, d.early)
-	}
 	fd := -1
 	if w := d.lending.lent(); w != nil {
 		fd = w.FD()
 	}
-	readable = d.sleep.Wait(fd, next.Sub(now), d.resync(now))
+	readable = d.wait.Wait(fd, earliest(next, d.nextLook).Sub(now))
 	if readable {
 		d.deaf = d.pace.take(time.Now())
 	}
@@ -53,34 +44,17 @@ func (d *Daemon) resync(now time.Time) time.Duration {
 	return d.settings.Resync
 }
 
-// arm has the sleeper keep what may be put back without a decision, and
-// reports whether that is all there is to look at.
-func (d *Daemon) arm() (all bool) {
-	d.armed = d.armed[:0]
-	arms, all := d.rec.Arms(time.Now())
-	for _, a := range arms {
-		if d.sleep.Arm(d.o.Descriptor(a.Key), a.Text) {
-			d.armed = append(d.armed, a)
-		}
-	}
-	return all && len(d.armed) == len(arms)
-}
-
-// look has the sysctls looked at, and put right, and recorded what the
-// sleeper has put back already and what was done to single bridges.
+// look has the sysctls looked at, put right and recorded, and what was done
+// to single bridges recorded.
 func (d *Daemon) look(ctx context.Context, readable bool) {
 	t := reconcile.Trigger{Source: "resync", Time: time.Now()}
 	if readable {
 		t.Source = "sysctl"
 	}
-	before, every := d.rec.Totals(), d.resync(t.Time)
-	d.sleep.Answers(func(a reflex.Answer) {
-		since := a.At.Add(-a.Stood)
-		d.rec.Answered(d.armed[a.Index], reconcile.Answer{Have: a.Have, Since: since, Found: a.Found, At: a.At, Former: since.Add(-every)})
-	})
+	before := d.rec.Totals()
 	look := d.rec.Live(ctx, t)
 	d.nextTend = d.rec.Tend(ctx, t.Time)
-	d.nextLook, d.early = t.Time.Add(every), look.Next
+	d.nextLook = t.Time.Add(d.resync(t.Time))
 	if !look.Next.IsZero() {
 		d.nextLook = earliest(d.nextLook, look.Next)
 	}

@@ -56,7 +56,6 @@ func (m *meeting) Run(ctx context.Context, hint func(source.Hint)) error {
 
 // awaitSources waits until ok holds for all n sources, at most for limit.
 func (d *Daemon) awaitSources(n int, limit time.Duration, ok func(source.Health) bool) {
-	d.sleep.Disarm() // nobody asks for its answers here
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		settled := 0
 		for _, h := range d.inbox.Health() {
@@ -67,7 +66,7 @@ func (d *Daemon) awaitSources(n int, limit time.Duration, ok func(source.Health)
 		if settled >= n {
 			return
 		}
-		d.sleep.Wait(-1, time.Until(deadline), time.Minute)
+		d.wait.Wait(-1, time.Until(deadline))
 	}
 }
 

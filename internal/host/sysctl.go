@@ -32,15 +32,6 @@ type keyFile struct {
 // looks like. It allocates only when the value changed.
 func (l *Linux) Value(k guard.Key) (v guard.Value, lost bool) { return l.file(k).read() }
 
-// Descriptor returns the descriptor through which k was last read, if it can
-// be written to, or -1. It is valid until the next call of any method.
-func (l *Linux) Descriptor(k guard.Key) int {
-	if f := l.files[k]; f != nil && f.denied == nil {
-		return f.fd
-	}
-	return -1
-}
-
 func (l *Linux) file(k guard.Key) *keyFile {
 	f := l.files[k]
 	if f == nil {

@@ -100,18 +100,18 @@ func (r *Reconciler) recordDenied(d Evidence) {
 func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 	k := &r.keys[c.key]
 	e := guard.Event{
-		Kind: guard.EventDrift, Outcome: c.outcome, Time: c.At, Subject: string(k.Key),
-		Want: k.Value, Have: c.Have, Now: k.Value,
+		Kind: guard.EventDrift, Outcome: c.outcome, Time: c.at, Subject: string(k.Key),
+		Want: k.Value, Have: c.have, Now: k.Value,
 		Duration: -1, Source: t.Source, Pass: r.passes, Err: c.err,
 	}
 	told, by := false, Evidence{}
 	kept := r.seen[:0]
 	for _, s := range r.seen {
-		mine := (s.Key == k.Key || s.Key == "") && s.Outcome == "" && !s.Vague && !s.At.After(c.Found)
+		mine := (s.Key == k.Key || s.Key == "") && s.Outcome == "" && !s.Vague && !s.At.After(c.found)
 		if mine {
 			told, by, e.Old = true, s, s.Old
 			if s.Exact {
-				c.Since = s.At
+				c.since = s.At
 			}
 		}
 		if !mine || !s.Exact { // one without a time may be of several corrections
@@ -122,15 +122,15 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 	e.Writer = by.who(&k.fight)
 	switch {
 	case told:
-		e.Source, e.Duration = "sysctl", max(c.At.Sub(c.Since), 0)
+		e.Source, e.Duration = "sysctl", max(c.at.Sub(c.since), 0)
 	case c.asked:
 		e.Source = "reload"
 	case t.Source == "sysctl", t.Source == "reload":
 		e.Source = "resync" // no news of that write, and no change of this key's configuration: found by looking
 	}
 	var bound time.Duration // how long it can have stood at most; 0: unknown
-	if !told && !c.asked && !c.Former.IsZero() {
-		bound = c.At.Sub(c.Former)
+	if !told && !c.asked && !c.former.IsZero() {
+		bound = c.at.Sub(c.former)
 	}
 	r.totals.Drifts++
 	switch c.outcome {
@@ -142,12 +142,12 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 		r.reversal(&k.fight, e)
 	case guard.OutcomeFailed:
 		r.totals.Failed++
-		e.Now, e.Next = c.Have, next(c.err)
+		e.Now, e.Next = c.have, next(c.err)
 		r.change("set", e, c.err)
 		e.Message = driftMessage(&e, bound)
 		r.complain(e)
 	case guard.OutcomeObserved, guard.OutcomeHeld, guard.OutcomeDenied, guard.OutcomeRewritten: // only the first occurs
-		e.Now = c.Have
+		e.Now = c.have
 		e.Message = driftMessage(&e, bound)
 		r.o.Recorder.Record(e)
 	}

@@ -91,25 +91,6 @@ func TestNextWriterIsNotBlamed(t *testing.T) {
 		want []string
 	}{
 		{
-			name: "by the sleeper",
-			do: func(t *testing.T, h *hosttest.Host, r *reconcile.Reconciler, news *[]reconcile.Evidence) {
-				arms, _ := r.Arms(time.Now())
-				told := by(first)
-				time.Sleep(30 * time.Microsecond)
-				x := reconcile.Answer{Have: "0", Since: told.At, Found: time.Now(), Former: told.At}
-				time.Sleep(8 * time.Millisecond)
-				h.Write(guard.IPTables, "0")
-				*news = []reconcile.Evidence{told, by(next)}
-				time.Sleep(2 * time.Millisecond)
-				x.At = time.Now()
-				r.Answered(arms[0], x)
-			},
-			want: []string{
-				"drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1 after 10.03ms (written by sh[1])",
-				"drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1 after 2ms (written by sysctl[2])",
-			},
-		},
-		{
 			name: "by the loop",
 			do: func(t *testing.T, h *hosttest.Host, r *reconcile.Reconciler, news *[]reconcile.Evidence) {
 				*news = []reconcile.Evidence{by(first)}

@@ -22,9 +22,13 @@ type key struct {
 
 // correction is one reversal that waits to be recorded.
 type correction struct {
-	Answer
 	key     int
-	asked   bool // it was the configuration that changed
+	have    string
+	since   time.Time // when it was seen to stand there
+	found   time.Time // after it was read, and before it was written over
+	at      time.Time // after it was written over
+	former  time.Time // the latest time at which it cannot have stood there
+	asked   bool      // it was the configuration that changed
 	outcome guard.Outcome
 	err     error
 }
@@ -54,48 +58,6 @@ func (r *Reconciler) stormy() bool {
 	return false
 }
 
-// Arm is a sysctl that may be put back without a look, because the last one
-// found it right and nothing speaks against writing to it.
-type Arm struct {
-	Key   guard.Key
-	Text  string // the kernel's own, of the value that is right
-	index int
-}
-
-// Arms returns the sysctls that may be put back the moment they are not as
-// they are now, and whether those are all. The list is valid until the next
-// call of any method.
-func (r *Reconciler) Arms(now time.Time) (arms []Arm, all bool) {
-	r.arms = r.arms[:0]
-	if !r.known || r.policy.Mode == guard.Observe {
-		return nil, false
-	}
-	for i := range r.keys {
-		k, v := &r.keys[i], r.values[i]
-		if v.State == guard.Present && guard.SameValue(v.Have, k.Value) && !r.excused(k) && k.blocked(now, r.limits).IsZero() {
-			r.arms = append(r.arms, Arm{k.Key, v.Have, i})
-		}
-	}
-	return r.arms, len(r.arms) == len(r.keys)
-}
-
-// Answer is a foreign value that was put back without a look.
-type Answer struct {
-	Have   string
-	Since  time.Time // when it was seen to stand there
-	Found  time.Time // after it was read, and before it was written over
-	At     time.Time // after it was written over
-	Former time.Time // the latest time at which it cannot have stood there
-}
-
-// Answered notes what was done about a. The next Live records it.
-func (r *Reconciler) Answered(a Arm, x Answer) {
-	if r.last.After(x.Former) {
-		x.Former = r.last
-	}
-	r.pending = append(r.pending, correction{key: a.index, outcome: guard.OutcomeCorrected, Answer: x})
-}
-
 // maxStuck is how many writes in a row may succeed without effect, and
 // without news of somebody else's write, before the kernel is believed not to
 // keep the value. A writer whom we cannot see can overtake a few in a row.
@@ -111,20 +73,17 @@ func (r *Reconciler) Live(ctx context.Context, t Trigger) Look {
 		return look
 	}
 	former := r.last
-	answered := len(r.pending) > 0 // all were looked at, a moment ago
 	rounds := maxRounds
 	if r.stormy() {
 		rounds = 1
 	}
 	for round := range rounds {
-		if round > 0 || !answered {
-			r.correct(ctx, t, former, &look)
-		}
+		r.correct(ctx, t, former, &look)
 		if r.o.News == nil {
 			break
 		}
 		news := r.o.News()
-		if len(news) == 0 && (round > 0 || !answered) {
+		if len(news) == 0 {
 			break
 		}
 		r.seen = append(r.seen, news...)
@@ -169,7 +128,7 @@ func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, l
 				k.since = t.Time
 			}
 		}
-		c := correction{key: i, asked: k.asked, Answer: Answer{Have: v.Have, Since: k.since, Found: time.Now(), At: now, Former: former}}
+		c := correction{key: i, asked: k.asked, have: v.Have, since: k.since, found: time.Now(), at: now, former: former}
 		if r.policy.Mode == guard.Observe {
 			if k.noted != v.Have {
 				k.noted, c.outcome = v.Have, guard.OutcomeObserved
@@ -182,7 +141,7 @@ func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, l
 			continue
 		}
 		c.err = r.o.Host.Do(ctx, guard.Action{Op: guard.SetSysctl, Subject: string(k.Key), Value: k.Value})
-		c.At = time.Now()
+		c.at = time.Now()
 		c.outcome = guard.OutcomeCorrected
 		if c.err != nil {
 			c.outcome = guard.OutcomeFailed
@@ -233,13 +192,13 @@ func (r *Reconciler) confirm(done []correction, look *Look) {
 			}
 			c.outcome = guard.OutcomeReverted
 			if k.stuck++; k.stuck < maxStuck {
-				look.Next = earlier(look.Next, c.At.Add(10*time.Millisecond))
+				look.Next = earlier(look.Next, c.at.Add(10*time.Millisecond))
 				continue
 			}
 			c.outcome, c.err = guard.OutcomeFailed, errNotKept
 		}
 		k.backoff = min(max(2*k.backoff, time.Second), time.Minute)
-		k.retry = c.At.Add(k.backoff)
+		k.retry = c.at.Add(k.backoff)
 		look.Next = earlier(look.Next, k.retry)
 	}
 }

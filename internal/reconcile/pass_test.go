@@ -454,50 +454,6 @@ func TestAborted(t *testing.T) {
 	}
 }
 
-// What the sleeper has put back is recorded like what a look puts right, with
-// the writer that the news names.
-func TestAnswered(t *testing.T) {
-	h, rec := hosttest.New(true), new(recorder)
-	p := policy()
-	p.ModulesLoad, p.SysctlD = "", ""
-	var news []reconcile.Evidence
-	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec, News: func() []reconcile.Evidence {
-		n := news
-		news = nil
-		return n
-	}})
-	if arms, all := r.Arms(time.Now()); len(arms) != 0 || all {
-		t.Errorf("armed before the first look: %+v", arms)
-	}
-	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
-	arms, all := r.Arms(time.Now())
-	if len(arms) != 3 || !all || arms[1].Key != guard.IP6Tables || arms[1].Text != "1" {
-		t.Fatalf("armed: %+v, all: %v", arms, all)
-	}
-	h.Write(guard.ARPTables, "0") // wrong: only a look may decide about it
-	r.Live(t.Context(), reconcile.Trigger{Source: "resync"})
-	rec.events = nil
-	now := time.Now()
-	arms, _ = r.Arms(now)
-	r.Answered(arms[0], reconcile.Answer{Have: "0", Since: now.Add(-20 * time.Microsecond), Found: now, At: now, Former: now.Add(-time.Second)})
-	news = []reconcile.Evidence{{Key: guard.IPTables, Writer: guard.Writer{PID: 7, Comm: "sysctl"}}}
-	r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: now})
-	want := []string{"drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1 after 20µs (written by sysctl[7])"}
-	if diff := cmp.Diff(want, rec.lines()); diff != "" {
-		t.Errorf("records (-want +got):\n%s", diff)
-	}
-	h.IPv6Off = true // somebody may set it to 0, as we advise
-	r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
-	if arms, all := r.Arms(now); len(arms) != 2 || all || arms[1].Key != guard.ARPTables {
-		t.Errorf("armed without IPv6: %+v", arms)
-	}
-	p.Mode = guard.Observe
-	r.SetPolicy(p, limits)
-	if arms, all := r.Arms(now); len(arms) != 0 || all {
-		t.Errorf("armed in mode observe: %+v", arms)
-	}
-}
-
 // The module is unloaded between the look and the write.
 func TestVanishesBetweenLookAndWrite(t *testing.T) {
 	p := policy()

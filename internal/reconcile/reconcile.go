@@ -101,7 +101,6 @@ type Reconciler struct {
 	keys    []key
 	values  []guard.Value
 	pending []correction
-	arms    []Arm
 	seen    []Evidence
 
 	last     time.Time // when the sysctls were looked at last

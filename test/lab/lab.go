@@ -32,9 +32,13 @@ const (
 )
 
 // Need skips the test unless the machine has every one of layers, or fails
-// it where NFGUARD_TEST_REQUIRE (names separated by commas) demands them.
+// it where NFGUARD_TEST_REQUIRE (names separated by commas) demands them. With
+// -short, which is how `make quick` runs, every layer is skipped.
 func Need(t testing.TB, layers ...Layer) {
 	t.Helper()
+	if testing.Short() && len(layers) > 0 {
+		t.Skipf("layer %s: not with -short", layers[0])
+	}
 	for _, l := range layers {
 		if err := have(l); err != nil {
 			absent(t, l, err)

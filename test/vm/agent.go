@@ -22,8 +22,8 @@ type agent struct {
 	syncs  int
 }
 
-// call has the agent execute command and waits for its answer until ctx's
-// deadline, also in a guest that still boots. result may be nil.
+// call has the agent execute command and waits for its answer until the end
+// of ctx, also in a guest that still boots. result may be nil.
 func (a *agent) call(ctx context.Context, command string, args, result any) error {
 	err := a.connect(ctx)
 	if err == nil {
@@ -31,6 +31,9 @@ func (a *agent) call(ctx context.Context, command string, args, result any) erro
 	}
 	if err != nil {
 		a.close()
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
 		return fmt.Errorf("guest agent: %s: %w", command, err)
 	}
 	return nil
@@ -70,7 +73,8 @@ func (a *agent) connect(ctx context.Context) error {
 // sync reads until the answer to its own question.
 func (a *agent) sync(ctx context.Context) error {
 	a.syncs++
-	if err := a.send(ctx, "\xff", "guest-sync-delimited", map[string]any{"id": a.syncs}); err != nil {
+	defer a.interruptedBy(ctx)()
+	if err := a.send("\xff", "guest-sync-delimited", map[string]any{"id": a.syncs}); err != nil {
 		return err
 	}
 	for {
@@ -85,17 +89,22 @@ func (a *agent) sync(ctx context.Context) error {
 }
 
 func (a *agent) exchange(ctx context.Context, command string, args, result any) error {
-	if err := a.send(ctx, "", command, args); err != nil {
+	defer a.interruptedBy(ctx)()
+	if err := a.send("", command, args); err != nil {
 		return err
 	}
 	return a.receive(result)
 }
 
-func (a *agent) send(ctx context.Context, mark, command string, args any) error {
-	deadline, _ := ctx.Deadline()
-	if err := a.conn.SetDeadline(deadline); err != nil {
-		return err
-	}
+// interruptedBy has the end of ctx, a deadline or not, end what waits on the
+// connection, until stop is called.
+func (a *agent) interruptedBy(ctx context.Context) (stop func() bool) {
+	conn := a.conn
+	_ = conn.SetDeadline(time.Time{})
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+}
+
+func (a *agent) send(mark, command string, args any) error {
 	request, err := json.Marshal(struct {
 		Execute   string `json:"execute"`
 		Arguments any    `json:"arguments,omitempty"`

@@ -22,7 +22,7 @@ type Result struct {
 // Run runs a program as root in the guest and waits for it and for whoever
 // has inherited its output: what is to go on belongs into a unit, by
 // systemd-run. The exit code is the caller's to judge; a program that cannot
-// be started, or that does not end within two minutes, fails the test.
+// be started, or that does not end within runLimit, fails the test.
 func (m *Machine) Run(t testing.TB, name string, args ...string) Result {
 	t.Helper()
 	return m.run(t, nil, name, args...)
@@ -41,12 +41,14 @@ func (m *Machine) Sh(t testing.TB, script string) string {
 }
 
 // Until is [Machine.Sh] over and over until the script exits 0. One that has
-// not done so after 30 seconds fails the test with its last output.
+// not done so in 30 seconds and 100 tries fails the test with its last output: a
+// guest that gets little of a processor makes few tries in a second.
 func (m *Machine) Until(t testing.TB, script string) string {
 	t.Helper()
-	const again = `end=$(($(date +%s) + 30))
+	const again = `end=$(($(date +%s) + 30)) tries=100
 until out=$(sh -euc "$0" 2>&1); do
-	[ "$(date +%s)" -lt $end ] || { echo "after 30s still: $out"; exit 1; }
+	tries=$((tries - 1))
+	[ "$(date +%s)" -lt $end ] || [ $tries -gt 0 ] || { echo "in 30s and 100 tries still: $out"; exit 1; }
 	sleep 0.1
 done
 echo "$out"`
@@ -110,7 +112,7 @@ func (m *Machine) Journal(t testing.TB, args ...string) []map[string]any {
 
 func (m *Machine) run(t testing.TB, stdin []byte, name string, args ...string) Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
+	ctx, cancel := m.qemu.bounded(t.Context(), runLimit)
 	defer cancel()
 	r, err := m.exec(ctx, stdin, name, args...)
 	if err != nil {
@@ -119,7 +121,7 @@ func (m *Machine) run(t testing.TB, stdin []byte, name string, args ...string) R
 	return r
 }
 
-// exec runs a program in the guest until ctx's deadline.
+// exec runs a program in the guest until the end of ctx.
 func (m *Machine) exec(ctx context.Context, stdin []byte, name string, args ...string) (Result, error) {
 	request := struct {
 		Path    string   `json:"path"`

@@ -40,7 +40,8 @@ type image struct {
 // imageOf returns the image with a kernel as [Options] names it, the packages
 // given and the base ones. One that the cache lacks is built first, which takes root, about a minute and
 // 450 MB of disk. Builds on one machine wait for each other; an image appears
-// whole or not at all, and when ctx or this process ends, so does the build.
+// whole or not at all, and when ctx or this process ends, so does the build, or
+// when it has said nothing for ten minutes.
 // A build leaves its output in build.log of the cache.
 func imageOf(ctx context.Context, kernel string, packages []string) (image, error) {
 	cache, err := os.UserCacheDir()
@@ -97,6 +98,8 @@ func build(ctx context.Context, cache, dir string, packages []string, lock *os.F
 		return err
 	}
 	defer log.Close()
+	ctx, cancel := untilSilent(ctx, log.Name(), 10*time.Minute)
+	defer cancel()
 	args := append([]string{"-c", recipe, "image.sh", tmp, filepath.Join(cache, "debs")}, packages...)
 	cmd := exec.CommandContext(ctx, "/bin/sh", args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
@@ -110,6 +113,7 @@ func build(ctx context.Context, cache, dir string, packages []string, lock *os.F
 	}
 	<-p.done // ctx kills it
 	if err := p.err; err != nil {
+		err = errors.Join(err, context.Cause(ctx))
 		return fmt.Errorf("%w; the end of %s:\n%s", err, log.Name(), tail(log.Name(), 20))
 	}
 	return os.Rename(tmp, dir)

@@ -1,13 +1,13 @@
 package vm
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // process is a child that cannot outlive this process.
@@ -45,13 +45,18 @@ func startTied(cmd *exec.Cmd) (*process, error) {
 }
 
 // wait returns what the child's Wait said, or an error when it still runs
-// after limit.
-func (p *process) wait(limit time.Duration) error {
+// at the end of ctx.
+func (p *process) wait(ctx context.Context) error {
 	select {
 	case <-p.done:
 		return p.err
-	case <-time.After(limit):
-		return fmt.Errorf("%s still runs after %v", p.cmd.Path, limit)
+	case <-ctx.Done():
+	}
+	select {
+	case <-p.done: // which has ended ctx: see bounded
+		return p.err
+	default:
+		return fmt.Errorf("%s still runs: %w", p.cmd.Path, context.Cause(ctx))
 	}
 }
 

@@ -24,15 +24,6 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// Every wait ends. The limits are for a CI machine several times slower than
-// the slowest seen, not for the usual case.
-const (
-	buildLimit = 10 * time.Minute
-	bootLimit  = 2 * time.Minute
-	stopLimit  = time.Minute
-	runLimit   = 2 * time.Minute
-)
-
 // Options choose a machine. The zero value is the usual one.
 type Options struct {
 	// Kernel is the version of another kernel of Debian 12's, as the name of
@@ -71,10 +62,8 @@ func Boot(t testing.TB, opts Options) *Machine {
 	for _, tool := range []string{"mmdebstrap", "mke2fs", "qemu-img", "cpio"} {
 		lab.Tool(t, lab.VM, tool)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), buildLimit)
-	defer cancel()
 	began := time.Now()
-	img, err := imageOf(ctx, opts.Kernel, opts.Packages)
+	img, err := imageOf(t.Context(), opts.Kernel, opts.Packages)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +78,7 @@ func Boot(t testing.TB, opts Options) *Machine {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 
 	m := &Machine{opts: opts, image: img, dir: dir, agent: agent{socket: filepath.Join(dir, "qga")}}
-	create := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", img.disk, m.file("disk"))
+	create := exec.CommandContext(t.Context(), "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", img.disk, m.file("disk"))
 	if out, err := create.CombinedOutput(); err != nil {
 		t.Fatalf("create the disk: %v\n%s", err, out)
 	}
@@ -162,7 +151,7 @@ func (m *Machine) start(t testing.TB) error {
 		return err
 	}
 	answered := time.Since(began)
-	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
+	ctx, cancel := m.qemu.bounded(t.Context(), bootLimit)
 	defer cancel()
 	// Its exit code says whether all is well, which is the test's to judge.
 	state, err := m.exec(ctx, nil, "systemctl", "is-system-running", "--wait")
@@ -175,21 +164,14 @@ func (m *Machine) start(t testing.TB) error {
 
 // awaitAgent returns when the guest's agent answers.
 func (m *Machine) awaitAgent(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, bootLimit)
+	ctx, cancel := m.qemu.bounded(ctx, bootLimit)
 	defer cancel()
-	go func(qemu *process) {
-		select {
-		case <-qemu.done: // it refused its arguments, say: nobody will answer
-			cancel()
-		case <-ctx.Done():
-		}
-	}(m.qemu)
 	err := m.agent.call(ctx, "guest-ping", nil, nil)
 	if err == nil {
 		return nil
 	}
 	select {
-	case <-m.qemu.done:
+	case <-m.qemu.done: // it refused its arguments, say
 		return err
 	default:
 		return fmt.Errorf("%w: %w", errHung, err)
@@ -200,12 +182,12 @@ func (m *Machine) awaitAgent(ctx context.Context) error {
 // qemu process takes longer than a new one, or hangs.
 func (m *Machine) stop(t testing.TB, verb string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), stopLimit)
+	ctx, cancel := m.qemu.bounded(t.Context(), stopLimit)
 	defer cancel()
 	// The answer is only that systemctl started; the agent ends with the guest.
 	err := m.agent.call(ctx, "guest-exec", map[string]any{"path": "systemctl", "arg": []string{verb}}, nil)
 	if err == nil {
-		err = m.qemu.wait(stopLimit)
+		err = m.qemu.wait(ctx)
 	}
 	m.agent.close()
 	if err != nil {
@@ -217,7 +199,7 @@ func (m *Machine) stop(t testing.TB, verb string) {
 // SIGKILL would not.
 func (m *Machine) quit() error {
 	defer m.agent.close()
-	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	ctx, cancel := m.qemu.bounded(context.Background(), stopLimit)
 	defer cancel()
 	conn, err := dial(ctx, m.file("qmp"))
 	if err != nil {
@@ -227,7 +209,7 @@ func (m *Machine) quit() error {
 	if _, err := fmt.Fprint(conn, `{"execute":"qmp_capabilities"}{"execute":"quit"}`); err != nil {
 		return err
 	}
-	return m.qemu.wait(stopLimit)
+	return m.qemu.wait(ctx)
 }
 
 // launch starts qemu.

@@ -3,22 +3,9 @@ package daemon
 import (
 	"context"
 	"sync"
-	"time"
 
-	"github.com/nfguard/nfguard/internal/reflex"
 	"github.com/nfguard/nfguard/internal/source"
 )
-
-// sleeper is where the loop waits: a [reflex.Reflex], or a test's.
-type sleeper interface {
-	Wait(news int, d, every time.Duration) (readable bool)
-	Ring()
-	Disarm()
-	Arm(fd int, text string) bool
-	Answers(yield func(reflex.Answer))
-}
-
-var _ sleeper = (*reflex.Reflex)(nil)
 
 // lending keeps the one watch that the loop waits on for a source.
 type lending struct {

@@ -1,1 +1,0 @@
-// Functions without a body, which go:linkname fills in, need an assembly file in their package.
