@@ -155,7 +155,7 @@ func runtimeDir() (string, error) {
 // checkDir says what to do about a runtime directory that is not root's alone.
 func checkDir(dir string) error {
 	err := instance.CheckDir(dir)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return err
 	}
 	return &hintError{err, "it has to be root's alone: chown root " + dir + ", chmod 755 " + dir + ", and look who made it"}
