@@ -20,9 +20,12 @@ TOOLS      := busybox:busybox-static gcc:gcc ip:iproute2 iptables:iptables journ
               systemd-nspawn:systemd-container
 PACK_TOOLS := lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm rpmlint:rpmlint \
               shellcheck:shellcheck
+FLEET_TOOLS := ansible:ansible-core
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
+# What tries the whole program, the longest first; and everything else.
+HOSTED := ./test/packaging ./test/netns ./test/fleet ./test/demo/...
 UNIT := $(shell $(GO) list ./... | grep -v /test/) ./test/markdown
 FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink internal/rtnl:FuzzParseAddress \
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate \
@@ -32,7 +35,7 @@ FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzP
         internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf internal/netfilter:FuzzLegacyRules \
         internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/cli:FuzzPrintable internal/fleet:FuzzParse internal/trace:FuzzRead
 
-.PHONY: all help build deps vmdeps quick test race lint fuzz netns proxytest cover bench demo packages packtest fleettest vm clean
+.PHONY: all help build deps vmdeps quick test race lint fuzz netns path proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
 
 all: build
 
@@ -52,7 +55,9 @@ quick: build ## the unit tests that need no root, in seconds: for while one edit
 	$(GO) vet ./...
 	$(GO) test -short $(UNIT)
 
-test: deps build race cover netns packtest fleettest ## everything that needs no virtual machine and no cluster
+# Three packages at a time: those that try the real program mostly wait for it.
+test: deps packdeps fleetdeps build cover ## everything that needs no virtual machine and no cluster
+	$(WITH_DEBIAN) CGO_ENABLED=1 $(GO) test -race -count=1 -p 3 -timeout $(HANG) $(HOSTED) $(UNIT)
 	$(GO) run ./test/demo -nfguard bin/nfguard
 
 race: ## unit tests; with root also those in namespaces of their own
@@ -66,6 +71,9 @@ cover: ## guard, reconcile and config are covered over 90 %
 		$(GO) test -cover ./internal/$$p | awk -v p=$$p '{ print; for (i = 1; i <= NF; i++) if ($$i == "coverage:") c = $$(i + 1) + 0 } \
 			END { if (c <= 90) { print p " is covered by " c " %, less than 90 %"; exit 1 } }' || exit 1; \
 	done
+
+path: deps ## the files of nfguard that one foreign write passes, as coverage shows them
+	NFGUARD_TEST_REQUIRE=root,netns,path $(GO) test -count=1 -v -run '^TestPathOfOneWrite$$' ./test/netns
 
 proxytest: deps ## what is made of kube-proxy's rules, of those that Kubernetes' own writes; to build it takes minutes once
 	NFGUARD_TEST_REQUIRE=root,netns,upstream CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) -run '^TestUpstream' ./test/netns
@@ -93,14 +101,21 @@ demo: deps build ## the failure and its cure, on a throw-away worker
 packages: ## deb and rpm for amd64 and arm64 in dist; one commit gives the same bytes
 	packaging/build.sh dist
 
-packtest: ## the packages and the unit: lint, install, upgrade, remove
+packdeps:
 	@./test/deps.sh $(PACK_TOOLS)
+
+packtest: packdeps ## the packages and the unit: lint, install, upgrade, remove
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) ./test/packaging
 
-fleettest: ## what many hosts tell: node_exporter, Prometheus, its alerts, the dashboard, ansible
+# Prometheus and its like, unpacked beside the project and not installed.
+fleetdeps:
 	@./test/deps.sh $(FLEET_TOOLS)
 	@./test/fleet/prometheus.sh bin/debian
-	PATH="$(CURDIR)/bin/debian/usr/bin:$$PATH" CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) ./test/fleet
+
+WITH_DEBIAN := PATH="$(CURDIR)/bin/debian/usr/bin:$$PATH"
+
+fleettest: fleetdeps ## what many hosts tell: node_exporter, Prometheus, its alerts, the dashboard, ansible
+	$(WITH_DEBIAN) CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) ./test/fleet
 
 clean: ## what these targets built
 	rm -rf bin dist

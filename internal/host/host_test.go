@@ -16,6 +16,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/host"
+	"github.com/nfguard/nfguard/internal/source/sourcetest"
 	"github.com/nfguard/nfguard/test/lab"
 )
 
@@ -73,6 +74,7 @@ func TestSysctl(t *testing.T) {
 		t.Errorf("before there is a key: %+v", v)
 	}
 	m.write(key, "0\n")
+	before := sourcetest.Descriptors(t)
 	if diff := cmp.Diff(guard.Value{State: guard.Present, Have: "0"}, m.value()); diff != "" {
 		t.Errorf("value (-want +got):\n%s", diff)
 	}
@@ -83,17 +85,22 @@ func TestSysctl(t *testing.T) {
 	if v := m.value(); v.Have != "1" {
 		t.Errorf("after set: %+v", v)
 	}
-	if n := m.Refresh(); n != 0 {
+	guarded := &guard.Policy{Sysctls: []guard.Setting{{Key: guard.IPTables, Value: "1"}}}
+	if n := m.Refresh(guarded); n != 0 {
 		t.Errorf("%d descriptors were stale", n)
 	}
 	// Another file under the same name: the inode that memory pressure leaves.
 	os.Remove(filepath.Join(m.root, key))
 	m.write(key, "0\n")
-	if n := m.Refresh(); n != 1 {
+	if n := m.Refresh(guarded); n != 1 {
 		t.Errorf("%d descriptors were stale, want 1", n)
 	}
 	if v := m.value(); v.Have != "0" {
 		t.Errorf("after it was opened anew: %+v", v)
+	}
+	m.Refresh(new(guard.Policy))
+	if open := sourcetest.Descriptors(t); open != before {
+		t.Errorf("%d descriptors are open, %d were before: the key is not guarded any more", open, before)
 	}
 }
 

@@ -42,10 +42,20 @@ func (l *Linux) file(k guard.Key) *keyFile {
 }
 
 // Refresh opens anew each sysctl whose file is another one than that behind
-// its descriptor, and returns how many there were.
-func (l *Linux) Refresh() int {
+// its descriptor, and returns how many there were. Those that p does not guard
+// are closed and forgotten.
+func (l *Linux) Refresh(p *guard.Policy) int {
+	guarded := make(map[guard.Key]bool, len(p.Sysctls))
+	for _, s := range p.Sysctls {
+		guarded[s.Key] = true
+	}
 	n := 0
-	for _, f := range l.files {
+	for key, f := range l.files {
+		if !guarded[key] {
+			f.close()
+			delete(l.files, key)
+			continue
+		}
 		if f.fd >= 0 && !f.same() {
 			f.close()
 			n++

@@ -94,7 +94,7 @@ func subscribe(t *testing.T, ns *lab.Namespace) *Subscription {
 
 func next(t *testing.T, sub *Subscription) Commit {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, err := sub.Next(ctx)
 	if err != nil {

@@ -103,7 +103,7 @@ func TestAttachKeepsTheGateway(t *testing.T) {
 // bridge drops what comes to its ports before.
 func awaitUp(t *testing.T, ns *lab.Namespace, device string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(ns.Run(t, "ip", "link", "show", "dev", device), " state UP "); {
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(ns.Run(t, "ip", "link", "show", "dev", device), " state UP "); {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s is not up", device)
 		}

@@ -67,6 +67,8 @@ func (r *Reconciler) reversal(f *fight, e guard.Event) {
 	switch {
 	case e.Kind == guard.EventDenied:
 		policy = "none of it is stored; that is recorded once a minute"
+	case e.Outcome == guard.OutcomeObserved:
+		policy = "mode observe leaves it so, and that is recorded once a minute"
 	case r.limits.Yield:
 		policy = "nfguard leaves it alone until nobody has written to it for " + words.Short(r.limits.Window)
 	}

@@ -2,6 +2,8 @@ package reconcile_test
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,4 +113,66 @@ func TestSlowDriftIsNoFight(t *testing.T) {
 			t.Errorf("records (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// In mode observe a fight is recorded as one, too.
+func TestFightIsObserved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, rec := hosttest.New(true), new(recorder)
+		p := policy()
+		p.Mode, p.ModulesLoad, p.SysctlD = guard.Observe, "", ""
+		r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec})
+		r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+		rec.events = nil
+		for range 600 { // twenty seconds
+			for _, v := range []string{"0", "1"} {
+				h.Write(guard.IPTables, v)
+				r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+			}
+			time.Sleep(20 * time.Second / 600)
+		}
+		for next := r.Tick(time.Now()); !next.IsZero(); next = r.Tick(time.Now()) {
+			time.Sleep(time.Until(next))
+		}
+		if n := len(rec.events); n > limits.Limit+2 {
+			t.Errorf("%d records", n)
+		}
+		stands := 0
+		for _, e := range rec.events {
+			stands += e.Suppressed
+			if e.Kind == guard.EventDrift {
+				stands++
+			}
+		}
+		if stands != 600 || r.Totals().Drifts != 600 {
+			t.Errorf("the records stand for %d drifts, counted are %d, want 600", stands, r.Totals().Drifts)
+		}
+		want := []string{
+			"contention held: net.bridge.bridge-nf-call-iptables was changed 10 times within 300ms; mode observe leaves it so, and that is recorded once a minute",
+			"contention held: net.bridge.bridge-nf-call-iptables was changed 590 more times since the last record",
+			"contention observed: nobody has changed net.bridge.bridge-nf-call-iptables for 1m0s; it was changed 590 more times in the 20s before",
+		}
+		if diff := cmp.Diff(want, rec.lines()[limits.Limit-1:]); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Who reloads again and again is nobody's adversary.
+func TestReloadsAreNoFight(t *testing.T) {
+	h, rec := hosttest.New(true), new(recorder)
+	p := policy()
+	p.ModulesLoad, p.SysctlD = "", ""
+	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec})
+	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	rec.events = nil
+	for i := range 2 * limits.Limit {
+		p.Sysctls = slices.Clone(p.Sysctls)
+		p.Sysctls[0].Value = strconv.Itoa(i % 2)
+		r.SetPolicy(p, limits)
+		r.Pass(t.Context(), reconcile.Trigger{Source: "reload"})
+	}
+	if f := r.Fights(); len(f) != 0 || len(rec.events) != 2*limits.Limit {
+		t.Errorf("fights: %q; %d records, want one for each reload", f, len(rec.events))
+	}
 }

@@ -29,7 +29,9 @@ func (r *Reconciler) keepEvidence(now time.Time, look *Look) {
 }
 
 // heed notes what news of foreign writes means for their keys: a value that
-// did not stay was overtaken, and a fight that we yielded goes on.
+// did not stay was overtaken, and a fight that we yielded goes on. News that
+// names nobody may be of our own write, and says nothing of a value that does
+// not stay.
 func (r *Reconciler) heed(news []Evidence) {
 	now := time.Now()
 	for i := range r.keys {
@@ -38,7 +40,9 @@ func (r *Reconciler) heed(news []Evidence) {
 			if e.Key != k.Key && e.Key != "" {
 				continue
 			}
-			k.stuck = 0
+			if !e.Vague && e.Writer.PID != 0 {
+				k.stuck = 0
+			}
 			if k.fight.on && r.limits.Yield {
 				k.fight.last = now
 			}
@@ -132,16 +136,27 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 	if !told && !c.asked && !c.former.IsZero() {
 		bound = c.at.Sub(c.former)
 	}
-	r.totals.Drifts++
+	if c.outcome == guard.OutcomeReverted && !told { // by whom? The next looks tell whether it holds
+		k.unheld++
+		return
+	}
+	e.Suppressed = k.unheld
+	k.unheld = 0
+	n := uint64(1 + e.Suppressed)
+	r.totals.Drifts += n
 	switch c.outcome {
 	case guard.OutcomeCorrected, guard.OutcomeReverted:
-		r.totals.Corrected++
+		r.totals.Corrected += n
 		r.change("set", e, nil)
 		e.Message = driftMessage(&e, bound)
 		r.settled(e.Subject)
+		if e.Source == "reload" { // nobody fights who has the configuration changed
+			r.o.Recorder.Record(e)
+			return
+		}
 		r.reversal(&k.fight, e)
 	case guard.OutcomeFailed:
-		r.totals.Failed++
+		r.totals.Failed += n
 		e.Now, e.Next = c.have, next(c.err)
 		r.change("set", e, c.err)
 		e.Message = driftMessage(&e, bound)
@@ -149,7 +164,7 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 	case guard.OutcomeObserved, guard.OutcomeHeld, guard.OutcomeDenied, guard.OutcomeRewritten: // only the first occurs
 		e.Now = c.have
 		e.Message = driftMessage(&e, bound)
-		r.o.Recorder.Record(e)
+		r.reversal(&k.fight, e)
 	}
 }
 

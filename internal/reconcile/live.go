@@ -17,6 +17,7 @@ type key struct {
 	retry   time.Time // not written to before, after a failure
 	backoff time.Duration
 	stuck   int // writes in a row that succeeded and changed nothing
+	unheld  int // corrections that did not hold, of which nothing is recorded yet
 	fight   fight
 }
 
@@ -58,9 +59,9 @@ func (r *Reconciler) stormy() bool {
 	return false
 }
 
-// maxStuck is how many writes in a row may succeed without effect, and
-// without news of somebody else's write, before the kernel is believed not to
-// keep the value. A writer whom we cannot see can overtake a few in a row.
+// maxStuck is how many writes in a row may succeed without effect, and without
+// news of a writer, before the kernel is believed not to keep the value. A writer
+// whom we cannot see can overtake a few in a row.
 const maxStuck = 20
 
 // Live looks at the sysctls and puts right what is wrong, then asks who did
@@ -195,7 +196,7 @@ func (r *Reconciler) confirm(done []correction, look *Look) {
 				look.Next = earlier(look.Next, c.at.Add(10*time.Millisecond))
 				continue
 			}
-			c.outcome, c.err = guard.OutcomeFailed, errNotKept
+			c.outcome, c.err = guard.OutcomeFailed, &notKeptError{wrote: k.Value, shows: v.Have}
 		}
 		k.backoff = min(max(2*k.backoff, time.Second), time.Minute)
 		k.retry = c.at.Add(k.backoff)

@@ -21,6 +21,21 @@ var (
 	errVanished = errors.New("it went away right after it was set")
 )
 
+// notKeptError says of a sysctl that takes a value and shows another one.
+type notKeptError struct{ wrote, shows string }
+
+func (e *notKeptError) Error() string {
+	return fmt.Sprintf("it did not stay: %s was written %d times and the kernel shows %s; "+
+		"it prints that value in another way, another key changes this one, or somebody whom nfguard can't see does",
+		quoted(e.wrote), maxStuck, quoted(e.shows))
+}
+
+func (*notKeptError) Unwrap() error { return errNotKept }
+
+func (e *notKeptError) Next() string {
+	return fmt.Sprintf("if %s is what you mean, write it so under [sysctl]; to leave the key alone set it to \"ignore\" there", quoted(e.shows))
+}
+
 // driftMessage is the sentence of a drift. bound is how long the foreign
 // value can have stood at most, where only that is known; 0: not even that.
 func driftMessage(e *guard.Event, bound time.Duration) string {
@@ -105,10 +120,10 @@ func next(err error) string {
 		return "it is mounted read-only: give nfguard's unit write access to it, or run nfguard on the host and not in a container"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "the disk is full: make room; nothing was lost, the old file is in place"
+	case errors.Is(err, errNotKept):
+		return "find out who changes it back: nfguard events names those who were seen"
 	case errors.Is(err, fs.ErrPermission):
 		return "run it as root; under systemd see the unit's capabilities, elsewhere a security module"
-	case errors.Is(err, errNotKept):
-		return "see with sysctl whether the kernel takes the value; to leave it alone set it to \"ignore\" under [sysctl]"
 	}
 	return ""
 }

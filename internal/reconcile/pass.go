@@ -27,7 +27,7 @@ type attempt struct {
 func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 	r.passes++
 	r.changes = nil
-	r.o.Host.Refresh()
+	r.o.Host.Refresh(&r.policy)
 	tried := make(map[string]attempt)
 	var first []guard.Item
 	var before []guard.Bridge
@@ -147,17 +147,21 @@ func (r *Reconciler) act(ctx context.Context, t Trigger, items []guard.Item, tri
 
 // settle records what the pass did to the module and the drop-ins, what it
 // could not do, and which bridges came and went.
-func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[string]attempt, before []guard.Bridge, o *guard.Observation) {
+func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[string]attempt, bridges []guard.Bridge, o *guard.Observation) {
 	var gone, came []string
 	if o.Bridging == nil {
 		if r.surveyed {
-			gone, came = compare(before, o.Bridges)
+			gone, came = compare(bridges, o.Bridges)
 		}
 		r.bridges, r.surveyed = o.Bridges, true
 	}
 	r.prune(t, items)
+	before := index(first)
 	for _, it := range items {
-		was, op := initially(first, it), ""
+		was, op := it, ""
+		if f, ok := before[about{it.Kind, it.Subject}]; ok { // a bridge may not have been there
+			was = f
+		}
 		a, acted := tried[it.Subject]
 		if it.Kind == guard.EventFlag {
 			acted = false
@@ -216,15 +220,18 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 	r.recordBridges(t, gone, came, items)
 }
 
-// initially is what it was in the first look of the pass; a bridge may not have
-// been there.
-func initially(first []guard.Item, it guard.Item) guard.Item {
-	for _, was := range first {
-		if was.Kind == it.Kind && was.Subject == it.Subject {
-			return was
-		}
+// index finds items by what they are about.
+func index(items []guard.Item) map[about]guard.Item {
+	found := make(map[about]guard.Item, len(items))
+	for _, it := range items {
+		found[about{it.Kind, it.Subject}] = it
 	}
-	return it
+	return found
+}
+
+type about struct {
+	kind    guard.EventKind
+	subject string
 }
 
 func (r *Reconciler) thing(subject string) *fight {
@@ -283,17 +290,19 @@ func (r *Reconciler) Complaints() map[string]string {
 // compare tells which bridges are in one list and not in the other. One that
 // was made anew under its name has another index, and is in both.
 func compare(before, after []guard.Bridge) (gone, came []string) {
-	has := func(list []guard.Bridge, b guard.Bridge) bool {
-		return slices.ContainsFunc(list, func(x guard.Bridge) bool { return x.Index == b.Index })
-	}
+	had, has := make(map[int]bool, len(before)), make(map[int]bool, len(after))
 	for _, b := range before {
-		if !has(after, b) {
-			gone = append(gone, b.Name)
-		}
+		had[b.Index] = true
 	}
 	for _, b := range after {
-		if !has(before, b) {
+		has[b.Index] = true
+		if !had[b.Index] {
 			came = append(came, b.Name)
+		}
+	}
+	for _, b := range before {
+		if !has[b.Index] {
+			gone = append(gone, b.Name)
 		}
 	}
 	return gone, came

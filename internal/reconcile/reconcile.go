@@ -23,9 +23,9 @@ type Host interface {
 	// unregistered since the last call.
 	Value(k guard.Key) (v guard.Value, lost bool)
 
-	// Refresh opens anew what was opened and is no more what its name says.
-	// It returns how many there were.
-	Refresh() int
+	// Refresh opens anew what was opened and is no more what its name says, and
+	// closes what p does not guard. It returns how many there were of the former.
+	Refresh(p *guard.Policy) int
 
 	// Survey looks at everything else, and at what look asks for. It may take
 	// long, and runs beside Value and SetSysctl.

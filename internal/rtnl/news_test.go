@@ -28,7 +28,7 @@ func TestSubscription(t *testing.T) {
 	ns.Run(t, "ip", "link", "del", "bridges")
 	ns.Run(t, "ip", "link", "del", "cni0")
 
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	want := []News{{"bridge", Appeared}, {"cni0", Changed}, {"cni0", Went}}
 	var got []News

@@ -30,6 +30,10 @@ const (
 	// Kubernetes' own kube-proxy. To build it takes minutes, so it is there only
 	// where it is asked for.
 	Upstream Layer = "upstream"
+
+	// A build of nfguard that counts what runs. It measures, and only where it is
+	// asked for.
+	Path Layer = "path"
 )
 
 // Need skips the test unless the machine has every one of layers, or fails
@@ -101,6 +105,11 @@ func have(l Layer) error {
 	case Upstream:
 		if !required(l) {
 			return errors.New("it is built by make proxytest")
+		}
+		return nil
+	case Path:
+		if !required(l) {
+			return errors.New("it is measured by make path")
 		}
 		return nil
 	}

@@ -68,7 +68,7 @@ func (n *node) flagRecords(name string) (messages []string) {
 // bridgeRecords waits until there are that many.
 func (n *node) bridgeRecords(name string, count int) []string {
 	n.t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(atMost); ; time.Sleep(5 * time.Millisecond) {
 		got := n.flagRecords(name)
 		if len(got) == count {
 			return got
@@ -105,7 +105,7 @@ func TestThousandBridges(t *testing.T) {
 				t.Fatal(err)
 			}
 			start := time.Now()
-			n.flagged(kept, "1 1 1", 5*time.Second)
+			n.flagged(kept, "1 1 1", atMost)
 			longest = max(longest, time.Since(start))
 		}
 		for i := first; i < first+block; i++ {
@@ -116,7 +116,7 @@ func TestThousandBridges(t *testing.T) {
 		n.Run(t, "ip", "link", "del", "group", "7")
 	}
 	n.Run(t, "ip", "link", "add", "cnilast", "type", "bridge")
-	n.flagged("cnilast", "1 1 1", 5*time.Second)
+	n.flagged("cnilast", "1 1 1", atMost)
 	t.Logf("%d bridges, the longest without its flags %v", 2*each, longest)
 	// Who has its flags was noted before; of the others, 64 notes may be left.
 	text, err := os.ReadFile(n.file("run/bridges.json"))
@@ -153,14 +153,14 @@ func TestFlagsAreKept(t *testing.T) {
 	}
 
 	ip("link set cni0 type bridge nf_call_iptables 0") // down: the audit finds it
-	n.flagged("cni0", "1 1 1", 3*time.Second)
+	n.flagged("cni0", "1 1 1", atMost)
 	if got := n.bridgeRecords("cni0", 2); got[1] != "bridge cni0 had iptables 0, ip6tables 1, arptables 1, set to 1 (matches cni*)" {
 		t.Errorf("record: %s", got[1])
 	}
 
 	ip("link set cni0 up")
 	ip("link set cni0 type bridge nf_call_ip6tables 0 nf_call_arptables 0")
-	n.flagged("cni0", "1 1 1", time.Second)
+	n.flagged("cni0", "1 1 1", atMost)
 	if got := n.bridgeRecords("cni0", 3); !strings.HasPrefix(got[2], "bridge cni0 had iptables 1, ip6tables 0, arptables 0, set to 1 after ") {
 		t.Errorf("record: %s", got[2])
 	}
@@ -174,7 +174,7 @@ func TestFlagsAreKept(t *testing.T) {
 
 	ip("link del cni0")
 	ip("link add cni0 type bridge")
-	n.flagged("cni0", "1 1 1", time.Second)
+	n.flagged("cni0", "1 1 1", atMost)
 	if got := n.bridgeRecords("cni0", 4); !strings.HasPrefix(got[3], "bridge cni0 had iptables 0, ip6tables 0, arptables 0, set to 1 after ") {
 		t.Errorf("record: %s", got[3])
 	}
@@ -234,9 +234,9 @@ func TestScopeReload(t *testing.T) {
 	}
 	for range 10 {
 		reload(host)
-		n.becomes("1 1 1", 2*time.Second)
-		n.flagged("cni0", "0 0 1", 2*time.Second)
-		for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(time.Millisecond) { // right after it was taken back
+		n.becomes("1 1 1", atMost)
+		n.flagged("cni0", "0 0 1", atMost)
+		for deadline := time.Now().Add(atMost); ; time.Sleep(time.Millisecond) { // right after it was taken back
 			if _, err := os.Stat(n.file("run/bridges.json")); err != nil {
 				break
 			}
@@ -246,7 +246,7 @@ func TestScopeReload(t *testing.T) {
 		}
 		reload(string(scoped))
 		n.set("0", "0", "0") // as soon as the administrator may
-		n.flagged("cni0", "1 1 1", 2*time.Second)
+		n.flagged("cni0", "1 1 1", atMost)
 		if got := n.values(); got != "0 0 0" {
 			t.Errorf("in scope bridges the sysctls are %s", got)
 		}
@@ -260,7 +260,7 @@ func TestScopeReload(t *testing.T) {
 	if got := n.flags("vmbr0"); got != "0 0 0" {
 		t.Errorf("vmbr0 was touched: %s", got)
 	}
-	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(5 * time.Millisecond) { // a pass writes it
+	for deadline := time.Now().Add(atMost); ; time.Sleep(5 * time.Millisecond) { // a pass writes it
 		text, err := os.ReadFile(n.file("99-zz-nfguard.conf"))
 		if err == nil && !strings.Contains(string(text), "bridge-nf-call") {
 			break
@@ -312,7 +312,7 @@ func TestBrokenMemory(t *testing.T) {
 				return r["NFGUARD_EVENT"] == "bridge" && strings.HasPrefix(r["MESSAGE"], "which flags of bridges nfguard has set is not known: ")
 			})
 			n.Run(t, "ip", "link", "add", "cni0", "type", "bridge")
-			n.flagged("cni0", "1 1 1", time.Second)
+			n.flagged("cni0", "1 1 1", atMost)
 		})
 	}
 }

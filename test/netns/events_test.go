@@ -34,7 +34,7 @@ func (n *node) withJournal() {
 		journald.Wait()
 	})
 	mounts := fmt.Sprintf("/proc/%d", journald.Process.Pid)
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(atMost); ; time.Sleep(10 * time.Millisecond) {
 		_, err := os.Stat(filepath.Join(mounts, "root/run/systemd/journal/io.systemd.journal"))
 		if err == nil {
 			break
@@ -54,7 +54,7 @@ func (n *node) withJournal() {
 // events runs nfguard events until it tells what is wanted.
 func (n *node) events(want func(out string) bool, args ...string) (out string) {
 	n.t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(atMost); ; time.Sleep(50 * time.Millisecond) {
 		cmd := n.command(append([]string{"events"}, args...)...)
 		text, err := cmd.Output()
 		if err == nil && want(string(text)) {
@@ -79,7 +79,7 @@ func TestEvents(t *testing.T) {
 
 	write := func(key string) {
 		n.Run(t, sysctl, "-qw", "net.bridge.bridge-nf-call-"+key+"=0")
-		n.becomes("1 1 1", 5*time.Second)
+		n.becomes("1 1 1", atMost)
 	}
 	write("arptables")
 	n.events(func(out string) bool {

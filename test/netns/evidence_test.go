@@ -162,13 +162,13 @@ func TestEvidenceOfRules(t *testing.T) {
 				t.Errorf("without rules it is not certain, and the flags are %s", got)
 			}
 			standin.Start(t, n.Namespace, program, args, "-services=3")
-			n.flagged("podbr", "1 1 1", 5*time.Second)
+			n.flagged("podbr", "1 1 1", atMost)
 			const why = "(a port leads into other network namespaces, and kube-proxy's rules send to 10.244.0.1, in its network 10.244.0.0/24)"
 			if got := n.bridgeRecords("podbr", 1); !strings.HasSuffix(got[0], why) {
 				t.Errorf("record: %s\nwant it to end with %s", got[0], why)
 			}
 			n.Run(t, "ip", "link", "set", "podbr", "type", "bridge", "nf_call_iptables", "0")
-			n.flagged("podbr", "1 1 1", 5*time.Second)
+			n.flagged("podbr", "1 1 1", atMost)
 			for _, name := range []string{"docker0", "vms"} {
 				if got := n.flags(name); got != "0 0 0" {
 					t.Errorf("%s was touched: %s", name, got)
@@ -188,7 +188,7 @@ func TestEvidenceOfLegacyRules(t *testing.T) {
 	n.start()
 	n.awaitReady()
 	standin.Start(t, n.Namespace, standin.Build(t), "-backend=legacy", "-family=ipv6")
-	n.flagged("podbr", "1 1 1", 10*time.Second)
+	n.flagged("podbr", "1 1 1", atMost)
 }
 
 // k3s starts: it writes flannel's configuration where nobody but it looks for
@@ -212,7 +212,7 @@ func TestEvidenceOfFlannel(t *testing.T) {
 		{"type": "portmap", "capabilities": {"portMappings": true}}]}`), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	n.flagged("cni0", "1 1 1", 5*time.Second)
+	n.flagged("cni0", "1 1 1", atMost)
 	const why = "(a port leads into other network namespaces, and " + place + " (cbr0) names it)"
 	if got := n.bridgeRecords("cni0", 1); !strings.HasSuffix(got[0], why) {
 		t.Errorf("record: %s\nwant it to end with %s", got[0], why)

@@ -60,7 +60,7 @@ func TestThousandForeignWrites(t *testing.T) {
 			var longest time.Duration
 			for range writes {
 				tt.write(n)
-				longest = max(longest, n.becomes("1 1 1", time.Second))
+				longest = max(longest, n.becomes("1 1 1", atMost))
 			}
 			n.stop()
 			records, counted := n.tally()
@@ -87,7 +87,7 @@ func TestThousandForeignWrites(t *testing.T) {
 					n.Run(t, "unshare", "-p", "-f", "--mount-proc", "sh", "-c", "echo 0 > "+keyFile("iptables"))
 					// Within one second on a machine with time to spare; this
 					// one runs ten daemons and the race detector.
-					took := n.becomes("1 1 1", 2*time.Second)
+					took := n.becomes("1 1 1", atMost)
 					for was := longest.Load(); int64(took) > was && !longest.CompareAndSwap(was, int64(took)); was = longest.Load() {
 					}
 				}
@@ -133,7 +133,7 @@ func TestFightDoesNotFloodTheJournal(t *testing.T) {
 	n.start()
 	n.awaitReady()
 	n.Run(t, "sh", "-c", "i=0; while [ $i -lt 10000 ]; do echo 0 > "+keyFile("iptables")+"; i=$((i+1)); done")
-	n.becomes("1 1 1", time.Second)
+	n.becomes("1 1 1", atMost)
 	n.stop()
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -196,7 +196,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("message: %s", r["MESSAGE"])
 	}
 	n.set("0")
-	n.becomes("1 1 1", time.Second)
+	n.becomes("1 1 1", atMost)
 	// A good one, in a drop-in that appears: no signal is needed.
 	n.write("nfguard.toml", string(good))
 	if err := os.Mkdir(n.file("conf.d"), 0o755); err != nil {
@@ -207,7 +207,7 @@ func TestReload(t *testing.T) {
 		return r["NFGUARD_EVENT"] == "config" && r["MESSAGE"] == "the configuration was reloaded"
 	})
 	n.set("0", "0", "0")
-	n.becomes("1 1 0", 2*time.Second)
+	n.becomes("1 1 0", atMost)
 }
 
 func TestObserveChangesNothing(t *testing.T) {

@@ -53,7 +53,7 @@ func TestEveryWriterIsNamed(t *testing.T) {
 						pid = ""
 					}
 					wrote = append(wrote, write{w.comm, pid})
-					n.becomes("1 1 1", time.Second)
+					n.becomes("1 1 1", atMost)
 					time.Sleep(8 * time.Millisecond) // the pace at which each is told of and answered
 				}
 			}
@@ -219,7 +219,7 @@ func TestLockCannotBe(t *testing.T) {
 		t.Errorf("check finds %+v", v.Findings)
 	}
 	n.set("0")
-	n.becomes("1 1 1", 2*time.Second)
+	n.becomes("1 1 1", atMost)
 	n.stop()
 	if v := n.check(); len(v.Findings) == 0 || !strings.Contains(v.Findings[0].Sentence, "nfguard is not running") {
 		t.Errorf("without the daemon check finds %+v", v.Findings)

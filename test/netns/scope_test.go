@@ -75,7 +75,7 @@ route add default via fd00:200::1
 // reaches waits until a connection to port 53 of ip ends as wanted.
 func (n *node) reaches(from *lab.Namespace, ip string, want error) {
 	n.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(atMost); ; time.Sleep(20 * time.Millisecond) {
 		var err error
 		from.Do(func() {
 			var c net.Conn

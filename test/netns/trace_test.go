@@ -65,7 +65,7 @@ func tracedNode(t *testing.T, value string) (n *node, client *lab.Namespace) {
 	}
 	standin.Start(t, n.Namespace, standin.Build(t), "-family", "ipv4", "-services", "3")
 	for _, from := range []*lab.Namespace{pods["31"], n.Namespace} {
-		for deadline := time.Now().Add(10 * time.Second); connect(from, "10.244.0.1:8080") != nil; {
+		for deadline := time.Now().Add(atMost); connect(from, "10.244.0.1:8080") != nil; {
 			if time.Now().After(deadline) {
 				t.Fatal("the pod cannot be reached")
 			}

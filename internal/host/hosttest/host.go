@@ -203,7 +203,7 @@ func (h *Host) HangSurvey(what string) (release func()) {
 }
 
 // Refresh implements reconcile.Host: nothing is ever stale here.
-func (h *Host) Refresh() int { return 0 }
+func (h *Host) Refresh(*guard.Policy) int { return 0 }
 
 // Survey implements reconcile.Host.
 func (h *Host) Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation {

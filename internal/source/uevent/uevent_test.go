@@ -133,7 +133,7 @@ func TestRun(t *testing.T) {
 	}
 	module := filepath.Base(filepath.Dir(modules[0]))
 
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var got []string
 	err = New(module).Run(ctx, func(h source.Hint) {

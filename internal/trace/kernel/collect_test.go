@@ -53,7 +53,7 @@ func TestFlood(t *testing.T) {
 		t.Fatal(err)
 	}
 	const packets = 20
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var r *trace.Record
 	w.Do(func() { r, err = Follow(ctx, q, Options{For: time.Minute, Packets: packets}) })
@@ -81,7 +81,7 @@ func TestOthersTrace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	asked := make(chan error, 1)
 	var r *trace.Record

@@ -76,7 +76,7 @@ route add ::/0 via fd00:244::fe
 // up, and neighbours get to know each other.
 func (w *worker) await(from *lab.Namespace, endpoint netip.AddrPort) {
 	w.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); w.get(from, endpoint) != nil; {
+	for deadline := time.Now().Add(time.Minute); w.get(from, endpoint) != nil; {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("%s cannot be reached", endpoint)
 		}
@@ -200,7 +200,7 @@ func (w *worker) follow(client, server string, do func()) *trace.Record {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
 	done := make(chan struct{})
 	var r *trace.Record
