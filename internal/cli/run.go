@@ -62,8 +62,12 @@ func (a *app) run(verbose bool) error {
 	if err != nil {
 		return err
 	}
-	status := startPublisher(dir, daemon.Starting(self)) // before all that is slow: what an earlier daemon left does not hold
+	starting := daemon.Starting(self)
+	status := startPublisher(dir, starting) // before all that is slow: what an earlier daemon left does not hold
 	defer status.stop()
+	n := startNotifier(status.first)
+	defer n.stop()
+	n.notify("STATUS=" + starting.Sentence)
 
 	s, c, err := a.settings()
 	if err != nil {
@@ -92,8 +96,6 @@ func (a *app) run(verbose bool) error {
 	defer a.hook.close()
 	machine := a.machine()
 	defer machine.Close()
-	n := startNotifier(status.first)
-	defer n.stop()
 	log := slog.New(records.Handler(level))
 	meter := metrics.New(log)
 	defer meter.Stop()
