@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,9 @@ import (
 
 const nobody = 65534
 
+// What the packaged unit lets the daemon do.
+const packagedCaps = ",+net_admin,+bpf,+perfmon,+sys_admin"
+
 // watched is a daemon in a network and a mount namespace of its own, of which
 // the tests here ask how it is.
 type watched struct {
@@ -30,6 +34,7 @@ type watched struct {
 	t   *testing.T
 	dir string
 
+	caps  string // that the daemon has, as for setpriv
 	cmd   *exec.Cmd
 	ended chan error
 }
@@ -40,7 +45,7 @@ func newWatched(t *testing.T, config string) *watched {
 	if err := os.Chmod(filepath.Dir(binary), 0o755); err != nil { // nobody runs it, too
 		t.Fatal(err)
 	}
-	w := &watched{Namespace: lab.NewNamespace(t), t: t, dir: t.TempDir()}
+	w := &watched{Namespace: lab.NewNamespace(t), t: t, dir: t.TempDir(), caps: packagedCaps}
 	if err := errors.Join(os.Mkdir(w.file("disk"), 0o755), os.Chmod(filepath.Dir(w.dir), 0o755)); err != nil { // nobody asks, too
 		t.Fatal(err)
 	}
@@ -57,8 +62,8 @@ func (w *watched) file(name string) string { return filepath.Join(w.dir, name) }
 func (w *watched) start(before string) {
 	w.t.Helper()
 	w.cmd = w.Command("unshare", "-m", "--propagation", "private", "sh", "-ec", before+"\nexec \"$@\"", "sh",
-		binary, "run", "--config", w.file("nfguard.toml"))
-	w.cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+w.file("run"), "NO_COLOR=1")
+		"setpriv", "--bounding-set=-all"+w.caps, "--inh-caps=-all", "--no-new-privs", binary, "run", "--config", w.file("nfguard.toml"))
+	w.cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+w.file("run"), "NOTIFY_SOCKET="+w.file("notify"), "NO_COLOR=1")
 	talk, err := os.Create(w.file("talk"))
 	if err != nil {
 		w.t.Fatal(err)
@@ -396,6 +401,12 @@ func TestB3StartThatHangs(t *testing.T) {
 	if err := os.WriteFile(w.file("modprobe"), []byte("#!/bin/sh\nwhile kill -0 $PPID; do sleep 0.1; done\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: w.file("notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	w.caps += ",+sys_module" // without, systemd would be asked
 	w.start("mount -t tmpfs none /proc/sys/net/bridge; PATH=" + w.dir + ":$PATH")
 	h := w.becomes("a start that hangs", func(h health) bool { return h.Look.Step == "running modprobe br_netfilter" })
 	if h.exit != 1 || h.State != "degraded" || h.PID != w.pid() || !strings.HasPrefix(h.Sentence, "starting: the first look has run since ") {
@@ -403,6 +414,24 @@ func TestB3StartThatHangs(t *testing.T) {
 	}
 	if h := w.status(nobody); h.exit != 1 || h.PID != w.pid() {
 		t.Errorf("asked by nobody: %+v", h)
+	}
+	told, want := "", []string{
+		"STATUS=starting: reading the configuration\n", "EXTEND_TIMEOUT_USEC=20000000\n",
+		"STATUS=starting: the first look has run since ", ": running modprobe br_netfilter",
+	}
+	text := make([]byte, 4096)
+	for _, part := range want {
+		for !strings.Contains(told, part) {
+			_ = manager.SetReadDeadline(time.Now().Add(time.Minute)) // it is open
+			n, err := manager.Read(text)
+			if err != nil {
+				t.Fatalf("the service manager was told %q, and not %q: %v", told, part, err)
+			}
+			told += string(text[:n]) + "\n"
+		}
+	}
+	if strings.Contains(told, "READY=1") {
+		t.Errorf("it says that it is ready: %q", told)
 	}
 	w.end(syscall.SIGTERM)
 }
