@@ -31,7 +31,7 @@ type statusView struct {
 // statusNow is what this command has seen.
 type statusNow struct {
 	Time     time.Time       `json:"time"`
-	Process  instance.State  `json:"process"`                // what became of the daemon: running or stopped
+	Process  instance.State  `json:"process"`                // what became of the daemon: running, stopped or frozen
 	LookAge  *float64        `json:"look_age_sec,omitempty"` // how long ago the last look ended; nil: none has
 	Sysctls  []daemon.Sysctl `json:"sysctls"`                // as they are now; none where they could not be read here
 	Unread   string          `json:"unread,omitempty"`       // why none
@@ -99,7 +99,7 @@ func readPublished(dir string) (v statusView, silent bool, err error) {
 		return v, false, errNotRunning()
 	case instance.Hidden:
 		return v, false, &hintError{fmt.Errorf("whether nfguard[%d] runs can't be told from here: %w", p.PID, err), "run nfguard status as root, on the host itself"}
-	case instance.Running, instance.Stopped:
+	case instance.Running, instance.Stopped, instance.Frozen:
 	}
 	return v, false, nil
 }
@@ -131,8 +131,12 @@ func (v *statusView) assess() {
 		age := max(float64(clock-v.Look.Ended)/1e6, 0)
 		now.LookAge = &age
 	}
-	if now.Process == instance.Stopped {
+	switch now.Process {
+	case instance.Stopped:
 		now.Problems = append(now.Problems, fmt.Sprintf("nfguard[%d] is stopped and guards nothing: kill -CONT %d has it go on", v.PID, v.PID))
+	case instance.Frozen:
+		now.Problems = append(now.Problems, fmt.Sprintf("nfguard[%d] is frozen and guards nothing: systemctl thaw nfguard has it go on", v.PID))
+	case instance.Running, instance.Gone, instance.Hidden:
 	}
 	if v.Look.LateAt != 0 && clock > v.Look.LateAt && !v.Look.Late {
 		since := v.Started

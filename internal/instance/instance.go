@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,6 +38,7 @@ type State string
 const (
 	Running State = "running"
 	Stopped State = "stopped" // by a signal or a debugger: it does nothing until it is continued
+	Frozen  State = "frozen"  // by its control group: systemctl freeze
 	Gone    State = "gone"    // ended, or not of this boot
 	Hidden  State = "hidden"  // it can't be told from here
 )
@@ -85,8 +87,32 @@ func (p *Process) State() (State, error) {
 		return Gone, nil
 	case s.state == 'T', s.state == 't':
 		return Stopped, nil
+	case frozen(p.PID):
+		return Frozen, nil
 	}
 	return Running, nil
+}
+
+// frozen reports whether the control group of a process is frozen (v2), with
+// whatever group above. Where that can't be read, it is not known to be.
+func frozen(pid int) bool {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(text)) {
+		group, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::/")
+		if !ok {
+			continue
+		}
+		for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} { // the second beside v1
+			events, err := os.ReadFile(filepath.Join(root, group, "cgroup.events"))
+			if err == nil && strings.Contains(string(events), "frozen 1") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // SameNetwork reports whether this process sees the sysctls of the network that

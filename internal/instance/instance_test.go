@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -159,5 +160,49 @@ func TestLockFollowsNoLink(t *testing.T) {
 	}
 	if text, _ := os.ReadFile(victim); string(text) != "x" {
 		t.Errorf("the file that the link names holds %q", text)
+	}
+}
+
+func TestFrozenIsNotRunning(t *testing.T) {
+	lab.Need(t, lab.Root)
+	root := "/sys/fs/cgroup"
+	if _, err := os.Stat(filepath.Join(root, "cgroup.controllers")); err != nil {
+		root += "/unified"
+	}
+	group, err := os.MkdirTemp(root, "nfguard-test-")
+	if err != nil {
+		t.Skipf("no group can be made: %v", err)
+	}
+	cmd := exec.Command("sleep", "600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(group, file), []byte(text), 0); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(func() {
+		write("cgroup.freeze", "0")
+		cmd.Process.Kill()
+		cmd.Wait()
+		if err := os.Remove(group); err != nil {
+			t.Error(err)
+		}
+	})
+	write("cgroup.procs", strconv.Itoa(cmd.Process.Pid))
+	for _, tt := range []struct {
+		freeze string
+		want   bool
+	}{{"0", false}, {"1", true}, {"0", false}} {
+		write("cgroup.freeze", tt.freeze)
+		got := !tt.want
+		for deadline := time.Now().Add(time.Minute); got != tt.want && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			got = frozen(cmd.Process.Pid)
+		}
+		if got != tt.want {
+			t.Errorf("cgroup.freeze is %s, frozen %v", tt.freeze, got)
+		}
 	}
 }

@@ -37,6 +37,7 @@ var life = []story{
 	{"D-Bus is away, and restarted", "sysctls and the module are put right without it", false, (*node).withoutDBus},
 	{"killed", "started again by systemd; what happened meanwhile is found", false, (*node).killed},
 	{"hung", "the watchdog starts it again", false, (*node).hung},
+	{"slow start", "it is given more than TimeoutStartSec= while it gets on", false, (*node).slowStart},
 	{"removed", "the daemon is stopped; the live values, the drop-ins and the configuration stay", false, (*node).removed},
 	{"installed again", "as after the first installation, with the configuration from before", false, (*node).installedAgain},
 	{"purged", "nothing of it is left on the disk; the live values stay", false, (*node).purged},
