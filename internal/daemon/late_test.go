@@ -210,3 +210,23 @@ func TestStartThatGetsOnIsGivenTime(t *testing.T) {
 		release()
 	})
 }
+
+// The look at a single bridge for which a look at everything waits is a step of it.
+func TestLookThatWaitsForABridge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hosttest.New(true)
+		r := newRig(t, h, scoped)
+		time.Sleep(10 * time.Second)
+		h.HangLook = make(chan struct{}) // somebody holds rtnl_lock
+		h.SetBridges(guard.Bridge{Name: "cni1", Index: 4})
+		time.Sleep(time.Minute)
+		if s := r.snapshotNow(); s.Look.Step != "looking at the bridges cni1" {
+			t.Errorf("it is at %q; %s", s.Look.Step, s.Sentence)
+		}
+		close(h.HangLook)
+		time.Sleep(2 * time.Second)
+		if s := r.snapshotNow(); s.Look.Step != "" || s.State != "healthy" {
+			t.Errorf("in the end it is at %q; %s", s.Look.Step, s.Sentence)
+		}
+	})
+}

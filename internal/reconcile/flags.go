@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 	"github.com/nfguard/nfguard/internal/words"
 )
 
@@ -126,6 +128,11 @@ func (r *Reconciler) tend(ctx context.Context) {
 			return
 		}
 		wait := func(ctx context.Context) {
+			var names []string
+			for _, e := range b.errands {
+				names = append(names, e.name)
+			}
+			step.Begin(ctx, "looking at the bridges "+strings.Join(names, ", "))
 			select {
 			case <-b.ended:
 			case <-ctx.Done():
