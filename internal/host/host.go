@@ -141,6 +141,7 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 // machine is as wanted: look again.
 func (l *Linux) Do(ctx context.Context, a guard.Action) error {
 	if l.o.Helper != nil && (a.Op == guard.LoadModule || a.Op == guard.WriteFile) {
+		step.Begin(ctx, "waiting for nfguard-helper.service, to "+a.Op.String()+" "+a.Subject)
 		err := l.o.Helper.Do(ctx, a)
 		if !errors.Is(err, ErrNoHelper) {
 			return err
