@@ -96,8 +96,6 @@ func (a *app) synchronize() func(context.Context) error {
 		return journal.Synchronize
 	}
 	return func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
 		_, err := a.client.Ask(ctx, helper.SyncJournal, nil)
 		if errors.Is(err, helper.ErrAbsent) {
 			return journal.Synchronize(ctx)
@@ -146,6 +144,7 @@ func (a *app) helperCommand() *cobra.Command {
 
 // helper serves the requests that come in on the socket of nfguard-helper.socket.
 func (a *app) helper() error {
+	a.patience.Store(int64(patienceRun))
 	socket, err := passedSocket()
 	if err != nil {
 		return err

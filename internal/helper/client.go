@@ -26,8 +26,7 @@ type Client struct {
 	// Path is the helper's socket; "" means [Socket].
 	Path string
 
-	// Timeout bounds a request; 0 means as long as the helper works on one at
-	// most, and a moment.
+	// Timeout bounds a request; 0 means what its kind takes.
 	Timeout time.Duration
 
 	absent atomic.Bool // when it was last asked
@@ -53,7 +52,7 @@ func (c *Client) There() bool {
 func (c *Client) Ask(ctx context.Context, r Request, facts any) (files []*os.File, err error) {
 	timeout := c.Timeout
 	if timeout == 0 {
-		timeout = limit + 5*time.Second
+		timeout = r.patience()
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -67,7 +66,7 @@ func (c *Client) Ask(ctx context.Context, r Request, facts any) (files []*os.Fil
 	case absent:
 		return nil, fmt.Errorf("%s: %w", c.path(), ErrAbsent)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return nil, &refusedError{"nfguard-helper.service does not answer", "see systemctl status nfguard-helper.service", false}
+		return nil, &refusedError{"nfguard-helper.service does not answer", "see systemctl status nfguard-helper.service", true}
 	case errors.Is(err, io.EOF):
 		return nil, &refusedError{"nfguard-helper.service ended without an answer", "see journalctl -u nfguard-helper", false}
 	case err != nil:

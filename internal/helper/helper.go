@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 )
 
 // Request is what a client can ask for.
@@ -43,6 +44,20 @@ const (
 // Requests are all of them.
 func Requests() []Request {
 	return []Request{LoadModule, WriteModules, WriteSysctls, LoadHook, LoadExecHook, SyncJournal}
+}
+
+// patience is how long a client waits for the end of a request, and the start of
+// the helper, at most. A daemon that starts makes each of them at most once, and
+// has half a minute for all: see TimeoutStartSec= of its unit.
+func (r Request) patience() time.Duration {
+	switch r {
+	case LoadModule:
+		return 15 * time.Second // modprobe has 10, and 2 to end
+	case LoadHook, LoadExecHook:
+		return 8 * time.Second // some tenths, on a machine that is not starved
+	case WriteModules, WriteSysctls, SyncJournal:
+	}
+	return 3 * time.Second
 }
 
 // Bounds of what is taken from a peer.
@@ -148,7 +163,7 @@ type refusedError struct {
 
 func (e *refusedError) Error() string { return e.reason }
 
-// Is reports errors.ErrUnsupported where trying again does not help.
+// Is reports errors.ErrUnsupported where trying again at once does not help.
 func (e *refusedError) Is(target error) bool { return e.never && target == errors.ErrUnsupported }
 
 // Next says what a person can do about it; "" where nobody knows.

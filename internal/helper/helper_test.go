@@ -134,7 +134,7 @@ func TestSlowHelper(t *testing.T) {
 	}})
 	c.Timeout = 50 * time.Millisecond
 	_, err := c.Ask(t.Context(), LoadModule, nil)
-	if err == nil || err.Error() != "nfguard-helper.service does not answer" {
+	if err == nil || err.Error() != "nfguard-helper.service does not answer" || !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("got %v", err)
 	}
 	c.Timeout = 0

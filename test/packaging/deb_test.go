@@ -109,6 +109,14 @@ func TestDebOnHost(t *testing.T) {
 	b.sh("systemctl unmask nfguard-helper.socket && systemctl restart nfguard")
 	b.sh("test -e /etc/modules-load.d/nfguard.conf")
 
+	t.Log("a helper that does not answer is not waited for")
+	write(t, tree+"/etc/systemd/system/nfguard-helper.service.d/t.conf", "[Service]\nExecStart=\nExecStart=/bin/sleep 300\n")
+	b.sh("systemctl daemon-reload && systemctl restart nfguard")
+	b.is("active", show("ActiveState"))
+	b.is("0", show("NRestarts"))
+	b.sh("nfguard status | grep -F 'nfguard-helper.service does not answer'")
+	b.sh("rm -r /etc/systemd/system/nfguard-helper.service.d && systemctl daemon-reload")
+
 	t.Log("names of writers without BPF, by the example")
 	b.sh("mkdir -p /etc/systemd/system/nfguard.service.d && cp /usr/share/nfguard/systemd/fanotify.conf /etc/systemd/system/nfguard.service.d")
 	b.sh("systemctl daemon-reload && systemctl restart nfguard")
