@@ -87,7 +87,8 @@ proxytest: deps ## what is made of kube-proxy's rules, of those that Kubernetes'
 vm: vmdeps ## the packages on a real Debian in a virtual machine, and everything that needs one
 	NFGUARD_TEST_REQUIRE=root,vm CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 0 -v $(if $(RUN),-run '$(RUN)') ./test/vm
 
-# RUN= picks tests, KILLS= says how many runs are killed at a random moment.
+# RUN= picks tests, KILLS= says how many runs are killed at a random moment, DOC= names
+# the page that is told what was seen.
 cluster: deps ## nfguard on a real Kubernetes cluster in namespaces; to build it takes 20 minutes of a processor once
 	@./test/deps.sh $(CLUSTER_TOOLS)
 	$(GO) run ./test/cluster/build
@@ -96,7 +97,7 @@ cluster: deps ## nfguard on a real Kubernetes cluster in namespaces; to build it
 clustertest: deps ## the same, where the cluster is built; without it this says so and does nothing
 	@./test/deps.sh $(CLUSTER_TOOLS)
 	@$(GO) run ./test/cluster/build -have || { echo "cluster: NOT TESTED"; exit 0; }; \
-		NFGUARD_TEST_REQUIRE=root,netns,cluster CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 45m -v $(if $(RUN),-run '$(RUN)') ./test/cluster $(if $(KILLS),-kills $(KILLS))
+		NFGUARD_TEST_REQUIRE=root,netns,cluster CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 45m -v $(if $(RUN),-run '$(RUN)') ./test/cluster $(if $(KILLS),-kills $(KILLS)) $(if $(DOC),-doc $(CURDIR)/$(DOC))
 
 # Another clang, or another patch of this one, compiles other bytes: Debian 12's.
 CLANG := Debian clang version 14.0.6

@@ -2,9 +2,12 @@ package cluster
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -19,6 +22,9 @@ type world struct {
 	writer            *Pod // privileged, on one
 	dns               []*Pod
 	t, modeT          testing.TB // of the whole, and of kube-proxy's mode
+
+	tables  map[string]map[string]map[string]string // what was seen, by kube-proxy's mode, column and row
+	figures []string                                // and measured
 
 	ip, ip6 map[string]string // of each Service
 }
@@ -71,8 +77,8 @@ const (
 	names        = "CoreDNS, a replica on each worker"
 )
 
-// rows are those that nfguard is for, in their order.
-var rows = []string{podOther, podSame, serviceOther, serviceSame, serviceSame6, port, portLocal, names}
+// rows are in the order of the table.
+var rows = []string{podOther, podSame, serviceOther, serviceSame, serviceSame6, port, portLocal, itself, names}
 
 // ask has the client ask each of them, and returns how it went.
 func (w *world) ask(t *testing.T, rows ...string) map[string]string {
@@ -125,15 +131,13 @@ func (w *world) ask(t *testing.T, rows ...string) map[string]string {
 	return got
 }
 
-func (w *world) want(t *testing.T, want map[string]string) {
+func (w *world) want(t *testing.T, want map[string]string) (got map[string]string) {
 	t.Helper()
-	var rows []string
-	for row := range want {
-		rows = append(rows, row)
-	}
-	if diff := cmp.Diff(want, w.ask(t, rows...)); diff != "" {
+	got = w.ask(t, slices.Collect(maps.Keys(want))...)
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	return got
 }
 
 // broken is the table with the keys at 0.
@@ -150,50 +154,71 @@ func works() map[string]string {
 	return map[string]string{podSame: "3 of 3", podOther: "3 of 3", serviceOther: "3 of 3", serviceSame: "3 of 3", serviceSame6: "3 of 3", port: "3 of 3", portLocal: "3 of 3", names: "20 of 20"}
 }
 
+// modeWords are how check names kube-proxy's modes.
+var modeWords = map[string]string{"iptables": "iptables mode (nf_tables)", legacy: "iptables mode (legacy)", "nftables": "nftables mode"}
+
+type story struct {
+	name string
+	tell func(*testing.T, *world, string)
+}
+
 // TestCluster tells nfguard's stories in each of kube-proxy's modes, in the
-// same cluster.
+// same cluster. With -doc it writes down what was seen.
 func TestCluster(t *testing.T) {
+	began := time.Now()
 	w := newWorld(t)
-	for _, mode := range []string{"iptables", "nftables"} {
-		t.Run(mode, func(t *testing.T) {
+	w.figures = append(w.figures, fmt.Sprintf("The cluster, its DNS and the pods were up after %v.", time.Since(began).Round(time.Second)))
+	all := []story{
+		{"table", table}, {"scope bridges", scopeBridges}, {"hairpin", hairpin}, {"restarts", restarts},
+		{"foreign writes", writes}, {"lock", lock}, {"saboteur", saboteur}, {"commands", commands},
+		{"kube-proxy in a pod", inPod}, {"a hundred pods", many},
+	}
+	// No other mode removes the rules of the legacy backend, so it is the last.
+	for _, mode := range []struct {
+		name    string
+		stories []story
+	}{{"iptables", all}, {"nftables", all}, {legacy, []story{{"table", table}, {"scope bridges", scopeBridges}, {"commands", commands}}}} {
+		t.Run(mode.name, func(t *testing.T) {
 			w.modeT = t
 			for _, worker := range w.Workers {
-				worker.StartProxy(t, mode, w.ip["near"], w.ip["far"], w.near.V4.String(), w.far.V4.String(), w.client.V4.String(),
+				worker.StartProxy(t, mode.name, w.ip["near"], w.ip["far"], w.near.V4.String(), w.far.V4.String(), w.client.V4.String(),
 					w.near.V6.String(), w.far.V6.String(), w.dns[0].V4.String(), w.dns[1].V4.String())
 			}
-			for _, story := range []struct {
-				name string
-				tell func(*testing.T, *world, string)
-			}{
-				{"table", table}, {"scope bridges", scopeBridges}, {"hairpin", hairpin}, {"restarts", restarts},
-				{"foreign writes", writes}, {"lock", lock}, {"saboteur", saboteur}, {"commands", commands},
-				{"kube-proxy in a pod", inPod}, {"a hundred pods", many},
-			} {
-				t.Run(story.name, func(t *testing.T) { story.tell(t, w, mode) })
+			for _, s := range mode.stories {
+				t.Run(s.name, func(t *testing.T) { s.tell(t, w, mode.name) })
 				w.one.reset()
 			}
 		})
 	}
+	w.figures = append(w.figures, fmt.Sprintf("All processes of the cluster had %d MiB of memory (PSS) at the end.", memory(t)))
+	w.document(t)
 }
 
-// table: what fails with the keys at 0, and works as soon as nfguard runs.
+// with is a table with one more row.
+func with(table map[string]string, row, how string) map[string]string {
+	table[row] = how
+	return table
+}
+
+// table: what fails with the keys at 0, and works as soon as nfguard runs; a
+// pod that is the endpoint itself is the exception, see hairpin.
 func table(t *testing.T, w *world, mode string) {
-	w.want(t, w.broken())
+	w.seen(mode, "keys at 0", w.want(t, with(w.broken(), itself, "3 of 3")))
 	w.one.Guard(t, "")
-	w.want(t, works())
+	w.seen(mode, "nfguard", w.want(t, with(works(), itself, "0 of 3: timeout")))
 	if got := w.one.keys(); got != "1 1 1" {
 		t.Errorf("the keys are %s", got)
 	}
 	out, code := w.one.Ask("check")
-	if want := mode + " mode"; code != 0 || !strings.Contains(out, want) {
-		t.Errorf("check exits %d and lacks %q:\n%s", code, want, out)
+	if code != 0 || !strings.Contains(out, modeWords[mode]) {
+		t.Errorf("check exits %d and lacks %q:\n%s", code, modeWords[mode], out)
 	}
 }
 
 // scopeBridges: the same by the flags of the bridge, while the keys stay 0.
-func scopeBridges(t *testing.T, w *world, _ string) {
+func scopeBridges(t *testing.T, w *world, mode string) {
 	w.one.Guard(t, "scope = \"bridges\"\n")
-	w.want(t, works())
+	w.seen(mode, "nfguard, scope bridges", w.want(t, with(works(), itself, "0 of 3: timeout")))
 	if got := w.one.keys(); got != "0 0 0" {
 		t.Errorf("the keys are %s", got)
 	}

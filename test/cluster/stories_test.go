@@ -128,7 +128,7 @@ func lock(t *testing.T, w *world, _ string) {
 // saboteur: while a pod sets a key to 0 ten times a second, no request fails:
 // the value is not stored. The same requests go before it, so that what fails
 // is the saboteur's doing.
-func saboteur(t *testing.T, w *world, _ string) {
+func saboteur(t *testing.T, w *world, proxy string) {
 	for _, mode := range []string{"enforce", "lock"} {
 		guard := w.one.Guard(t, fmt.Sprintf("mode = %q\n", mode))
 		ask := func(when string) {
@@ -137,7 +137,7 @@ func saboteur(t *testing.T, w *world, _ string) {
 			if err != nil || len(a.Failed) > 0 || a.Answered < 20 {
 				t.Errorf("mode %s, requests %s: %v, %v", mode, when, a, err)
 			}
-			t.Logf("mode %s: %d requests answered %s", mode, a.Answered, when)
+			w.figures = append(w.figures, fmt.Sprintf("Mode %s, kube-proxy in mode %s: %d requests answered and %d failed %s.", mode, proxy, a.Answered, len(a.Failed), when))
 		}
 		ask("without a saboteur")
 		ctx, stop := context.WithCancel(t.Context())
@@ -201,7 +201,7 @@ func commands(t *testing.T, w *world, mode string) {
 	trace("the reply was never translated back")
 
 	w.one.Guard(t, "")
-	says(0, mode+" mode", "check")
+	says(0, modeWords[mode], "check")
 	says(0, "healthy", "status")
 	says(0, "", "probe")
 	says(0, "", bridge...)
@@ -211,7 +211,7 @@ func commands(t *testing.T, w *world, mode string) {
 }
 
 // many: a hundred pods come and go, and nfguard has next to nothing to do.
-func many(t *testing.T, w *world, _ string) {
+func many(t *testing.T, w *world, mode string) {
 	guard := w.one.Guard(t, "")
 	began, before := time.Now(), cpu(t, guard.PID())
 	const n = 100
@@ -249,6 +249,7 @@ func many(t *testing.T, w *world, _ string) {
 	w.want(t, works())
 	spent, took := cpu(t, guard.PID())-before, time.Since(began)
 	list := w.one.records(began, func(r map[string]string) bool { return !isDrift(r) || r["NFGUARD_HAVE"] == "0" })
+	w.figures = append(w.figures, fmt.Sprintf("100 pods made and deleted in %v, kube-proxy in mode %s: nfguard took %v of a processor and wrote %d records.", took.Round(time.Second), mode, spent, len(list)))
 	t.Logf("100 pods made and deleted in %v: nfguard took %v of a processor and wrote %d records", took.Round(time.Second), spent, len(list))
 	if spent > took/20 {
 		t.Errorf("nfguard took %v of a processor in %v", spent, took)
@@ -284,7 +285,7 @@ func inPod(t *testing.T, w *world, mode string) {
 		container := spec["containers"].([]object)[0]
 		container["command"] = []string{filepath.Join(bin, "kube-proxy"), "--config", config}
 		delete(container, "args")
-		container["env"] = []object{{"name": "PATH", "value": "/usr/sbin:/usr/bin:/sbin:/bin"}}
+		container["env"] = []object{{"name": "PATH", "value": w.one.proxyPath(mode)}}
 		var volumes, mounts []object
 		for i, path := range slices.Compact([]string{"/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/run", bin, w.one.dir}) {
 			name := fmt.Sprint("v", i)

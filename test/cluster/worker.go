@@ -136,18 +136,37 @@ func (w *Worker) startKubelet(t testing.TB) {
 func (w *Worker) proxyConfig(mode, kubeconfig string) string {
 	return w.file("kube-proxy.json", object{
 		"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
-		"mode": mode, "hostnameOverride": w.Name, "clusterCIDR": podsCIDR,
+		"mode": strings.TrimSuffix(mode, "-legacy"), "hostnameOverride": w.Name, "clusterCIDR": podsCIDR,
 		"clientConnection": object{"kubeconfig": kubeconfig, "contentType": "application/json", "acceptContentTypes": "application/json"},
 		// Its own are those of the whole host.
 		"conntrack": object{"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
 	})
 }
 
-// StartProxy starts kube-proxy in a mode, "iptables" or "nftables", and returns
-// when all those addresses are in its rules.
+// legacy is the mode of kube-proxy iptables with the legacy backend.
+const legacy = "iptables-legacy"
+
+// proxyPath is kube-proxy's search path; in mode legacy the programs of that
+// backend are the first there.
+func (w *Worker) proxyPath(mode string) string {
+	path := "/usr/sbin:/usr/bin:/sbin:/bin"
+	if mode != legacy {
+		return path
+	}
+	d := filepath.Join(w.dir, legacy)
+	for _, name := range []string{"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"} {
+		w.Run("sh", "-c", fmt.Sprintf("mkdir -p %[1]s && ln -sf $(command -v %[2]s) %[1]s/%[3]s", d, strings.Replace(name, "tables", "tables-legacy", 1), name))
+	}
+	return d + ":" + path
+}
+
+// StartProxy starts kube-proxy in a mode, "iptables", "nftables" or legacy, and
+// returns when all those addresses are in its rules.
 func (w *Worker) StartProxy(t testing.TB, mode string, addresses ...string) {
 	t.Helper()
-	w.Proxy = w.Start(t, "kube-proxy", "--config", w.proxyConfig(mode, w.kubeconfig), "--v", "2")
+	cmd := w.Command("kube-proxy.service", "kube-proxy", "--config", w.proxyConfig(mode, w.kubeconfig), "--v", "2")
+	cmd.Env = append(cmd.Env, "PATH="+bin+":"+w.proxyPath(mode))
+	w.Proxy = w.start(t, cmd, "kube-proxy")
 	w.awaitRules(t, mode, append(addresses, dnsIP)...)
 }
 
@@ -157,6 +176,9 @@ func (w *Worker) rules(mode string) string {
 		// Its own tables: those of iptables are still there when it starts.
 		out, _ := w.Command("test.service", "sh", "-c", "nft list table ip kube-proxy; nft list table ip6 kube-proxy").Output()
 		return string(out)
+	}
+	if mode == legacy {
+		return w.Run("iptables-legacy-save") + w.Run("ip6tables-legacy-save")
 	}
 	return w.Run("iptables-save") + w.Run("ip6tables-save")
 }
