@@ -25,17 +25,18 @@ VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
 # What tries the whole program, the longest first; and everything else.
-HOSTED := ./test/packaging ./test/netns ./test/fleet ./test/demo/...
+HOSTED := ./test/packaging ./test/netns ./test/attack ./test/fleet ./test/demo/...
 UNIT := $(shell $(GO) list ./... | grep -v /test/) ./test/markdown
 FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink internal/rtnl:FuzzParseAddress \
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate \
-        internal/netfilter:FuzzHasServices internal/netfilter:FuzzParse internal/netfilter:FuzzEndpoints internal/boot:FuzzSysctl \
+        internal/kernel/xtables:FuzzUses internal/kernel/xtables:FuzzRules internal/kernel/nfnl:FuzzParse \
+        internal/kernel/nfnl:FuzzMessage internal/netfilter:FuzzEndpoints internal/boot:FuzzSysctl \
         internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned \
         internal/services:FuzzParseIPTables internal/services:FuzzElement internal/probe:FuzzFrames \
-        internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf internal/netfilter:FuzzLegacyRules \
+        internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf \
         internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/cli:FuzzPrintable internal/fleet:FuzzParse internal/trace:FuzzRead
 
-.PHONY: all help build deps vmdeps quick test race lint fuzz netns path proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
+.PHONY: bpf bpfcheck all help build deps vmdeps quick test race lint fuzz netns path proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
 
 all: build
 
@@ -64,7 +65,7 @@ race: ## unit tests; with root also those in namespaces of their own
 	CGO_ENABLED=1 $(GO) test -race -timeout $(HANG) $(UNIT)
 
 netns: deps ## the real nfguard against the real kernel, in throw-away namespaces
-	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) ./test/netns ./test/demo/...
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) ./test/netns ./test/attack ./test/demo/...
 
 cover: ## guard, reconcile and config are covered over 90 %
 	@for p in guard reconcile config; do \
@@ -83,6 +84,21 @@ proxytest: deps ## what is made of kube-proxy's rules, of those that Kubernetes'
 # is counted in the work of the machine that is waited for: see test/vm/patience.go.
 vm: vmdeps ## the packages on a real Debian in a virtual machine, and everything that needs one
 	NFGUARD_TEST_REQUIRE=root,vm CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 0 -v $(if $(RUN),-run '$(RUN)') ./test/vm
+
+# Another clang, or another patch of this one, compiles other bytes: Debian 12's.
+CLANG := Debian clang version 14.0.6
+
+bpf: ## the kernel's programs, from C, by clang 14 (Debian: clang-14 and llvm-14)
+	@v=$$(clang-14 --version | head -n 1) || { echo 'no clang-14: apt-get install clang-14 llvm-14' >&2; exit 1; }; \
+		test "$$v" = '$(CLANG)' || { echo "this is $$v; the objects are compiled by $(CLANG), of Debian 12" >&2; exit 1; }
+	$(GO) generate ./internal/kernel/hook
+
+# It compiles a copy: what is in the tree stays as it is.
+bpfcheck: ## whether the committed objects are what the C sources compile to
+	@d=$$(mktemp -d) && trap "rm -rf $$d" EXIT && \
+		cp -r go.mod go.sum Makefile "$$d" && mkdir -p "$$d/internal/kernel" && cp -r internal/kernel/hook "$$d/internal/kernel" && \
+		$(MAKE) --no-print-directory -C "$$d" bpf && \
+		diff -r internal/kernel/hook "$$d/internal/kernel/hook" || { echo 'make bpf, and commit what it makes' >&2; exit 1; }
 
 lint: ## formatting, import rules, mistakes
 	$(GO) run $(GOLANGCI) run ./...

@@ -19,6 +19,13 @@ type Options struct {
 	// links are followed inside of it.
 	Root string
 
+	// Image says that Root is not the running host's: what is below /proc, /sys,
+	// /dev and /run there does not count.
+	Image bool
+
+	// Apply is the command that writes our drop-ins; "" means "nfguard apply".
+	Apply string
+
 	// Keys are the guarded sysctls with their wanted values.
 	Keys []guard.Setting
 

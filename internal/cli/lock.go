@@ -3,93 +3,124 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
-	"github.com/nfguard/nfguard/internal/config"
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/kernel/hook"
 	"github.com/nfguard/nfguard/internal/source"
-	"github.com/nfguard/nfguard/internal/sysctlhook"
 )
 
-// hook is the BPF program that sees every write to a guarded sysctl, where
-// the kernel allows it. It lasts as long as the daemon, so that a change of
-// the configuration leaves no gap.
-type hook struct {
-	*sysctlhook.Hook        // nil: there is none
-	why              string // there is none
+// writeHook is the BPF program that sees every write to a guarded sysctl, where
+// the kernel allows it. It lasts as long as the daemon, so that a change of the
+// configuration leaves no gap.
+type writeHook struct {
+	*hook.Hook              // nil: there is none
+	why        string       // there is none
+	load       loader       // loads programs
+	retired    []*hook.Hook // of former keys, which the sources may still read
 }
+
+// loader loads the program for the sysctls: [hook.Load], or a process with more
+// rights that does it for us.
+type loader func(hook.Options) (*hook.Loaded, error)
 
 // told is how many writes a second to one sysctl the kernel tells of, as many as
 // the loop answers in a storm; the rest is counted.
 const told = 100
 
 // attach hooks the sysctls of this network namespace.
-func attach(s daemon.Settings) *hook {
+func attach(s daemon.Settings, load loader) *writeHook {
+	h := &writeHook{load: load}
 	for try := 1; ; try++ { // the kernel may be short of something for a moment
-		h, err := sysctlhook.Attach(sysctlhook.Options{Keys: hookKeys(s), Answer: hookAnswer(s.Answer), ExemptSelf: true, Watched: true, Limit: told})
+		fresh, err := h.open(s)
 		if err == nil {
-			return &hook{Hook: h}
+			h.Hook = fresh
+			return h
 		}
-		if try == 3 || errors.Is(err, sysctlhook.ErrNotSupported) {
-			return &hook{why: fmt.Sprintf("BPF: %v", err)}
+		if try == 3 || errors.Is(err, hook.ErrNotSupported) {
+			h.why = fmt.Sprintf("BPF: %v", err)
+			return h
 		}
 	}
 }
 
-// follow has the hook keep to new settings.
-func (h *hook) follow(s daemon.Settings) error {
+// open hooks the sysctls of s.
+func (h *writeHook) open(s daemon.Settings) (*hook.Hook, error) {
+	l, err := h.load(hook.Options{Keys: hookKeys(s)})
+	if err != nil {
+		return nil, err
+	}
+	return hook.Open(l, hook.Use{Answer: hookAnswer(s.Answer), ExemptSelf: true, Watched: true, Limit: told})
+}
+
+// follow has the hook keep to new settings. Other keys are another program,
+// which is attached while the one before still is, until [writeHook.retire].
+func (h *writeHook) follow(s daemon.Settings) error {
 	if h.Hook == nil {
 		return nil
 	}
-	if err := h.SetKeys(hookKeys(s)); err != nil {
+	if slices.Equal(h.Keys(), hookKeys(s)) {
+		h.SetAnswer(hookAnswer(s.Answer))
+		return nil
+	}
+	fresh, err := h.open(s)
+	if err != nil {
 		return err
 	}
-	return h.SetAnswer(hookAnswer(s.Answer))
+	h.retired = append(h.retired, h.Hook)
+	h.Hook = fresh
+	return nil
 }
 
-func (h *hook) close() {
+// retire takes away the programs of former settings.
+func (h *writeHook) retire() {
+	for _, old := range h.retired {
+		_ = old.Close() // what it cannot give back is gone with the process
+	}
+	h.retired = nil
+}
+
+// yield has the kernel let foreign values of k be stored, or no longer.
+func (h *writeHook) yield(k guard.Key, yields bool) {
+	if h.Hook != nil {
+		h.Yield(k.Path(), yields)
+	}
+}
+
+func (h *writeHook) close() {
+	h.retire()
 	if h.Hook != nil {
 		_ = h.Close() // the kernel would do it in a moment, too
 	}
 }
 
-func hookKeys(s daemon.Settings) []sysctlhook.Key {
-	keys := make([]sysctlhook.Key, len(s.Policy.Sysctls))
+func hookKeys(s daemon.Settings) []hook.Key {
+	keys := make([]hook.Key, len(s.Policy.Sysctls))
 	for i, k := range s.Policy.Sysctls {
-		keys[i] = sysctlhook.Key{Path: k.Key.Path(), Want: k.Value}
+		keys[i] = hook.Key{Path: k.Key.Path(), Want: k.Value}
 	}
 	return keys
 }
 
-func hookAnswer(a source.Answer) sysctlhook.Answer {
+func hookAnswer(a source.Answer) hook.Answer {
 	switch a {
 	case source.Refused:
-		return sysctlhook.Refuse
+		return hook.Refuse
 	case source.Rewritten:
-		return sysctlhook.Rewrite
+		return hook.Rewrite
 	case source.Stored:
 	}
-	return sysctlhook.Observe
-}
-
-// answer is what the kernel is to do with foreign values.
-func answer(c config.Config) source.Answer {
-	switch {
-	case c.Mode != config.ModeLock:
-		return source.Stored
-	case c.Lock.Answer == config.AnswerRewrite:
-		return source.Rewritten
-	}
-	return source.Refused
+	return hook.Observe
 }
 
 // lockSubject is what the findings about the lock are about.
 const lockSubject = `mode = "lock"`
 
 // weak says what of the settings the kernel does not let us keep.
-func (h *hook) weak(s daemon.Settings) []guard.Finding {
-	if s.Answer == source.Stored {
+func (h *writeHook) weak(s daemon.Settings) []guard.Finding {
+	if s.Answer != source.Refused { // where the kernel does not rewrite, what it stores is put right
 		return nil
 	}
 	next := "see bpf(2) for what that takes, or set mode = \"enforce\""
@@ -100,13 +131,11 @@ func (h *hook) weak(s daemon.Settings) []guard.Finding {
 		}}
 	}
 	var list []guard.Finding
-	if want, have := hookAnswer(s.Answer), h.Answer(); have != want {
-		f := guard.Finding{Subject: lockSubject, Next: next, Sentence: lockSubject + " is not in force: foreign values are put right and not kept out: " + h.How()}
-		if have == sysctlhook.Refuse {
-			f.Sentence = `answer = "rewrite" is not in force, writers are refused instead: ` + h.How()
-			f.Next = `set answer = "refuse" under [lock], or use a kernel that can`
-		}
-		list = append(list, f)
+	if h.Answer() != hook.Refuse {
+		list = append(list, guard.Finding{
+			Subject: lockSubject, Next: next,
+			Sentence: lockSubject + " is not in force: foreign values are put right and not kept out: " + h.How(),
+		})
 	}
 	if s.Policy.Bridges != nil {
 		list = append(list, guard.Finding{
@@ -126,7 +155,7 @@ func (h *hook) weak(s daemon.Settings) []guard.Finding {
 // locked says for a check, which has no hook, whether the daemon's lock is in
 // force.
 func (a *app) locked(s *daemon.Settings) []guard.Finding {
-	if s.Answer == source.Stored || a.root != "" {
+	if s.Answer != source.Refused || a.root != "" {
 		return nil
 	}
 	status, err := readStatus()

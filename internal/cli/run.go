@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,7 +18,10 @@ import (
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/instance"
 	"github.com/nfguard/nfguard/internal/journal"
+	"github.com/nfguard/nfguard/internal/kernel/hook"
 	"github.com/nfguard/nfguard/internal/metrics"
+	"github.com/nfguard/nfguard/internal/pods"
+	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/step"
 )
 
@@ -40,8 +42,9 @@ Exit codes: 0 stopped as told, 2 could not start.`,
 }
 
 func (a *app) run(verbose bool) error {
+	a.patience.Store(int64(patienceRun))
 	if a.root != "" {
-		return &hintError{errors.New("a tree has no kernel to guard"), "use nfguard apply --root " + a.root}
+		return &hintError{errors.New("a tree has no kernel to guard"), "use " + a.treeApply()}
 	}
 	if uid := os.Geteuid(); uid != 0 {
 		return &hintError{fmt.Errorf("it needs root to change sysctls, and runs as uid %d", uid), "start it by systemctl start nfguard, or with sudo"}
@@ -92,7 +95,7 @@ func (a *app) run(verbose bool) error {
 	defer writing.Wait()
 	defer stopWriting()
 
-	a.hook = attach(s)
+	a.hook = attach(s, hook.Load)
 	defer a.hook.close()
 	machine := a.machine()
 	defer machine.Close()
@@ -115,7 +118,10 @@ func (a *app) run(verbose bool) error {
 		},
 		Configures: a.configures,
 		Sources:    a.sources,
+		Stopped:    a.hook.retire,
+		Yield:      a.hook.yield,
 		Weak:       a.hook.weak,
+		PodName:    pods.NewBook(podLogs).Of,
 		Host:       machine,
 		Recorder:   both{records, meter},
 		Log:        log,
@@ -217,7 +223,7 @@ const statusFile = "status.json"
 // writeStatusFile puts the file in place as a whole, and does not sync it: it
 // is of this run of the daemon only.
 func writeStatusFile(dir string, s daemon.Status) error {
-	text, err := json.MarshalIndent(s, "", "  ")
+	text, err := printable.Marshal(s, "  ")
 	if err != nil {
 		return err
 	}

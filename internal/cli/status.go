@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/words"
 )
 
@@ -64,7 +65,8 @@ func (a *app) status(form format, watch bool) error {
 }
 
 func writeStatus(w io.Writer, s statusView) {
-	st := newStyle(w)
+	st, configError := newStyle(w), s.ConfigError // of several lines, in which names are quoted
+	s = printable.ForText(s)
 	state := st.good(s.State)
 	if s.State != "healthy" {
 		state = st.bad(s.State)
@@ -83,7 +85,7 @@ func writeStatus(w io.Writer, s statusView) {
 	fmt.Fprintf(w, "%d drifts found, %d corrections, %d failed attempts, %d foreign values kept out\n",
 		s.Totals.Drifts, s.Totals.Corrected, s.Totals.Failed, s.Totals.Denied)
 	if s.ConfigError != "" {
-		fmt.Fprintf(w, "%s\n%s\n", st.bad("the configuration on disk is wrong; the one before is in force:"), s.ConfigError)
+		fmt.Fprintf(w, "%s\n%s\n", st.bad("the configuration on disk is wrong; the one before is in force:"), configError)
 	}
 	subjects := make([]string, 0, len(s.Complaints))
 	for subject := range s.Complaints {

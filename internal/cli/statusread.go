@@ -4,16 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/nfguard/nfguard/internal/daemon"
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/host"
 	"github.com/nfguard/nfguard/internal/instance"
@@ -78,7 +75,7 @@ func readPublished(dir string) (v statusView, silent bool, err error) {
 	if lockErr != nil && !errors.Is(lockErr, fs.ErrPermission) {
 		return v, false, lockErr
 	}
-	text, err := readStatusFile(dir)
+	text, err := files.ReadNoLink(filepath.Join(dir, statusFile), maxStatus)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return v, false, err
 	}
@@ -111,16 +108,6 @@ func silentDaemon(pid int) statusView {
 	v.Sentence = fmt.Sprintf("nfguard[%d] runs and has published nothing", pid)
 	v.Now = statusNow{Time: time.Now(), Process: instance.Running, Sysctls: []daemon.Sysctl{}, Problems: []string{v.Sentence}, Unread: "it is not known which are guarded"}
 	return v
-}
-
-// readStatusFile reads what only root can have put there.
-func readStatusFile(dir string) ([]byte, error) {
-	f, err := os.OpenFile(filepath.Join(dir, statusFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxStatus))
 }
 
 // assess adds what the daemon can't tell of itself, and how the sysctls are now.

@@ -20,10 +20,10 @@ type Config struct {
 	Scope      Scope
 	Module     Module
 	Sysctl     []Sysctl // the three keys of br_netfilter first, then others as the files add them
+	Confirm    Confirm
 	Bridges    Bridges
 	KubeProxy  KubeProxy
 	Persist    Persist
-	Lock       Lock
 	Timing     Timing
 	Contention Contention
 	Journal    Journal
@@ -62,6 +62,11 @@ type Sysctl struct {
 	Ignore bool   // leave the key alone, whatever it holds
 }
 
+// Confirm says that what is dangerous is meant.
+type Confirm struct {
+	Sysctl []string // keys that run programs or switch off protections
+}
+
 // Bridges selects bridges where the scope is ScopeBridges. The patterns are
 // those of path.Match and well-formed; Ignore wins.
 type Bridges struct {
@@ -83,20 +88,6 @@ type Persist struct {
 	ModulesLoad string // a file of modules-load.d(5)
 	Sysctl      string // a file of sysctl.d(5)
 }
-
-// Lock says how the kernel answers a foreign writer in ModeLock.
-type Lock struct {
-	Answer Answer
-}
-
-// Answer is what the writer of a foreign value gets to see.
-type Answer string
-
-// The answers.
-const (
-	AnswerRefuse  Answer = "refuse"  // the write fails with EPERM
-	AnswerRewrite Answer = "rewrite" // the write succeeds, with our value
-)
 
 // Timing says how often the machine is looked at without news of a change.
 type Timing struct {
@@ -143,9 +134,10 @@ func Default() Config {
 			{Key: guard.IP6Tables, Value: "1"},
 			{Key: guard.ARPTables, Value: "1"},
 		},
+		Confirm: Confirm{Sysctl: []string{}},
 		Bridges: Bridges{
-			Match:  []string{"cni*", "cbr*", "kube-bridge", "weave", "docker0", "br-*"},
-			Ignore: []string{"virbr*", "vmbr*", "lxdbr*"},
+			Match:  []string{"cni*", "cbr*", "kube-bridge", "weave", "docker0"},
+			Ignore: []string{"virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"},
 		},
 		KubeProxy: KubeProxy{
 			Processes: []string{"kube-proxy", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s", "kubelite"},
@@ -156,7 +148,6 @@ func Default() Config {
 			ModulesLoad: "/etc/modules-load.d/nfguard.conf",
 			Sysctl:      "/etc/sysctl.d/99-zz-nfguard.conf",
 		},
-		Lock:       Lock{Answer: AnswerRefuse},
 		Timing:     Timing{Audit: time.Minute},
 		Contention: Contention{Limit: 10, Window: time.Minute, Policy: PolicyHold},
 		Journal:    Journal{Sync: true},

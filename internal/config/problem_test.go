@@ -29,6 +29,11 @@ z = 1
 				`:9: contention.y: unknown key (hint: remove it; [contention] has limit, window, policy)`,
 			),
 		},
+		"the answer of the lock, which mode enforce gives now": {
+			text: "mode = \"lock\"\n[lock]\nanswer = \"rewrite\"\n",
+			want: `:3: lock.answer: there is no such key any more (hint: remove it, and write mode = "enforce" instead of mode = "lock": there the write succeeds, and the kernel stores our value)`,
+		},
+		"the table of the lock, with nothing in it": {text: "[lock]\n#answer = \"refuse\"\n"},
 		"keys without a name": {
 			text: "\"\" = 1\n[timing]\n\"\" = 2\n",
 			want: lines(
@@ -60,13 +65,13 @@ modules_load = []
 				`:2: scope: must be a word in quotes, not a list (hint: the default is scope = "host")`,
 				`:3: timing: must be a table (hint: write [timing] on a line of its own, its keys below)`,
 				`:4: journal.sync: must be true or false, without quotes, not a text (hint: the default is sync = true)`,
-				`:5: lock: must be a table (hint: write [lock] on a line of its own, its keys below)`,
+				`:5: lock: unknown key (hint: remove it; nfguard config show lists all keys)`,
 				`:7: contention.limit: must be a whole number, not a text (hint: the default is limit = 10)`,
 				`:8: contention.window: must be a time with its unit, not a bare number (hint: write "60s" for seconds)`,
 				`:9: contention.policy: must be a word in quotes, not a table (hint: the default is policy = "hold")`,
 				`:11: module.name: must be a text in quotes, not true or false (hint: the default is name = "br_netfilter")`,
 				`:13: bridges.match: must be a list of texts in quotes, or "auto", not "cni0" (hint: put it in brackets: ["cni0"])`,
-				`:14: bridges.ignore: item 2: must be a text in quotes, not a decimal number (hint: the default is ignore = ["virbr*", "vmbr*", "lxdbr*"])`,
+				`:14: bridges.ignore: item 2: must be a text in quotes, not a decimal number (hint: the default is ignore = ["virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"])`,
 				`:16: persist.sysctl: must be a text in quotes, not a date (hint: the default is sysctl = "/etc/sysctl.d/99-zz-nfguard.conf")`,
 				`:17: persist.modules_load: must be a text in quotes, not a list (hint: the default is modules_load = "/etc/modules-load.d/nfguard.conf")`,
 			),
@@ -103,7 +108,7 @@ textfile = "/var/lib/nfguard.txt"
 				`:5: timing.audit: no such time "soon" (hint: write a number and a unit, such as "500ms", "30s" or "5m")`,
 				`:7: contention.limit: must be from 1 to 1000000, not 0 (hint: the default is limit = 10)`,
 				`:8: contention.window: must be a time in quotes, not true or false (hint: the default is window = "1m")`,
-				`:10: lock.answer: no such value "" (hint: write one of ["refuse", "rewrite"])`,
+				`:10: lock.answer: there is no such key any more (hint: remove it; mode = "lock" has writers refused)`,
 				`:12: module.name: "-r" is no name of a module (hint: use letters, digits, _ and - only, without .ko)`,
 				`:14: bridges.match: item 2: "[" is no well-formed pattern (hint: close every [, and write \[ for the character itself)`,
 				`:15: bridges.ignore: item 1: is empty and matches no bridge (hint: remove it, or write "*" for every bridge)`,
@@ -158,6 +163,40 @@ textfile = "/var/lib/nfguard.txt"
 				`:4: sysctl."kernel.c": must be a number or a text in quotes, not a decimal number (hint: write it as the kernel shows it: sysctl -n kernel.c)`,
 				`:5: sysctl."kernel.d": must be a number or a text in quotes, not a list (hint: write it as the kernel shows it: sysctl -n kernel.d)`,
 			),
+		},
+		"sysctls that are dangerous": {
+			text: `[sysctl]
+"kernel.core_pattern" = "|/tmp/x %p"
+"kernel/modprobe" = "/tmp/x"
+"fs.binfmt_misc.register" = ":x:"
+"kernel.usermodehelper.bset" = "0 0"
+"kernel.modules_disabled" = 1
+"kernel.kptr_restrict" = 0
+"kernel.randomize_va_space" = "0x0"
+"kernel.yama.ptrace_scope" = "no"
+"kernel.perf_event_paranoid" = -1
+"kernel.dmesg_restrict" = 1
+"kernel.sysrq" = 1
+"kernel.hotplug" = "ignore"
+"kernel.poweroff_cmd" = "/sbin/poweroff"
+[confirm]
+sysctl = ["kernel.poweroff_cmd"]
+`,
+			want: lines(
+				`:2: sysctl."kernel.core_pattern": the kernel runs it as a program, as root (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.core_pattern"])`,
+				`:3: sysctl."kernel.modprobe": the kernel runs it as a program, as root (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.modprobe"])`,
+				`:4: sysctl."fs.binfmt_misc.register": it decides which programs are run, and with what rights (hint: if that is meant, name it under [confirm] as well: sysctl = ["fs.binfmt_misc.register"])`,
+				`:5: sysctl."kernel.usermodehelper.bset": it decides which programs are run, and with what rights (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.usermodehelper.bset"])`,
+				`:6: sysctl."kernel.modules_disabled": nothing but a reboot takes it back, and no module can be loaded until then (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.modules_disabled"])`,
+				`:7: sysctl."kernel.kptr_restrict": it switches off a protection against the users of the host (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.kptr_restrict"])`,
+				`:8: sysctl."kernel.randomize_va_space": it switches off a protection against the users of the host (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.randomize_va_space"])`,
+				`:9: sysctl."kernel.yama.ptrace_scope": it switches off a protection against the users of the host (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.yama.ptrace_scope"])`,
+				`:10: sysctl."kernel.perf_event_paranoid": it switches off a protection against the users of the host (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.perf_event_paranoid"])`,
+			),
+		},
+		"a confirmation that means nothing": {
+			text: "[confirm]\nsysctl = [\"kernel/core_pattern\", \"kernel\"]\n",
+			want: `:2: confirm.sysctl: item 1: "kernel/core_pattern" is another spelling (hint: write "kernel.core_pattern")`,
 		},
 		"a sysctl in two spellings": {
 			text: "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n\"net/ipv4/ip_forward\" = 1\n",

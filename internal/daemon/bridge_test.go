@@ -10,6 +10,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/host/hosttest"
+	"github.com/nfguard/nfguard/internal/pods"
 	"github.com/nfguard/nfguard/internal/source"
 )
 
@@ -127,6 +128,33 @@ func TestScopeIsChanged(t *testing.T) {
 		synctest.Wait()
 		if h.Get(guard.IPTables) != "0" || h.Flags("cni0") != (guard.Flags{true}) {
 			t.Errorf("after it the sysctl is %s, the flags %v", h.Get(guard.IPTables), h.Flags("cni0"))
+		}
+	})
+}
+
+// A writer in a pod is recorded by the names that the node has for it.
+func TestPodIsNamed(t *testing.T) {
+	const id = "2f1a6c0de4b5978812cd3390fe76ab54c1d2e3f4a5b6c7d8e9f0a1b2c3d4e5f6"
+	synctest.Test(t, func(t *testing.T) {
+		h := hosttest.New(true)
+		h.Write("net.ipv4.ip_forward", "0")
+		r := newRig(t, h, func(o *Options, _ *Settings) {
+			o.PodName = func(uid, container string) pods.Name {
+				if uid != id[:32] || container != id {
+					t.Errorf("asked for %q, %q", uid, container)
+				}
+				return pods.Name{Namespace: "kube-system", Pod: "setup", Container: "init"}
+			}
+		})
+		synctest.Wait()
+		r.said()
+		time.Sleep(5 * time.Second)
+		h.Write(guard.IPTables, "0")
+		r.watch.tellBy(guard.IPTables, source.Writer{PID: 7, Comm: "sh", Cgroup: "/kubepods/pod" + id[:32] + "/" + id})
+		synctest.Wait()
+		const want = "(written by sh[7], pod kube-system/setup, container init)"
+		if got := strings.Join(r.said(), "\n"); !strings.Contains(got, want) {
+			t.Errorf("records:\n%s\nwant %s", got, want)
 		}
 	})
 }

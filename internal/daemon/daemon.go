@@ -17,6 +17,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/instance"
+	"github.com/nfguard/nfguard/internal/pods"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/source"
 	"github.com/nfguard/nfguard/internal/step"
@@ -53,9 +54,21 @@ type Options struct {
 	// Sources makes the sources of news for settings.
 	Sources func(Settings, source.Lender) ([]source.Source, error)
 
+	// Stopped is called when the sources of former settings have stopped and
+	// those of the new ones are to start. Nil: nobody wants to know.
+	Stopped func()
+
 	// Weak says what of the settings that are in force can't be kept on this
 	// host. Nil: all of it can.
 	Weak func(Settings) []guard.Finding
+
+	// Yield has the kernel let foreign values of k be stored, or no longer, where
+	// it would otherwise store ours. Nil: it never does.
+	Yield func(k guard.Key, yields bool)
+
+	// PodName says what the pod with a uid and its container with an id are
+	// called. It may take some milliseconds. Nil: nobody knows.
+	PodName func(uid, container string) pods.Name
 
 	Host     reconcile.Host
 	Recorder reconcile.Recorder
@@ -78,6 +91,7 @@ type Daemon struct {
 	o       Options
 	wait    waiter
 	lending *lending
+	ending  bool // nobody will read the news after this
 	inbox   *source.Inbox
 
 	settings Settings
@@ -91,6 +105,7 @@ type Daemon struct {
 	nextLook  time.Time
 	lastNews  time.Time // of a write
 	nextPass  time.Time // the audit, or a retry
+	lastAudit time.Time // when a pass looked at all there is
 	nextTend  time.Time // a look at single bridges that was put off; zero: none was
 	backoff   time.Duration
 	lastHint  time.Time // when a pass was last made for a hint
@@ -126,6 +141,9 @@ func assemble(o Options, w waiter) *Daemon {
 	}
 	if o.Configures == nil {
 		o.Configures = func(string) bool { return false }
+	}
+	if o.Stopped == nil {
+		o.Stopped = func() {}
 	}
 	if o.Weak == nil {
 		o.Weak = func(Settings) []guard.Finding { return nil }
@@ -165,7 +183,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	d.settings = settings
 	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
-		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, Aside: d.aside, News: d.news,
+		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, Aside: d.aside, News: d.news, Yield: d.o.Yield,
 	})
 	sources, err := d.o.Sources(settings, d.lending)
 	if err != nil {
@@ -287,6 +305,9 @@ func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report
 		t.Look |= d.due.Look
 		d.due = nil
 	}
+	if time.Since(d.lastAudit) >= d.settings.Audit { // what hints is not to put it off for ever
+		t.Look |= guard.LookAll
+	}
 	if w := d.lending.lent(); w != nil {
 		if err := w.Check(); err != nil {
 			d.lending.giveBack(err)
@@ -302,6 +323,9 @@ func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report
 		}
 		d.nextPass = now.Add(time.Second)
 		return report
+	}
+	if t.Look&guard.LookAll == guard.LookAll {
+		d.lastAudit = now
 	}
 	if report.Verdict() == guard.Right {
 		d.backoff = 0

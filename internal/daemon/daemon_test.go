@@ -60,11 +60,18 @@ type watch struct {
 
 	complete bool
 	reads    int
+	rest     *source.Hint
 }
 
 func (w *watch) FD() int { return 7 }
 
 func (w *watch) Complete() bool { return w.complete }
+
+func (w *watch) Rest(hint func(source.Hint)) {
+	if w.rest != nil {
+		hint(*w.rest)
+	}
+}
 
 func (w *watch) Read(hint func(source.Hint)) error {
 	w.mu.Lock()
@@ -89,11 +96,12 @@ func (w *watch) Check() error {
 
 // tell is the kernel: somebody has written.
 func (w *watch) tell(k guard.Key) {
+	w.tellBy(k, source.Writer{PID: 812, Comm: "tuned", Cgroup: "/system.slice/tuned.service"})
+}
+
+func (w *watch) tellBy(k guard.Key, by source.Writer) {
 	w.mu.Lock()
-	w.hints = append(w.hints, source.Hint{
-		Source: "sysctl", Path: SysctlPath(k),
-		Writer: source.Writer{PID: 812, Comm: "tuned", Cgroup: "/system.slice/tuned.service"},
-	})
+	w.hints = append(w.hints, source.Hint{Source: "sysctl", Path: SysctlPath(k), Writer: by})
 	w.mu.Unlock()
 	select {
 	case w.nap.hot <- struct{}{}:
@@ -278,6 +286,32 @@ func TestReadyAfterTheFirstPass(t *testing.T) {
 		r.cancel()
 		time.Sleep(time.Second)
 		want = []string{"0s STOPPING=1", "0s stop observed: off guard, the host stays as it is; 1 corrected, 0 attempts failed"}
+		if diff := cmp.Diff(want, r.said()); diff != "" {
+			t.Errorf("at the end (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestEndCountsTheRest: what the kernel refused and did not tell of one by one is
+// on record when the daemon ends.
+func TestEndCountsTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), nil)
+		time.Sleep(10 * time.Second)
+		r.said()
+		r.watch.mu.Lock()
+		r.watch.rest = &source.Hint{
+			Source: "sysctl", Time: time.Now(), Path: SysctlPath(guard.IPTables), Writer: source.Writer{PID: 812, Comm: "tuned"},
+			Change: &source.Change{Answer: source.Refused, Missed: 41},
+		}
+		r.watch.mu.Unlock()
+		r.cancel()
+		time.Sleep(time.Second)
+		want := []string{
+			"10s STOPPING=1",
+			"10s denied denied: net.bridge.bridge-nf-call-iptables stays 1: 42 more writes by tuned[812] were refused",
+			"10s stop observed: off guard, the host stays as it is; 0 corrected, 0 attempts failed",
+		}
 		if diff := cmp.Diff(want, r.said()); diff != "" {
 			t.Errorf("at the end (-want +got):\n%s", diff)
 		}
@@ -613,6 +647,26 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// TestHintsDoNotPutOffTheAudit: where there is news all the time, what nobody
+// tells of is looked for all the same.
+func TestHintsDoNotPutOffTheAudit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), func(_ *Options, s *Settings) { s.Audit = time.Minute })
+		time.Sleep(10 * time.Second)
+		r.said()
+		r.host.SetKubeProxy(guard.KubeProxy{Processes: []guard.Process{{PID: 1, Comm: "kube-proxy"}}})
+		for range 6 {
+			time.Sleep(10 * time.Second)
+			r.inbox.Put(source.Hint{Source: "link", Reason: "bridge cnio0 changed"})
+		}
+		time.Sleep(time.Second)
+		want := []string{"1m0s kube_proxy observed: kube-proxy[1] started (no rules); the node was ready: br_netfilter loaded, 2 of 2 keys as wanted, no bridge yet"}
+		if diff := cmp.Diff(want, r.said()); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // TestAfterKubeProxyStarted: what it does later is looked for, though nobody
 // tells of it; and what several hints want to be looked at adds up.
 func TestAfterKubeProxyStarted(t *testing.T) {
@@ -633,9 +687,9 @@ func TestAfterKubeProxyStarted(t *testing.T) {
 		const ready = "; the node was ready: br_netfilter loaded, 2 of 2 keys as wanted, no bridge yet"
 		want := []string{
 			"10s kube_proxy observed: kube-proxy[1] started (no rules)" + ready,
-			"11s kube_proxy observed: kube-proxy's rules are there: iptables mode, IPv4, 1s after its start" + ready,
-			"15s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv6" + ready,
-			"25s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv4" + ready,
+			"14s kube_proxy observed: kube-proxy's rules are there: iptables mode, IPv4, 1s after its start" + ready,
+			"18s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv6" + ready,
+			"28s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv4" + ready,
 		}
 		if diff := cmp.Diff(want, r.said()); diff != "" {
 			t.Errorf("records (-want +got):\n%s", diff)

@@ -82,11 +82,15 @@ func (d *Daemon) news() []reconcile.Evidence {
 		return nil
 	}
 	var seen []reconcile.Evidence
-	err := w.Read(func(h source.Hint) {
+	take := func(h source.Hint) {
 		e := d.evidence(h)
 		e.Vague = w.Complete() && h.Path == "" // one that tells of all writes tells of which
 		seen = append(seen, e)
-	})
+	}
+	err := w.Read(take)
+	if d.ending {
+		w.Rest(take)
+	}
 	if err != nil {
 		d.lending.giveBack(err)
 	}
@@ -98,8 +102,12 @@ func (d *Daemon) news() []reconcile.Evidence {
 
 func (d *Daemon) evidence(h source.Hint) reconcile.Evidence {
 	e := reconcile.Evidence{Writer: writer(h.Writer)}
-	if h.Who != nil {
-		e.Who = func() guard.Writer { return writer(h.Who()) }
+	e.Who = func() guard.Writer {
+		w := h.Writer
+		if h.Who != nil {
+			w = h.Who()
+		}
+		return d.named(writer(w))
 	}
 	if c := h.Change; c != nil {
 		e.Exact, e.At, e.Old, e.New, e.Missed = true, h.Time, c.Old, c.New, int(c.Missed)
@@ -125,6 +133,15 @@ func writer(w source.Writer) guard.Writer {
 		PID: w.PID, Comm: w.Comm, Exe: w.Exe, Cgroup: w.Cgroup,
 		Unit: place.Unit, Container: place.Container, Pod: place.Pod,
 	}
+}
+
+// named adds what the pod of w is called.
+func (d *Daemon) named(w guard.Writer) guard.Writer {
+	if d.o.PodName != nil && w.Pod != "" {
+		n := d.o.PodName(w.Pod, w.Container)
+		w.PodNamespace, w.PodName, w.ContainerName = n.Namespace, n.Pod, n.Container
+	}
+	return w
 }
 
 // SysctlPath is the file of k, as the sources name it.

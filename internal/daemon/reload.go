@@ -47,6 +47,7 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 		e.Message = "the configuration was reloaded"
 		d.rec.Ahead(ctx, settings.Policy, reconcile.Trigger{Source: "reload", Time: now})
 		d.stop()
+		d.o.Stopped()
 		d.settings = settings
 		d.rec.SetPolicy(settings.Policy, settings.Contention)
 		d.startSources(sources)

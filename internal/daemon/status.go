@@ -12,6 +12,7 @@ import (
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/instance"
+	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/source"
 )
@@ -89,7 +90,7 @@ func NewKubeProxy(state guard.ProxyState, k *guard.KubeProxy) KubeProxy {
 	out.Processes = append(out.Processes, k.Processes...)
 	out.Rules = append(out.Rules, k.Rules...)
 	if err := errors.Join(k.ProcessesErr, k.RulesErr); err != nil {
-		out.Error = err.Error()
+		out.Error = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
 	return out
 }
@@ -166,7 +167,7 @@ func (d *Daemon) publish(now time.Time) {
 	d.status.changed, d.status.published = false, now
 	if s.Sentence != d.status.sentence {
 		d.status.sentence = s.Sentence
-		d.o.Notify("STATUS=" + s.Sentence)
+		d.o.Notify("STATUS=" + printable.Text(s.Sentence)) // on a line of its own, each would be another assignment
 	}
 	d.o.Publish(s)
 }
@@ -260,6 +261,7 @@ func (d *Daemon) end(ctx context.Context) {
 	d.o.Notify("STOPPING=1")
 	awaitShortly(&d.asides)
 	d.rec.Tend(ctx, time.Now()) // it begins nothing any more
+	d.ending = true
 	d.rec.Leave(time.Now())
 	totals := d.rec.Totals()
 	d.o.Recorder.Record(guard.Event{

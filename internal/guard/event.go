@@ -50,6 +50,11 @@ type Writer struct {
 
 	Container string // container id, "" outside of one
 	Pod       string // uid of the pod
+
+	// What they are called, as far as this node tells: names, and no evidence.
+	PodNamespace  string
+	PodName       string
+	ContainerName string
 }
 
 // Event is one entry of the audit record.

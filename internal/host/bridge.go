@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/rtnl"
@@ -33,6 +34,9 @@ func bridge(b rtnl.Bridge) guard.Bridge {
 	}
 	for _, p := range b.Ports {
 		out.Ports.Count(p.Kind, p.Away)
+		if p.Kind == "veth" && p.Away {
+			out.Behind = append(out.Behind, p.ID)
+		}
 	}
 	return out
 }
@@ -59,10 +63,24 @@ func (l *Linux) SurveyBridge(ctx context.Context, p *guard.Policy, name string) 
 	if p.Bridges == nil {
 		o.Module = l.module(ctx, p)
 		o.On = l.on()
-		o.Remembered, o.RememberedErr = l.remembered(ctx)
+	}
+	if p.Bridges == nil || p.Bridges.Auto {
+		o.Remembered, o.RememberedErr = l.remembered(ctx, name)
 	}
 	l.evidence(ctx, p, &o, false)
 	return o
+}
+
+// addresses adds to o those of bridges that carry pods: they tell which families
+// the pods have. What could not be found out is left out.
+func addresses(ctx context.Context, o *guard.Observation) {
+	if !slices.ContainsFunc(o.Bridges, func(b guard.Bridge) bool { return b.Ports.Pods > 0 }) {
+		return
+	}
+	all, _ := rtnl.Addresses(ctx)
+	for i := range o.Bridges {
+		o.Bridges[i].Addresses = all[o.Bridges[i].Index]
+	}
 }
 
 // evidence adds to o what says that bridges carry pods, where that counts. To

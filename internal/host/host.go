@@ -20,9 +20,6 @@ import (
 
 // Options say which machine a [Linux] is. The zero value is this one.
 type Options struct {
-	// Root is a tree to use instead of "/" for files; "" means "/".
-	Root string
-
 	// Proc and Sys are the mount points of procfs and sysfs; "" means /proc
 	// and /sys.
 	Proc, Sys string
@@ -53,12 +50,18 @@ type Options struct {
 	// and what is known of some bridge does not decide, one call at a time, and an
 	// answer other than none serves for a minute. Nil: nobody does.
 	Endpoints func(context.Context) ([]netip.Addr, error)
+
+	// PodSpaces lists the network namespaces of pods, by the ids that they have
+	// in ours. It is called only where Endpoints has told an address in the
+	// network of such a bridge. Nil: there are none.
+	PodSpaces func() ([]int, error)
 }
 
 // Linux is a machine. [Linux.Value] belongs to one goroutine together with
 // SetSysctl; the surveys and the other operations of Do may run beside it.
 type Linux struct {
 	o       Options
+	dir     string // "/"; tests have another
 	files   map[guard.Key]*keyFile
 	loading *loading
 	memory  memory
@@ -79,7 +82,7 @@ func New(o Options) *Linux {
 	if o.LoadTimeout == 0 {
 		o.LoadTimeout = 10 * time.Second
 	}
-	return &Linux{o: o, files: make(map[guard.Key]*keyFile), memory: memory{path: o.Memory}, asked: asked{turn: make(chan struct{}, 1)}}
+	return &Linux{o: o, dir: "/", files: make(map[guard.Key]*keyFile), memory: memory{path: o.Memory}, asked: asked{turn: make(chan struct{}, 1)}}
 }
 
 // Close closes the descriptors of the sysctls.
@@ -95,33 +98,31 @@ func (l *Linux) Close() {
 // in Do.
 func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation {
 	var o guard.Observation
-	if !p.FilesOnly {
-		// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
-		// them, so where they are gone, the module is seen to be gone as well.
-		if l.o.Bridges != nil {
-			step.Begin(ctx, "asking the kernel for its bridges")
-			o.Bridges, o.Bridging = l.o.Bridges(ctx)
-		}
-		o.Module = l.module(ctx, p)
-		o.IPv6Off = l.ipv6Off()
-		o.On = l.on()
-		o.TaggedPass = l.digit(vlanTagged) == '0'
-		o.Remembered, o.RememberedErr = l.remembered(ctx)
-		l.evidence(ctx, p, &o, true)
-		if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
-			k := l.o.KubeProxy(ctx, p)
-			o.KubeProxy = &k
-		}
+	// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
+	// them, so where they are gone, the module is seen to be gone as well.
+	if l.o.Bridges != nil {
+		step.Begin(ctx, "asking the kernel for its bridges")
+		o.Bridges, o.Bridging = l.o.Bridges(ctx)
+	}
+	o.Module = l.module(ctx, p)
+	o.IPv6Off = l.ipv6Off()
+	o.On = l.on()
+	o.TaggedPass = l.digit(vlanTagged) == '0'
+	l.memory.follow(o.Bridges)
+	o.Remembered, o.RememberedErr = l.remembered(ctx, "")
+	if p.Bridges == nil || !p.Bridges.Auto { // which looks at all of them
+		addresses(ctx, &o)
+	}
+	l.evidence(ctx, p, &o, true)
+	if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
+		k := l.o.KubeProxy(ctx, p)
+		o.KubeProxy = &k
 	}
 	if look&guard.LookNextBoot != 0 {
 		l.forecast = l.foretell(ctx, p)
 		o.NextBoot = nextBoot(&l.forecast)
 	}
-	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
-		if path != "" {
-			o.Dropins = append(o.Dropins, l.dropin(ctx, path))
-		}
-	}
+	o.Dropins = l.dropins(ctx, p)
 	return o
 }
 

@@ -56,7 +56,7 @@ func (l *Linux) obstacle(ctx context.Context, p *guard.Policy) *guard.Obstacle {
 
 // loadable judges by the files whether the running kernel can load a module.
 func (l *Linux) loadable(ctx context.Context, name string) boot.Module {
-	return boot.Running(boot.Options{Root: l.o.Root, Module: name, Release: l.release(), Cmdline: l.cmdline(), Reading: reading(ctx)})
+	return boot.Running(boot.Options{Root: l.dir, Module: name, Release: l.release(), Cmdline: l.cmdline(), Reading: reading(ctx)})
 }
 
 // reading returns what names the files that are read.
@@ -100,10 +100,8 @@ func (l *Linux) Forecast() boot.Report { return l.forecast }
 // foretell says what the next boot will bring for p, by the files of the
 // machine.
 func (l *Linux) foretell(ctx context.Context, p *guard.Policy) boot.Report {
-	o := boot.Options{Root: l.o.Root, Keys: p.Sysctls, Module: p.Module, SysctlD: p.SysctlD, ModulesLoad: p.ModulesLoad, Reading: reading(ctx)}
-	if !p.FilesOnly {
-		o.Release, o.Cmdline = l.release(), l.cmdline()
-		o.Loaded = l.module(ctx, p).State == guard.Present
-	}
-	return boot.Forecast(o)
+	return boot.Forecast(boot.Options{
+		Root: l.dir, Keys: p.Sysctls, Module: p.Module, SysctlD: p.SysctlD, ModulesLoad: p.ModulesLoad,
+		Release: l.release(), Cmdline: l.cmdline(), Loaded: l.module(ctx, p).State == guard.Present, Reading: reading(ctx),
+	})
 }

@@ -99,9 +99,12 @@ func (m *Metrics) Record(e guard.Event) {
 		t := m.thing(kind, e.Subject)
 		t.drifts += n
 		outcome := e.Outcome
-		if e.Kind == guard.EventContention || corrected(&e) {
+		switch {
+		case e.Kind == guard.EventContention, corrected(&e):
 			t.corrections += n
 			outcome = guard.OutcomeCorrected
+		case e.Outcome == guard.OutcomeRewritten: // by the kernel, before it was stored
+			t.corrections += n
 		}
 		if about == guard.EventDrift {
 			m.culprit(e.Subject, unitOf(e.Writer), outcome).n += n

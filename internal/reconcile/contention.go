@@ -28,14 +28,16 @@ type fight struct {
 	count    int // reversals since the last record
 	total    int
 	writer   guard.Writer
+	tally    tally
 	subject  string
 	kind     guard.EventKind
+	outcome  guard.Outcome
 	stuck    int // corrections in a row that did not stay
 }
 
 // did says what the other side does to the subject.
 func (f *fight) did() string {
-	if f.kind == guard.EventDenied {
+	if f.kind == guard.EventDenied || f.outcome == guard.OutcomeRewritten {
 		return "written to"
 	}
 	return "changed"
@@ -44,9 +46,10 @@ func (f *fight) did() string {
 // reversal records e, which was put right or never stored, or counts it and
 // those that it stands for where it is part of a fight.
 func (r *Reconciler) reversal(f *fight, e guard.Event) {
-	f.last, f.subject, f.kind = e.Time, e.Subject, e.Kind
+	f.last, f.subject, f.kind, f.outcome = e.Time, e.Subject, e.Kind, e.Outcome
 	if e.Writer.PID != 0 {
 		f.writer = e.Writer
+		f.tally.know(e.Writer)
 	}
 	if f.on {
 		f.count += 1 + e.Suppressed
@@ -55,6 +58,10 @@ func (r *Reconciler) reversal(f *fight, e guard.Event) {
 	}
 	for len(f.times) > 0 && (len(f.times) >= r.limits.Limit || e.Time.Sub(f.times[0]) > r.limits.Window) {
 		f.times = f.times[1:]
+	}
+	if len(f.times) == 0 {
+		f.tally = tally{}
+		f.tally.add(e.Writer, 1+e.Suppressed)
 	}
 	f.times = append(f.times, e.Time)
 	if len(f.times) < r.limits.Limit {
@@ -71,13 +78,25 @@ func (r *Reconciler) reversal(f *fight, e guard.Event) {
 		policy = "mode observe leaves it so, and that is recorded once a minute"
 	case r.limits.Yield:
 		policy = "nfguard leaves it alone until nobody has written to it for " + words.Short(r.limits.Window)
+	case e.Outcome == guard.OutcomeRewritten:
+		policy = "none of it is stored; that is recorded once a minute"
 	}
+	r.yield(f)
 	e.About, e.Kind, e.Outcome, e.Suppressed = e.Kind, guard.EventContention, guard.OutcomeHeld, 1+e.Suppressed
 	e.Message = fmt.Sprintf("%s was %s %d times within %s%s; %s",
-		e.Subject, f.did(), r.limits.Limit, words.Short(e.Time.Sub(f.times[0])), by(f.writer), policy)
+		e.Subject, f.did(), r.limits.Limit, words.Short(e.Time.Sub(f.times[0])), f.by(), policy)
+	e.Writer = f.side()
 	e.Next = "stop the other side, or " + spare(e.About)
 	r.o.Recorder.Record(e)
 	f.times = f.times[:0]
+}
+
+// yield tells the kernel whether to leave a key to the other side. Only mode
+// enforce yields: in mode lock nobody else has a say.
+func (r *Reconciler) yield(f *fight) {
+	if r.o.Yield != nil && f.kind == guard.EventDrift {
+		r.o.Yield(guard.Key(f.subject), r.policy.Mode == guard.Enforce && r.limits.Yield && f.on)
+	}
 }
 
 // spare says how to leave alone what is fought over.
@@ -93,8 +112,9 @@ func spare(kind guard.EventKind) string {
 	return "set the key to \"ignore\" under [sysctl]"
 }
 
-// Tick records the fights that go on or ended, and returns when it wants to
-// be called again: zero when there is no fight.
+// Tick records what is due by the clock: the fights that go on or ended, changes
+// that are over, counts of what came and went. It returns when it wants to be
+// called again: zero when nothing is due later.
 func (r *Reconciler) Tick(now time.Time) (again time.Time) {
 	for i := range r.keys {
 		again = earlier(again, r.tick(&r.keys[i].fight, now))
@@ -102,7 +122,7 @@ func (r *Reconciler) Tick(now time.Time) (again time.Time) {
 	for _, f := range r.things {
 		again = earlier(again, r.tick(f, now))
 	}
-	return earlier(again, r.tickProxy(now))
+	return earlier(again, earlier(r.tickProxy(now), r.tickBridges(now)))
 }
 
 func (r *Reconciler) tick(f *fight, now time.Time) time.Time {
@@ -111,30 +131,41 @@ func (r *Reconciler) tick(f *fight, now time.Time) time.Time {
 	}
 	e := guard.Event{
 		Kind: guard.EventContention, Outcome: guard.OutcomeHeld, Time: now, Subject: f.subject,
-		Duration: now.Sub(f.began), Source: "timer", Pass: r.passes, Suppressed: f.count, Writer: f.writer, About: f.kind,
+		Duration: now.Sub(f.began), Source: "timer", Pass: r.passes, Suppressed: f.count, Writer: f.side(), About: f.kind,
 	}
 	if now.Sub(f.last) >= r.limits.Window {
 		f.on = false
 		e.Outcome, e.Duration = guard.OutcomeObserved, f.last.Sub(f.began)
 		e.Message = fmt.Sprintf("nobody has %s %s for %s; it was %s %d more times in the %s before%s",
-			f.did(), f.subject, words.Short(r.limits.Window), f.did(), f.total-1, words.Short(e.Duration), by(f.writer))
+			f.did(), f.subject, words.Short(r.limits.Window), f.did(), f.total-1, words.Short(e.Duration), f.by())
 		r.o.Recorder.Record(e)
-		f.count, f.total, f.writer = 0, 0, guard.Writer{}
+		f.count, f.total, f.writer, f.tally = 0, 0, guard.Writer{}, tally{}
+		r.yield(f)
 		return time.Time{}
 	}
 	end := f.last.Add(r.limits.Window)
 	if due := f.recorded.Add(recordEvery); now.Before(due) {
 		return earlier(end, due)
 	}
-	e.Message = fmt.Sprintf("%s was %s %d more times since the last record%s", f.subject, f.did(), f.count, by(f.writer))
+	e.Message = fmt.Sprintf("%s was %s %d more times since the last record%s", f.subject, f.did(), f.count, f.by())
 	r.o.Recorder.Record(e)
 	f.count, f.recorded = 0, now
 	return earlier(end, now.Add(recordEvery))
 }
 
-// Leave records what the fights that go on have come to, for nobody will
-// record their end.
+// Leave records what the kernel has kept out until now, what the fights that go
+// on have come to, for nobody will record their end, and a change of
+// kube-proxy's rules.
 func (r *Reconciler) Leave(now time.Time) {
+	if r.o.News != nil {
+		news := r.o.News()
+		r.seen = append(r.seen, news...)
+		r.heed(news)
+		r.recordCorrections(Trigger{})
+	}
+	if r.proxy.change != nil {
+		r.recordRules()
+	}
 	for i := range r.keys {
 		r.leave(&r.keys[i].fight, now)
 	}

@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -40,6 +39,9 @@ func (r *Reconciler) heed(news []Evidence) {
 			if e.Key != k.Key && e.Key != "" {
 				continue
 			}
+			if e.Exact && e.Key == k.Key {
+				k.fight.tally.add(e.Writer, 1+e.Missed)
+			}
 			if !e.Vague && e.Writer.PID != 0 {
 				k.stuck = 0
 			}
@@ -60,13 +62,17 @@ func (r *Reconciler) recordCorrections(t Trigger) {
 	kept := r.seen[:0]
 	for _, e := range r.seen {
 		if e.Outcome != "" {
-			r.recordDenied(e)
+			r.recordKept(e)
 		} else {
 			kept = append(kept, e)
 		}
 	}
 	r.seen = kept
 }
+
+// counts reports whether e stands for writes that the kernel did not tell of one
+// by one, and so not of their values. (An empty write changes nothing.)
+func (e *Evidence) counts() bool { return e.Exact && e.New == "" }
 
 // who is the writer, with all that can still be read of it. One that fights
 // is not looked up again.
@@ -80,8 +86,9 @@ func (e *Evidence) who(f *fight) guard.Writer {
 	return e.Who()
 }
 
-// recordDenied records a write that the kernel kept from being stored.
-func (r *Reconciler) recordDenied(d Evidence) {
+// recordKept records a write whose value the kernel did not store. One that it
+// refused was denied; one that it rewrote is a drift, of no duration.
+func (r *Reconciler) recordKept(d Evidence) {
 	for i := range r.keys {
 		k := &r.keys[i]
 		if k.Key != d.Key {
@@ -92,11 +99,14 @@ func (r *Reconciler) recordDenied(d Evidence) {
 			Want: k.Value, Old: d.Old, Have: d.New, Now: k.Value,
 			Duration: -1, Source: "sysctl", Writer: d.who(&k.fight), Pass: r.passes, Suppressed: d.Missed,
 		}
-		r.totals.Denied += uint64(1 + d.Missed)
-		e.Message = deniedMessage(&e)
-		if d.New == "" && d.Writer.PID == 0 { // a count, of a storm that is over
-			e.Message = fmt.Sprintf("%s stays %s: %d more writes were %s", e.Subject, e.Want, 1+d.Missed, e.Outcome)
+		if n := uint64(1 + d.Missed); d.Outcome == guard.OutcomeRewritten {
+			e.Kind, e.Duration = guard.EventDrift, 0
+			r.totals.Drifts += n
+			r.totals.Corrected += n
+		} else {
+			r.totals.Denied += n
 		}
+		e.Message = keptMessage(&e)
 		r.reversal(&k.fight, e)
 	}
 }

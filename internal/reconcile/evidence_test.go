@@ -1,6 +1,8 @@
 package reconcile_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,6 +125,118 @@ func TestNextWriterIsNotBlamed(t *testing.T) {
 	}
 }
 
+// TestRewritten: a write that the kernel rewrote is a drift of no duration, many
+// of them are a fight, and in one that yields the kernel lets the key be.
+func TestRewritten(t *testing.T) {
+	for _, yields := range []bool{false, true} {
+		t.Run(fmt.Sprint("yields: ", yields), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var news []reconcile.Evidence
+				var told []string
+				host, rec, _ := settled(t, policy())
+				c := limits
+				c.Yield = yields
+				r := reconcile.New(policy(), c, reconcile.Options{
+					Host: host, Recorder: rec,
+					News:  func() []reconcile.Evidence { n := news; news = nil; return n },
+					Yield: func(k guard.Key, yields bool) { told = append(told, fmt.Sprint(k, " ", yields)) },
+				})
+				r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+				rec.events, told = nil, nil
+				write := func(missed int, value string) {
+					news = append(news, reconcile.Evidence{
+						Key: guard.IPTables, Writer: guard.Writer{PID: 812, Comm: "tuned"},
+						Exact: true, At: time.Now(), Old: "1", New: value, Outcome: guard.OutcomeRewritten, Missed: missed,
+					})
+					r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+				}
+				for range limits.Limit {
+					write(0, "0")
+				}
+				write(99, "") // not told of one by one
+				if n := uint64(limits.Limit + 100); r.Totals().Drifts != n || r.Totals().Corrected != n || r.Totals().Denied != 0 {
+					t.Errorf("totals %+v, want %d", r.Totals(), n)
+				}
+				for _, e := range rec.events[:limits.Limit-1] {
+					if e.Kind != guard.EventDrift || e.Outcome != guard.OutcomeRewritten || e.Duration != 0 {
+						t.Errorf("recorded %+v", e)
+					}
+				}
+				begins := fmt.Sprintf("contention held: net.bridge.bridge-nf-call-iptables was written to %d times within 0s (written by tuned[812]); none of it is stored; that is recorded once a minute", limits.Limit)
+				var want []string
+				if yields {
+					begins = strings.Replace(begins, "none of it is stored; that is recorded once a minute", "nfguard leaves it alone until nobody has written to it for 1m0s", 1)
+					want = append(want, "net.bridge.bridge-nf-call-iptables true")
+				} else {
+					want = append(want, "net.bridge.bridge-nf-call-iptables false")
+				}
+				if got := rec.lines(); len(got) != limits.Limit || got[limits.Limit-1] != begins {
+					t.Errorf("%d records, the last one %q, want %q", len(got), got[len(got)-1], begins)
+				}
+				time.Sleep(2 * limits.Window)
+				r.Tick(time.Now())
+				want = append(want, "net.bridge.bridge-nf-call-iptables false")
+				if diff := cmp.Diff(want, told); diff != "" {
+					t.Errorf("the kernel was told (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// What a storm leaves is said with its writer where that is known.
+func TestStormIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var news []reconcile.Evidence
+		_, rec, r := told(t, &news)
+		for _, w := range []guard.Writer{{PID: 812, Comm: "python3"}, {}} {
+			news = append(news, reconcile.Evidence{
+				Key: guard.IPTables, Writer: w, Exact: true, At: time.Now(), Outcome: guard.OutcomeDenied, Missed: 6234,
+			})
+		}
+		r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+		want := []string{
+			"denied denied: net.bridge.bridge-nf-call-iptables stays 1: 6235 more writes by python3[812] were refused",
+			"denied denied: net.bridge.bridge-nf-call-iptables stays 1: 6235 more writes were refused",
+		}
+		if diff := cmp.Diff(want, rec.lines()); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestFightSaysWhoDidHowMany: of a storm of which the kernel tells a few writes
+// one by one, the rest has its writers too.
+func TestFightSaysWhoDidHowMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var news []reconcile.Evidence
+		h, rec, r := told(t, &news)
+		python, other := guard.Writer{PID: 812, Comm: "python3"}, guard.Writer{PID: 99, Comm: "sysctl"}
+		say := func(w guard.Writer, value string, missed int) {
+			news = append(news, reconcile.Evidence{Key: guard.IPTables, Writer: w, Exact: true, At: time.Now(), New: value, Missed: missed})
+		}
+		for range limits.Limit {
+			h.Write(guard.IPTables, "0")
+			say(python, "0", 0)
+			r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+		}
+		say(python, "", 5999) // not told of one by one, and stored
+		say(guard.Writer{}, "", 999)
+		say(other, "", 99)
+		r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+		before := len(rec.events)
+		time.Sleep(2 * limits.Window)
+		r.Tick(time.Now())
+		want := fmt.Sprintf("(written by python3[812], %d of %d writes)", 6000+limits.Limit, 7100+limits.Limit)
+		if n := len(rec.events); n != before+1 || !strings.HasSuffix(rec.events[before].Message, want) || rec.events[before].Writer.PID != 812 {
+			t.Errorf("want %s, recorded %q", want, rec.lines()[before:])
+		}
+		if got := r.Totals(); got.Drifts != uint64(limits.Limit) {
+			t.Errorf("what is only counted became drifts: %+v", got)
+		}
+	})
+}
+
 func TestDenied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var news []reconcile.Evidence
@@ -138,7 +252,7 @@ func TestDenied(t *testing.T) {
 		deny(guard.OutcomeRewritten, 0)
 		want := []string{
 			"denied denied: net.bridge.bridge-nf-call-iptables stays 1: tuned[812], tuned.service wrote 0 and was refused",
-			"denied rewritten: net.bridge.bridge-nf-call-iptables stays 1: tuned[812], tuned.service wrote 0, which was rewritten",
+			"drift rewritten: net.bridge.bridge-nf-call-iptables stays 1: tuned[812], tuned.service wrote 0, which was rewritten",
 		}
 		if diff := cmp.Diff(want, rec.lines()); diff != "" {
 			t.Errorf("records (-want +got):\n%s", diff)
@@ -163,7 +277,7 @@ func TestDenied(t *testing.T) {
 		for _, e := range rec.events {
 			counted += e.Suppressed
 		}
-		if counted != 100_000 || r.Totals().Denied != 100_002 {
+		if counted != 100_000 || r.Totals().Denied != 100_001 || r.Totals().Drifts != 1 {
 			t.Errorf("%d denials are on record, and %d in the totals", counted, r.Totals().Denied)
 		}
 		last := []string{"contention observed: nobody has written to net.bridge.bridge-nf-call-iptables for 1m0s; " +

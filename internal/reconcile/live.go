@@ -87,7 +87,11 @@ func (r *Reconciler) Live(ctx context.Context, t Trigger) Look {
 		if len(news) == 0 {
 			break
 		}
-		r.seen = append(r.seen, news...)
+		for _, e := range news {
+			if !e.counts() || e.Outcome != "" { // what was stored is found by looking
+				r.seen = append(r.seen, e)
+			}
+		}
 		r.heed(news)
 		if round == rounds-1 { // the last look is after the last news, if not at once
 			look.Next = earlier(look.Next, time.Now().Add(restless))

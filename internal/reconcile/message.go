@@ -68,9 +68,20 @@ func driftMessage(e *guard.Event, bound time.Duration) string {
 	return b.String()
 }
 
-// deniedMessage is the sentence of a write that the kernel did not store.
-func deniedMessage(e *guard.Event) string {
-	name := cmp.Or(words.Writer(e.Writer), "a process")
+// keptMessage is the sentence of a write whose value the kernel did not store,
+// or, where no value is known, of the writes of a storm that it did not tell of.
+func keptMessage(e *guard.Event) string {
+	name, outcome := words.Writer(e.Writer), "refused"
+	if e.Outcome == guard.OutcomeRewritten {
+		outcome = "rewritten"
+	}
+	if e.Have == "" {
+		if name != "" {
+			name = " by " + name
+		}
+		return fmt.Sprintf("%s stays %s: %d more writes%s were %s", e.Subject, e.Want, 1+e.Suppressed, name, outcome)
+	}
+	name = cmp.Or(name, "a process")
 	if e.Outcome == guard.OutcomeRewritten {
 		return fmt.Sprintf("%s stays %s: %s wrote %s, which was rewritten", e.Subject, e.Want, name, quoted(e.Have))
 	}

@@ -68,7 +68,7 @@ type Evidence struct {
 	Exact   bool
 	At      time.Time
 	Old     string        // what was there
-	New     string        // what was to be
+	New     string        // what was to be; "": several writes, which are only counted
 	Outcome guard.Outcome // OutcomeDenied or OutcomeRewritten where it was not stored; "" otherwise
 	Missed  int           // how many more writes to this key the kernel did not tell of
 }
@@ -86,6 +86,10 @@ type Options struct {
 	// Aside starts work that Tend is to hear the end of, and returns at once.
 	// Nil means to run it and wait.
 	Aside func(work func())
+
+	// Yield has the kernel let foreign values of k be stored, or no longer,
+	// where it would otherwise store ours. Nil means that it never does.
+	Yield func(k guard.Key, yields bool)
 
 	// News returns the writes that the kernel has told of since the last
 	// call. Nil means that it never tells.
@@ -111,10 +115,14 @@ type Reconciler struct {
 	things   map[string]*fight // of module and drop-ins, by subject
 	bridges  []guard.Bridge
 	surveyed bool
-	errands  []errand // bridges that wait for a look
-	batch    *batch   // of those that are looked at now; nil: none
+	errands  []errand          // bridges that wait for a look,
+	waiting  map[string]int    // and where they stand there, by name
+	gone     map[int]time.Time // since when evidence has been gone, by the bridge's index
+	batch    *batch            // of those that are looked at now; nil: none
 	greeter  greeter
 	proxy    proxy
+	moves    pace            // of records of bridges that came and went
+	notes    pace            // of records of concerns
 	odd      []guard.Finding // of kube-proxy, as recorded
 	concerns []guard.Finding // of bridges, as recorded
 	ahead    []guard.Finding // of the next boot, as recorded
@@ -124,10 +132,10 @@ type Reconciler struct {
 
 // Totals count what was done since the start.
 type Totals struct {
-	Drifts    uint64 `json:"drifts"`    // found
-	Corrected uint64 `json:"corrected"` // put right
+	Drifts    uint64 `json:"drifts"`    // found, or rewritten by the kernel
+	Corrected uint64 `json:"corrected"` // put right, the same
 	Failed    uint64 `json:"failed"`    // attempts that failed
-	Denied    uint64 `json:"denied"`    // foreign values that the kernel did not store, in mode lock
+	Denied    uint64 `json:"denied"`    // foreign writes that the kernel refused, in mode lock
 }
 
 // New returns a Reconciler for p.
@@ -149,8 +157,9 @@ func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 	old := r.keys
 	acts := r.policy.Mode == guard.Observe && p.Mode != guard.Observe // what was left so is put right
 	r.policy, r.limits = p, c
-	r.errands = nil      // of the policy that went
-	r.last = time.Time{} // of a new key there was no look before
+	r.errands, r.waiting = nil, nil // of the policy that went,
+	r.gone = nil                    // and so is this
+	r.last = time.Time{}            // of a new key there was no look before
 	r.keys = make([]key, len(p.Sysctls))
 	r.values = make([]guard.Value, len(p.Sysctls))
 	for i, s := range p.Sysctls {
@@ -163,6 +172,9 @@ func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 		}
 	}
 	r.instruct()
+	for i := range r.keys {
+		r.yield(&r.keys[i].fight)
+	}
 	r.drop()
 }
 
@@ -264,10 +276,8 @@ func (r *Report) Verdict() guard.Verdict {
 func Audit(ctx context.Context, h Host, p *guard.Policy) Report {
 	o := h.Survey(ctx, p, guard.LookAll)
 	values := make([]guard.Value, len(p.Sysctls))
-	if !p.FilesOnly {
-		for i, s := range p.Sysctls {
-			values[i], _ = h.Value(s.Key)
-		}
+	for i, s := range p.Sysctls {
+		values[i], _ = h.Value(s.Key)
 	}
 	o.SetValues(p, values)
 	rep := report(p, &o)

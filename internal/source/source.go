@@ -24,7 +24,7 @@ type Hint struct {
 // Change is a foreign write of which the kernel told before it stored the
 // value, at Hint.Time.
 type Change struct {
-	Old, New string
+	Old, New string // both "": several writes, which are only counted
 	Answer   Answer
 	Missed   uint64 // how many more writes to this file it did not tell of
 }

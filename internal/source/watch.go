@@ -16,6 +16,10 @@ type Watch interface {
 	// hint. An error means that no more will come.
 	Read(hint func(Hint)) error
 
+	// Rest hands to hint what Read keeps back for a while: how many writes it was
+	// not told of one by one. It is for when nobody will read any more.
+	Rest(hint func(Hint))
+
 	// Check reports ErrStale when what is watched is not what is there now.
 	Check() error
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 type fight struct {
 	what    string
 	config  string // beside the defaults
+	text    string // what is written; "": 0 and a newline
 	writes  int
 	zeros   int // reads, one after each write, that found the 0
 	records int
@@ -29,10 +31,10 @@ type fight struct {
 func (b *bench) fights(ctx context.Context) []*fight {
 	list := []*fight{
 		{what: "enforce, hold (the default)"},
+		{what: "enforce, hold, a text of another length", text: "0x0\n"},
 		{what: "enforce, yield", config: "[contention]\npolicy = \"yield\"\n"},
 		{what: "observe", config: "mode = \"observe\"\n"},
-		{what: "lock, refuse", config: "mode = \"lock\"\n"},
-		{what: "lock, rewrite", config: "mode = \"lock\"\n[lock]\nanswer = \"rewrite\"\n"},
+		{what: "lock", config: "mode = \"lock\"\n"},
 	}
 	for _, f := range list {
 		progress("fight: %s, %v of writing", f.what, b.storm)
@@ -89,6 +91,7 @@ func (f *fight) write(ctx context.Context, d time.Duration) error {
 		return fmt.Errorf("open %s: %w", iptables, err)
 	}
 	defer unix.Close(fd)
+	text := []byte(cmp.Or(f.text, "0\n"))
 	var have [1]byte
 	counted := false
 	began := time.Now()
@@ -108,7 +111,7 @@ func (f *fight) write(ctx context.Context, d time.Duration) error {
 				return context.Cause(ctx)
 			}
 		}
-		if _, err := unix.Pwrite(fd, []byte("0\n"), 0); err != nil && !errors.Is(err, unix.EPERM) {
+		if _, err := unix.Pwrite(fd, text, 0); err != nil && !errors.Is(err, unix.EPERM) {
 			return fmt.Errorf("write %s: %w", iptables, err)
 		}
 		if _, err := unix.Pread(fd, have[:], 0); err != nil {

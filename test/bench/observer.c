@@ -128,7 +128,7 @@ static struct sample until_one(int fd, void (*between)(void))
 static void write_zero(int fd)
 {
 	started = now();
-	if (pwrite(fd, "0", 1, 0) != 1)
+	if (pwrite(fd, "0x0", 3, 0) != 3)
 		fail(path);
 	returned = true;
 }

@@ -11,12 +11,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/test/lab"
 )
@@ -25,6 +29,10 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if os.Getenv(roleEnv) == roleWithoutBPF {
+		fmt.Fprintln(os.Stderr, execWithoutBPF(os.Args[1:]))
+		os.Exit(1)
+	}
 	dir, err := os.MkdirTemp("", "nfguard-netns-")
 	if err != nil {
 		panic(err)
@@ -41,6 +49,28 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+const (
+	roleEnv        = "NFGUARD_TEST_ROLE"
+	roleWithoutBPF = "without BPF"
+)
+
+// execWithoutBPF becomes the program, to which the kernel says that it has no
+// bpf(2). It returns only when that failed.
+func execWithoutBPF(args []string) error {
+	runtime.LockOSThread() // the one that executes has the filter
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program))); errno != 0 {
+		return errno
+	}
+	return unix.Exec(args[0], args, os.Environ())
+}
+
 // atMost is how long a test waits for what takes milliseconds on a quiet
 // machine. How fast nfguard is, test/bench measures.
 const atMost = time.Minute
@@ -51,8 +81,9 @@ type node struct {
 	t   *testing.T
 	dir string
 
-	withoutBPF bool   // as where cgroup v2 is not mounted
-	program    string // another build of nfguard; "": as it is shipped
+	withoutBPF    bool   // as on a kernel that has none
+	withoutCgroup bool   // cgroup v2 is not mounted
+	program       string // another build of nfguard; "": as it is shipped
 
 	command func(args ...string) *exec.Cmd // nfguard on this node
 	cmd     *exec.Cmd
@@ -136,6 +167,14 @@ func (n *node) start(env ...string) {
 	go n.listen(socket)
 	n.cmd = n.command("run")
 	if n.withoutBPF {
+		self, err := os.Executable()
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		n.cmd = n.Command(self, binary, "run", "--config", n.file("nfguard.toml"))
+		n.cmd.Env = append(n.command().Env, roleEnv+"="+roleWithoutBPF)
+	}
+	if n.withoutCgroup {
 		hidden := []string{"unshare", "-m", "--propagation", "private", "sh", "-c", `umount -l /sys/fs/cgroup && exec "$@"`, "sh"}
 		n.cmd = n.Command(hidden[0], append(hidden[1:], binary, "run", "--config", n.file("nfguard.toml"))...)
 		n.cmd.Env = n.command().Env

@@ -135,7 +135,7 @@ func TestEvents(t *testing.T) {
 		if e.RecordedBy.Comm != "nfguard" || e.RecordedBy.UID != "0" {
 			t.Errorf("%s was recorded by %+v", e.Event, e.RecordedBy)
 		}
-		if e.Event == "drift" && e.Source == "sysctl" && e.Outcome == "corrected" && e.Object.Comm == "sysctl" {
+		if e.Event == "drift" && e.Source == "sysctl" && (e.Outcome == "corrected" || e.Outcome == "rewritten") && e.Object.Comm == "sysctl" {
 			named++
 		}
 	}

@@ -120,23 +120,25 @@ int main(int n, char **a) { int f = open(a[1], O_WRONLY); return write(f, "0", 1
 	return path
 }
 
-// TestLock: what the writers of foreign values see, and what is on record.
-func TestLock(t *testing.T) {
+// TestKeptOut: what the writers of foreign values see, and what is on record,
+// where the kernel keeps the values from being stored.
+func TestKeptOut(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	for _, tt := range []struct {
-		answer, outcome string
-		exit            int // of sysctl
+		mode, event, outcome string
+		exit                 int // of sysctl
 	}{
-		{"refuse", "denied", 1},
-		{"rewrite", "rewritten", 0},
+		{"lock", "denied", "denied", 1},
+		{"enforce", "drift", "rewritten", 0},
 	} {
-		t.Run(tt.answer, func(t *testing.T) {
-			n := newNode(t, fmt.Sprintf("mode = \"lock\"\n[lock]\nanswer = %q\n", tt.answer))
+		t.Run(tt.mode, func(t *testing.T) {
+			n := newNode(t, fmt.Sprintf("mode = %q\n", tt.mode))
 			// Read by sysctl --system's way of reading: the hostile line does not
 			// keep it from the next one.
 			n.write("hostile.conf", "net.bridge.bridge-nf-call-iptables = 0\nnet.ipv4.conf.lo.accept_local = 1\n")
 			n.start()
 			n.awaitReady()
+			n.needRewrite(tt.mode == "enforce")
 			out, err := n.Command("sysctl", "-p", n.file("hostile.conf")).CombinedOutput()
 			if code(err) != tt.exit {
 				t.Errorf("sysctl -p: exit %d, want %d\n%s", code(err), tt.exit, out)
@@ -147,9 +149,12 @@ func TestLock(t *testing.T) {
 			if got := n.values(); got != "1 1 1" {
 				t.Errorf("the keys are %s", got)
 			}
-			r := n.recorded("the lock's answer", func(r map[string]string) bool { return r["NFGUARD_EVENT"] == "denied" })
+			r := n.recorded("what the kernel did", func(r map[string]string) bool {
+				return r["NFGUARD_EVENT"] == tt.event && r["NFGUARD_SOURCE"] != "start"
+			})
 			for field, want := range map[string]string{
 				"NFGUARD_OUTCOME": tt.outcome, "OBJECT_COMM": "sysctl", "OLDVALUE": "1", "NEWVALUE": "0", "OURVALUE": "1", "PRIORITY": "4",
+				"NFGUARD_DURATION_USEC": map[string]string{"enforce": "0"}[tt.mode],
 			} {
 				if r[field] != want {
 					t.Errorf("%s is %q, want %q", field, r[field], want)
@@ -159,6 +164,43 @@ func TestLock(t *testing.T) {
 			if v := n.check(); len(v.Findings) > 0 && strings.Contains(v.Findings[0].Subject, "lock") {
 				t.Errorf("the lock is said not to be in force: %+v", v.Findings[0])
 			}
+		})
+	}
+}
+
+// needRewrite skips the test where the kernel drops what a program puts in
+// place of a value, which the daemon has found.
+func (n *node) needRewrite(yes bool) {
+	n.t.Helper()
+	if !yes {
+		return
+	}
+	out, _ := n.nfguard("status", "-o", "json").Output() // degraded or not
+	if !strings.Contains(string(out), "BPF cgroup/sysctl") {
+		n.t.Fatalf("there is no hook: %s", out)
+	}
+	if strings.Contains(string(out), "rewrites nothing") {
+		n.t.Skip("this kernel drops what a program puts in place of a value")
+	}
+}
+
+// TestEnforceStoresOtherLengths: only a text of the same length is rewritten; any
+// other is stored and put right, and no writer is refused.
+func TestEnforceStoresOtherLengths(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	n := newNode(t, "")
+	n.start()
+	n.awaitReady()
+	n.needRewrite(true)
+	for i, text := range []string{"0x0", "0 1", "\t0\n"} {
+		n.Run(t, "sh", "-c", `printf "$1" >`+keyFile("iptables")+" || true", "sh", text) // 0 1 is a short write
+		n.becomes("1 1 1", atMost)
+		seen := map[string]bool{}
+		n.recorded(text, func(r map[string]string) bool {
+			if r["NFGUARD_EVENT"] == "drift" && r["NFGUARD_OUTCOME"] == "corrected" && r["OBJECT_COMM"] == "sh" {
+				seen[r["OBJECT_PID"]] = true
+			}
+			return len(seen) > i
 		})
 	}
 }
@@ -223,6 +265,23 @@ func TestLockCannotBe(t *testing.T) {
 	n.stop()
 	if v := n.check(); len(v.Findings) == 0 || !strings.Contains(v.Findings[0].Sentence, "nfguard is not running") {
 		t.Errorf("without the daemon check finds %+v", v.Findings)
+	}
+}
+
+// TestM7CgroupIsNotMounted: on a host of cgroup v1 alone the daemon mounts
+// version 2 for itself, and locks.
+func TestM7CgroupIsNotMounted(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	n := newNode(t, "mode = \"lock\"\n")
+	n.withoutCgroup = true
+	n.start()
+	n.awaitReady()
+	if err := n.Command("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0").Run(); code(err) != 1 {
+		t.Errorf("it is not locked: exit %d", code(err))
+	}
+	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", n.cmd.Process.Pid))
+	if err != nil || strings.Contains(string(mounts), "cgroup2") {
+		t.Errorf("a mount is left: %v\n%s", err, mounts)
 	}
 }
 

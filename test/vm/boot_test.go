@@ -19,7 +19,7 @@ func (n *node) powerCut(t *testing.T) {
 	n.PowerCut(t)
 	n.record(t, mark, "_BOOT_ID="+n.bootBefore(t), "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_SUBJECT": iptables})
 	for _, r := range n.records(t, mark, 3, "_BOOT_ID="+n.boot(t), "NFGUARD_EVENT=drift") {
-		r.want(t, map[string]string{"NFGUARD_SOURCE": "start|sysctl", "NFGUARD_OUTCOME": "corrected"}) // seen being written, or found
+		r.want(t, map[string]string{"NFGUARD_SOURCE": "start|sysctl", "NFGUARD_OUTCOME": kept}) // seen being written, or found
 	}
 	n.wantRight(t)
 	n.Sh(t, "systemctl is-active nfguard kube-proxy")

@@ -51,7 +51,7 @@ func (n *node) journaldRestart(t *testing.T) {
 	n.Sh(t, "systemctl restart systemd-journald")
 	mark := n.mark(t)
 	n.Sh(t, "sysctl -q "+arptables+"=0")
-	n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_OUTCOME": "corrected"})
+	n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_OUTCOME": kept})
 	n.wantRight(t)
 }
 
@@ -60,7 +60,7 @@ func (n *node) withoutDBus(t *testing.T) {
 	n.Sh(t, "systemctl stop dbus.socket dbus.service")
 	mark := n.mark(t)
 	n.Sh(t, "sysctl -q "+arptables+"=0")
-	n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_OUTCOME": "corrected"})
+	n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_OUTCOME": kept})
 	n.Sh(t, "rmmod br_netfilter")
 	n.record(t, mark, "NFGUARD_EVENT=module").want(t, map[string]string{"NFGUARD_OUTCOME": "corrected"})
 	n.wantRight(t)
@@ -69,7 +69,7 @@ func (n *node) withoutDBus(t *testing.T) {
 		n.Sh(t, "systemctl "+verb+" dbus.socket dbus.service")
 		mark := n.mark(t)
 		n.Sh(t, "sysctl -q "+arptables+"=0")
-		n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_OUTCOME": "corrected"})
+		n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_OUTCOME": kept})
 	}
 	n.wantService(t)
 }

@@ -25,7 +25,7 @@ func TestFacts(t *testing.T) {
 				t.Fatalf("the kernel is %s", release)
 			}
 			t.Run("probe", func(t *testing.T) { probes(t, m, true) })
-			t.Run("the BPF program wakes nobody too early", func(t *testing.T) { wakes(t, m) })
+			t.Run("the BPF programs", func(t *testing.T) { programs(t, m) })
 			for _, fact := range facts() {
 				t.Run(fact.name, func(t *testing.T) {
 					if d := cmp.Diff(fact.want, m.Sh(t, fact.script)); d != "" {
@@ -37,16 +37,19 @@ func TestFacts(t *testing.T) {
 	}
 }
 
-// wakes runs the test of it in the guest: how the program finds the mount that is
-// written through depends on the kernel.
-func wakes(t *testing.T, m *vm.Machine) {
+// programs runs the tests of the BPF programs in the guest: what the verifier takes,
+// and where things are in the kernel's memory, depends on the kernel.
+func programs(t *testing.T, m *vm.Machine) {
 	bin := filepath.Join(t.TempDir(), "hook.test")
-	run(t, "env", "CGO_ENABLED=0", "go", "test", "-c", "-o", bin, root+"/internal/sysctlhook")
+	run(t, "env", "CGO_ENABLED=0", "go", "test", "-c", "-o", bin, root+"/internal/kernel/hook")
 	m.Push(t, bin, "/srv/hook.test", 0o755)
-	got := m.Sh(t, "modprobe br_netfilter; /srv/hook.test -test.v -test.run '^TestWakes$' 2>&1; rmmod br_netfilter; rm /srv/hook.test")
-	if strings.Count(got, "--- PASS: TestWakes/") != 4 {
+	const tests = "^Test(BesideOthers|Capabilities|DoesWithLess|Execs|Limit|LoaderEnds|ManyKeys|OwnWrites|PassedDescriptors|UsedByAnotherProcess|" +
+		"Values|VectorOfAnotherNamespace|Wakes|WaysToWrite|Yield)$"
+	got := m.Sh(t, "modprobe br_netfilter; cd /srv; NFGUARD_TEST_REQUIRE=root,netns ./hook.test -test.v -test.run '"+tests+"' 2>&1; rmmod br_netfilter; rm hook.test")
+	if strings.Count(got, "\n--- PASS: Test") != 15 || strings.Contains(got, "--- FAIL") {
 		t.Errorf("%s", got)
 	}
+	t.Log(got)
 }
 
 type fact struct{ name, script, want string }

@@ -59,7 +59,7 @@ func (n *node) upgraded(t *testing.T) {
 	}
 	n.Sh(t, "systemctl is-active nfguard; nfguard config show | grep -F arptables | grep -F ignore")
 	n.Sh(t, "sysctl -q "+iptables+"=0 "+arptables+"=0")
-	n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_SUBJECT": iptables, "NFGUARD_OUTCOME": "corrected"})
+	n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_SUBJECT": iptables, "NFGUARD_OUTCOME": kept})
 	n.wantService(t)
 
 	n.Sh(t, "mv /etc/nfguard/nfguard.toml.dpkg-dist /etc/nfguard/nfguard.toml; systemctl reload nfguard")

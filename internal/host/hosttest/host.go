@@ -1,6 +1,6 @@
 // Package hosttest is a host in memory that behaves: its module brings the
 // sysctls with the kernel's own values and takes them away, any number but
-// zero is stored as 1, files can be read-only or have no room.
+// zero is stored as 1, files can be read-only, have no room or be others'.
 package hosttest
 
 import (
@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/step"
 )
@@ -49,6 +50,7 @@ type Host struct {
 	FlagErr    error                         // what setting and clearing flags returns
 	FlagsFixed bool                          // bridges whose flags stay 0 whatever is set
 	MemoryErr  error                         // why it is not known which flags were set
+	Evidence   *guard.Evidence               // what says that bridges carry pods
 	HangLook   chan struct{}                 // a look at one bridge begins only when it is closed
 	BeforeFlag func(h *Host, a guard.Action) // called before flags are set or cleared, without the lock
 }
@@ -296,6 +298,9 @@ func (h *Host) do(a guard.Action) error {
 	case guard.WriteFile:
 		if h.WriteErr != nil {
 			return h.WriteErr
+		}
+		if old, ok := h.files[a.Subject]; ok && !guard.Ours([]byte(old)) {
+			return files.ErrForeign
 		}
 		h.files[a.Subject] = a.Value
 	case guard.SetFlags, guard.ClearFlags:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nfguard/nfguard/internal/kernel/hook"
 	"github.com/nfguard/nfguard/internal/proc"
 	"github.com/nfguard/nfguard/internal/source"
 	"github.com/nfguard/nfguard/internal/source/sourcetest"
@@ -22,6 +23,9 @@ import (
 // standIn is looked for by the tests, and named by nothing else on a machine
 // that may have a kube-proxy.
 const standIn = "kube-proxy-test"
+
+// bpf is the way by the program that is loaded here.
+var bpf = byBPF(hook.LoadExec)
 
 // ways runs a test with each way to subscribe.
 func ways(t *testing.T, f func(t *testing.T, w way)) {

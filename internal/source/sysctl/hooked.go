@@ -5,17 +5,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/hook"
 	"github.com/nfguard/nfguard/internal/proc"
 	"github.com/nfguard/nfguard/internal/source"
-	"github.com/nfguard/nfguard/internal/sysctlhook"
 )
 
 // hooked is a watch by the BPF program. inotify beside it only wakes: it
 // tells after the value is stored, the program before. So where inotify does,
-// the program does not ([sysctlhook.Options.Watched]).
+// the program does not ([hook.Use.Watched]).
 type hooked struct {
 	watch
-	hook   *sysctlhook.Hook
+	hook   *hook.Hook
 	both   int // an epoll instance with the two descriptors
 	groups proc.Groups
 
@@ -38,7 +38,7 @@ func (w *hooked) Read(hint func(source.Hint)) error {
 	if err := w.drain(func([]byte) { written = true }); err != nil {
 		return err
 	}
-	err := w.hook.Read(func(x sysctlhook.Write) {
+	err := w.hook.Read(func(x hook.Write) {
 		w.told, told = x.At, true
 		hint(w.hint(x))
 	})
@@ -48,67 +48,74 @@ func (w *hooked) Read(hint func(source.Hint)) error {
 	if written && !told { // by us, or one of a storm that the program has left out
 		hint(source.Hint{Source: name, Reason: "written"})
 	}
-	return w.rest(hint)
+	// A storm may end with writes that were not told of, and nobody comes after
+	// them to tell.
+	if now := time.Now(); now.Sub(w.told) <= askFor && now.Sub(w.asked) >= askEvery {
+		w.asked = now
+		w.Rest(hint)
+	}
+	return nil
 }
 
-func (w *hooked) hint(x sysctlhook.Write) source.Hint {
+func (w *hooked) hint(x hook.Write) source.Hint {
 	h := source.Hint{
 		Source: name, Reason: "written", Time: x.At, Path: "/proc/sys/" + x.Path,
 		Writer: source.Writer{PID: x.PID, Comm: x.Comm},
-		Who:    func() source.Writer { return w.who(x) }, // later: the value is not stored yet
+		Who:    func() source.Writer { return w.who(x.Writer) }, // later: the value is not stored yet
 	}
 	if !x.Uncertain {
-		h.Change = &source.Change{Old: x.Old, New: x.New, Answer: answer(x.Verdict), Missed: x.Missed}
+		h.Change = &source.Change{Old: x.Old, New: x.New, Answer: answer(x.Verdict)}
 	}
 	return h
 }
 
 // who reads what the program does not tell.
-func (w *hooked) who(x sysctlhook.Write) source.Writer {
+func (w *hooked) who(x hook.Writer) source.Writer {
 	who := source.ReadWriter(x.PID)
 	if x.Comm != "" {
 		who.Comm = x.Comm // it may have ended, or be another by now
 	}
-	if who.Cgroup == "" {
-		who.Cgroup = w.groups.Path(x.CgroupID)
+	if who.Cgroup == "" || who.Cgroup == "/" { // version 1 says so of one that has ended
+		if path := w.groups.Path(x.CgroupID); path != "" {
+			who.Cgroup = path
+		}
 	}
 	return who
 }
 
-// A storm may end with writes that were not told of, and nobody comes after
-// them to tell: they are asked for, once a second, up to a while after it.
+// What was not told of is asked for once a second, up to a while after the last
+// write that was.
 const (
 	askEvery = time.Second
 	askFor   = time.Minute
 )
 
-// rest hints how many writes were not told of.
-func (w *hooked) rest(hint func(source.Hint)) error {
+// Rest hints how many writes were not told of, and by whom.
+func (w *hooked) Rest(hint func(source.Hint)) {
 	now := time.Now()
-	if now.Sub(w.told) > askFor || now.Sub(w.asked) < askEvery {
-		return nil
-	}
-	w.asked = now
-	return w.hook.Missed(func(path string, n uint64) {
-		c := &source.Change{Answer: source.Refused, Missed: n - 1}
-		switch w.hook.Answer() {
-		case sysctlhook.Observe:
-			return // the values were stored, and found by looking
-		case sysctlhook.Rewrite:
-			c.Answer = source.Rewritten
-		case sysctlhook.Refuse:
+	w.hook.Missed(func(m hook.Missed) {
+		if m.Uncertain {
+			return
 		}
-		hint(source.Hint{Source: name, Reason: "written", Time: now, Path: "/proc/sys/" + path, Change: c})
+		h := source.Hint{
+			Source: name, Reason: "written", Time: now, Path: "/proc/sys/" + m.Path,
+			Writer: source.Writer{PID: m.PID, Comm: m.Comm},
+			Change: &source.Change{Answer: answer(m.Verdict), Missed: m.N - 1},
+		}
+		if m.PID != 0 {
+			h.Who = func() source.Writer { return w.who(m.Writer) }
+		}
+		hint(h)
 	})
 }
 
-func answer(v sysctlhook.Verdict) source.Answer {
+func answer(v hook.Verdict) source.Answer {
 	switch v {
-	case sysctlhook.Refused:
+	case hook.Refused:
 		return source.Refused
-	case sysctlhook.Rewritten:
+	case hook.Rewritten:
 		return source.Rewritten
-	case sysctlhook.Allowed:
+	case hook.Allowed:
 	}
 	return source.Stored
 }

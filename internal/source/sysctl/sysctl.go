@@ -1,5 +1,5 @@
 // Package sysctl watches files of /proc/sys for writes. It learns of a write
-// by a BPF program ([sysctlhook.Hook]), which sees all of them, before they
+// by a BPF program ([hook.Hook]), which sees all of them, before they
 // happen, and knows the process; inotify beside it tells when the value is
 // there. Where there is no BPF, by fanotify, which names the process, or where
 // that is refused by inotify alone, which does not. These two see only writes
@@ -20,8 +20,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/hook"
 	"github.com/nfguard/nfguard/internal/source"
-	"github.com/nfguard/nfguard/internal/sysctlhook"
 )
 
 const name = "sysctl"
@@ -30,14 +30,14 @@ const name = "sysctl"
 type Source struct {
 	paths []string
 	loop  source.Lender
-	hook  *sysctlhook.Hook
+	hook  *hook.Hook
 	why   string // there is no hook
 	only  string // tests: the one mechanism to try
 }
 
 // New returns a source for the files at paths, whose descriptor loop waits on.
 // hook, if there is one, is read by the loop only; why says why there is none.
-func New(paths []string, loop source.Lender, hook *sysctlhook.Hook, why string) *Source {
+func New(paths []string, loop source.Lender, hook *hook.Hook, why string) *Source {
 	return &Source{paths: paths, loop: loop, hook: hook, why: why}
 }
 
@@ -201,6 +201,9 @@ func (w *watch) Check() error {
 	}
 	return nil
 }
+
+// Rest has nothing: these mechanisms count nothing.
+func (*watch) Rest(func(source.Hint)) {}
 
 // Complete is false: a container usually has its own mount.
 func (*watch) Complete() bool { return false }

@@ -1,0 +1,228 @@
+// Package hook tells of every write to a guarded sysctl of one network
+// namespace, by whomever and through whatever mount of procfs, with who wrote
+// it, what, and when; and on request it has the kernel refuse foreign values,
+// or store the right one instead. It is a BPF program of type cgroup/sysctl on
+// the root of the cgroup v2 hierarchy, where all tasks are, also those that
+// version 1 controls. A second program, on the start of processes, tells of
+// those with given names.
+//
+// The programs are C (sysctl.bpf.c, exec.bpf.c), compiled by bpf2go ("make
+// bpf"). To load one takes capabilities; to use it does not, and no bpf(2)
+// call: so [Load] and [Open] may be in two processes, between which a [Loaded]
+// is sent.
+//
+// The sysctl program acts on the given sysctls of the given namespace only. Both
+// last as long as a process has their link open: the kernel takes them away when
+// the last one ends, however it ends. They are no defence against root, who can
+// unload the module or attach programs too, but against tools that mean no harm.
+//
+// The program does not see the per-bridge flags (those are netlink's and
+// sysfs's), nor the module being unloaded. It tells of a write before the value
+// is stored, so whoever wants to see the value looks again later.
+package hook
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+)
+
+// Answer is what foreign values are answered by.
+type Answer uint32
+
+// The answers. Most tools go on after an EPERM, as procps' and systemd's do;
+// busybox's sysctl -p stops there.
+const (
+	Observe = Answer(sysctlAnswerANSWER_OBSERVE) // they are stored, and told of
+	Refuse  = Answer(sysctlAnswerANSWER_REFUSE)  // the writer gets EPERM
+	Rewrite = Answer(sysctlAnswerANSWER_REWRITE) // the right value is stored, and the writer told that all went well; but a text of another length is stored
+)
+
+// Use says how a loaded program is used.
+type Use struct {
+	Answer Answer
+
+	// Netns is the inode of the network namespace whose sysctls are guarded;
+	// zero: the calling thread's.
+	Netns uint32
+
+	// ExemptSelf lets this process write what it likes, without an event.
+	ExemptSelf bool
+
+	// Watched says that the reader has a watch on the files as well, as inotify
+	// is one: it tells of a write through our own mount of procfs when the value
+	// is stored, and so the event of that does not wake the reader before. (To be
+	// woken takes the writer longer than all else of the program.) The events of
+	// other mounts do, and those of writes that were answered.
+	Watched bool
+
+	// Limit is the number of events of one key in a second; zero: 20. Those
+	// beyond are counted, for their writers ([Hook.Missed]). Answers have no limit.
+	Limit int
+}
+
+// defaultLimit is far above what any reasonable number of tools does, and at
+// some 50 µs for an event with all that it sets off costs 0.1 % of a core for
+// each key that is fought over.
+const defaultLimit = 20
+
+// Hook is a program in use. Its methods are for one goroutine, but for
+// [Hook.How], [Hook.FD], [Hook.Answer] and [Hook.Yield], which any may call until it is closed.
+type Hook struct {
+	loaded  *Loaded
+	ring    *ring
+	control []sysctlControl // one
+	slots   []sysctlSlot    // of the keys
+	writers []sysctlWriter
+	rules   []sysctlRule // of the keys
+	found   facts        // by the rehearsal
+	netns   uint32
+	asked   atomic.Uint32      // Answer
+	missed  [][verdicts]uint64 // of each slot, as last told
+	counted []count            // of each writer, as last told
+}
+
+// Open takes a loaded program into use, and its files: they are closed with
+// the hook, or when there is an error. It makes no bpf(2) call and takes no
+// capability. What this kernel lacks makes the hook do with less: see [Hook.How].
+func Open(l *Loaded, u Use) (_ *Hook, err error) {
+	h := &Hook{loaded: l, found: facts{reads: l.Facts.Reads, without: slices.Clone(l.Facts.Without)}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.Close())
+		}
+	}()
+	if len(l.Files) != 5 {
+		return nil, fmt.Errorf("open the BPF program: %d files, not 5", len(l.Files))
+	}
+	if h.rules, err = rules(l.Facts.Keys); err != nil {
+		return nil, err
+	}
+	if h.ring, err = mapRing(l.Files[1], l.Facts.Ring); err != nil {
+		return nil, err
+	}
+	if h.control, err = share[sysctlControl](l.Files[2], 1); err != nil {
+		return nil, err
+	}
+	if h.slots, err = share[sysctlSlot](l.Files[3], max(len(h.rules), 1)); err != nil {
+		return nil, err
+	}
+	if h.writers, err = share[sysctlWriter](l.Files[4], l.Facts.Writers); err != nil {
+		return nil, err
+	}
+	h.missed, h.counted = make([][verdicts]uint64, len(h.slots)), make([]count, len(h.writers))
+	if h.netns = u.Netns; h.netns == 0 {
+		if h.netns, err = netnsInode(); err != nil {
+			return nil, err
+		}
+	}
+	if err := h.rehearse(); err != nil {
+		return nil, err
+	}
+	h.start(u)
+	return h, nil
+}
+
+// start has the program guard what u says, with what the rehearsal found.
+func (h *Hook) start(u Use) {
+	c := &h.control[0]
+	if h.found.reads {
+		atomic.StoreUint32(&c.Netns, h.netns)
+	}
+	if u.ExemptSelf {
+		atomic.StoreUint32(&c.Self, h.found.self)
+	}
+	if u.Watched {
+		atomic.StoreUint32(&c.Quiet, h.found.mount)
+	}
+	limit := u.Limit
+	if limit == 0 {
+		limit = defaultLimit
+	}
+	atomic.StoreUint32(&c.Limit, uint32(limit))
+	h.SetAnswer(u.Answer)
+	h.setState(sysctlStateSTATE_GUARD)
+}
+
+func (h *Hook) setState(s sysctlState) {
+	atomic.StoreUint32((*uint32)(&h.control[0].State), uint32(s))
+}
+
+// SetAnswer changes the answer for all keys, without a gap. Where the kernel
+// can't give it, the nearest is given that changes less.
+func (h *Hook) SetAnswer(a Answer) {
+	h.asked.Store(uint32(a))
+	for i := range h.slots {
+		atomic.StoreUint32((*uint32)(&h.slots[i].Answer), uint32(h.Answer()))
+	}
+}
+
+// Answer returns the answer that is given, for the keys that are not
+// [Hook.Unlocked] and do not yield.
+func (h *Hook) Answer() Answer {
+	a := Answer(h.asked.Load())
+	if !h.found.reads || a == Rewrite && !h.found.rewrites {
+		return Observe
+	}
+	return a
+}
+
+// Rewrites reports whether the kernel keeps what a program puts in place of a
+// value.
+func (h *Hook) Rewrites() bool { return h.found.rewrites }
+
+// Yield has one key only observed, or no longer, whatever the answer is.
+func (h *Hook) Yield(path string, yields bool) {
+	for i, k := range h.loaded.Facts.Keys {
+		if k.Path == path {
+			v := uint32(0)
+			if yields {
+				v = 1
+			}
+			atomic.StoreUint32(&h.slots[i].Yields, v)
+		}
+	}
+}
+
+// Keys returns the guarded sysctls.
+func (h *Hook) Keys() []Key { return h.loaded.Facts.Keys }
+
+// Unlocked returns the keys, sorted, whose foreign values are told of but
+// never answered: those that are no single number, and those outside of net/,
+// which belong to no network namespace.
+func (h *Hook) Unlocked() []string {
+	var paths []string
+	for i, r := range h.rules {
+		if !answered(r) {
+			paths = append(paths, h.loaded.Facts.Keys[i].Path)
+		}
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// How says by what means writes are seen, and what is not done and why.
+func (h *Hook) How() string {
+	return strings.Join(append([]string{"BPF cgroup/sysctl"}, h.found.without...), "; ")
+}
+
+// FD is readable when writes wait for [Hook.Read]: for poll and for epoll,
+// level-triggered. It belongs to the hook.
+func (h *Hook) FD() int { return int(h.loaded.Files[1].Fd()) }
+
+// Close takes the program away; when it returns, no write is answered any more.
+// It can be called again.
+func (h *Hook) Close() error {
+	var errs []error
+	if h.control != nil { // a child between fork and exec holds the link too
+		h.setState(sysctlStateSTATE_ASLEEP)
+	}
+	if h.ring != nil {
+		errs = append(errs, h.ring.close())
+	}
+	errs = append(errs, unshare(h.control), unshare(h.slots), unshare(h.writers), h.loaded.Close())
+	h.ring, h.control, h.slots, h.writers = nil, nil, nil, nil
+	return errors.Join(errs...)
+}
