@@ -18,9 +18,11 @@ export CGO_ENABLED ?= 0
 TOOLS      := busybox:busybox-static gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:kmod \
               nft:nftables nsenter:util-linux sysctl:procps systemd-journal-remote:systemd-journal-remote \
               systemd-nspawn:systemd-container
+CLUSTER_TOOLS := runc:runc
 PACK_TOOLS := lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm rpmlint:rpmlint \
               shellcheck:shellcheck
 FLEET_TOOLS := ansible:ansible-core
+BPF_TOOLS := clang-14:clang-14 llvm-strip-14:llvm-14
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
             ansible-playbook:ansible-core ansible-lint:ansible-lint genisoimage:genisoimage ssh:openssh-client
 
@@ -34,9 +36,9 @@ FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzP
         internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned \
         internal/services:FuzzParseIPTables internal/services:FuzzElement internal/probe:FuzzFrames \
         internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf \
-        internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/cli:FuzzPrintable internal/fleet:FuzzParse internal/trace:FuzzRead
+        internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/cli:FuzzPrintable internal/helper:FuzzParse internal/helper:FuzzDecode internal/fleet:FuzzParse internal/trace:FuzzRead
 
-.PHONY: bpf bpfcheck all help build deps vmdeps quick test race lint fuzz netns path proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
+.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test race lint fuzz netns path proxytest cluster clustertest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
 
 all: build
 
@@ -85,11 +87,25 @@ proxytest: deps ## what is made of kube-proxy's rules, of those that Kubernetes'
 vm: vmdeps ## the packages on a real Debian in a virtual machine, and everything that needs one
 	NFGUARD_TEST_REQUIRE=root,vm CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 0 -v $(if $(RUN),-run '$(RUN)') ./test/vm
 
+# RUN= picks tests, KILLS= says how many runs are killed at a random moment.
+cluster: deps ## nfguard on a real Kubernetes cluster in namespaces; to build it takes 20 minutes of a processor once
+	@./test/deps.sh $(CLUSTER_TOOLS)
+	$(GO) run ./test/cluster/build
+	$(MAKE) clustertest
+
+clustertest: deps ## the same, where the cluster is built; without it this says so and does nothing
+	@./test/deps.sh $(CLUSTER_TOOLS)
+	@$(GO) run ./test/cluster/build -have || { echo "cluster: NOT TESTED"; exit 0; }; \
+		NFGUARD_TEST_REQUIRE=root,netns,cluster CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 45m -v $(if $(RUN),-run '$(RUN)') ./test/cluster $(if $(KILLS),-kills $(KILLS))
+
 # Another clang, or another patch of this one, compiles other bytes: Debian 12's.
 CLANG := Debian clang version 14.0.6
 
-bpf: ## the kernel's programs, from C, by clang 14 (Debian: clang-14 and llvm-14)
-	@v=$$(clang-14 --version | head -n 1) || { echo 'no clang-14: apt-get install clang-14 llvm-14' >&2; exit 1; }; \
+bpfdeps:
+	@./test/deps.sh $(BPF_TOOLS)
+
+bpf: bpfdeps ## the kernel's programs, from C, by clang 14
+	@v=$$(clang-14 --version | head -n 1); \
 		test "$$v" = '$(CLANG)' || { echo "this is $$v; the objects are compiled by $(CLANG), of Debian 12" >&2; exit 1; }
 	$(GO) generate ./internal/kernel/hook
 
@@ -97,8 +113,8 @@ bpf: ## the kernel's programs, from C, by clang 14 (Debian: clang-14 and llvm-14
 bpfcheck: ## whether the committed objects are what the C sources compile to
 	@d=$$(mktemp -d) && trap "rm -rf $$d" EXIT && \
 		cp -r go.mod go.sum Makefile "$$d" && mkdir -p "$$d/internal/kernel" && cp -r internal/kernel/hook "$$d/internal/kernel" && \
-		$(MAKE) --no-print-directory -C "$$d" bpf && \
-		diff -r internal/kernel/hook "$$d/internal/kernel/hook" || { echo 'make bpf, and commit what it makes' >&2; exit 1; }
+		mkdir "$$d/test" && cp test/deps.sh "$$d/test" && { $(MAKE) --no-print-directory -C "$$d" bpf || exit 1; } && \
+		{ diff -r internal/kernel/hook "$$d/internal/kernel/hook" || { echo 'make bpf, and commit what it makes' >&2; exit 1; }; }
 
 lint: ## formatting, import rules, mistakes
 	$(GO) run $(GOLANGCI) run ./...

@@ -19,6 +19,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/config"
+	"github.com/nfguard/nfguard/internal/helper"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
@@ -41,7 +42,8 @@ type app struct {
 	reload     <-chan os.Signal
 	configPath string
 	root       string
-	hook       *writeHook // of the daemon only
+	hook       *writeHook    // of the daemon only
+	client     helper.Client // asks for what takes more rights, where helped says so
 	proxies    kubeProxies
 	code       int
 	patience   atomic.Int64 // a time.Duration: how long it may take to stop
@@ -139,7 +141,7 @@ Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
 	f.StringVar(&a.configPath, "config", "/etc/nfguard/nfguard.toml", "the configuration `file`; conf.d/*.toml beside it is read too")
 	f.StringVar(&a.root, "root", "", "work on the tree below `dir` (an image being built) and not on this host")
 	cmd.AddCommand(a.runCommand(), a.checkCommand(), a.applyCommand(), a.statusCommand(), a.eventsCommand(),
-		a.probeCommand(), a.traceCommand(), a.configCommand(), a.versionCommand())
+		a.probeCommand(), a.traceCommand(), a.configCommand(), a.versionCommand(), a.helperCommand())
 	hinted(cmd)
 	return cmd
 }

@@ -99,9 +99,13 @@ func settingsOf(c config.Config) daemon.Settings {
 
 // machine is the host that the commands work on, where that is no tree.
 func (a *app) machine() *host.Linux {
+	var h host.Helper
+	if a.helped() {
+		h = helpful{&a.client}
+	}
 	return host.New(host.Options{
-		LoadByManager: !host.MayLoad(),
-		Bridges:       host.Bridges, KubeProxy: a.proxies.look, Endpoints: netfilter.Endpoints, PodSpaces: host.PodSpaces,
+		Helper:  h,
+		Bridges: host.Bridges, KubeProxy: a.proxies.look, Endpoints: netfilter.Endpoints, PodSpaces: host.PodSpaces,
 		Memory: filepath.Join(runtimePath(), "bridges.json"),
 	})
 }
@@ -135,7 +139,7 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 	sources := []source.Source{link.New(devices...), uevent.New(s.Policy.Module), news}
 	a.proxies.lookThroughEvery(s.Audit)
 	if len(s.Policy.Programs) > 0 {
-		sources = append(sources, exec.New(exec.Options{Names: s.Policy.Programs, Noted: a.proxies.note}))
+		sources = append(sources, exec.New(exec.Options{Names: s.Policy.Programs, Load: a.loadExecHook(), Noted: a.proxies.note}))
 	}
 	if len(s.Policy.Units) > 0 {
 		var groups []string

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/words"
 )
@@ -32,6 +34,9 @@ Exit codes: 0 healthy, 1 degraded (also stopped, or without a look that ends), 2
 }
 
 func (a *app) status(form format, watch bool) error {
+	if a.root != "" {
+		return &hintError{errors.New("no daemon runs in a tree"), "leave out --root"}
+	}
 	var last statusView
 	for first := true; ; first = false {
 		s, err := readStatus()
@@ -84,6 +89,9 @@ func writeStatus(w io.Writer, s statusView) {
 	fmt.Fprintln(w, s.Now.line())
 	fmt.Fprintf(w, "%d drifts found, %d corrections, %d failed attempts, %d foreign values kept out\n",
 		s.Totals.Drifts, s.Totals.Corrected, s.Totals.Failed, s.Totals.Denied)
+	if s.Rights != "" && s.Rights != daemon.RightsItself {
+		fmt.Fprintf(w, "the module is loaded and the drop-ins are written by %s\n", s.Rights)
+	}
 	if s.ConfigError != "" {
 		fmt.Fprintf(w, "%s\n%s\n", st.bad("the configuration on disk is wrong; the one before is in force:"), configError)
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -155,6 +156,21 @@ func TestPodIsNamed(t *testing.T) {
 		const want = "(written by sh[7], pod kube-system/setup, container init)"
 		if got := strings.Join(r.said(), "\n"); !strings.Contains(got, want) {
 			t.Errorf("records:\n%s\nwant %s", got, want)
+		}
+
+		// kube-proxy in a pod, whose record has no more than its place.
+		h.SetKubeProxy(guard.KubeProxy{Processes: []guard.Process{{
+			PID: 9, Comm: "kube-proxy", Container: id, Pod: id[:32], Started: time.Minute,
+		}}})
+		r.link.in <- source.Hint{Source: "exec", Reason: "kube-proxy[9] was executed", Time: time.Now()}
+		time.Sleep(time.Second)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		named := slices.ContainsFunc(r.events, func(e guard.Event) bool {
+			return e.Kind == guard.EventKubeProxy && e.Writer.PodName == "setup" && e.Writer.PodNamespace == "kube-system" && e.Writer.ContainerName == "init"
+		})
+		if !named {
+			t.Errorf("no record of kube-proxy has the name of its pod: %+v", r.events)
 		}
 	})
 }

@@ -62,6 +62,10 @@ type Options struct {
 	// host. Nil: all of it can.
 	Weak func(Settings) []guard.Finding
 
+	// Rights says who makes the changes that take more rights than the others.
+	// Nil: this process does.
+	Rights func() string
+
 	// Yield has the kernel let foreign values of k be stored, or no longer, where
 	// it would otherwise store ours. Nil: it never does.
 	Yield func(k guard.Key, yields bool)
@@ -85,6 +89,9 @@ type Options struct {
 	// 0: never.
 	Watchdog time.Duration
 }
+
+// RightsItself is what [Options.Rights] says of a daemon that needs nobody.
+const RightsItself = "itself"
 
 // Daemon keeps a host right until it is told to stop.
 type Daemon struct {
@@ -148,6 +155,9 @@ func assemble(o Options, w waiter) *Daemon {
 	if o.Weak == nil {
 		o.Weak = func(Settings) []guard.Finding { return nil }
 	}
+	if o.Rights == nil {
+		o.Rights = func() string { return RightsItself }
+	}
 	if o.Publish == nil {
 		o.Publish = func(Status) {}
 	}
@@ -183,7 +193,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	d.settings = settings
 	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
-		Host: d.o.Host, Recorder: d.o.Recorder, Beside: d.beside, Aside: d.aside, News: d.news, Yield: d.o.Yield,
+		Host: d.o.Host, Recorder: naming{d}, Beside: d.beside, Aside: d.aside, News: d.news, Yield: d.o.Yield,
 	})
 	sources, err := d.o.Sources(settings, d.lending)
 	if err != nil {

@@ -166,6 +166,7 @@ type rig struct {
 	mu       sync.Mutex
 	settings Settings
 	loadErr  error
+	events   []guard.Event
 	log      []string // records and notifications, each after the time since the start
 	status   Status
 	quiet    bool
@@ -176,6 +177,9 @@ type rig struct {
 }
 
 func (r *rig) Record(e guard.Event) {
+	r.mu.Lock()
+	r.events = append(r.events, e)
+	r.mu.Unlock()
 	r.say(fmt.Sprintf("%s %s: %s", e.Kind, e.Outcome, e.Message))
 }
 

@@ -137,11 +137,20 @@ func writer(w source.Writer) guard.Writer {
 
 // named adds what the pod of w is called.
 func (d *Daemon) named(w guard.Writer) guard.Writer {
-	if d.o.PodName != nil && w.Pod != "" {
+	if d.o.PodName != nil && w.Pod != "" && w.PodName == "" {
 		n := d.o.PodName(w.Pod, w.Container)
 		w.PodNamespace, w.PodName, w.ContainerName = n.Namespace, n.Pod, n.Container
 	}
 	return w
+}
+
+// naming records what the pod of an event's process is called, where that is not
+// known yet: kube-proxy's, say.
+type naming struct{ d *Daemon }
+
+func (n naming) Record(e guard.Event) {
+	e.Writer = n.d.named(e.Writer)
+	n.d.o.Recorder.Record(e)
 }
 
 // SysctlPath is the file of k, as the sources name it.

@@ -32,6 +32,7 @@ type Status struct {
 	State    string `json:"state"`    // "healthy" or "degraded"
 	Sentence string `json:"sentence"` // the same for people
 
+	Rights      string            `json:"rights"` // who loads the module and writes the drop-ins: "itself", "nfguard-helper" or "nobody"
 	Mode        string            `json:"mode"`
 	Scope       string            `json:"scope"`     // "host" or "bridges"
 	Verdict     guard.Verdict     `json:"verdict"`   // of the last pass, and of the sysctls since
@@ -177,7 +178,7 @@ func (d *Daemon) snapshot(now time.Time) Status {
 	report.Items = d.rec.Current(report.Items)
 	s := Status{
 		Schema: 1, Version: build.Version(), PID: os.Getpid(), Started: d.status.started, Written: now, Process: d.o.Process,
-		State: "healthy", Mode: string(d.settings.Policy.Mode), Scope: d.settings.Policy.Scope(),
+		State: "healthy", Rights: d.o.Rights(), Mode: string(d.settings.Policy.Mode), Scope: d.settings.Policy.Scope(),
 		Verdict: report.Verdict(), Pass: report.Pass, LastPass: report.Time,
 		Totals: d.rec.Totals(), Complaints: d.rec.Complaints(), Fights: d.rec.Fights(),
 		Sources: d.inbox.Health(), Bridges: report.Bridges,
@@ -247,10 +248,14 @@ func (d *Daemon) begin(r reconcile.Report) {
 			how = append(how, h.Name)
 		}
 	}
+	who := ""
+	if s.Rights != RightsItself {
+		who = "; module and drop-ins by " + s.Rights
+	}
 	d.o.Recorder.Record(guard.Event{
 		Kind: guard.EventStart, Outcome: guard.OutcomeObserved, Time: time.Now(), Subject: "nfguard", Source: "start",
 		Duration: time.Since(d.status.started), Pass: r.Pass, Now: string(r.Verdict()),
-		Message: fmt.Sprintf("on guard (%s, mode %s): %s; news from %s", build.Version(), s.Mode, s.Sentence, strings.Join(how, ", ")),
+		Message: fmt.Sprintf("on guard (%s, mode %s): %s; news from %s", build.Version(), s.Mode, s.Sentence, strings.Join(how, ", ")) + who,
 	})
 	d.publish(time.Now())
 	d.o.Notify("READY=1")

@@ -139,14 +139,14 @@ func Limited(f *os.File, limit int64) ([]byte, error) {
 }
 
 // Append adds text to the end of a file that is not to be a link, and makes
-// it where there is none.
+// it where there is none. Others may read it, whatever the umask.
 func Append(name string, text []byte) error {
 	f, err := opened(os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|careful, 0o644))
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(text)
-	return errors.Join(err, f.Close())
+	return errors.Join(err, f.Chmod(0o644), f.Close())
 }
 
 // owner is the user that a file belongs to.

@@ -291,6 +291,20 @@ func TestReplaceFollowsNoLinkOfOthers(t *testing.T) {
 			t.Errorf("there is %v", got)
 		}
 	})
+	t.Run("root's link, and directories to make", func(t *testing.T) {
+		dir := setup(t)
+		link(t, "ours", filepath.Join(dir, "link"))
+		path := filepath.Join(dir, "link/a/b/c.conf")
+		if err := files.Replace(path, nil, nil); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("replace: %v", err)
+		}
+		if err := files.Put(path, nil, nil); err != nil {
+			t.Error(err)
+		}
+		if got := names(t, filepath.Join(dir, "ours/a/b")); !slices.Contains(got, "c.conf") {
+			t.Errorf("there is %v", got)
+		}
+	})
 	t.Run("in another's directory", func(t *testing.T) {
 		dir := setup(t)
 		if err := files.Replace(filepath.Join(dir, "theirs/a.prom"), nil, nil); err != nil {
@@ -304,8 +318,12 @@ func TestReplaceFollowsNoLinkOfOthers(t *testing.T) {
 			link(t, "../ours", at)
 			os.Lchown(at, owner, owner)
 			err := files.Replace(filepath.Join(at, "a.prom"), nil, nil)
-			if want := "open " + at + ": it is a link that uid 65534 can change, and is not followed"; message(err) != want {
+			want := "open " + at + ": it is a link that uid 65534 can change, and is not followed"
+			if message(err) != want {
 				t.Errorf("%v, want %s", err, want)
+			}
+			if err := files.Put(filepath.Join(at, "new/a.conf"), nil, nil); message(err) != want {
+				t.Errorf("put: %v, want %s", err, want)
 			}
 			if got := names(t, filepath.Join(dir, "ours")); len(got) != 1 {
 				t.Errorf("there is %v", got)

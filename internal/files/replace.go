@@ -28,20 +28,30 @@ const startOf = 512
 // link. Where there is one that is not mine, by how it begins, it stays, and
 // the error is [ErrForeign].
 func Replace(name string, text []byte, mine func(start []byte) bool) error {
+	return put(name, text, mine, false)
+}
+
+// Put is [Replace] for what has to outlast a power cut. It makes the directory
+// where there is none.
+func Put(name string, text []byte, mine func(start []byte) bool) error {
+	return put(name, text, mine, true)
+}
+
+func put(name string, text []byte, mine func([]byte) bool, lasting bool) error {
 	dir, base := filepath.Split(name)
-	d, err := openDir(dir)
+	d, err := openDir(dir, lasting)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	return named(name, replace(d, base, text, mine, false))
+	return named(name, replace(d, base, text, mine, lasting))
 }
 
 // Remove removes a file that is mine, by how it begins, below a directory that
 // can be another user's. That there is none is no error.
 func Remove(name string, mine func(start []byte) bool) error {
 	dir, base := filepath.Split(name)
-	d, err := openDir(dir)
+	d, err := openDir(dir, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -183,10 +193,11 @@ func leftover(d *os.Root, name string) (*os.File, error) {
 	return nil, nil
 }
 
-// openDir opens a directory part by part. From the first directory on that
+// openDir opens a directory part by part, and makes what is missing if it is
+// told to. From the first directory on that
 // others than root and we can change, no link is followed: it would be theirs
 // to say where we write.
-func openDir(dir string) (*os.Root, error) {
+func openDir(dir string, missing bool) (*os.Root, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -204,6 +215,11 @@ func openDir(dir string) (*os.Root, error) {
 		}
 		name := path.Join(done, part)
 		info, err := at.Lstat(part)
+		if missing && errors.Is(err, fs.ErrNotExist) {
+			if err = at.Mkdir(part, 0o755); err == nil || errors.Is(err, fs.ErrExist) {
+				info, err = at.Lstat(part)
+			}
+		}
 		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
 			if links++; links > 40 {
 				err = &fs.PathError{Op: "open", Path: dir, Err: syscall.ELOOP}

@@ -21,13 +21,13 @@ import (
 const (
 	maxAnswer  = 1 << 20
 	maxFile    = 64 << 20
-	maxAnswers = 100_000
+	maxAnswers = 20_000
 )
 
 // What is too much. The next step is in the sentence.
 var (
 	errLong = errors.New("more than 1 MiB in one piece is no answer of nfguard check")
-	errMany = errors.New("it has more than 100000 answers: merge it in parts")
+	errMany = errors.New("it has more than 20000 answers: merge it in parts")
 )
 
 // ErrEmpty says that there is nothing of a host in a file.
@@ -104,16 +104,19 @@ func Parse(text []byte, name string) ([]Host, error) {
 	}
 	var hosts []Host
 	for h != nil {
-		host, rest := string(text[h[2]:h[3]]), text[h[1]:]
-		end := len(rest)
-		if h = head().FindSubmatchIndex(rest); h != nil {
-			end = h[0]
-		}
 		if len(hosts) == maxAnswers {
 			return nil, errMany
 		}
-		hosts = append(hosts, printed(host, rest[:end]))
-		text = rest
+		host, said := string(text[h[2]:h[3]]), text[h[1]:]
+		line := bytes.IndexByte(said, '\n') + 1 // where the next one can begin
+		if line == 0 {
+			line = len(said)
+		}
+		text = said[line:]
+		if h = head().FindSubmatchIndex(text); h != nil {
+			said = said[:line+h[0]]
+		}
+		hosts = append(hosts, printed(host, said))
 	}
 	return hosts, nil
 }

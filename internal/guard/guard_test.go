@@ -179,7 +179,7 @@ func TestPlanFor(t *testing.T) {
 				{
 					Kind: guard.EventDropin, Subject: "/m", Verdict: guard.Wrong, Want: "as written by nfguard", Have: "absent",
 					Reason: "the setting would not be there after a reboot until nfguard has started",
-					Action: &guard.Action{Op: guard.WriteFile, Subject: "/m", Value: policy().ModulesLoadText()},
+					Action: &guard.Action{Op: guard.WriteFile, Subject: "/m", Value: policy().ModulesLoadText(), Modules: true},
 				},
 				{
 					Kind: guard.EventDropin, Subject: "/s", Verdict: guard.Wrong, Want: "as written by nfguard", Have: "changed",

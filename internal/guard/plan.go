@@ -62,6 +62,7 @@ type Action struct {
 	Subject string // module, key, bridge or path
 	Value   string // value or content of SetSysctl and WriteFile
 	Force   bool   // LoadModule only: against modprobe.d's word
+	Modules bool   // WriteFile only: it is the drop-in that loads the module, not the one that sets sysctls
 
 	// SetFlags and ClearFlags only: the bridge's index, which together with its
 	// name says that it is the one that was looked at, and which flags.
@@ -208,7 +209,7 @@ func planDropin(p *Policy, o *Observation, d Dropin) Item {
 		it.Have, it.Reason = "changed", "it is not what nfguard wrote"
 	}
 	it.Verdict = Wrong
-	it.Action = &Action{Op: WriteFile, Subject: d.Path, Value: want}
+	it.Action = &Action{Op: WriteFile, Subject: d.Path, Value: want, Modules: d.Path != p.SysctlD}
 	return it
 }
 

@@ -50,9 +50,8 @@ func dropin(ctx context.Context, t *files.Tree, p *guard.Policy, path string) gu
 	return d
 }
 
-// write puts a drop-in in place. It refuses to replace a file that is not ours.
-func write(t *files.Tree, path, content string) error {
-	err := t.Replace(path, []byte(content), guard.Ours)
+// written is the error of having put a drop-in in place.
+func written(path string, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -76,14 +75,10 @@ func bare(err error) error {
 
 func reason(err error) string { return bare(err).Error() }
 
-// write puts a drop-in of the host in place.
+// write puts a drop-in of the host in place. It refuses to replace a file that
+// is not ours, and to follow a link that is another user's.
 func (l *Linux) write(path, content string) error {
-	t, err := files.OpenTree(l.dir)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer t.Close()
-	return write(t, path, content)
+	return written(path, files.Put(l.path(path), []byte(content), guard.Ours))
 }
 
 // dropins looks at the drop-ins of the host.

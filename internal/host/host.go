@@ -31,9 +31,9 @@ type Options struct {
 	// LoadTimeout bounds one run of modprobe; 0 means 10 s.
 	LoadTimeout time.Duration
 
-	// LoadByManager has systemd run modprobe, because this process may not
-	// load modules itself.
-	LoadByManager bool
+	// Helper loads the module and writes the drop-ins, because this process may
+	// not. Nil: it does so itself.
+	Helper Helper
 
 	// Bridges lists the bridge devices; nil means that there are none.
 	Bridges func(context.Context) ([]guard.Bridge, error)
@@ -56,6 +56,17 @@ type Options struct {
 	// network of such a bridge. Nil: there are none.
 	PodSpaces func() ([]int, error)
 }
+
+// Helper makes changes in another process, one that has the rights to.
+type Helper interface {
+	// Do carries out LoadModule or WriteFile as root's configuration has it, which
+	// may be another than the one in force. An error is ErrNoHelper where nobody is
+	// there to do it.
+	Do(ctx context.Context, a guard.Action) error
+}
+
+// ErrNoHelper says that there is no helper.
+var ErrNoHelper = errors.New("there is no helper")
 
 // Linux is a machine. [Linux.Value] belongs to one goroutine together with
 // SetSysctl; the surveys and the other operations of Do may run beside it.
@@ -129,8 +140,27 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 // Do carries out one action. That it returns nil does not say that the
 // machine is as wanted: look again.
 func (l *Linux) Do(ctx context.Context, a guard.Action) error {
+	if l.o.Helper != nil && (a.Op == guard.LoadModule || a.Op == guard.WriteFile) {
+		err := l.o.Helper.Do(ctx, a)
+		if !errors.Is(err, ErrNoHelper) {
+			return err
+		}
+		// In a container there is none, and what the container allows is done.
+		if own := l.do(ctx, a); own != nil {
+			return &obstacleError{op: "without nfguard-helper.socket", reason: own.Error(), next: noHelperNext, err: own}
+		}
+		return nil
+	}
+	return l.do(ctx, a)
+}
+
+// noHelperNext is what to do where there is no helper, and it is missed.
+const noHelperNext = "systemctl unmask nfguard-helper.socket, then systemctl restart nfguard; in a container, the host has to do it"
+
+func (l *Linux) do(ctx context.Context, a guard.Action) error {
 	switch a.Op {
 	case guard.LoadModule:
+		step.Begin(ctx, "running modprobe "+a.Subject)
 		return l.load(ctx, a.Subject, a.Force)
 	case guard.SetSysctl:
 		return l.set(guard.Key(a.Subject), a.Value)

@@ -26,6 +26,30 @@ type loading struct {
 	err   error // how it ended; to be read when done is closed, like said
 }
 
+// Hung reports whether a modprobe was left behind that still hangs in the
+// kernel. It is not to be called beside Do.
+func (l *Linux) Hung() bool {
+	if l.loading == nil {
+		return false
+	}
+	select {
+	case <-l.loading.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// MayLoad reports whether this process may load kernel modules by itself.
+func MayLoad() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) != nil {
+		return false
+	}
+	return data[unix.CAP_SYS_MODULE>>5].Effective&(1<<(unix.CAP_SYS_MODULE&31)) != 0
+}
+
 // load has the module loaded. Right after somebody unloaded it, modprobe can
 // meet the end of that ("Device or resource busy"): then it is tried again.
 func (l *Linux) load(ctx context.Context, name string, force bool) error {
@@ -69,12 +93,8 @@ func (l *Linux) runModprobe(ctx context.Context, name string, force bool) error 
 		command[1] = "-i"
 	}
 	p := &loading{since: time.Now(), done: make(chan struct{})}
-	start := p.child
-	if l.o.LoadByManager {
-		start = p.manager
-	}
 	step.Begin(ctx, "running modprobe "+name)
-	kill, err := start(ctx, command, l.o.LoadTimeout)
+	kill, err := p.start(command)
 	if err != nil {
 		return fmt.Errorf("load %s: %w", name, err)
 	}
@@ -105,8 +125,8 @@ func (l *Linux) runModprobe(ctx context.Context, name string, force bool) error 
 // environment is all that modprobe needs.
 var environment = []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 
-// child starts the command as a child of ours.
-func (p *loading) child(_ context.Context, command []string, _ time.Duration) (kill func(), err error) {
+// start starts the command as a child of ours.
+func (p *loading) start(command []string) (kill func(), err error) {
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = environment
 	cmd.Stdout, cmd.Stderr = &p.said, &p.said

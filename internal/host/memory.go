@@ -33,6 +33,7 @@ type memory struct {
 	mu     sync.Mutex
 	path   string
 	notes  int   // that were appended, or spoilt: it has to be written anew
+	whole  int   // bridges in the file when it was written anew
 	failed error // of the last attempt to write
 
 	known map[bridgeID]guard.Remembered // what stands in the file,
@@ -60,8 +61,8 @@ func stampOf(info fs.FileInfo) stamp {
 const maxMemory = 4 << 20
 
 // maxNotes is how many are appended at least until the file is written anew;
-// it is as many as there are bridges in it where those are more, so that what
-// each note costs does not grow with them.
+// it is as many as it then had bridges where those are more, so that what each
+// note costs does not grow with them.
 const maxNotes = 64
 
 // spoilt is a number of notes that is too many in any case.
@@ -154,7 +155,7 @@ func noteOf(a guard.Action) guard.Remembered {
 func (m *memory) tidy(a guard.Action) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.notes < max(maxNotes, len(m.known)) {
+	if m.notes < max(maxNotes, m.whole) {
 		return
 	}
 	_ = m.load() // over a broken file, too
@@ -172,7 +173,7 @@ func (m *memory) forget(a guard.Action) error {
 	err := m.load()
 	m.drop(noteOf(a))
 	m.notes++
-	if err != nil || len(m.known) < maxNotes || m.notes >= len(m.known) {
+	if err != nil || len(m.known) < maxNotes || m.notes >= max(maxNotes, m.whole) {
 		return m.save()
 	}
 	if err := m.add(memoryFile{Schema: 1, Cleared: []guard.Remembered{noteOf(a)}}); err != nil {
@@ -308,7 +309,7 @@ func (m *memory) save() (err error) {
 	m.as = stamp{}
 	defer func() {
 		if m.failed = err; err == nil {
-			m.notes = 0
+			m.notes, m.whole = 0, len(m.known)
 		}
 	}()
 	maps.DeleteFunc(m.known, func(id bridgeID, _ guard.Remembered) bool { return rtnl.Index(id.name) != id.index })

@@ -29,7 +29,7 @@ func TestMemoryAddsUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	const taken = maxNotes
-	m.notes = 0 // as after it was written anew
+	m.notes, m.whole = 0, bridges // as after it was written anew
 	for i := range taken {
 		if err := m.forget(action(i)); err != nil {
 			t.Fatal(err)
@@ -58,6 +58,15 @@ func TestMemoryAddsUp(t *testing.T) {
 		if diff := cmp.Diff(want, m.known, cmp.AllowUnexported(bridgeID{})); diff != "" {
 			t.Errorf("%s knows (-want +got):\n%s", name, diff)
 		}
+	}
+
+	// Those that come and go do not make it grow: none of these is there.
+	for i := range 10 * maxNotes {
+		m.remember(action(bridges + i))
+		m.tidy(action(bridges + i))
+	}
+	if len(m.known) > maxNotes {
+		t.Errorf("%d bridges are remembered, and none is there", len(m.known))
 	}
 
 	// Bridges that are gone are left out when it is written anew.

@@ -45,5 +45,5 @@ func (t *Tree) Write(path, content string) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	defer f.Close()
-	return write(f, path, content)
+	return written(path, f.Replace(path, []byte(content), guard.Ours))
 }

@@ -25,7 +25,9 @@ import (
 // records, in a mount namespace where /run, /var and the catalog are empty.
 func TestJournald(t *testing.T) {
 	j := startJournald(t)
-	w := Open(Options{Socket: j.file("run/systemd/journal/socket"), Varlink: j.file("run/systemd/journal/io.systemd.journal"), Sync: true, Fallback: new(buffer)})
+	w := Open(Options{Socket: j.file("run/systemd/journal/socket"), Synchronize: func(ctx context.Context) error {
+		return synchronize(ctx, j.file("run/systemd/journal/io.systemd.journal"))
+	}, Sync: true, Fallback: new(buffer)})
 	synced := make(chan error, 10)
 	call := w.syncer.call
 	w.syncer.call = func(ctx context.Context) error {

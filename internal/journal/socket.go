@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"time"
 
@@ -22,11 +21,13 @@ const (
 	lastPause  = 2 * time.Second
 )
 
-// socket is a connection to journald that is made again when journald was.
+// socket sends datagrams to journald, whichever listens at the path at that
+// time. It is not connected, for the sandbox of the daemon forbids connect(2).
 // It belongs to one goroutine.
 type socket struct {
 	path    string
-	conn    *net.UnixConn // nil: to be dialled
+	fd      int // of use if open is set
+	open    bool
 	trouble complaint
 }
 
@@ -38,19 +39,13 @@ func (s *socket) send(ctx context.Context, record []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		stale := s.conn != nil
 		err := s.try(record)
-		if stale && err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			s.close() // the peer of an old connection may be gone and a new one there
-			err = s.try(record)
-		}
 		s.trouble.say(err)
 		switch {
 		case err == nil || errors.Is(err, errNoFile):
 			return err
-		case errors.Is(err, os.ErrDeadlineExceeded): // its queue is full, and we have waited
+		case errors.Is(err, unix.EAGAIN): // its queue is full, and we have waited
 		default:
-			s.close()
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():
@@ -60,27 +55,52 @@ func (s *socket) send(ctx context.Context, record []byte) error {
 }
 
 func (s *socket) try(record []byte) error {
-	if s.conn == nil {
-		conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: s.path, Net: "unixgram"})
-		if err != nil {
+	if !s.open {
+		if err := s.dial(); err != nil {
 			return err
 		}
-		s.conn = conn
 	}
-	if err := s.conn.SetWriteDeadline(time.Now().Add(attemptTime)); err != nil {
-		return err
-	}
-	_, err := s.conn.Write(record)
+	err := s.hand(record, nil)
 	if errors.Is(err, unix.EMSGSIZE) {
 		err = s.tryFile(record)
 	}
 	return err
 }
 
+// dial makes the socket. It blocks, for at most attemptTime: the kernel then
+// wakes us when journald's queue has room, which an event loop is not told of a
+// peer that it is not connected to.
+func (s *socket) dial() error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	limit := unix.NsecToTimeval(attemptTime.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
+		unix.Close(fd)
+		return os.NewSyscallError("setsockopt", err)
+	}
+	s.fd, s.open = fd, true
+	return nil
+}
+
+// hand sends one datagram. unix.EAGAIN says that there was no room in time.
+func (s *socket) hand(b, rights []byte) error {
+	for {
+		err := unix.Sendmsg(s.fd, b, rights, &unix.SockaddrUnix{Name: s.path}, unix.MSG_NOSIGNAL)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("send to %s: %w", s.path, err)
+		}
+	}
+}
+
 func (s *socket) close() {
-	if s.conn != nil {
-		s.conn.Close()
-		s.conn = nil
+	if s.open {
+		unix.Close(s.fd)
+		s.open = false
 	}
 }
 
@@ -95,20 +115,7 @@ func (s *socket) tryFile(record []byte) error {
 		return fmt.Errorf("%w: %w", errNoFile, err)
 	}
 	defer f.Close()
-	raw, err := s.conn.SyscallConn() // WriteMsgUnix refuses connected datagram sockets
-	if err != nil {
-		return err
-	}
-	rights := unix.UnixRights(int(f.Fd()))
-	var sent error
-	err = raw.Write(func(fd uintptr) bool {
-		sent = unix.Sendmsg(int(fd), nil, rights, nil, 0)
-		return !errors.Is(sent, unix.EAGAIN)
-	})
-	if err != nil {
-		return err
-	}
-	return os.NewSyscallError("sendmsg", sent)
+	return s.hand(nil, unix.UnixRights(int(f.Fd())))
 }
 
 func memoryFile(content []byte) (*os.File, error) {

@@ -35,10 +35,10 @@ type syncer struct {
 	trouble complaint
 }
 
-// newSyncer returns a syncer that asks journald at its varlink socket.
-func newSyncer(path string, trouble complaint) *syncer {
+// newSyncer returns a syncer that has call do it.
+func newSyncer(call func(context.Context) error, trouble complaint) *syncer {
 	return &syncer{
-		call:    func(ctx context.Context) error { return synchronize(ctx, path) },
+		call:    call,
 		due:     make(chan struct{}, 1),
 		trouble: trouble,
 	}
@@ -91,6 +91,12 @@ func (s *syncer) run(ctx, grace context.Context) {
 	default:
 	}
 }
+
+// Synchronize has journald of this host write to disk what it has.
+func Synchronize(ctx context.Context) error { return synchronize(ctx, varlinkSocket) }
+
+// varlinkSocket is where journald listens for it.
+const varlinkSocket = "/run/systemd/journal/io.systemd.journal"
 
 // synchronize has journald take in what is queued at its sockets, write its
 // files to disk and say so: io.systemd.Journal.Synchronize over varlink, a

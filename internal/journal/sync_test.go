@@ -21,7 +21,7 @@ func TestSyncIsPaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		var calls []time.Duration
-		s := newSyncer("", complaint{log: slog.New(slog.DiscardHandler)})
+		s := newSyncer(nil, complaint{log: slog.New(slog.DiscardHandler)})
 		s.call = func(context.Context) error {
 			calls = append(calls, time.Since(begin))
 			return nil
@@ -58,7 +58,7 @@ func TestSyncIsPaced(t *testing.T) {
 func TestSyncComplainsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := new(buffer)
-		s := newSyncer("", complaint{
+		s := newSyncer(nil, complaint{
 			log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 				if a.Key == slog.TimeKey {
 					return slog.Attr{}

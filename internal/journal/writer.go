@@ -44,10 +44,12 @@ const (
 // Options say where records go. The zero value is right for the daemon.
 type Options struct {
 	Socket   string    // journald's native socket; "" is the system's
-	Varlink  string    // journald's varlink socket; "" is the system's
 	Sync     bool      // see [Writer.SetSync]
 	Fallback io.Writer // takes the records where there is no journal, and complaints about it; nil is stderr
 	Plain    bool      // write to Fallback although there is a journal
+
+	// Synchronize has journald write to disk what it has; nil is [Synchronize].
+	Synchronize func(context.Context) error
 }
 
 // Writer takes records without ever making the caller wait, and hands them
@@ -75,8 +77,8 @@ func Open(o Options) *Writer {
 	if o.Socket == "" {
 		o.Socket = "/run/systemd/journal/socket"
 	}
-	if o.Varlink == "" {
-		o.Varlink = "/run/systemd/journal/io.systemd.journal"
+	if o.Synchronize == nil {
+		o.Synchronize = Synchronize
 	}
 	if o.Fallback == nil {
 		o.Fallback = os.Stderr
@@ -92,7 +94,7 @@ func Open(o Options) *Writer {
 		begins: "the journal takes no records",
 		ends:   "the journal takes records again",
 	}}
-	w.syncer = newSyncer(o.Varlink, complaint{
+	w.syncer = newSyncer(o.Synchronize, complaint{
 		log:    log,
 		begins: "the journal is not written to disk on request",
 		ends:   "the journal is written to disk on request again",

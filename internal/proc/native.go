@@ -90,6 +90,10 @@ func (n *Names) pick(root int, pids func(func(int) bool)) ([]Process, error) {
 	}
 	var found []Process
 	var uncertain []error
+	var page [4096]byte
+	if len(contents(root, "1/comm", page[:])) == 0 { // which there always is
+		uncertain = append(uncertain, fmt.Errorf("%w: other processes are hidden (hidepid=, see proc(5)), which takes CAP_SYS_PTRACE", ErrUncertain))
+	}
 	for pid := range pids {
 		p, ok, err := us.native(root, pid, n)
 		switch {

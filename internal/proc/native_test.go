@@ -114,6 +114,40 @@ func TestWhoIsNative(t *testing.T) {
 	}
 }
 
+// Where procfs hides processes, none is not an answer.
+func TestHiddenProcesses(t *testing.T) {
+	if os.Getenv("NFGUARD_TEST_LOOK") != "" {
+		got, err := NewNames([]string{"kube-proxy"}).Native("/proc")
+		fmt.Printf("native: %d %t\n", len(got), errors.Is(err, ErrUncertain))
+		return
+	}
+	lab.Need(t, lab.Root)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ option, caps, want string }{
+		{"hidepid=0", "-all,+net_admin", "native: 0 false"},
+		{"hidepid=2", "-all,+net_admin", "native: 0 false"}, // whose group is root's
+		{"hidepid=1,gid=7", "-all,+net_admin", "native: 0 true"},
+		{"hidepid=2,gid=7", "-all,+net_admin", "native: 0 true"},
+		{"hidepid=2,gid=7", "-all,+sys_ptrace,+net_admin", "native: 0 false"},
+		{"hidepid=2,gid=7", "+all", "native: 0 false"},
+	} {
+		cmd := exec.Command("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "sh", "-c",
+			`mount -t proc -o "$1" proc /proc && setpriv --bounding-set="$2" --inh-caps=-all "$3" -test.run "^TestHiddenProcesses$"; exit $?`,
+			"sh", tt.option, tt.caps, exe)
+		cmd.Env = append(os.Environ(), "NFGUARD_TEST_LOOK=1")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if got, _, _ := strings.Cut(string(out), "\n"); got != tt.want {
+			t.Errorf("%s with %s: %q, want %q", tt.option, tt.caps, got, tt.want)
+		}
+	}
+}
+
 // run starts a program and returns the PID under which it runs as name, maybe
 // of a child of what was started.
 func run(t *testing.T, name, program string, args ...string) int {

@@ -34,18 +34,31 @@ func Join(protocol, group int, filter []unix.SockFilter, buffer int) (*Group, er
 }
 
 // Dial returns a socket of a netlink protocol in the network namespace of the
-// calling thread, for questions. It is connected to the kernel, so that it hears
-// the kernel only, which answers within the send (netlink_unicast_kernel in
-// net/netlink/af_netlink.c): what there is to receive is there, and nothing waits.
+// calling thread, for questions, which are sent by write(2). The kernel answers
+// within that (netlink_unicast_kernel in net/netlink/af_netlink.c): what there is
+// to receive is there, for [Answer], and nothing waits. It is not connected, for
+// the sandbox of the daemon forbids connect(2).
 func Dial(protocol int) (fd int, err error) {
 	if fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol); err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		unix.Close(fd)
-		return -1, os.NewSyscallError("connect", err)
+		return -1, os.NewSyscallError("bind", err)
 	}
 	return fd, nil
+}
+
+// Answer reads the next datagram of the kernel from a socket of [Dial], as much
+// of it as fits into b, and drops those of other senders. It does not wait:
+// unix.EAGAIN says that there is none.
+func Answer(fd int, b []byte) (int, error) {
+	for {
+		n, from, err := unix.Recvfrom(fd, b, unix.MSG_DONTWAIT)
+		if sender, ok := from.(*unix.SockaddrNetlink); err != nil || ok && sender.Pid == 0 {
+			return n, err
+		}
+	}
 }
 
 // Open is [Join] for a socket that is in no group: it hears what the kernel

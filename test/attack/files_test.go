@@ -238,7 +238,7 @@ func TestL6ReadsAreBounded(t *testing.T) {
 	}{
 		{[]string{"check", "--merge", long}, "more than 1 MiB in one piece is no answer of nfguard check", 2},
 		{[]string{"check", "--merge", many}, "0 as wanted, ", 1},
-		{[]string{"check", "--merge", small}, "it has more than 100000 answers: merge it in parts", 2},
+		{[]string{"check", "--merge", small}, "it has more than 20000 answers: merge it in parts", 2},
 		{[]string{"check", "--merge", huge}, "is larger than 64 MiB", 2},
 		{[]string{"trace", "--read", trace}, "it is longer than any trace", 2},
 		{[]string{"trace", "--read", huge}, "is larger than 32 MiB", 2},

@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/test/cluster/programs"
 )
 
 // Layer is a part of the machine that a test may need.
@@ -34,6 +36,9 @@ const (
 	// A build of nfguard that counts what runs. It measures, and only where it is
 	// asked for.
 	Path Layer = "path"
+
+	// The programs of a Kubernetes cluster, in the cache.
+	Cluster Layer = "cluster"
 )
 
 // Need skips the test unless the machine has every one of layers, or fails
@@ -110,6 +115,11 @@ func have(l Layer) error {
 	case Path:
 		if !required(l) {
 			return errors.New("it is measured by make path")
+		}
+		return nil
+	case Cluster:
+		if !programs.Have() {
+			return errors.New("its programs are not built: make cluster builds them, once")
 		}
 		return nil
 	}

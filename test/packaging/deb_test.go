@@ -81,9 +81,46 @@ func TestDebOnHost(t *testing.T) {
 
 	t.Log("the sandbox keeps the host's procfs, and with it the news of writes")
 	b.is(b.sh("stat -c %d /proc"), "stat -c %d /proc/$("+show("MainPID")+")/root/proc")
-	// NET_ADMIN and SYS_ADMIN; BPF and PERFMON are not the container's to give.
-	b.is("0000000000201000", "sed -n 's/^CapBnd:\t//p' /proc/$("+show("MainPID")+")/status")
+	bound := "sed -n 's/^CapBnd:\t//p' /proc/$(" + show("MainPID") + ")/status"
+	b.is("0000000000001000", bound) // NET_ADMIN
+	b.is("644", "stat -c %a /run/nfguard/status.json")
 	b.is("-10", "ps -o ni= -p $("+show("MainPID")+") | tr -d ' '")
+	b.is(`  "rights": "nfguard-helper",`, "nfguard status -o json | grep '\"rights\"'")
+
+	t.Log("drop-ins that are removed are written again, by the helper")
+	b.sh("rm /etc/modules-load.d/nfguard.conf /etc/sysctl.d/99-zz-nfguard.conf")
+	b.until(20*time.Second, "they are back", func() bool {
+		return b.command("test -e /etc/modules-load.d/nfguard.conf && test -e /etc/sysctl.d/99-zz-nfguard.conf").Run() == nil
+	})
+	b.until(20*time.Second, "the helper has ended", func() bool {
+		return b.sh("systemctl show -P ActiveState nfguard-helper.service") == "inactive"
+	})
+
+	t.Log("without the helper it guards what it can, and says what it can not")
+	b.sh("systemctl mask --now nfguard-helper.socket && systemctl restart nfguard")
+	b.is("active", show("ActiveState"))
+	b.sh("nfguard status | grep -F 'nfguard-helper.socket is not there'")
+	b.sh("rm /etc/modules-load.d/nfguard.conf; nfguard check | grep -F modules-load.d")
+	b.until(20*time.Second, "the drop-in is missed", func() bool {
+		return b.command("nfguard status | grep -F 'without nfguard-helper.socket: write /etc/modules-load.d/nfguard.conf'").Run() == nil
+	})
+	b.sh("echo 0 > " + key + "; sleep 0.2")
+	b.is("1", "cat "+key)
+	b.sh("systemctl unmask nfguard-helper.socket && systemctl restart nfguard")
+	b.sh("test -e /etc/modules-load.d/nfguard.conf")
+
+	t.Log("a helper that does not answer is not waited for")
+	write(t, tree+"/etc/systemd/system/nfguard-helper.service.d/t.conf", "[Service]\nExecStart=\nExecStart=/bin/sleep 300\n")
+	b.sh("systemctl daemon-reload && systemctl restart nfguard")
+	b.is("active", show("ActiveState"))
+	b.is("0", show("NRestarts"))
+	b.sh("nfguard status | grep -F 'nfguard-helper.service does not answer'")
+	b.sh("rm -r /etc/systemd/system/nfguard-helper.service.d && systemctl daemon-reload")
+
+	t.Log("names of writers without BPF, by the example")
+	b.sh("mkdir -p /etc/systemd/system/nfguard.service.d && cp /usr/share/nfguard/systemd/fanotify.conf /etc/systemd/system/nfguard.service.d")
+	b.sh("systemctl daemon-reload && systemctl restart nfguard")
+	b.is("0000000000201000", bound) // and SYS_ADMIN
 
 	t.Log("a foreign write")
 	write(t, tree+"/etc/systemd/system/culprit.service", "[Service]\nType=oneshot\nExecStart=sh -c 'echo 0 > "+key+"; sleep 0.3'\n")
@@ -112,6 +149,10 @@ func TestDebOnHost(t *testing.T) {
 	b.sh("echo 'mode = \"observe\"' > /etc/nfguard/conf.d/site.toml; systemctl reload nfguard")
 	b.record("NFGUARD_EVENT=config NFGUARD_OUTCOME=observed")
 	b.sh("rm /etc/nfguard/conf.d/site.toml; systemctl reload nfguard")
+
+	t.Log("restarted more often than systemd starts a unit by default")
+	b.sh("for i in 1 2 3 4 5 6 7 8; do systemctl restart nfguard; done")
+	b.is(`  "rights": "nfguard-helper",`, "nfguard status -o json | grep '\"rights\"'")
 
 	t.Log("killed, and hung")
 	b.sh("systemctl kill -s KILL --kill-whom=main nfguard")
@@ -151,6 +192,7 @@ func TestDebOnHost(t *testing.T) {
 	b.is(`mode = "observe"`, "head -n 1 /etc/nfguard/nfguard.toml")
 
 	t.Log("purge")
+	b.sh("rm -r /etc/systemd/system/nfguard.service.d")
 	b.sh("dpkg --purge nfguard")
 	b.is("1", "cat "+key)
 	b.is("", "find / -xdev -name '*nfguard*' -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/tmp/*'")

@@ -2,28 +2,38 @@ package packaging
 
 import (
 	"encoding/json"
-	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-const unit = root + "/systemd/nfguard.service"
+const (
+	unit    = root + "/systemd/nfguard.service"
+	helper  = root + "/systemd/nfguard-helper.service"
+	example = root + "/packaging/systemd/fanotify.conf"
+)
 
-// exposure is the most that systemd-analyze may find, in tenths.
-const exposure = "24"
-
+// TestUnitExposure has systemd-analyze find no more than so many tenths.
 func TestUnitExposure(t *testing.T) {
 	analyze := lab.Tool(t, lab.Root, "systemd-analyze")
-	out, err := exec.Command(analyze, "security", "--no-pager", "--offline=true", "--threshold="+exposure, unit).CombinedOutput()
-	if err != nil {
-		t.Errorf("%v:\n%s", err, out)
+	weaker := filepath.Join(t.TempDir(), "nfguard.service")
+	write(t, weaker, read(t, unit)+read(t, example))
+	for _, tt := range []struct{ name, unit, most string }{
+		{"the daemon", unit, "20"},
+		{"with CAP_SYS_ADMIN", weaker, "25"},
+		{"the helper", helper, "27"},
+	} {
+		out, err := exec.Command(analyze, "security", "--no-pager", "--offline=true", "--threshold="+tt.most, tt.unit).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v:\n%s", tt.name, err, out)
+		}
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		t.Log(lines[len(lines)-1])
 	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	t.Log(lines[len(lines)-1])
 }
 
 // TestUnitTellsWhy looks for each protection that systemd knows and the unit
@@ -53,14 +63,37 @@ func TestUnitTellsWhy(t *testing.T) {
 
 func TestUnitVerify(t *testing.T) {
 	analyze := lab.Tool(t, lab.Root, "systemd-analyze")
-	// It wants to see the program.
-	text := strings.Replace(read(t, unit), "/usr/bin/nfguard", "/bin/true", 1)
-	path := filepath.Join(t.TempDir(), "nfguard.service")
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	args := []string{"verify", "--man=no"}
+	for _, path := range []string{unit, helper, root + "/systemd/nfguard-helper.socket"} {
+		// It wants to see the program.
+		text := strings.Replace(read(t, path), "/usr/bin/nfguard", "/bin/true", 1)
+		args = append(args, filepath.Join(dir, filepath.Base(path)))
+		write(t, args[len(args)-1], text)
 	}
-	out, err := exec.Command(analyze, "verify", "--man=no", path).CombinedOutput()
+	out, err := exec.Command(analyze, args...).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
+// TestM12UnitsAreKnownToSystemd247 has no key in the units that Debian 11's
+// systemd complains of.
+func TestM12UnitsAreKnownToSystemd247(t *testing.T) {
+	newer := []string{ // by the release that brought them
+		"PrivateIPC", "IPCNamespacePath", "ExtensionImages", // 248
+		"SocketBindAllow", "SocketBindDeny", // 249
+		"RestrictFileSystems", "RestrictNetworkInterfaces", "ExitType", "LoadCredentialEncrypted", // 250
+		"ExtensionDirectories", "LogFilterPatterns", "OpenFile", // 251, 253
+		"MemoryPressureWatch", "RestartSteps", "RestartMaxDelaySec", "DelegateSubgroup", "RootEphemeral", // 254
+		"PollLimitIntervalSec", "PollLimitBurst", "SurviveFinalKillSignal", "PassFileDescriptorsToExec", "PrivatePIDs", // 255 to 257
+	}
+	for _, path := range []string{unit, helper, root + "/systemd/nfguard-helper.socket", example} {
+		for line := range strings.Lines(read(t, path)) {
+			key, _, found := strings.Cut(line, "=")
+			if found && slices.Contains(newer, key) {
+				t.Errorf("%s: systemd 247 does not know %s=", filepath.Base(path), key)
+			}
+		}
 	}
 }

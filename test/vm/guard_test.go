@@ -35,6 +35,7 @@ var life = []story{
 	{"the configuration is reloaded", "a key that is to be ignored is, a mistake changes nothing and is recorded", false, (*node).reload},
 	{"journald is restarted", "the next record arrives", false, (*node).journaldRestart},
 	{"D-Bus is away, and restarted", "sysctls and the module are put right without it", false, (*node).withoutDBus},
+	{"the daemon is taken over", "from inside its sandbox each of some sixty attempts fails that succeeds outside: to start a unit, to reach D-Bus or any other socket, to write, to load a module or a BPF program, to trace, to mount; the helper does nothing but what root's configuration says", true, (*node).takenOver},
 	{"killed", "started again by systemd; what happened meanwhile is found", false, (*node).killed},
 	{"hung", "the watchdog starts it again", false, (*node).hung},
 	{"slow start", "it is given more than TimeoutStartSec= while it gets on", false, (*node).slowStart},

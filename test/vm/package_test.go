@@ -23,7 +23,7 @@ func (n *node) purged(t *testing.T) {
 	n.Sh(t, "dpkg --purge nfguard")
 	n.wantGone(t)
 	// The package itself lies in /srv, and the journal is not nfguard's.
-	if left := n.Sh(t, "find / -xdev -name '*nfguard*' ! -path '/srv/*' ! -path '/tmp/*'; ls -d /run/nfguard 2>/dev/null || true"); left != "" {
+	if left := n.Sh(t, "find / -xdev -name '*nfguard*' ! -path '/srv/*' ! -path '/tmp/*'; ls -d /run/nfguard /run/nfguard-helper 2>/dev/null || true"); left != "" {
 		t.Errorf("purging leaves\n%s", left)
 	}
 }

@@ -48,7 +48,7 @@ func (n *node) makePods(t *testing.T) {
 func (n *node) serviceWorks(t *testing.T, seconds int) bool {
 	t.Helper()
 	limit := strconv.Itoa(seconds)
-	r := n.Run(t, "ip", "netns", "exec", "client", "socat", "-T"+limit, "-", "TCP:10.32.0.102:80,connect-timeout="+limit)
+	r := n.Run(t, "ip", "netns", "exec", "client", "socat", "-t"+limit, "-T"+limit, "-", "TCP:10.32.0.102:80,connect-timeout="+limit)
 	return r.Stdout == "hello\n"
 }
 

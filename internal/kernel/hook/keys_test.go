@@ -201,3 +201,22 @@ func TestYield(t *testing.T) {
 		_, _ = put(four, "1")
 	}
 }
+
+// TestB13SourcesAskWhileAReloadSets: the race detector sees nothing.
+func TestB13SourcesAskWhileAReloadSets(t *testing.T) {
+	r := locked(t, nil, Use{}, Refuse)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 1000 {
+			if r.How() == "" || r.FD() < 0 || r.Answer() > Rewrite {
+				t.Error("nonsense")
+			}
+			r.Yield(ipTables, false)
+		}
+	}()
+	for i := range 1000 {
+		r.SetAnswer([]Answer{Observe, Refuse}[i%2])
+	}
+	<-done
+}

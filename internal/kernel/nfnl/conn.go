@@ -109,7 +109,7 @@ func (c *Conn) read(ctx context.Context, question Message, f func(in []byte)) er
 		return err
 	}
 	n, err := c.ask(question, c.buffer)
-	for void := false; err == nil; n, err = c.receive(c.buffer) {
+	for void := false; err == nil; n, err = rtnl.Answer(c.fd, c.buffer) {
 		done, changed, err := part(c.buffer[:n], f)
 		void = void || changed
 		switch {
@@ -138,7 +138,7 @@ func (c *Conn) Commit(messages ...Message) error {
 	}
 	n, err := c.ask(append(b, batch(unix.NFNL_MSG_BATCH_END)...), c.buffer)
 	var first error
-	for ; err == nil; n, err = c.receive(c.buffer) {
+	for ; err == nil; n, err = rtnl.Answer(c.fd, c.buffer) {
 		if _, _, err := part(c.buffer[:n], func([]byte) {}); first == nil {
 			first = err
 		}
@@ -168,17 +168,7 @@ func (c *Conn) ask(question Message, answer []byte) (int, error) {
 	if _, err := unix.Write(c.fd, question); err != nil {
 		return 0, err
 	}
-	return c.receive(answer)
-}
-
-// receive reads what the kernel has sent, and drops what others have.
-func (c *Conn) receive(b []byte) (int, error) {
-	for {
-		n, from, err := unix.Recvfrom(c.fd, b, unix.MSG_DONTWAIT)
-		if sender, ok := from.(*unix.SockaddrNetlink); err != nil || ok && sender.Pid == 0 {
-			return n, err
-		}
-	}
+	return rtnl.Answer(c.fd, answer)
 }
 
 // part calls f with the attributes of each object in a datagram. It reports

@@ -60,16 +60,21 @@ func New(o Options) *Source {
 	if o.Load == nil {
 		o.Load = hook.LoadExec
 	}
-	s := &Source{ways: []way{byBPF(o.Load), connector}, noted: o.Noted, pause: pause}
+	s := &Source{names: Names(o.Names), ways: []way{byBPF(o.Load), connector}, noted: o.Noted, pause: pause}
 	if s.noted == nil {
 		s.noted = func(int) {}
 	}
-	for _, n := range o.Names {
-		if n = proc.Comm(n); n != "" && !slices.Contains(s.names, n) {
-			s.names = append(s.names, n)
+	return s
+}
+
+// Names are the kernel's names of programs, each once.
+func Names(programs []string) (names []string) {
+	for _, n := range programs {
+		if n = proc.Comm(n); n != "" && !slices.Contains(names, n) {
+			names = append(names, n)
 		}
 	}
-	return s
+	return names
 }
 
 // Name is "exec".

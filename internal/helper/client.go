@@ -1,0 +1,142 @@
+package helper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Socket is where systemd listens for the helper.
+const Socket = "/run/nfguard-helper/socket"
+
+// ErrAbsent says that nobody listens for requests.
+var ErrAbsent = errors.New("nfguard-helper.socket is not there")
+
+// Client asks the helper. Its methods are safe for use by several goroutines.
+type Client struct {
+	// Path is the helper's socket; "" means [Socket].
+	Path string
+
+	// Timeout bounds a request; 0 means what its kind takes.
+	Timeout time.Duration
+
+	absent atomic.Bool // when it was last asked
+}
+
+func (c *Client) path() string {
+	if c.Path == "" {
+		return Socket
+	}
+	return c.Path
+}
+
+// There reports whether there is a socket to ask at, and somebody listened when
+// it was last asked.
+func (c *Client) There() bool {
+	info, err := os.Stat(c.path())
+	return err == nil && info.Mode().Type() == fs.ModeSocket && !c.absent.Load()
+}
+
+// Ask has a request carried out, and waits for its end. What is said of the
+// files goes to facts, unless that is nil. An error is ErrAbsent where there is
+// no helper, and otherwise tells a next step by a method Next.
+func (c *Client) Ask(ctx context.Context, r Request, facts any) (files []*os.File, err error) {
+	timeout := c.Timeout
+	if timeout == 0 {
+		timeout = r.patience()
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	text, files, err := c.ask(ctx, r)
+	absent := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED)
+	c.absent.Store(absent)
+	var refused *refusedError
+	switch {
+	case errors.As(err, &refused):
+		return nil, err
+	case absent:
+		return nil, fmt.Errorf("%s: %w", c.path(), ErrAbsent)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		return nil, &refusedError{"nfguard-helper.service does not answer", "see systemctl status nfguard-helper.service", true}
+	case errors.Is(err, io.EOF):
+		return nil, &refusedError{"nfguard-helper.service ended without an answer", "see journalctl -u nfguard-helper", false}
+	case err != nil:
+		return nil, fmt.Errorf("ask nfguard-helper.service to %s: %w", r, err)
+	}
+	if facts != nil {
+		if err := json.Unmarshal(text, facts); err != nil {
+			closeAll(files)
+			return nil, fmt.Errorf("read the answer of nfguard-helper.service: %w", err)
+		}
+	}
+	return files, nil
+}
+
+func (c *Client) ask(ctx context.Context, r Request) (facts []byte, files []*os.File, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	ours := os.NewFile(uintptr(pair[0]), "helper")
+	conn, err := net.FileConn(ours)
+	ours.Close()
+	if err != nil {
+		unix.Close(pair[1])
+		return nil, nil, err
+	}
+	defer conn.Close()
+	err = c.send(ctx, r, pair[1])
+	unix.Close(pair[1]) // so that the end of the helper is the end of the wait
+	if err != nil {
+		return nil, nil, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
+	b, files, err := receive(conn.(*net.UnixConn), maxAnswer, maxFiles)
+	if err == nil && len(b) == 0 {
+		err = io.EOF
+	}
+	if err == nil {
+		facts, err = decode(b)
+	}
+	if err != nil {
+		closeAll(files)
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, nil, err
+	}
+	return facts, files, nil
+}
+
+// send puts a request into the helper's queue, with the socket to answer on.
+func (c *Client) send(ctx context.Context, r Request, answer int) error {
+	text, err := json.Marshal(message{version, r})
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	for {
+		err := unix.Sendmsg(fd, text, unix.UnixRights(answer), &unix.SockaddrUnix{Name: c.path()}, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("sendmsg", err)
+		}
+		select {
+		case <-time.After(20 * time.Millisecond): // its queue is full
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

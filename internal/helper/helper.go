@@ -1,0 +1,170 @@
+// Package helper has the few changes made that take more rights than the daemon
+// keeps: to load the kernel module, to write the drop-ins, to load the BPF
+// programs, to have the journal written to disk. [Serve] does them in a process
+// that has the rights, for a [Client] in one that has not.
+//
+// A request is one of a fixed list and carries nothing that the client could
+// choose: what is loaded and written is root's own configuration. So whoever
+// takes the daemon over gains what the configuration asks for anyway.
+//
+// # The protocol
+//
+// A request is one datagram to the helper's socket: a JSON object of at most
+// [maxRequest] bytes and one descriptor, an end of a pair of sockets of type
+// SOCK_SEQPACKET. The answer is one packet on that pair: a JSON object of at
+// most [maxAnswer] bytes, with the descriptors that were asked for. The client
+// never calls connect(2), so that its sandbox can do without: what else on a
+// host listens on sockets that root can reach, as container runtimes do, stays
+// out of reach. A datagram that is anything else is dropped.
+package helper
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+)
+
+// Request is what a client can ask for.
+type Request string
+
+// The requests.
+const (
+	LoadModule   Request = "load the module"
+	WriteModules Request = "write the drop-in that loads the module"
+	WriteSysctls Request = "write the drop-in that sets the sysctls"
+	LoadHook     Request = "load the sysctl hook"
+	LoadExecHook Request = "load the exec hook"
+	SyncJournal  Request = "sync the journal"
+)
+
+// Requests are all of them.
+func Requests() []Request {
+	return []Request{LoadModule, WriteModules, WriteSysctls, LoadHook, LoadExecHook, SyncJournal}
+}
+
+// patience is how long a client waits for the end of a request, and the start of
+// the helper, at most. A daemon that starts makes each of them at most once, and
+// has half a minute for all: see TimeoutStartSec= of its unit.
+func (r Request) patience() time.Duration {
+	switch r {
+	case LoadModule:
+		return 15 * time.Second // modprobe has 10, and 2 to end
+	case LoadHook, LoadExecHook:
+		return 8 * time.Second // some tenths, on a machine that is not starved
+	case WriteModules, WriteSysctls, SyncJournal:
+	}
+	return 3 * time.Second
+}
+
+// Bounds of what is taken from a peer.
+const (
+	version    = 1
+	maxRequest = 128
+	maxAnswer  = 64 << 10
+	maxFiles   = 16
+)
+
+// message is a request on its way.
+type message struct {
+	Version int     `json:"version"`
+	Request Request `json:"request"`
+}
+
+// answer is what became of a request.
+type answer struct {
+	Version int             `json:"version"`
+	Error   string          `json:"error,omitempty"` // "": it was done
+	Next    string          `json:"next,omitempty"`  // what a person can do about the error
+	Never   bool            `json:"never,omitempty"` // the error will be the same another time: errors.ErrUnsupported
+	Facts   json.RawMessage `json:"facts,omitempty"` // about the descriptors
+}
+
+// parse reads a request strictly.
+func parse(b []byte) (Request, error) {
+	if len(b) > maxRequest {
+		return "", errors.New("the request is too long")
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	var m message
+	if err := d.Decode(&m); err != nil {
+		return "", fmt.Errorf("read the request: %w", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return "", errors.New("read the request: there is more after it")
+	}
+	if m.Version != version {
+		return "", fmt.Errorf("the request is of version %d and not %d: was nfguard upgraded? restart nfguard.service", m.Version, version)
+	}
+	if !slices.Contains(Requests(), m.Request) {
+		return "", errors.New("no such request")
+	}
+	return m.Request, nil
+}
+
+// encode is the answer to a request that ended with err, within maxAnswer.
+func encode(facts any, err error) []byte {
+	a := answer{Version: version}
+	if err == nil && facts != nil {
+		a.Facts, err = json.Marshal(facts)
+	}
+	if err != nil {
+		a.Facts, a.Error, a.Never = nil, cut(err.Error(), maxText), errors.Is(err, errors.ErrUnsupported)
+		var known interface{ Next() string }
+		if errors.As(err, &known) {
+			a.Next = cut(known.Next(), maxText)
+		}
+		if a.Error == "" {
+			a.Error = "it failed"
+		}
+	}
+	b, err := json.Marshal(a)
+	if err != nil || len(b) > maxAnswer {
+		return []byte(`{"version":1,"error":"the answer is too long"}`)
+	}
+	return b
+}
+
+// maxText bounds a text for people. JSON makes up to six bytes of one.
+const maxText = 4 << 10
+
+func cut(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + " …"
+	}
+	return s
+}
+
+// decode reads an answer. An error is the helper's, with its next step, or one
+// about the answer.
+func decode(b []byte) (facts json.RawMessage, err error) {
+	var a answer
+	if err := json.Unmarshal(b, &a); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if a.Version != version {
+		return nil, &refusedError{fmt.Sprintf("the answer is of version %d and not %d", a.Version, version), "was nfguard upgraded? systemctl restart nfguard", false}
+	}
+	if a.Error != "" {
+		return nil, &refusedError{a.Error, a.Next, a.Never}
+	}
+	return a.Facts, nil
+}
+
+// refusedError is why the helper did not do what it was asked for.
+type refusedError struct {
+	reason, next string
+	never        bool
+}
+
+func (e *refusedError) Error() string { return e.reason }
+
+// Is reports errors.ErrUnsupported where trying again at once does not help.
+func (e *refusedError) Is(target error) bool { return e.never && target == errors.ErrUnsupported }
+
+// Next says what a person can do about it; "" where nobody knows.
+func (e *refusedError) Next() string { return e.next }
