@@ -120,9 +120,9 @@ func (v *statusView) assess() {
 	}
 	switch now.Process {
 	case instance.Stopped:
-		now.Problems = append(now.Problems, fmt.Sprintf("nfguard[%d] is stopped and guards nothing: kill -CONT %d has it go on", v.PID, v.PID))
+		now.Problems = append(now.Problems, fmt.Sprintf("nfguard[%d] is stopped, and corrects and records nothing: kill -CONT %d has it go on", v.PID, v.PID))
 	case instance.Frozen:
-		now.Problems = append(now.Problems, fmt.Sprintf("nfguard[%d] is frozen and guards nothing: systemctl thaw nfguard has it go on", v.PID))
+		now.Problems = append(now.Problems, fmt.Sprintf("nfguard[%d] is frozen, and corrects and records nothing: systemctl thaw nfguard has it go on", v.PID))
 	case instance.Running, instance.Gone, instance.Hidden:
 	}
 	if v.Look.LateAt != 0 && clock > v.Look.LateAt && !v.Look.Late {

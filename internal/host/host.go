@@ -161,6 +161,7 @@ const noHelperNext = "systemctl unmask nfguard-helper.socket, then systemctl res
 func (l *Linux) do(ctx context.Context, a guard.Action) error {
 	switch a.Op {
 	case guard.LoadModule:
+		step.Begin(ctx, "running modprobe "+a.Subject)
 		return l.load(ctx, a.Subject, a.Force)
 	case guard.SetSysctl:
 		return l.set(guard.Key(a.Subject), a.Value)
