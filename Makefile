@@ -18,6 +18,7 @@ export CGO_ENABLED ?= 0
 TOOLS      := busybox:busybox-static gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:kmod \
               nft:nftables nsenter:util-linux sysctl:procps systemd-journal-remote:systemd-journal-remote \
               systemd-nspawn:systemd-container
+CLUSTER_TOOLS := runc:runc
 PACK_TOOLS := lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm rpmlint:rpmlint \
               shellcheck:shellcheck
 FLEET_TOOLS := ansible:ansible-core
@@ -30,13 +31,14 @@ HOSTED := ./test/packaging ./test/netns ./test/attack ./test/fleet ./test/demo/.
 UNIT := $(shell $(GO) list ./... | grep -v /test/) ./test/markdown
 FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink internal/rtnl:FuzzParseAddress \
         internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate \
-        internal/netfilter:FuzzHasServices internal/netfilter:FuzzParse internal/netfilter:FuzzEndpoints internal/boot:FuzzSysctl \
+        internal/kernel/xtables:FuzzUses internal/kernel/xtables:FuzzRules internal/kernel/nfnl:FuzzParse \
+        internal/kernel/nfnl:FuzzMessage internal/netfilter:FuzzEndpoints internal/boot:FuzzSysctl \
         internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned \
         internal/services:FuzzParseIPTables internal/services:FuzzElement internal/probe:FuzzFrames \
-        internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf internal/netfilter:FuzzLegacyRules \
+        internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf \
         internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/cli:FuzzPrintable internal/helper:FuzzParse internal/helper:FuzzDecode internal/fleet:FuzzParse internal/trace:FuzzRead
 
-.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test race lint fuzz netns path proxytest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
+.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test race lint fuzz netns path proxytest cluster clustertest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
 
 all: build
 
@@ -84,6 +86,18 @@ proxytest: deps ## what is made of kube-proxy's rules, of those that Kubernetes'
 # is counted in the work of the machine that is waited for: see test/vm/patience.go.
 vm: vmdeps ## the packages on a real Debian in a virtual machine, and everything that needs one
 	NFGUARD_TEST_REQUIRE=root,vm CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 0 -v $(if $(RUN),-run '$(RUN)') ./test/vm
+
+# RUN= picks tests, KILLS= says how many runs are killed at a random moment, DOC= names
+# the page that is told what was seen.
+cluster: deps ## nfguard on a real Kubernetes cluster in namespaces; to build it takes 20 minutes of a processor once
+	@./test/deps.sh $(CLUSTER_TOOLS)
+	$(GO) run ./test/cluster/build
+	$(MAKE) clustertest
+
+clustertest: deps ## the same, where the cluster is built; without it this says so and does nothing
+	@./test/deps.sh $(CLUSTER_TOOLS)
+	@$(GO) run ./test/cluster/build -have || { echo "cluster: NOT TESTED"; exit 0; }; \
+		NFGUARD_TEST_REQUIRE=root,netns,cluster CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 45m -v $(if $(RUN),-run '$(RUN)') ./test/cluster $(if $(KILLS),-kills $(KILLS)) $(if $(DOC),-doc $(CURDIR)/$(DOC))
 
 # Another clang, or another patch of this one, compiles other bytes: Debian 12's.
 CLANG := Debian clang version 14.0.6

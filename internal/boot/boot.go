@@ -19,6 +19,13 @@ type Options struct {
 	// links are followed inside of it.
 	Root string
 
+	// Image says that Root is not the running host's: what is below /proc, /sys,
+	// /dev and /run there does not count.
+	Image bool
+
+	// Apply is the command that writes our drop-ins; "" means "nfguard apply".
+	Apply string
+
 	// Keys are the guarded sysctls with their wanted values.
 	Keys []guard.Setting
 
@@ -38,6 +45,10 @@ type Options struct {
 	// SysctlD and ModulesLoad are the paths of our drop-ins; "" for none.
 	SysctlD     string
 	ModulesLoad string
+
+	// Reading is told of each file or directory before it is looked at, for a
+	// disk can hang. Nil: nobody wants to know.
+	Reading func(path string)
 }
 
 // Place is a line of a file, or a word of the kernel's command line.

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -157,11 +158,16 @@ func (f *forecast) unset(k *Key, o *Outcome) string {
 	return o.remove()
 }
 
+// apply is the next step that has our drop-in written.
+func (f *forecast) apply(path string) string {
+	return "run " + cmp.Or(f.o.Apply, "nfguard apply") + ", which writes " + path
+}
+
 func (f *forecast) writeOurs() string {
 	if f.o.SysctlD == "" {
 		return "set it in a file in /etc/sysctl.d"
 	}
-	return "run nfguard apply, which writes " + f.o.SysctlD
+	return f.apply(f.o.SysctlD)
 }
 
 // withoutIPv6 is about ip6tables on a kernel that is booted without IPv6:

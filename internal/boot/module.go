@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/nfguard/nfguard/internal/files"
 )
 
 // Module is the verdict on the guarded module and the running kernel.
@@ -49,7 +51,7 @@ func (f *forecast) lacks(k *Kernel) (reason, next string) {
 		}
 		return k.File + " is not there", "install " + k.Package
 	case Unindexed:
-		return k.File + " is there, but not in modules.dep", "run depmod -a " + k.Release
+		return k.File + " is there, but not in modules.dep", "run " + f.inRoot("depmod -b", "depmod") + " -a " + k.Release
 	case Removed:
 		return "/lib/modules/" + k.Release + " is gone, probably by a kernel upgrade", "reboot into the new kernel"
 	case Unbuilt:
@@ -59,6 +61,15 @@ func (f *forecast) lacks(k *Kernel) (reason, next string) {
 	case Unknown, Loaded, BuiltIn, Loadable, Forbidden, Container:
 	}
 	return "", ""
+}
+
+// inRoot is a command with the directory of an image after it, or the command
+// for the host itself.
+func (f *forecast) inRoot(image, host string) string {
+	if f.o.Image {
+		return image + " " + files.Quote(f.o.Root)
+	}
+	return host
 }
 
 // container says by which file a container is known, or "".
@@ -117,7 +128,7 @@ func (f *forecast) loading() {
 	f.report.Module.LoadedBy = by
 	if !ok {
 		s := Finding{
-			Subject: name, Breaks: true, Next: "run nfguard apply, which writes " + f.o.ModulesLoad,
+			Subject: name, Breaks: true, Next: f.apply(f.o.ModulesLoad),
 			Sentence: "nothing loads " + name + " at next boot: no file in modules-load.d names it",
 		}
 		if f.o.ModulesLoad == "" {

@@ -223,8 +223,8 @@ func TestUnread(t *testing.T) {
 	write(t, root, "etc/modprobe.d", "")
 	r := boot.Forecast(boot.Options{Root: root, Keys: guarded[:1]})
 	want := []string{
-		"/etc/sysctl.d/a.conf: not a regular file",
-		"/etc/sysctl.d/b.conf: only the first 1048576 bytes were read",
+		"/etc/sysctl.d/a.conf: is a directory, not a regular file",
+		"/etc/sysctl.d/b.conf: is larger than 1 MiB: the rest was not read",
 		"/etc/sysctl.d/c.conf: too many levels of symbolic links",
 		"/etc/modprobe.d: not a directory",
 	}

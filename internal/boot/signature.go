@@ -19,11 +19,10 @@ func (f *forecast) signedOnly() bool {
 // compressed one it is not known, and it is taken to be signed.
 func (t *tree) signed(name string) bool {
 	const mark = "~Module signature appended~\n"
-	at, err := t.resolve(name)
-	if err != nil || !strings.HasSuffix(name, ".ko") {
+	if t.files == nil || !strings.HasSuffix(name, ".ko") {
 		return true
 	}
-	f, err := t.root.Open(at)
+	f, err := t.files.Open(name)
 	if err != nil {
 		return true
 	}

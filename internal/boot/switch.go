@@ -38,7 +38,7 @@ func (f *forecast) unitsMasked() {
 		if unit == "systemd-sysctl.service" {
 			what = "reads /etc/sysctl.d"
 		}
-		place, next := Place{}, "systemctl unmask "+unit
+		place, next := Place{}, f.inRoot("systemctl --root", "systemctl")+" unmask "+unit
 		for _, dir := range []string{"/etc/systemd/system/", "/run/systemd/system/"} {
 			if f.t.masked(dir + unit) {
 				place.File = dir + unit

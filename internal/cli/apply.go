@@ -12,19 +12,20 @@ import (
 )
 
 func (a *app) apply(form format, dry bool) error {
+	a.acts()
 	s, c, err := a.settings()
 	if err != nil {
 		return err
+	}
+	if a.root != "" {
+		return a.applyTree(form, dry, &s.Policy)
 	}
 	m := a.machine()
 	defer m.Close()
 	if dry {
 		r := reconcile.Audit(a.ctx, m, &s.Policy)
-		for _, it := range r.Items {
-			if it.Action != nil {
-				r.Changes = append(r.Changes, reconcile.Change{Op: it.Action.Op.String(), Subject: it.Subject, From: it.Have, To: it.Want})
-			}
-		}
+		r.Changes = reconcile.Planned(r.Items)
+		a.code = exitCode(&r)
 		return a.applied(form, &r, &s.Policy, "would ")
 	}
 	s.Policy.Mode = guard.Enforce // it is asked for by name
@@ -36,13 +37,13 @@ func (a *app) apply(form format, dry bool) error {
 	if r.Aborted != nil {
 		return r.Aborted
 	}
+	a.code = exitCode(&r)
 	return a.applied(form, &r, &s.Policy, "")
 }
 
-// recording runs work with a recorder to the journal, where there is one and
-// where it is this host's.
+// recording runs work with a recorder to the journal, where there is one.
 func (a *app) recording(durable bool, work func(reconcile.Recorder)) {
-	records := journal.Open(journal.Options{Sync: durable, Fallback: io.Discard, Plain: a.root != ""})
+	records := journal.Open(journal.Options{Sync: durable, Fallback: io.Discard})
 	ctx, cancel := context.WithCancel(context.Background())
 	var writing sync.WaitGroup
 	writing.Go(func() { _ = records.Run(ctx) }) // what apply did is on stdout, too
@@ -52,7 +53,6 @@ func (a *app) recording(durable bool, work func(reconcile.Recorder)) {
 }
 
 func (a *app) applied(form format, r *reconcile.Report, p *guard.Policy, would string) error {
-	a.code = exitCode(r)
 	d := a.audit(r, p)
 	changed := false
 	for _, c := range r.Changes {

@@ -8,7 +8,9 @@ import (
 	"text/tabwriter"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/pods"
 	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/rtnl"
 )
 
 // bridgeRow is a bridge with what is in effect for it: the sysctl or its own
@@ -22,6 +24,10 @@ type bridgeRow struct {
 	// Of scope "bridges" only: whether its flags are kept, and why or why not.
 	Kept *bool  `json:"kept,omitempty"`
 	Why  string `json:"why,omitempty"`
+
+	// PodNames are the pods behind its ports, "namespace/name", as far as the
+	// node tells.
+	PodNames []string `json:"pod_names,omitempty"`
 
 	sysctls [3]bool
 }
@@ -38,12 +44,16 @@ type sysctlRow struct {
 const flagsAtBoot = "no file can set a bridge's own flags: nfguard.service, which is ordered before the kubelet and its like, sets them when the bridge appears"
 
 func (d *document) addBridges(r *reconcile.Report, p *guard.Policy) {
-	if p.FilesOnly {
+	if d.Root != "" {
 		return
 	}
 	d.Sysctls = &sysctlRow{r.On[guard.IPv4], r.On[guard.IPv6], r.On[guard.ARP]}
 	if p.Bridges != nil {
 		d.FlagsAtBoot = flagsAtBoot
+	}
+	var called map[int]string
+	if slices.ContainsFunc(r.Bridges, func(b guard.Bridge) bool { return len(b.Behind) > 0 }) {
+		called = podNames()
 	}
 	for i := range r.Bridges {
 		b := &r.Bridges[i]
@@ -58,6 +68,12 @@ func (d *document) addBridges(r *reconcile.Report, p *guard.Policy) {
 			c := p.Bridges.Choose(b, r.Evidence)
 			row.Kept, row.Why = &c.Kept, c.Why
 		}
+		for _, id := range b.Behind {
+			if name := called[id]; name != "" {
+				row.PodNames = append(row.PodNames, name)
+			}
+		}
+		slices.Sort(row.PodNames)
 		d.Bridges = append(d.Bridges, row)
 	}
 }
@@ -128,6 +144,33 @@ func (d *document) writeBridges(w io.Writer, s style) {
 		fmt.Fprintln(t, strings.Join(line, "\t"))
 	}
 	t.Flush()
+	for _, b := range d.Bridges {
+		if n := len(b.PodNames); n > maxPodNames {
+			fmt.Fprintf(w, "behind %s: %s and %d more\n", b.Name, strings.Join(b.PodNames[:maxPodNames], ", "), n-maxPodNames)
+		} else if n > 0 {
+			fmt.Fprintf(w, "behind %s: %s\n", b.Name, strings.Join(b.PodNames, ", "))
+		}
+	}
+}
+
+// maxPodNames is how many pods of a bridge are told by name; -o json has all.
+const maxPodNames = 8
+
+// podLogs is where the kubelet keeps the logs of pods, whose names have theirs.
+const podLogs = "/var/log"
+
+// podNames are the names of the pods on this node, by the ids that their network
+// namespaces have here. What cannot be read has no name.
+func podNames() map[int]string {
+	running, _ := pods.Running("/sys/fs/cgroup")
+	names, _ := pods.ReadNames(podLogs)
+	called := make(map[int]string)
+	for _, p := range running {
+		if id, err := rtnl.SpaceOf(p.PID); err == nil && id >= 0 {
+			called[id] = names.Of(p.UID, "").String()
+		}
+	}
+	return called
 }
 
 // ports says what is behind the ports of a bridge: "2 pods, 1 uplink".

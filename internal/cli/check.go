@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"github.com/nfguard/nfguard/internal/boot"
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/reconcile"
 )
 
@@ -62,6 +62,9 @@ func (a *app) check(form format, prove bool) error {
 	if err != nil {
 		return err
 	}
+	if a.root != "" {
+		return a.checkTree(form, &s.Policy)
+	}
 	m := a.machine()
 	defer m.Close()
 	r := reconcile.Audit(a.ctx, m, &s.Policy)
@@ -84,7 +87,8 @@ func (a *app) applyCommand() *cobra.Command {
 		Use:   "apply",
 		Short: "Put right once what is not as wanted",
 		Long: `Makes the same pass as the daemon, once. What is right is not written to.
-With --root it writes the drop-ins into a tree, and touches no kernel.
+With --root it writes the drop-ins into a tree: no kernel is looked at or changed,
+no program runs, and nothing outside of the tree is read or written.
 
 Exit codes: 0 as wanted now, 1 not, 2 could not tell.`,
 		Args: cobra.NoArgs,
@@ -96,10 +100,12 @@ Exit codes: 0 as wanted now, 1 not, 2 could not tell.`,
 }
 
 func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	text, err := printable.Marshal(v, "  ")
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(text, '\n'))
+	return err
 }
 
 // auditCode is exitCode, with what will undo the state at the next boot.
@@ -182,12 +188,12 @@ func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
 		Schema: 1, Time: r.Time.UTC(), Mode: p.Mode, Scope: p.Scope(), Verdict: r.Verdict(), Summary: reconcile.Readiness(r.Items),
 		Items: []row{}, Bridges: []bridgeRow{}, Meaning: r.Meaning, Findings: append([]guard.Finding{}, r.Findings...),
 	}
-	if !p.FilesOnly {
+	if a.root == "" {
 		k := daemon.NewKubeProxy(r.ProxyState, r.KubeProxy)
 		d.KubeProxy = &k
 	}
 	d.Host, _ = os.Hostname()
-	if p.FilesOnly {
+	if a.root != "" {
 		d.Root, d.Summary = a.root, "the drop-ins of a tree"
 	} else {
 		d.Kernel = release()
@@ -228,7 +234,7 @@ func (a *app) row(it guard.Item) row {
 		switch {
 		case r.Next != "":
 		case a.root != "":
-			r.Next = "nfguard apply --root " + a.root + " writes it"
+			r.Next = a.treeApply() + " writes it"
 		default:
 			r.Next = "nfguard apply puts it right once, systemctl start nfguard keeps it right"
 		}

@@ -11,12 +11,16 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/config"
 	"github.com/nfguard/nfguard/internal/helper"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // The exit codes, as diff(1) has them.
@@ -40,23 +44,67 @@ type app struct {
 	root       string
 	hook       *writeHook    // of the daemon only
 	client     helper.Client // asks for what takes more rights, where helped says so
+	proxies    kubeProxies
 	code       int
+	patience   atomic.Int64 // a time.Duration: how long it may take to stop
 }
 
+// Stopped is the cause for which a context ends by a signal.
+type Stopped syscall.Signal
+
+func (s Stopped) Error() string { return "stopped by " + syscall.Signal(s).String() }
+
+// How long a command may take to end after it was told to. One that has not by
+// then waits for something that does not come, such as a disk, and is left.
+const (
+	patience     = 200 * time.Millisecond // one that only looks has nothing to leave in order
+	patienceActs = 2 * time.Second
+	patienceRun  = 5 * time.Second
+)
+
 // Main runs the command line args and returns the exit code. ctx is cancelled
-// to stop; each signal on reload has the daemon read its configuration again.
+// to stop, with a [Stopped] where that is by a signal; each signal on reload has
+// the daemon read its configuration again. A command that does not end when it
+// is told to goes on after Main has returned: the process is to exit then.
 func Main(ctx context.Context, args []string, s Streams, reload <-chan os.Signal) int {
 	s = Streams{guarded(s.Out), guarded(s.Err)}
 	a := &app{Streams: s, ctx: ctx, reload: reload}
+	a.patience.Store(int64(patience))
 	cmd := a.command()
 	cmd.SetArgs(args)
 	cmd.SetOut(s.Out)
 	cmd.SetErr(s.Err)
-	if err := cmd.Execute(); err != nil {
-		a.complain(err)
-		return exitTrouble
+	done := make(chan int, 1)
+	go func() {
+		if err := cmd.Execute(); err != nil {
+			a.complain(err)
+			done <- exitTrouble
+			return
+		}
+		done <- a.code
+	}()
+	select {
+	case code := <-done:
+		return code
+	case <-ctx.Done():
 	}
-	return a.code
+	select {
+	case code := <-done:
+		return code
+	case <-time.After(time.Duration(a.patience.Load())):
+		return abandoned(ctx)
+	}
+}
+
+// acts has the command be given time to end in order what it does.
+func (a *app) acts() { a.patience.Store(int64(patienceActs)) }
+
+// abandoned is the exit code of a command that did not end when it was told to:
+// that of a program which the signal has ended, as a shell has it.
+func abandoned(ctx context.Context) int {
+	sig := Stopped(syscall.SIGTERM)
+	errors.As(context.Cause(ctx), &sig)
+	return 128 + int(sig)
 }
 
 func (a *app) command() *cobra.Command {
@@ -142,22 +190,29 @@ func (e *hintError) Error() string { return e.err.Error() }
 func (e *hintError) Unwrap() error { return e.err }
 func (e *hintError) Next() string  { return e.hint }
 
-// complain prints an error and the next step, a line each.
+// complain prints an error and the next step, a line each; of joined errors each
+// one's.
 func (a *app) complain(err error) {
 	var problems config.Errors
 	if errors.As(err, &problems) {
 		for _, p := range problems {
-			fmt.Fprintf(a.Err, "nfguard: error: %s\n", p.Error())
+			fmt.Fprintf(a.Err, "nfguard: error: %s\n", printable.Text(p.Error()))
 			if p.Hint != "" {
-				fmt.Fprintf(a.Err, "nfguard: hint: %s\n", p.Hint)
+				fmt.Fprintf(a.Err, "nfguard: hint: %s\n", printable.Text(p.Hint))
 			}
 		}
 		return
 	}
-	fmt.Fprintf(a.Err, "nfguard: error: %v\n", err)
+	if all := each(err); len(all) > 1 {
+		for _, err := range all {
+			a.complain(err)
+		}
+		return
+	}
+	fmt.Fprintf(a.Err, "nfguard: error: %s\n", printable.Text(err.Error()))
 	var known interface{ Next() string }
 	if errors.As(err, &known) {
-		fmt.Fprintf(a.Err, "nfguard: hint: %s\n", known.Next())
+		fmt.Fprintf(a.Err, "nfguard: hint: %s\n", printable.Text(known.Next()))
 	}
 }
 

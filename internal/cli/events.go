@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nfguard/nfguard/internal/history"
-	"github.com/nfguard/nfguard/internal/words"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // eventsOptions are the flags of nfguard events.
@@ -90,6 +90,7 @@ type ending struct {
 }
 
 func (a *app) events(o *eventsOptions) error {
+	a.acts()
 	switch {
 	case a.root != "":
 		return &hintError{errors.New("a tree that is being built has no history"), "use --journal " + a.root + "/var/log/journal for the journal of another system"}
@@ -111,11 +112,11 @@ func (a *app) events(o *eventsOptions) error {
 	}
 	ctx, cancel := context.WithCancel(a.ctx)
 	defer cancel()
-	f, ok := a.Out.(*os.File)
-	if t, is := a.Out.(*terminal); is {
-		f, ok = t.File, true
+	var f *os.File
+	if s, ok := a.Out.(*output); ok {
+		f, _ = s.Writer.(*os.File)
 	}
-	if ok && o.follow {
+	if f != nil && o.follow {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -141,7 +142,7 @@ func (a *app) events(o *eventsOptions) error {
 	merged := history.Merge(journals...)
 	err = a.tell(ctx, out, o, filter, merged, now)
 	if ignored := merged.Ignored(); ignored.Count > 0 {
-		fmt.Fprintln(a.Err, "nfguard: note: "+words.Printable(ignored.Sentence()))
+		fmt.Fprintln(a.Err, "nfguard: note: "+printable.Text(ignored.Sentence()))
 	}
 	return a.complainButLast(errors.Join(err, out.Flush()))
 }

@@ -2,14 +2,13 @@ package cli
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // eventRow is a record as JSON: its fields are named as in the journal, in
@@ -48,14 +47,18 @@ type objectRow struct {
 	Cgroup    string `json:"systemd_cgroup,omitempty"`
 	Container string `json:"container_id,omitempty"`
 	Pod       string `json:"pod_uid,omitempty"`
+	PodName   string `json:"pod_name,omitempty"`
+	PodSpace  string `json:"pod_namespace,omitempty"`
+	Name      string `json:"container_name,omitempty"`
 }
 
 // tellerRow is who wrote the record to the journal, as journald saw it.
 type tellerRow struct {
-	Comm string `json:"comm,omitempty"`
-	PID  int    `json:"pid,omitempty"`
-	UID  string `json:"uid"`
-	Unit string `json:"systemd_unit,omitempty"`
+	Origin history.Origin `json:"origin"` // "service", "apply" or "other"
+	Comm   string         `json:"comm,omitempty"`
+	PID    int            `json:"pid,omitempty"`
+	UID    string         `json:"uid"`
+	Unit   string         `json:"systemd_unit,omitempty"`
 }
 
 func newEventRow(r *history.Record) *eventRow {
@@ -64,7 +67,7 @@ func newEventRow(r *history.Record) *eventRow {
 		Event: r.Event, About: r.About, Outcome: r.Outcome, Subject: r.Subject, Message: r.Message,
 		Want: r.Want, Old: r.Old, Have: r.Have, Now: r.Now, Source: r.Source,
 		Pass: r.Pass, Suppress: r.Suppressed, Error: r.Error, Next: r.Next,
-		Teller: tellerRow{r.Teller.Comm, r.Teller.PID, r.Teller.UID, r.Teller.Unit},
+		Teller: tellerRow{r.Origin(), r.Teller.Comm, r.Teller.PID, r.Teller.UID, r.Teller.Unit},
 	}
 	if r.Duration >= 0 {
 		usec := r.Duration.Microseconds()
@@ -74,7 +77,7 @@ func newEventRow(r *history.Record) *eventRow {
 		row.Told = &r.Told
 	}
 	if w := r.Process; w.PID > 0 {
-		row.Object = &objectRow{w.PID, w.Comm, w.Exe, w.Unit, w.Cgroup, w.Container, w.Pod}
+		row.Object = &objectRow{w.PID, w.Comm, w.Exe, w.Unit, w.Cgroup, w.Container, w.Pod, w.PodName, w.PodNamespace, w.ContainerName}
 	}
 	return row
 }
@@ -143,13 +146,11 @@ func (j *jsonEvents) add(r *history.Record) {
 
 // encode writes v on what is left of the line.
 func encode(w io.Writer, v any) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+	text, err := printable.Marshal(v, "")
+	if err != nil {
 		panic(err) // no text, number or time of a record makes it fail
 	}
-	_, _ = w.Write(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+	_, _ = w.Write(text)
 }
 
 // totalsRow is what the events come to.
@@ -163,6 +164,7 @@ type totalsRow struct {
 	sumRow
 	Keys     []namedSum `json:"subjects"`
 	Culprits []namedSum `json:"culprits"`
+	Pods     []namedSum `json:"pods"`
 	Days     []namedSum `json:"days"`
 	Hosts    []hostRow  `json:"hosts"`
 }
@@ -217,7 +219,7 @@ func (j *jsonEvents) end(e *ending) {
 	t := &e.totals
 	row := totalsRow{
 		Events: t.Records, Sentence: e.sentence(), Complete: e.err == nil, Ignored: e.ignored.Count, sumRow: newSumRow(&t.Sum),
-		Keys: namedSums(t.Keys), Culprits: namedSums(t.Culprits), Days: namedSums(t.Days), Hosts: []hostRow{},
+		Keys: namedSums(t.Keys), Culprits: namedSums(t.Culprits), Pods: namedSums(t.Pods), Days: namedSums(t.Days), Hosts: []hostRow{},
 	}
 	if t.Records > 0 {
 		row.From, row.To = &t.From, &t.To

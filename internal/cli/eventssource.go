@@ -9,10 +9,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/history"
 	"github.com/nfguard/nfguard/internal/host"
 )
@@ -70,26 +73,34 @@ func openPlace(ctx context.Context, place string, o *eventsOptions, filter *hist
 	if place == "-" {
 		return namedSource{io.NopCloser(&patientReader{ctx, os.Stdin}), "standard input"}, nil
 	}
+	if f := inherited(place); f != nil {
+		return namedSource{struct {
+			io.Reader
+			io.Closer
+		}{&patientReader{ctx, f}, f}, place}, nil
+	}
 	wrong := func(err error) error {
 		hint := "--journal takes a directory of journal files, a journal file, or what journalctl -o export wrote"
-		if errors.Is(err, fs.ErrPermission) {
+		switch {
+		case errors.Is(err, fs.ErrPermission):
 			hint = "run it as root, or as a member of the group systemd-journal"
+		case errors.As(err, new(*files.NotRegular)):
+			hint = "pipe into it: journalctl -o export | nfguard events --journal -"
 		}
 		return &hintError{fmt.Errorf("--journal: %w", err), hint}
 	}
-	f, err := os.Open(place)
+	info, err := os.Stat(place)
 	if err != nil {
-		return namedSource{}, wrong(err)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
 		return namedSource{}, wrong(err)
 	}
 	q := query(o, filter)
 	if info.IsDir() {
 		q.Dir = place
 	} else {
+		f, err := files.Open(place)
+		if err != nil {
+			return namedSource{}, wrong(err)
+		}
 		b := bufio.NewReader(&patientReader{ctx, f})
 		if head, _ := b.Peek(len(fileMagic)); !bytes.Equal(head, []byte(fileMagic)) {
 			if o.follow {
@@ -101,9 +112,9 @@ func openPlace(ctx context.Context, place string, o *eventsOptions, filter *hist
 				io.Closer
 			}{b, f}, place}, nil
 		}
+		f.Close()
 		q.File = place
 	}
-	f.Close()
 	return openJournal(ctx, q)
 }
 
@@ -142,6 +153,26 @@ func awaitHangup(ctx context.Context, f *os.File) {
 			return
 		}
 	}
+}
+
+// inherited is the pipe that a shell gives us as the name of a descriptor, for
+// <(journalctl -o export); nil for any other name.
+func inherited(place string) *os.File {
+	for _, dir := range []string{"/dev/fd/", "/proc/self/fd/"} {
+		number, ok := strings.CutPrefix(place, dir)
+		if !ok {
+			continue
+		}
+		var st unix.Stat_t
+		fd, err := strconv.Atoi(number)
+		if err != nil || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+			return nil
+		}
+		if fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			return os.NewFile(uintptr(fd), place)
+		}
+	}
+	return nil
 }
 
 // tick is how late the end of a context may be noticed where a file is waited

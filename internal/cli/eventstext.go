@@ -11,6 +11,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/words"
 )
 
@@ -64,9 +65,9 @@ func (t *textEvents) line(l *history.Line) {
 func (t *textEvents) row(when, host, event, outcome, what string) {
 	fmt.Fprintf(t.w, "%-19s  ", when)
 	if t.hosts {
-		fmt.Fprintf(t.w, "%-12s  ", words.Printable(host))
+		fmt.Fprintf(t.w, "%-12s  ", printable.Text(host))
 	}
-	word := fmt.Sprintf("%-9s", words.Printable(outcome))
+	word := fmt.Sprintf("%-9s", printable.Text(outcome))
 	switch guard.Outcome(outcome) { //nolint:exhaustive // the others have no colour
 	case guard.OutcomeFailed, guard.OutcomeReverted:
 		word = t.st.bad(word)
@@ -75,11 +76,11 @@ func (t *textEvents) row(when, host, event, outcome, what string) {
 	case guard.OutcomeHeld:
 		word = t.st.warn(word)
 	}
-	fmt.Fprintf(t.w, "%-11s  %s  %s\n", words.Printable(event), word, words.Printable(what))
+	fmt.Fprintf(t.w, "%-11s  %s  %s\n", printable.Text(event), word, printable.Text(what))
 }
 
 func (t *textEvents) note(text string) {
-	fmt.Fprintf(t.w, "%21s%s\n", "", words.Printable(text))
+	fmt.Fprintf(t.w, "%21s%s\n", "", printable.Text(text))
 }
 
 // describeRecord says what was changed from what to what, how long that
@@ -118,9 +119,9 @@ func (t *textEvents) end(e *ending) {
 	if t.lines > 0 {
 		fmt.Fprintln(t.w)
 	}
-	fmt.Fprintln(t.w, words.Printable(e.sentence()))
+	fmt.Fprintln(t.w, printable.Text(e.sentence()))
 	if s := e.observed(); s != "" {
-		fmt.Fprintln(t.w, words.Printable(s))
+		fmt.Fprintln(t.w, printable.Text(s))
 	}
 	all := &e.totals
 	if len(all.Hosts) > 1 {
@@ -129,6 +130,9 @@ func (t *textEvents) end(e *ending) {
 	if all.Changes > 0 {
 		t.writeSums("BY SUBJECT", all.Keys, &all.Sum, true)
 		t.writeSums("BY CULPRIT", all.Culprits, &all.Sum, true)
+		if len(all.Pods) > 0 {
+			t.writeSums("BY POD", all.Pods, &all.Sum, true)
+		}
 		t.writeSums("BY DAY", all.Days, &all.Sum, false)
 	}
 }
@@ -160,7 +164,7 @@ func (t *textEvents) writeSums(title string, sums []history.Sum, all *history.Su
 	fmt.Fprintln(tw)
 	for i := range sums {
 		s := &sums[i]
-		fmt.Fprintf(tw, "%s\t%d", words.Printable(s.Name), s.Changes)
+		fmt.Fprintf(tw, "%s\t%d", printable.Text(s.Name), s.Changes)
 		for _, c := range counts {
 			fmt.Fprintf(tw, "\t%d", c.Of(s))
 		}
@@ -189,7 +193,7 @@ func (t *textEvents) writeHosts(hosts []history.Host) {
 	tw := tabwriter.NewWriter(t.w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "BY HOST\tCHANGES\tEVENTS\tBOOTS\tLAST EVENT\tMACHINE ID")
 	for _, h := range hosts {
-		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%s\t%s\n", words.Printable(h.Name), h.Changes, h.Records, h.Boots, h.To.Local().Format(time.DateTime), words.Printable(h.Machine))
+		fmt.Fprintf(tw, "%s\t%d\t%d\t%d\t%s\t%s\n", printable.Text(h.Name), h.Changes, h.Records, h.Boots, h.To.Local().Format(time.DateTime), printable.Text(h.Machine))
 	}
 	tw.Flush()
 }

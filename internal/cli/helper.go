@@ -144,6 +144,7 @@ func (a *app) helperCommand() *cobra.Command {
 
 // helper serves the requests that come in on the socket of nfguard-helper.socket.
 func (a *app) helper() error {
+	a.patience.Store(int64(patienceRun))
 	socket, err := passedSocket()
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/fleet"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/words"
 )
 
@@ -61,10 +62,10 @@ func writeFleet(w io.Writer, r *fleet.Report, s style) {
 		fmt.Fprintln(w, "\nCAUSES")
 	}
 	for _, c := range r.Causes {
-		fmt.Fprintf(w, "%s  %s  %s\n", s.word(c.Verdict), words.Count(len(c.Hosts), "host"), words.Printable(c.What))
+		fmt.Fprintf(w, "%s  %s  %s\n", s.word(c.Verdict), words.Count(len(c.Hosts), "host"), printable.Text(c.What))
 		fmt.Fprintf(w, "         on %s\n", few(c.Hosts))
 		if c.Next != "" {
-			fmt.Fprintf(w, "         %s\n", words.Printable(c.Next))
+			fmt.Fprintf(w, "         %s\n", printable.Text(c.Next))
 		}
 	}
 	if r.Right == len(r.Hosts) {
@@ -73,13 +74,13 @@ func writeFleet(w io.Writer, r *fleet.Report, s style) {
 	width := 0
 	for _, h := range r.Hosts {
 		if h.Verdict != guard.Right {
-			width = max(width, utf8.RuneCountInString(words.Printable(h.Name)))
+			width = max(width, utf8.RuneCountInString(printable.Text(h.Name)))
 		}
 	}
 	fmt.Fprintln(w, "\nHOSTS")
 	for _, h := range r.Hosts {
 		if h.Verdict != guard.Right {
-			fmt.Fprintf(w, "%s  %-*s  %s\n", s.word(h.Verdict), width, words.Printable(h.Name), words.Printable(h.Summary))
+			fmt.Fprintf(w, "%s  %-*s  %s\n", s.word(h.Verdict), width, printable.Text(h.Name), printable.Text(h.Summary))
 		}
 	}
 }
@@ -88,7 +89,7 @@ func writeFleet(w io.Writer, r *fleet.Report, s style) {
 func few(names []string) string {
 	const most = 8
 	if len(names) <= most {
-		return words.Printable(strings.Join(names, ", "))
+		return printable.Text(strings.Join(names, ", "))
 	}
-	return fmt.Sprintf("%s and %d more", words.Printable(strings.Join(names[:most], ", ")), len(names)-most)
+	return fmt.Sprintf("%s and %d more", printable.Text(strings.Join(names[:most], ", ")), len(names)-most)
 }

@@ -6,8 +6,8 @@ import (
 	"strings"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/reconcile"
-	"github.com/nfguard/nfguard/internal/words"
 )
 
 // maxCondition is how long a message node-problem-detector takes, in bytes; of
@@ -66,7 +66,7 @@ func conditionOf(live *reconcile.Report) string {
 // is no UTF-8.
 func (a *app) say(s string) {
 	s, _, _ = strings.Cut(s, "\n")
-	if s = words.Printable(s); len(s) > maxCondition {
+	if s = printable.Text(s); len(s) > maxCondition {
 		s = strings.ToValidUTF8(s[:maxCondition-3], "") + "..."
 	}
 	fmt.Fprintln(a.Out, s)

@@ -123,6 +123,7 @@ type proof struct {
 
 // proof probes in a world with the settings of this host.
 func (a *app) proof() (*proof, error) {
+	a.acts()
 	d := &proof{Bridges: []string{}}
 	s, err := probe.Read()
 	if err != nil {

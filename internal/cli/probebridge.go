@@ -44,6 +44,7 @@ type realProof struct {
 var errInterrupted = errors.New("interrupted: what was made is gone")
 
 func (a *app) probeBridge(form format, f *realFlags) error {
+	a.acts()
 	began := time.Now()
 	d := &realProof{Schema: 1, Kernel: release(), Time: began.UTC(), Bridge: f.bridge, Rules: []string{}}
 	d.Host, _ = os.Hostname()
@@ -136,7 +137,7 @@ func (a *app) addresses(f *realFlags, subnets []netip.Prefix) ([]netip.Addr, err
 	}
 	m := a.machine()
 	defer m.Close()
-	who, err := m.Allocator(f.bridge)
+	who, err := m.Allocator(a.ctx, f.bridge)
 	if who == "" && err == nil {
 		return list, nil
 	}

@@ -1,12 +1,12 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/probe/dns"
 	"github.com/nfguard/nfguard/internal/rtnl"
 )
@@ -73,6 +74,7 @@ Exit codes: 0 every name is answered from the right address, 1 one is not,
 }
 
 func (a *app) probeDNS(o *dnsOptions, name string) error {
+	a.acts()
 	if a.root != "" {
 		return errTree
 	}
@@ -162,6 +164,9 @@ func (o *dnsOptions) plan(name string) (dns.Plan, error) {
 	return p, nil
 }
 
+// maxResolvConf bounds what is read of a resolv.conf, which has a few lines.
+const maxResolvConf = 64 << 10
+
 // resolve reads resolv.conf: a pod's as it is; of a node's, only the server,
 // and the domains that a pod's gets from it.
 func (o *dnsOptions) resolve(p *dns.Plan) error {
@@ -170,10 +175,9 @@ func (o *dnsOptions) resolve(p *dns.Plan) error {
 		path = hostResolver
 	}
 	conf := dns.ResolvConf{NDots: 1}
-	f, err := os.Open(path)
+	text, err := files.Read(path, maxResolvConf)
 	if err == nil {
-		defer f.Close()
-		conf, err = dns.ParseResolvConf(f)
+		conf, err = dns.ParseResolvConf(bytes.NewReader(text))
 	}
 	if err != nil && (o.resolver != "" || !errors.Is(err, fs.ErrNotExist)) {
 		return err

@@ -41,7 +41,6 @@ func (a *app) settings() (daemon.Settings, config.Config, error) {
 		return daemon.Settings{}, c, err
 	}
 	s := settingsOf(c)
-	s.Policy.FilesOnly = a.root != ""
 	return s, c, nil
 }
 
@@ -98,16 +97,15 @@ func settingsOf(c config.Config) daemon.Settings {
 	return s
 }
 
-// machine is the host that the commands work on.
+// machine is the host that the commands work on, where that is no tree.
 func (a *app) machine() *host.Linux {
-	var proxies kubeProxies
 	var h host.Helper
 	if a.helped() {
 		h = helpful{&a.client}
 	}
 	return host.New(host.Options{
-		Root: a.root, Helper: h,
-		Bridges: host.Bridges, KubeProxy: proxies.look, Endpoints: netfilter.Endpoints,
+		Helper:  h,
+		Bridges: host.Bridges, KubeProxy: a.proxies.look, Endpoints: netfilter.Endpoints, PodSpaces: host.PodSpaces,
 		Memory: filepath.Join(runtimePath(), "bridges.json"),
 	})
 }
@@ -115,8 +113,12 @@ func (a *app) machine() *host.Linux {
 // sources are where the daemon gets its news from.
 func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, error) {
 	paths := make([]string, len(s.Policy.Sysctls))
+	var devices []string
 	for i, k := range s.Policy.Sysctls {
 		paths[i] = daemon.SysctlPath(k.Key)
+		if d := k.Key.Device(); d != "" && !slices.Contains(devices, d) {
+			devices = append(devices, d)
+		}
 	}
 	files := []string{literal(a.configPath), literal(confD(a.configPath)) + "/*.toml"}
 	for _, path := range []string{s.Policy.ModulesLoad, s.Policy.SysctlD} {
@@ -134,20 +136,25 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 	if err != nil {
 		return nil, err
 	}
-	var groups []string
-	for _, unit := range s.Policy.Units {
-		groups = append(groups, literal(proc.UnitGroup(unit)))
+	sources := []source.Source{link.New(devices...), uevent.New(s.Policy.Module), news}
+	a.proxies.lookThroughEvery(s.Audit)
+	if len(s.Policy.Programs) > 0 {
+		sources = append(sources, exec.New(exec.Options{Names: s.Policy.Programs, Load: a.loadExecHook(), Noted: a.proxies.note}))
 	}
-	units, err := file.New("unit", groups...)
-	if err != nil {
-		return nil, err
+	if len(s.Policy.Units) > 0 {
+		var groups []string
+		for _, unit := range s.Policy.Units {
+			groups = append(groups, literal(proc.UnitGroup(unit)))
+		}
+		units, err := file.New("unit", groups...)
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, units)
 	}
+	sources = append(sources, rules.New(s.Audit))
 	if err := a.hook.follow(s); err != nil { // last: what fails changes nothing
 		return nil, fmt.Errorf("guard by BPF: %w", err)
-	}
-	sources := []source.Source{
-		link.New(), uevent.New(s.Policy.Module), news,
-		exec.New(exec.Options{Names: s.Policy.Programs, Load: a.loadExecHook()}), units, rules.New(s.Audit),
 	}
 	if len(paths) > 0 {
 		sources = slices.Insert(sources, 0, source.Source(sysctl.New(paths, loop, a.hook.Hook, a.hook.why)))

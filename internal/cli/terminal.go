@@ -3,84 +3,71 @@ package cli
 import (
 	"io"
 	"os"
-	"strconv"
-	"unicode"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
-// terminal is one that obeys nobody but us: names of programs, of bridges and of
-// hosts are chosen by others, and can be sequences that it would act on. It lets
-// colours pass, and shows all else that is not printable as a Go string does.
-type terminal struct {
-	*os.File
-	held []byte // the beginning of a sequence, or of a rune
+// output is where people read: names of programs, of bridges and of hosts are
+// chosen by others, and can be sequences that a terminal would act on, also one
+// at the other end of a pipe. All that is not printable is written as a Go string
+// has it, but for the colours of a [style] where that is a terminal.
+type output struct {
+	io.Writer
+	terminal bool
+	held     []byte // the beginning of a colour, or of a rune
 }
 
-// guarded is w, or where that is a terminal the same with care.
-func guarded(w io.Writer) io.Writer {
+// guarded is w with care.
+func guarded(w io.Writer) *output {
+	s := &output{Writer: w}
 	if f, ok := w.(*os.File); ok {
-		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
-			return &terminal{File: f}
-		}
+		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+		s.terminal = err == nil
 	}
-	return w
+	return s
 }
 
-func (t *terminal) Write(b []byte) (int, error) {
-	var shown []byte
-	shown, t.held = printable(append(t.held, b...))
-	if _, err := t.File.Write(shown); err != nil {
+func (s *output) Write(b []byte) (int, error) {
+	var text []byte
+	text, s.held = s.harmless(append(s.held, b...))
+	if _, err := s.Writer.Write(text); err != nil {
 		return 0, err
 	}
 	return len(b), nil
 }
 
-// printable makes b safe to show. What its end may be the beginning of is rest.
-func printable(b []byte) (shown, rest []byte) {
+// colours are all that a style writes.
+var colours = []string{"\x1b[32m", "\x1b[31;1m", "\x1b[33m", "\x1b[2m", "\x1b[0m"}
+
+// harmless makes b safe to show. What its end may be the beginning of is rest.
+func (s *output) harmless(b []byte) (text, rest []byte) {
+	text = make([]byte, 0, len(b))
 	for len(b) > 0 {
-		n, whole := colour(b)
-		if !whole || !utf8.FullRune(b) {
-			return shown, b
+		if s.terminal && b[0] == '\x1b' {
+			at := func(c string) bool { return strings.HasPrefix(string(b[:min(len(b), len(c))]), c) }
+			if i := slices.IndexFunc(colours, at); i >= 0 {
+				text, b = append(text, colours[i]...), b[len(colours[i]):]
+				continue
+			}
+			if slices.ContainsFunc(colours, func(c string) bool { return strings.HasPrefix(c, string(b)) }) {
+				return text, b
+			}
 		}
-		if n > 0 {
-			shown, b = append(shown, b[:n]...), b[n:]
+		if !utf8.FullRune(b) {
+			return text, b
+		}
+		if b[0] == '\n' || b[0] == '\t' {
+			text, b = append(text, b[0]), b[1:]
 			continue
 		}
-		r, n := utf8.DecodeRune(b)
-		switch {
-		case r == utf8.RuneError && n == 1:
-			shown = append(shown, `\x`+strconv.FormatUint(uint64(b[0]), 16)...)
-		case r == '\n' || r == '\t' || unicode.IsPrint(r):
-			shown = append(shown, b[:n]...)
-		default:
-			q := strconv.QuoteRune(r)
-			shown = append(shown, q[1:len(q)-1]...)
-		}
+		_, n := utf8.DecodeRune(b)
+		text, n = printable.Append(text, string(b[:n]))
 		b = b[n:]
 	}
-	return shown, nil
-}
-
-// maxColour is the length of the longest sequence that we write.
-const maxColour = len("\x1b[31;1m")
-
-// colour is the length of the sequence "ESC [ digits and semicolons m" that b
-// begins with, or zero; whole is false where b may be the beginning of one.
-func colour(b []byte) (n int, whole bool) {
-	const start = "\x1b["
-	for i, c := range b[:min(len(b), maxColour)] {
-		switch {
-		case i < len(start):
-			if c != start[i] {
-				return 0, true
-			}
-		case c == 'm':
-			return i + 1, true
-		case c != ';' && (c < '0' || c > '9'):
-			return 0, true
-		}
-	}
-	return 0, len(b) >= maxColour
+	return text, nil
 }

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -21,9 +23,14 @@ func TestPrintable(t *testing.T) {
 		"right to left \u202e":                        `right to left \u202e`,
 		"\xffcut":                                     `\xffcut`,
 		"\x1b[1234567890m":                            `\x1b[1234567890m`,
+		"no colour of ours \x1b[8m":                   `no colour of ours \x1b[8m`,
 	} {
-		if got, rest := printable([]byte(in)); string(got) != want || len(rest) > 0 {
+		if got, rest := (&output{terminal: true}).harmless([]byte(in)); string(got) != want || len(rest) > 0 {
 			t.Errorf("%q is shown as %q, and %q waits; want %q", in, got, rest, want)
+		}
+		want = strings.ReplaceAll(want, "\x1b", `\x1b`)
+		if got, rest := (&output{}).harmless([]byte(in)); string(got) != want || len(rest) > 0 {
+			t.Errorf("in a pipe %q is shown as %q, and %q waits; want %q", in, got, rest, want)
 		}
 	}
 }
@@ -35,9 +42,10 @@ func FuzzPrintable(f *testing.F) {
 		if at < 0 || at > len(text) {
 			return
 		}
-		whole, _ := printable([]byte(text))
-		first, rest := printable([]byte(text[:at]))
-		second, _ := printable(append(rest, text[at:]...))
+		s := &output{terminal: true}
+		whole, _ := s.harmless([]byte(text))
+		first, rest := s.harmless([]byte(text[:at]))
+		second, _ := s.harmless(append(rest, text[at:]...))
 		if got := string(first) + string(second); got != string(whole) {
 			t.Errorf("in two writes %q, in one %q", got, whole)
 		}
@@ -47,7 +55,7 @@ func FuzzPrintable(f *testing.F) {
 	})
 }
 
-// TestTerminal: on a terminal, and only there.
+// TestTerminal: on a terminal as in a pipe, which can have one at its end.
 func TestTerminal(t *testing.T) {
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -72,7 +80,12 @@ func TestTerminal(t *testing.T) {
 	if want := `br\x1b[2J.`; string(got[:n]) != want || err != nil {
 		t.Errorf("the terminal got %q, %v, want %q", got[:n], err, want)
 	}
-	if w := guarded(os.Stdin); w != os.Stdin {
-		t.Errorf("what is no terminal is %T", w)
+	if !guarded(slave).terminal || guarded(io.Discard).terminal {
+		t.Error("what is a terminal is not told")
+	}
+	var pipe bytes.Buffer
+	fmt.Fprint(guarded(&pipe), "br\x1b[2J\x1b[31;1m.")
+	if want := `br\x1b[2J\x1b[31;1m.`; pipe.String() != want {
+		t.Errorf("the pipe got %q, want %q", pipe.String(), want)
 	}
 }

@@ -9,14 +9,15 @@ import (
 	"github.com/nfguard/nfguard/internal/boot"
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // style colours words where a person reads them on a terminal.
 type style struct{ on bool }
 
 func newStyle(w io.Writer) style {
-	_, ok := w.(*terminal)
-	return style{ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+	s, ok := w.(*output)
+	return style{ok && s.terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
 }
 
 func (s style) paint(code, word string) string {
@@ -57,7 +58,7 @@ func (a *app) show(form format, r result) error {
 	if form == jsonForm {
 		return writeJSON(a.Out, r)
 	}
-	r.write(a.Out, newStyle(a.Out))
+	printable.ForText(r).write(a.Out, newStyle(a.Out))
 	return nil
 }
 

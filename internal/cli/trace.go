@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/trace"
 	"github.com/nfguard/nfguard/internal/trace/kernel"
 )
@@ -94,6 +94,7 @@ func (a *app) trace(args []string, o *traceOptions) error {
 }
 
 func (a *app) follow(args []string, o *traceOptions) (*trace.Way, error) {
+	a.acts()
 	q, err := trace.ParseQuery(args[0], args[1])
 	if err != nil {
 		return nil, &hintError{err, "as in: nfguard trace 10.200.2.31 10.32.0.102:80/tcp"}
@@ -118,12 +119,11 @@ func (a *app) follow(args []string, o *traceOptions) (*trace.Way, error) {
 }
 
 func readWay(file string) (*trace.Way, error) {
-	f, err := os.Open(file)
+	text, err := files.Read(file, trace.MaxText)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	w, err := trace.Read(f)
+	w, err := trace.Read(text)
 	if err != nil {
 		return nil, &hintError{fmt.Errorf("%s: %w", file, err), "it has to be what nfguard trace -o json wrote"}
 	}

@@ -20,6 +20,7 @@ type Config struct {
 	Scope      Scope
 	Module     Module
 	Sysctl     []Sysctl // the three keys of br_netfilter first, then others as the files add them
+	Confirm    Confirm
 	Bridges    Bridges
 	KubeProxy  KubeProxy
 	Persist    Persist
@@ -59,6 +60,11 @@ type Sysctl struct {
 	Key    guard.Key
 	Value  string // what the kernel shall show; "" when ignored
 	Ignore bool   // leave the key alone, whatever it holds
+}
+
+// Confirm says that what is dangerous is meant.
+type Confirm struct {
+	Sysctl []string // keys that run programs or switch off protections
 }
 
 // Bridges selects bridges where the scope is ScopeBridges. The patterns are
@@ -128,9 +134,10 @@ func Default() Config {
 			{Key: guard.IP6Tables, Value: "1"},
 			{Key: guard.ARPTables, Value: "1"},
 		},
+		Confirm: Confirm{Sysctl: []string{}},
 		Bridges: Bridges{
-			Match:  []string{"cni*", "cbr*", "kube-bridge", "weave", "docker0", "br-*"},
-			Ignore: []string{"virbr*", "vmbr*", "lxdbr*"},
+			Match:  []string{"cni*", "cbr*", "kube-bridge", "weave", "docker0"},
+			Ignore: []string{"virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"},
 		},
 		KubeProxy: KubeProxy{
 			Processes: []string{"kube-proxy", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s", "kubelite"},

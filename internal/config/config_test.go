@@ -3,7 +3,9 @@ package config
 import (
 	"errors"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,5 +60,32 @@ func diff(t testing.TB, what string, want, got any) {
 	t.Helper()
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)
+	}
+}
+
+// A name that says nothing of pods is not taken by default, and the bridges of
+// those who have no pods are ignored.
+func TestDefaultBridges(t *testing.T) {
+	b := Default().Bridges
+	takes := func(patterns []string, name string) bool {
+		return slices.ContainsFunc(patterns, func(p string) bool {
+			ok, err := path.Match(p, name)
+			return err == nil && ok
+		})
+	}
+	for _, name := range []string{"br-0123456789ab", "br-ex", "br-int", "br-multus", "br0", "bridge"} {
+		if takes(b.Match, name) {
+			t.Errorf("%s is taken by its name", name)
+		}
+	}
+	for _, name := range []string{"virbr0", "vmbr0", "lxcbr0", "lxdbr0", "incusbr0", "podman0", "podman12", "cni-podman0", "nerdctl0"} {
+		if !takes(b.Ignore, name) {
+			t.Errorf("%s is not ignored", name)
+		}
+	}
+	for _, name := range []string{"cni0", "cnio0", "cbr0", "kube-bridge", "weave", "docker0"} {
+		if !takes(b.Match, name) || takes(b.Ignore, name) {
+			t.Errorf("%s is not taken", name)
+		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 // A field ties a key of the file to its value in a Config.
@@ -37,6 +39,7 @@ func (c *Config) schema() schema {
 		fields = append(fields, field{sysctlField(s.Key), s})
 	}
 	return append(fields,
+		field{"confirm.sysctl", list{&c.Confirm.Sysctl, confirmedSysctl}},
 		field{"bridges.match", patterns{list{&c.Bridges.Match, bridgePattern}, &c.Bridges.Auto}},
 		field{"bridges.ignore", list{&c.Bridges.Ignore, bridgePattern}},
 		field{"kube_proxy.processes", list{&c.KubeProxy.Processes, processName}},
@@ -136,7 +139,7 @@ func (i interval) get() any {
 	if i.auto && *i.into == 0 {
 		return "auto"
 	}
-	return brief(*i.into)
+	return words.Brief(*i.into)
 }
 
 func (i interval) set(v any) *Problem {
@@ -156,22 +159,10 @@ func (i interval) set(v any) *Problem {
 		return wrong(fmt.Sprintf("no such time %q", s), `write a number and a unit, such as "500ms", "30s" or "5m"`)
 	}
 	if d < i.min {
-		return wrong(fmt.Sprintf("must be at least %s, not %s", brief(i.min), brief(d)), "")
+		return wrong(fmt.Sprintf("must be at least %s, not %s", words.Brief(i.min), words.Brief(d)), "")
 	}
 	*i.into = d
 	return nil
-}
-
-// brief prints d without the zeros at its end: 1m, not 1m0s.
-func brief(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }
 
 // text is a string that obeys a rule.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,19 +18,23 @@ import (
 // names begin with a dot are skipped.
 //
 // Both are looked for below the directory root, "" for the host itself, and
-// named with it in origins and problems. Symbolic links are followed as on
-// the host, also out of root.
+// named with it in origins and problems. Symbolic links are followed inside of
+// it. What others than root, or the owner of the tree, can change is a problem.
 //
-// An error is an Errors with all that is wrong with all files; the Config is
-// then the zero value.
+// An error is an Errors with all that is wrong with all files, or of root; the
+// Config is then the zero value.
 func Load(root, path string) (Config, Origins, error) {
-	l := newLoader()
-	main := filepath.Join(root, path)
-	dropins := filepath.Join(filepath.Dir(main), "conf.d")
-	if l.safe(filepath.Dir(main)) {
-		// Lstat: a link that leads nowhere is there, and wrong.
-		if _, err := os.Lstat(main); !errors.Is(err, fs.ErrNotExist) {
-			l.read(main)
+	s, err := open(root)
+	if err != nil {
+		return Config{}, nil, err
+	}
+	defer s.close()
+	l := newLoader(s)
+	dir := filepath.Dir(path)
+	dropins := filepath.Join(dir, "conf.d")
+	if l.safe(dir) {
+		if !s.missing(path) {
+			l.read(path)
 		}
 		if l.safe(dropins) {
 			l.readDir(dropins)
@@ -41,9 +44,9 @@ func Load(root, path string) (Config, Origins, error) {
 }
 
 // Check reads one file on its own. That it does not exist is a problem, too.
-// An error is an Errors.
+// It may be anybody's: it need not be in its place yet. An error is an Errors.
 func Check(path string) error {
-	l := newLoader()
+	l := newLoader(&source{})
 	l.read(path)
 	_, _, err := l.result()
 	return err
@@ -51,14 +54,15 @@ func Check(path string) error {
 
 // A loader reads one file after the other into a Config.
 type loader struct {
+	source  *source
 	config  Config
 	origins Origins
 	files   []string // files and directories in the order in which they were read
 	errs    Errors
 }
 
-func newLoader() *loader {
-	return &loader{config: Default(), origins: Origins{}}
+func newLoader(s *source) *loader {
+	return &loader{source: s, config: Default(), origins: Origins{}}
 }
 
 func (l *loader) result() (Config, Origins, error) {
@@ -94,23 +98,26 @@ func (l *loader) wrong(n node, p *Problem) {
 }
 
 // safe reports whether a directory, unless it does not exist, is one that
-// only its owner and group can add files to. The sticky bit does not help:
-// it guards the files that are there, not against new ones.
+// nobody but root can add files to. The sticky bit does not help: it guards
+// the files that are there, not against new ones.
 func (l *loader) safe(dir string) bool {
-	info, err := os.Stat(dir)
-	if err == nil && info.Mode()&worldWritable != 0 {
-		l.begin(dir)
-		l.problem(openToAll(dir))
-		return false
+	info, err := l.source.stat(dir)
+	if err != nil {
+		return true // its reader says why
 	}
-	return true // whatever else keeps it from being read, its reader says
+	p := l.source.distrusted(dir, info)
+	if p != nil {
+		l.begin(l.source.shown(dir))
+		l.problem(p)
+	}
+	return p == nil
 }
 
 func (l *loader) readDir(dir string) {
-	entries, err := os.ReadDir(dir)
+	entries, err := l.source.list(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.begin(dir)
-		l.problem(unreadable(dir, err))
+		l.begin(l.source.shown(dir))
+		l.problem(unreadable(l.source.shown(dir), err))
 		return
 	}
 	for _, e := range entries {
@@ -121,8 +128,8 @@ func (l *loader) readDir(dir string) {
 }
 
 func (l *loader) read(name string) {
-	l.begin(name)
-	text, p := read(name)
+	l.begin(l.source.shown(name))
+	text, p := l.source.read(name)
 	if p != nil {
 		l.problem(p)
 		return
@@ -233,6 +240,7 @@ func (l *loader) together() {
 		o := l.origins[key]
 		l.errs = append(l.errs, Problem{o.File, o.Line, key, msg, hint})
 	}
+	l.unconfirmed(at)
 	if p := l.config.Persist; p.ModulesLoad == p.Sysctl {
 		key := "persist.sysctl"
 		if _, ok := l.origins[key]; !ok {

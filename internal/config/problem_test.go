@@ -71,7 +71,7 @@ modules_load = []
 				`:9: contention.policy: must be a word in quotes, not a table (hint: the default is policy = "hold")`,
 				`:11: module.name: must be a text in quotes, not true or false (hint: the default is name = "br_netfilter")`,
 				`:13: bridges.match: must be a list of texts in quotes, or "auto", not "cni0" (hint: put it in brackets: ["cni0"])`,
-				`:14: bridges.ignore: item 2: must be a text in quotes, not a decimal number (hint: the default is ignore = ["virbr*", "vmbr*", "lxdbr*"])`,
+				`:14: bridges.ignore: item 2: must be a text in quotes, not a decimal number (hint: the default is ignore = ["virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"])`,
 				`:16: persist.sysctl: must be a text in quotes, not a date (hint: the default is sysctl = "/etc/sysctl.d/99-zz-nfguard.conf")`,
 				`:17: persist.modules_load: must be a text in quotes, not a list (hint: the default is modules_load = "/etc/modules-load.d/nfguard.conf")`,
 			),
@@ -163,6 +163,40 @@ textfile = "/var/lib/nfguard.txt"
 				`:4: sysctl."kernel.c": must be a number or a text in quotes, not a decimal number (hint: write it as the kernel shows it: sysctl -n kernel.c)`,
 				`:5: sysctl."kernel.d": must be a number or a text in quotes, not a list (hint: write it as the kernel shows it: sysctl -n kernel.d)`,
 			),
+		},
+		"sysctls that are dangerous": {
+			text: `[sysctl]
+"kernel.core_pattern" = "|/tmp/x %p"
+"kernel/modprobe" = "/tmp/x"
+"fs.binfmt_misc.register" = ":x:"
+"kernel.usermodehelper.bset" = "0 0"
+"kernel.modules_disabled" = 1
+"kernel.kptr_restrict" = 0
+"kernel.randomize_va_space" = "0x0"
+"kernel.yama.ptrace_scope" = "no"
+"kernel.perf_event_paranoid" = -1
+"kernel.dmesg_restrict" = 1
+"kernel.sysrq" = 1
+"kernel.hotplug" = "ignore"
+"kernel.poweroff_cmd" = "/sbin/poweroff"
+[confirm]
+sysctl = ["kernel.poweroff_cmd"]
+`,
+			want: lines(
+				`:2: sysctl."kernel.core_pattern": the kernel runs it as a program, as root (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.core_pattern"])`,
+				`:3: sysctl."kernel.modprobe": the kernel runs it as a program, as root (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.modprobe"])`,
+				`:4: sysctl."fs.binfmt_misc.register": it decides which programs are run, and with what rights (hint: if that is meant, name it under [confirm] as well: sysctl = ["fs.binfmt_misc.register"])`,
+				`:5: sysctl."kernel.usermodehelper.bset": it decides which programs are run, and with what rights (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.usermodehelper.bset"])`,
+				`:6: sysctl."kernel.modules_disabled": nothing but a reboot takes it back, and no module can be loaded until then (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.modules_disabled"])`,
+				`:7: sysctl."kernel.kptr_restrict": it switches off a protection against the users of the host (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.kptr_restrict"])`,
+				`:8: sysctl."kernel.randomize_va_space": it switches off a protection against the users of the host (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.randomize_va_space"])`,
+				`:9: sysctl."kernel.yama.ptrace_scope": it switches off a protection against the users of the host (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.yama.ptrace_scope"])`,
+				`:10: sysctl."kernel.perf_event_paranoid": it switches off a protection against the users of the host (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.perf_event_paranoid"])`,
+			),
+		},
+		"a confirmation that means nothing": {
+			text: "[confirm]\nsysctl = [\"kernel/core_pattern\", \"kernel\"]\n",
+			want: `:2: confirm.sysctl: item 1: "kernel/core_pattern" is another spelling (hint: write "kernel.core_pattern")`,
 		},
 		"a sysctl in two spellings": {
 			text: "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n\"net/ipv4/ip_forward\" = 1\n",

@@ -2,50 +2,111 @@ package config
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
-	"syscall"
 	"unicode/utf8"
+
+	"github.com/nfguard/nfguard/internal/files"
 )
 
 // maxSize bounds what is read of one file. A real one has a few KiB; more than
 // this is another file by mistake.
 const maxSize = 64 << 10
 
-// worldWritable is the permission to write for everyone.
-const worldWritable fs.FileMode = 0o002
+// source is where files are read: the host, or a tree.
+type source struct {
+	root  string      // of the tree; "" for the host
+	tree  *files.Tree // nil: the host
+	trust files.Trust // who may own what is read; nil: anybody
+}
 
-// read returns the text of a file that only its owner and group can change.
-// What it cannot be read for is a problem of that file.
-func read(name string) (string, *Problem) {
-	// O_NONBLOCK: the open of a fifo would wait for a writer.
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+// open returns the source below root, "" for the host.
+func open(root string) (*source, error) {
+	s := &source{root: root, trust: files.Host()}
+	if root == "" {
+		return s, nil
+	}
+	info, err := os.Stat(root)
 	if err != nil {
-		return "", unreadable(name, err)
+		return nil, err
+	}
+	s.trust = s.trust.Of(info) // who can change the tree can change all that is in it
+	s.tree, err = files.OpenImage(root)
+	return s, err
+}
+
+func (s *source) close() {
+	if s.tree != nil {
+		s.tree.Close()
+	}
+}
+
+// shown is a name with the root before it.
+func (s *source) shown(name string) string { return filepath.Join(s.root, name) }
+
+func (s *source) stat(name string) (fs.FileInfo, error) {
+	if s.tree != nil {
+		return s.tree.Stat(name)
+	}
+	return os.Stat(name)
+}
+
+// missing reports whether nothing stands at a name. A link that leads nowhere
+// is there, and wrong.
+func (s *source) missing(name string) bool {
+	var err error
+	if s.tree != nil {
+		_, err = s.tree.Lstat(name)
+	} else {
+		_, err = os.Lstat(name)
+	}
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+func (s *source) list(dir string) ([]fs.DirEntry, error) {
+	if s.tree != nil {
+		return s.tree.List(dir)
+	}
+	return os.ReadDir(dir)
+}
+
+// distrusted is the problem of a file or directory that others can change.
+func (s *source) distrusted(name string, info fs.FileInfo) *Problem {
+	trust := s.trust
+	if trust == nil {
+		trust = trust.Of(info)
+	}
+	if why, command := trust.Distrusted(s.shown(name), info); why != "" {
+		return wrong(why, command)
+	}
+	return nil
+}
+
+// read returns the text of a file that nobody but root can change. What it
+// cannot be read for is a problem of that file.
+func (s *source) read(name string) (string, *Problem) {
+	open := files.Open
+	if s.tree != nil {
+		open = s.tree.Open
+	}
+	f, err := open(name)
+	if err != nil {
+		return "", unreadable(s.shown(name), err)
 	}
 	defer f.Close()
-
 	info, err := f.Stat()
 	if err != nil {
-		return "", unreadable(name, err)
+		return "", unreadable(s.shown(name), err)
 	}
-	switch mode := info.Mode(); {
-	case mode.IsDir():
-		return "", wrong("is a directory, not a file", "put the settings into a file and name that")
-	case !mode.IsRegular():
-		return "", wrong("is not a regular file", "put the settings into a regular file")
-	case mode&worldWritable != 0:
-		return "", openToAll(name)
+	if p := s.distrusted(name, info); p != nil {
+		return "", p
 	}
-
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	data, err := files.Limited(f, maxSize)
 	switch {
 	case err != nil:
-		return "", unreadable(name, err)
-	case len(data) > maxSize:
-		return "", wrong("is larger than 64 KiB", "is it the right file? nfguard.toml has a few KiB")
+		return "", unreadable(s.shown(name), err)
 	case !utf8.Valid(data):
 		return "", notUTF8(string(data))
 	}
@@ -58,20 +119,18 @@ func unreadable(name string, err error) *Problem {
 	if perr := (*fs.PathError)(nil); errors.As(err, &perr) {
 		reason = perr.Err.Error() // the problem names the path already
 	}
-	hint := "see what it is: ls -ld " + name
-	switch {
+	hint := "see what it is: ls -ld " + files.Quote(name)
+	switch other := (*files.NotRegular)(nil); {
+	case errors.As(err, &other):
+		return wrong(other.Error(), "put the settings into a regular file")
+	case errors.As(err, new(*files.TooLarge)):
+		return wrong(reason, "is it the right file? nfguard.toml has a few KiB")
 	case errors.Is(err, fs.ErrPermission):
 		hint = "run nfguard as root, or give the file to its user"
 	case errors.Is(err, fs.ErrNotExist):
 		hint = "is the name right? without any file the defaults hold: nfguard config show"
 	}
 	return wrong("cannot be read: "+reason, hint)
-}
-
-// openToAll refuses a file or directory that every user of the host can
-// change: it would let any of them steer a daemon that runs as root.
-func openToAll(name string) *Problem {
-	return wrong("is writable by everyone, who could steer nfguard with it", "chmod o-w "+name)
 }
 
 // notUTF8 tells the first line of text that is no UTF-8.

@@ -27,11 +27,11 @@ func TestCheckBadFiles(t *testing.T) {
 		},
 		"a directory": {
 			make: func(_ *testing.T, name string) error { return os.Mkdir(name, 0o755) },
-			want: `/f: is a directory, not a file (hint: put the settings into a file and name that)`,
+			want: `/f: is a directory, not a regular file (hint: put the settings into a regular file)`,
 		},
 		"a fifo that nobody writes to": {
 			make: func(_ *testing.T, name string) error { return unix.Mkfifo(name, 0o644) },
-			want: `/f: is not a regular file (hint: put the settings into a regular file)`,
+			want: `/f: is a FIFO, not a regular file (hint: put the settings into a regular file)`,
 		},
 		"a link to itself": {
 			make: func(_ *testing.T, name string) error { return os.Symlink(name, name) },
@@ -41,7 +41,7 @@ func TestCheckBadFiles(t *testing.T) {
 			make: func(_ *testing.T, name string) error {
 				return writeMode(name, "mode = 1\n", 0o646)
 			},
-			want: `/f: is writable by everyone, who could steer nfguard with it (hint: chmod o-w /f)`,
+			want: `/f: is writable by everyone, who could steer nfguard with it (hint: chmod go-w /f)`,
 		},
 		"64 KiB": {
 			make: func(_ *testing.T, name string) error {
@@ -107,15 +107,15 @@ func TestLoadBadPlaces(t *testing.T) {
 		},
 		"the directory is writable by everyone": {
 			spoil: func(dir string) error { return os.Chmod(dir, 0o777) },
-			want:  `/etc/nfguard: is writable by everyone, who could steer nfguard with it (hint: chmod o-w /etc/nfguard)`,
+			want:  `/etc/nfguard: is writable by everyone, who could steer nfguard with it (hint: chmod go-w /etc/nfguard)`,
 		},
 		"conf.d is writable by everyone": {
 			spoil: func(dir string) error { return os.Chmod(dir+"/conf.d", 0o777) },
-			want:  `/etc/nfguard/conf.d: is writable by everyone, who could steer nfguard with it (hint: chmod o-w /etc/nfguard/conf.d)`,
+			want:  `/etc/nfguard/conf.d: is writable by everyone, who could steer nfguard with it (hint: chmod go-w /etc/nfguard/conf.d)`,
 		},
 		"conf.d is writable by everyone, like /tmp": {
 			spoil: func(dir string) error { return os.Chmod(dir+"/conf.d", 0o777|os.ModeSticky) },
-			want:  `/etc/nfguard/conf.d: is writable by everyone, who could steer nfguard with it (hint: chmod o-w /etc/nfguard/conf.d)`,
+			want:  `/etc/nfguard/conf.d: is writable by everyone, who could steer nfguard with it (hint: chmod go-w /etc/nfguard/conf.d)`,
 		},
 		"conf.d is a file": {
 			spoil: func(dir string) error {
@@ -135,8 +135,8 @@ func TestLoadBadPlaces(t *testing.T) {
 				return writeMode(dir+"/conf.d/b.toml", "", 0o666)
 			},
 			want: lines(
-				`/etc/nfguard/conf.d/a.toml: is a directory, not a file (hint: put the settings into a file and name that)`,
-				`/etc/nfguard/conf.d/b.toml: is writable by everyone, who could steer nfguard with it (hint: chmod o-w /etc/nfguard/conf.d/b.toml)`,
+				`/etc/nfguard/conf.d/a.toml: is a directory, not a regular file (hint: put the settings into a regular file)`,
+				`/etc/nfguard/conf.d/b.toml: is writable by everyone, who could steer nfguard with it (hint: chmod go-w /etc/nfguard/conf.d/b.toml)`,
 			),
 		},
 	}
@@ -149,6 +149,54 @@ func TestLoadBadPlaces(t *testing.T) {
 			_, _, err := Load(root, mainFile)
 			diff(t, "error", tt.want, message(err, root))
 		})
+	}
+}
+
+// Who owns the tree can change all that is in it, and so is believed; nobody
+// else is but root.
+func TestLoadOwners(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	const alice, bob = 1001, 1002
+	tests := map[string]struct {
+		owner, tree int
+		mode        os.FileMode
+		want        string
+	}{
+		"root's in root's tree":      {0, 0, 0o644, ""},
+		"alice's in alice's tree":    {alice, alice, 0o644, ""},
+		"root's in alice's tree":     {0, alice, 0o600, ""},
+		"bob's in alice's tree":      {bob, alice, 0o644, "is owned by uid 1002, who could steer nfguard with it (hint: chown 1001 PATH)"},
+		"alice's in root's tree":     {alice, 0, 0o644, "is owned by uid 1001, who could steer nfguard with it (hint: chown 0 PATH)"},
+		"root's, a group's to write": {0, 0, 0o664, "is writable by its group, who could steer nfguard with it (hint: chmod g-w PATH)"},
+	}
+	for name, tt := range tests {
+		for _, place := range []string{"/etc/nfguard", "/etc/nfguard/nfguard.toml", "/etc/nfguard/conf.d", "/etc/nfguard/conf.d/a.toml"} {
+			t.Run(name+" "+place, func(t *testing.T) {
+				root := tree(t, map[string]string{mainFile: "", "/etc/nfguard/conf.d/a.toml": ""})
+				path := root + place
+				mode := tt.mode
+				if info, err := os.Stat(path); err == nil && info.IsDir() {
+					mode |= 0o111
+				}
+				for _, err := range []error{os.Chown(path, tt.owner, 0), os.Chmod(path, mode), os.Chown(root, tt.tree, 0)} {
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				want := tt.want
+				if want != "" {
+					want = place + ": " + strings.ReplaceAll(want, "PATH", place)
+				}
+				_, _, err := Load(root, mainFile)
+				diff(t, "in a tree", want, message(err, root))
+				if tt.tree == 0 {
+					_, _, err = Load("", root+mainFile)
+					diff(t, "of the host", want, message(err, root))
+				}
+			})
+		}
 	}
 }
 

@@ -35,9 +35,12 @@ override_blacklist = false  # default
 "kernel.x" = "\"a\\\tü\""                  # /etc/nfguard/conf.d/x.toml:4
 "kernel.y" = "ignore"                      # /etc/nfguard/conf.d/x.toml:5
 
+[confirm]
+sysctl = []  # default
+
 [bridges]
-match = []                              # /etc/nfguard/conf.d/x.toml:7
-ignore = ["virbr*", "vmbr*", "lxdbr*"]  # default
+match = []                                                                                          # /etc/nfguard/conf.d/x.toml:7
+ignore = ["virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"]  # default
 
 [kube_proxy]
 processes = ["kube-proxy", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s", "kubelite"]   # default
@@ -112,7 +115,7 @@ func TestEntriesAsJSON(t *testing.T) {
 	c := Default()
 	c.Bridges.Match = []string{}
 	entries := c.Entries(Origins{"bridges.match": {"/x.toml", 2}})
-	got, err := json.Marshal([]Entry{entries[0], entries[3], entries[4], entries[7]})
+	got, err := json.Marshal([]Entry{entries[0], entries[3], entries[4], entries[8]})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +154,7 @@ func FuzzLoad(f *testing.F) {
 
 // loadText is Load for files in memory, which a fuzz test has time for.
 func loadText(texts ...string) (Config, error) {
-	l := newLoader()
+	l := newLoader(&source{})
 	for i, text := range texts {
 		l.begin(strconv.Itoa(i))
 		l.document(text)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/host/hosttest"
+	"github.com/nfguard/nfguard/internal/pods"
 	"github.com/nfguard/nfguard/internal/source"
 )
 
@@ -127,6 +129,48 @@ func TestScopeIsChanged(t *testing.T) {
 		synctest.Wait()
 		if h.Get(guard.IPTables) != "0" || h.Flags("cni0") != (guard.Flags{true}) {
 			t.Errorf("after it the sysctl is %s, the flags %v", h.Get(guard.IPTables), h.Flags("cni0"))
+		}
+	})
+}
+
+// A writer in a pod is recorded by the names that the node has for it.
+func TestPodIsNamed(t *testing.T) {
+	const id = "2f1a6c0de4b5978812cd3390fe76ab54c1d2e3f4a5b6c7d8e9f0a1b2c3d4e5f6"
+	synctest.Test(t, func(t *testing.T) {
+		h := hosttest.New(true)
+		h.Write("net.ipv4.ip_forward", "0")
+		r := newRig(t, h, func(o *Options, _ *Settings) {
+			o.PodName = func(uid, container string) pods.Name {
+				if uid != id[:32] || container != id {
+					t.Errorf("asked for %q, %q", uid, container)
+				}
+				return pods.Name{Namespace: "kube-system", Pod: "setup", Container: "init"}
+			}
+		})
+		synctest.Wait()
+		r.said()
+		time.Sleep(5 * time.Second)
+		h.Write(guard.IPTables, "0")
+		r.watch.tellBy(guard.IPTables, source.Writer{PID: 7, Comm: "sh", Cgroup: "/kubepods/pod" + id[:32] + "/" + id})
+		synctest.Wait()
+		const want = "(written by sh[7], pod kube-system/setup, container init)"
+		if got := strings.Join(r.said(), "\n"); !strings.Contains(got, want) {
+			t.Errorf("records:\n%s\nwant %s", got, want)
+		}
+
+		// kube-proxy in a pod, whose record has no more than its place.
+		h.SetKubeProxy(guard.KubeProxy{Processes: []guard.Process{{
+			PID: 9, Comm: "kube-proxy", Container: id, Pod: id[:32], Started: time.Minute,
+		}}})
+		r.link.in <- source.Hint{Source: "exec", Reason: "kube-proxy[9] was executed", Time: time.Now()}
+		time.Sleep(time.Second)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		named := slices.ContainsFunc(r.events, func(e guard.Event) bool {
+			return e.Kind == guard.EventKubeProxy && e.Writer.PodName == "setup" && e.Writer.PodNamespace == "kube-system" && e.Writer.ContainerName == "init"
+		})
+		if !named {
+			t.Errorf("no record of kube-proxy has the name of its pod: %+v", r.events)
 		}
 	})
 }

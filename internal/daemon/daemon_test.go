@@ -96,11 +96,12 @@ func (w *watch) Check() error {
 
 // tell is the kernel: somebody has written.
 func (w *watch) tell(k guard.Key) {
+	w.tellBy(k, source.Writer{PID: 812, Comm: "tuned", Cgroup: "/system.slice/tuned.service"})
+}
+
+func (w *watch) tellBy(k guard.Key, by source.Writer) {
 	w.mu.Lock()
-	w.hints = append(w.hints, source.Hint{
-		Source: "sysctl", Path: SysctlPath(k),
-		Writer: source.Writer{PID: 812, Comm: "tuned", Cgroup: "/system.slice/tuned.service"},
-	})
+	w.hints = append(w.hints, source.Hint{Source: "sysctl", Path: SysctlPath(k), Writer: by})
 	w.mu.Unlock()
 	select {
 	case w.nap.hot <- struct{}{}:
@@ -165,15 +166,20 @@ type rig struct {
 	mu       sync.Mutex
 	settings Settings
 	loadErr  error
+	events   []guard.Event
 	log      []string // records and notifications, each after the time since the start
 	status   Status
 	quiet    bool
+	extended []time.Duration // when more time to start was asked for
 
 	cancel context.CancelFunc
 	done   chan error
 }
 
 func (r *rig) Record(e guard.Event) {
+	r.mu.Lock()
+	r.events = append(r.events, e)
+	r.mu.Unlock()
 	r.say(fmt.Sprintf("%s %s: %s", e.Kind, e.Outcome, e.Message))
 }
 
@@ -213,7 +219,7 @@ func newRig(t *testing.T, h *hosttest.Host, change func(*Options, *Settings)) *r
 		Resync:     900 * time.Millisecond, Audit: time.Minute,
 	}
 	o := Options{
-		Load: func() (Settings, error) {
+		Load: func(context.Context) (Settings, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			return r.settings, r.loadErr
@@ -226,7 +232,11 @@ func newRig(t *testing.T, h *hosttest.Host, change func(*Options, *Settings)) *r
 		Host:       h, Recorder: r, Log: slog.New(slog.DiscardHandler),
 		Publish: func(s Status) { r.mu.Lock(); r.status = s; r.mu.Unlock() },
 		Notify: func(s string) {
-			if !strings.HasPrefix(s, "STATUS=") {
+			if s == "EXTEND_TIMEOUT_USEC=20000000" {
+				r.mu.Lock()
+				r.extended = append(r.extended, time.Since(r.start))
+				r.mu.Unlock()
+			} else if !strings.HasPrefix(s, "STATUS=") {
 				r.say(strings.TrimSpace(strings.Split(s, "\n")[0]))
 			}
 		},
@@ -551,7 +561,7 @@ func TestReload(t *testing.T) {
 
 func TestBadConfigurationAtStart(t *testing.T) {
 	bad := errors.New("nfguard.toml:3: mod: no such key")
-	d := assemble(Options{Load: func() (Settings, error) { return Settings{}, bad }}, newNap())
+	d := assemble(Options{Load: func(context.Context) (Settings, error) { return Settings{}, bad }}, newNap())
 	if err := d.Run(t.Context()); !errors.Is(err, bad) {
 		t.Errorf("Run: %v", err)
 	}
@@ -641,6 +651,26 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// TestHintsDoNotPutOffTheAudit: where there is news all the time, what nobody
+// tells of is looked for all the same.
+func TestHintsDoNotPutOffTheAudit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), func(_ *Options, s *Settings) { s.Audit = time.Minute })
+		time.Sleep(10 * time.Second)
+		r.said()
+		r.host.SetKubeProxy(guard.KubeProxy{Processes: []guard.Process{{PID: 1, Comm: "kube-proxy"}}})
+		for range 6 {
+			time.Sleep(10 * time.Second)
+			r.inbox.Put(source.Hint{Source: "link", Reason: "bridge cnio0 changed"})
+		}
+		time.Sleep(time.Second)
+		want := []string{"1m0s kube_proxy observed: kube-proxy[1] started (no rules); the node was ready: br_netfilter loaded, 2 of 2 keys as wanted, no bridge yet"}
+		if diff := cmp.Diff(want, r.said()); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // TestAfterKubeProxyStarted: what it does later is looked for, though nobody
 // tells of it; and what several hints want to be looked at adds up.
 func TestAfterKubeProxyStarted(t *testing.T) {
@@ -661,9 +691,9 @@ func TestAfterKubeProxyStarted(t *testing.T) {
 		const ready = "; the node was ready: br_netfilter loaded, 2 of 2 keys as wanted, no bridge yet"
 		want := []string{
 			"10s kube_proxy observed: kube-proxy[1] started (no rules)" + ready,
-			"11s kube_proxy observed: kube-proxy's rules are there: iptables mode, IPv4, 1s after its start" + ready,
-			"15s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv6" + ready,
-			"25s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv4" + ready,
+			"14s kube_proxy observed: kube-proxy's rules are there: iptables mode, IPv4, 1s after its start" + ready,
+			"18s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv6" + ready,
+			"28s kube_proxy observed: kube-proxy's rules have changed: iptables mode, IPv4" + ready,
 		}
 		if diff := cmp.Diff(want, r.said()); diff != "" {
 			t.Errorf("records (-want +got):\n%s", diff)

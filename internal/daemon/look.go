@@ -63,10 +63,17 @@ func (d *Daemon) look(ctx context.Context, readable bool) {
 		d.want(reconcile.Trigger{Source: t.Source, Time: t.Time})
 		d.lastHint = time.Time{} // at once
 	}
-	if d.rec.Totals() != before {
+	if look.Turn || d.rec.Totals() != before {
 		d.status.changed = true
+		if d.settings.Policy.Mode == guard.Observe { // what it means for the rest is the pass's to tell
+			d.nextPass = earliest(d.nextPass, d.status.report.Time.Add(betweenObserved))
+		}
 	}
 }
+
+// betweenObserved is the least time between two passes for drifts that are left
+// so: who changes a value all the time must not have us look all the time.
+const betweenObserved = 5 * time.Second
 
 // news takes what the kernel told of writes since the last call.
 func (d *Daemon) news() []reconcile.Evidence {
@@ -95,8 +102,12 @@ func (d *Daemon) news() []reconcile.Evidence {
 
 func (d *Daemon) evidence(h source.Hint) reconcile.Evidence {
 	e := reconcile.Evidence{Writer: writer(h.Writer)}
-	if h.Who != nil {
-		e.Who = func() guard.Writer { return writer(h.Who()) }
+	e.Who = func() guard.Writer {
+		w := h.Writer
+		if h.Who != nil {
+			w = h.Who()
+		}
+		return d.named(writer(w))
 	}
 	if c := h.Change; c != nil {
 		e.Exact, e.At, e.Old, e.New, e.Missed = true, h.Time, c.Old, c.New, int(c.Missed)
@@ -122,6 +133,24 @@ func writer(w source.Writer) guard.Writer {
 		PID: w.PID, Comm: w.Comm, Exe: w.Exe, Cgroup: w.Cgroup,
 		Unit: place.Unit, Container: place.Container, Pod: place.Pod,
 	}
+}
+
+// named adds what the pod of w is called.
+func (d *Daemon) named(w guard.Writer) guard.Writer {
+	if d.o.PodName != nil && w.Pod != "" && w.PodName == "" {
+		n := d.o.PodName(w.Pod, w.Container)
+		w.PodNamespace, w.PodName, w.ContainerName = n.Namespace, n.Pod, n.Container
+	}
+	return w
+}
+
+// naming records what the pod of an event's process is called, where that is not
+// known yet: kube-proxy's, say.
+type naming struct{ d *Daemon }
+
+func (n naming) Record(e guard.Event) {
+	e.Writer = n.d.named(e.Writer)
+	n.d.o.Recorder.Record(e)
 }
 
 // SysctlPath is the file of k, as the sources name it.

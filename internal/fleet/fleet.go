@@ -68,10 +68,16 @@ type document struct {
 	} `json:"probe"`
 }
 
+// maxCauses bounds what is held of a host: nobody reads more of one.
+const maxCauses = 1_000
+
 // host judges d as check's exit code does.
 func (d *document) host(name string) Host {
 	h := Host{Name: cmp.Or(name, d.Host), Verdict: d.Verdict, Mode: d.Mode, Kernel: d.Kernel, Summary: d.Summary}
 	for _, it := range d.Items {
+		if len(h.causes) == maxCauses {
+			break
+		}
 		c := Cause{Verdict: it.Verdict, What: it.Subject + " " + it.Have + ", wanted " + it.Want, Next: it.Next}
 		switch it.Verdict {
 		case guard.Wrong:
@@ -81,11 +87,13 @@ func (d *document) host(name string) Host {
 			c.What = it.Subject + ": " + it.Reason
 		case guard.Right, guard.Excused:
 			continue
+		default: // no word of check's
+			continue
 		}
 		h.causes = append(h.causes, c)
 	}
 	for _, f := range d.Findings {
-		if f.Breaks {
+		if f.Breaks && len(h.causes) < maxCauses {
 			h.worse(Cause{Verdict: guard.Wrong, What: f.Sentence, Next: f.Next})
 		}
 	}

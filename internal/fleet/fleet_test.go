@@ -159,6 +159,43 @@ func TestNextBoot(t *testing.T) {
 	}
 }
 
+// What no host has said is refused with a sentence before it is held in memory.
+func TestTooMuch(t *testing.T) {
+	right := strings.TrimSpace(read(t, "right.json"))
+	null := strings.Repeat("null,", 1<<18) + "null"
+	tests := []struct{ name, text, want string }{
+		{"one long value", `{"items":[` + null + `]}`, "more than 1 MiB in one piece is no answer of nfguard check"},
+		{"a value without an end", right + "\n\"" + strings.Repeat("a", maxAnswer+10_000), "more than 1 MiB in one piece is no answer of nfguard check"},
+		{"many answers", strings.Repeat(`{"schema":1,"host":"a","verdict":"right"}`, maxAnswers+1), "it has more than 20000 answers: merge it in parts"},
+		{"many answers of ansible", strings.Repeat("a | FAILED! => \n", maxAnswers+1), "it has more than 20000 answers: merge it in parts"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := Parse([]byte(tt.text), ""); err == nil || err.Error() != tt.want {
+				t.Errorf("want %s, got %v", tt.want, err)
+			}
+		})
+	}
+	hosts, err := Parse([]byte("w | CHANGED | rc=0 >>\n"+null), "")
+	if err != nil || len(hosts) != 1 || hosts[0].Summary != errLong.Error() {
+		t.Errorf("of ansible: %v, %v", hosts, err)
+	}
+	many := strings.Replace(right, `"items": [`, `"items": [`+strings.Repeat(`{"verdict":"wrong"},`, 2000), 1)
+	if many == right {
+		t.Fatal("the document has no items")
+	}
+	if hosts, err := Parse([]byte(many), ""); err != nil || len(hosts[0].causes) != maxCauses {
+		t.Errorf("of many items: %d causes, %v", len(hosts[0].causes), err)
+	}
+	if hosts, err := Parse([]byte("a | FAILED! => b | CHANGED | rc=0 >>\nc | SUCCESS => \n"), ""); err != nil || len(hosts) != 2 {
+		t.Errorf("a head is no head within a line: %v, %v", hosts, err)
+	}
+	all := strings.Repeat(right+"\n", 1000)
+	if hosts, err := Parse([]byte(all), ""); err != nil || len(hosts) != 1000 {
+		t.Errorf("a fleet of 1000: %d, %v", len(hosts), err)
+	}
+}
+
 // FuzzParse: whatever stands in a file, it is hosts with names or an error.
 func FuzzParse(f *testing.F) {
 	for _, name := range []string{"ansible.txt", "oneline.txt", "right.json", "tree/worker-2"} {

@@ -12,7 +12,22 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
+)
+
+// What is read at the most. An answer of nfguard check is some 10 KB, and in
+// memory it can be a hundred times as much as in the file.
+const (
+	maxAnswer  = 1 << 20
+	maxFile    = 64 << 20
+	maxAnswers = 20_000
+)
+
+// What is too much. The next step is in the sentence.
+var (
+	errLong = errors.New("more than 1 MiB in one piece is no answer of nfguard check")
+	errMany = errors.New("it has more than 20000 answers: merge it in parts")
 )
 
 // ErrEmpty says that there is nothing of a host in a file.
@@ -29,7 +44,7 @@ func Read(path string) ([]Host, error) {
 	case info.IsDir():
 		return readTree(path)
 	}
-	text, err := os.ReadFile(path)
+	text, err := files.Read(path, maxFile)
 	if err != nil {
 		return nil, err
 	}
@@ -44,17 +59,17 @@ func Read(path string) ([]Host, error) {
 }
 
 func readTree(dir string) ([]Host, error) {
-	files, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	var hosts []Host
 	answered := false
-	for _, f := range files {
+	for _, f := range entries {
 		if f.IsDir() || strings.HasPrefix(f.Name(), ".") {
 			continue
 		}
-		text, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		text, err := files.Read(filepath.Join(dir, f.Name()), maxAnswer)
 		var of []Host
 		if err == nil {
 			of, err = Parse(text, f.Name())
@@ -83,17 +98,25 @@ var head = sync.OnceValue(func() *regexp.Regexp {
 // without -o. name is the host's where the text does not tell it better: "" is
 // what the document says.
 func Parse(text []byte, name string) ([]Host, error) {
-	heads := head().FindAllSubmatchIndex(text, -1)
-	if len(heads) == 0 {
+	h := head().FindSubmatchIndex(text)
+	if h == nil {
 		return values(text, name)
 	}
 	var hosts []Host
-	for i, h := range heads {
-		end := len(text)
-		if i+1 < len(heads) {
-			end = heads[i+1][0]
+	for h != nil {
+		if len(hosts) == maxAnswers {
+			return nil, errMany
 		}
-		hosts = append(hosts, printed(string(text[h[2]:h[3]]), text[h[1]:end]))
+		host, said := string(text[h[2]:h[3]]), text[h[1]:]
+		line := bytes.IndexByte(said, '\n') + 1 // where the next one can begin
+		if line == 0 {
+			line = len(said)
+		}
+		text = said[line:]
+		if h = head().FindSubmatchIndex(text); h != nil {
+			said = said[:line+h[0]]
+		}
+		hosts = append(hosts, printed(host, said))
 	}
 	return hosts, nil
 }
@@ -101,11 +124,17 @@ func Parse(text []byte, name string) ([]Host, error) {
 // values takes JSON values that follow each other.
 func values(text []byte, name string) ([]Host, error) {
 	var hosts []Host
-	d := json.NewDecoder(bytes.NewReader(text))
+	r := &inPieces{text: text, limit: maxAnswer}
+	d := json.NewDecoder(r)
 	for {
 		var v json.RawMessage
 		err := d.Decode(&v)
+		r.limit = int(d.InputOffset()) + maxAnswer
 		switch {
+		case len(hosts) == maxAnswers && err == nil:
+			return nil, errMany
+		case errors.Is(err, errLong):
+			return nil, errLong
 		case errors.Is(err, io.EOF) && len(hosts) > 0:
 			return hosts, nil
 		case errors.Is(err, io.EOF):
@@ -119,6 +148,25 @@ func values(text []byte, name string) ([]Host, error) {
 		}
 		hosts = append(hosts, h)
 	}
+}
+
+// inPieces reads text up to limit, which moves on with what was understood: of
+// one value that has no end, no more than that is held.
+type inPieces struct {
+	text      []byte
+	at, limit int
+}
+
+func (r *inPieces) Read(p []byte) (int, error) {
+	switch {
+	case r.at == len(r.text):
+		return 0, io.EOF
+	case r.at >= r.limit:
+		return 0, errLong
+	}
+	n := copy(p, r.text[r.at:min(r.limit, len(r.text))])
+	r.at += n
+	return n, nil
 }
 
 // value takes a document, or the result of a module of ansible around one.
@@ -148,6 +196,9 @@ func known(v guard.Verdict) bool {
 // printed takes what ansible prints of a host after the head. What follows a
 // document is what the command said on standard error.
 func printed(name string, text []byte) Host {
+	if len(text) > maxAnswer {
+		return silent(name, errLong.Error())
+	}
 	text = bytes.TrimSpace(text)
 	rest, oneLine := bytes.CutPrefix(text, []byte("(stdout) "))
 	if oneLine {

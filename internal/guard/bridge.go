@@ -17,8 +17,12 @@ type Bridge struct {
 
 	VLANFiltering bool `json:"vlan_filtering"` // it tells VLANs apart
 
-	// Addresses are looked at only where a [Selection] goes by evidence.
+	// Addresses are nil also where they were not looked at.
 	Addresses []netip.Prefix `json:"-"`
+
+	// Behind are the network namespaces that its ports lead into, by the ids
+	// that they have here.
+	Behind []int `json:"-"`
 }
 
 // Flags are the flags of b.

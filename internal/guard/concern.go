@@ -8,18 +8,19 @@ import (
 // Concerns are the findings about bridges: what the scope does, or does not
 // do, to those that carry something else than pods.
 func Concerns(p *Policy, o *Observation) []Finding {
-	if p.FilesOnly || o.Bridging != nil {
+	if o.Bridging != nil {
 		return nil
 	}
 	var list []Finding
 	if o.RememberedErr != nil {
 		list = append(list, Finding{
-			Subject:  AllBridges,
-			Sentence: fmt.Sprintf("which flags of bridges nfguard has set is not known: %v; after a change to scope = \"host\" they stay", o.RememberedErr),
-			Next:     "remove the file; what is set from then on is remembered again",
+			Subject: AllBridges,
+			Sentence: fmt.Sprintf("which flags of bridges nfguard has set is not known: %s; after a change to scope = \"host\" they stay",
+				strings.ReplaceAll(o.RememberedErr.Error(), "\n", "; ")),
+			Next: "remove the file; what is set from then on is remembered again",
 		})
 	}
-	others := false // that are left alone
+	others, set := false, o.remembered() // others: that are left alone
 	for i := range o.Bridges {
 		b := &o.Bridges[i]
 		handed := o.tables(b)
@@ -36,7 +37,7 @@ func Concerns(p *Policy, o *Observation) []Finding {
 			list = append(list, mixed(b, c)...)
 		} else {
 			others = true
-			list = append(list, o.abandoned(p, b, c)...)
+			list = append(list, abandoned(p, b, set[b.Index], c)...)
 		}
 		if b.Ports.Pods > 0 && len(handed) > 0 && b.VLANFiltering && o.TaggedPass {
 			list = append(list, Finding{
@@ -76,28 +77,27 @@ func mixed(b *Bridge, c Choice) []Finding {
 	}}
 }
 
-// abandoned says that flags of ours stand on a bridge that the patterns do not
-// select any more. Evidence comes and goes with the pods, and says nothing.
-func (o *Observation) abandoned(p *Policy, b *Bridge, c Choice) []Finding {
-	for _, m := range o.Remembered {
-		if m.Name != b.Name || m.Index != b.Index || p.Bridges.Auto {
-			continue
-		}
-		var clear []string
-		for _, f := range allFamilies {
-			if m.Flags[f] && b.Flags()[f] {
-				clear = append(clear, "nf_call_"+f.table()+" 0")
-			}
-		}
-		if len(clear) > 0 {
-			return []Finding{{
-				Subject:  b.Name,
-				Sentence: fmt.Sprintf("nfguard has set flags of %s, which it does not keep any more (%s)", b.Name, c.Why),
-				Next:     "where they are not wanted: ip link set " + b.Name + " type bridge " + strings.Join(clear, " "),
-			}}
+// abandoned says that flags of ours, m, stand on a bridge that the patterns do
+// not select any more. With match = "auto" it says so of what no evidence ever
+// has asked for; the rest is taken back.
+func abandoned(p *Policy, b *Bridge, m Remembered, c Choice) []Finding {
+	if m.Name != b.Name || p.Bridges.Auto && !c.Gone {
+		return nil
+	}
+	var clear []string
+	for _, f := range allFamilies {
+		if m.Flags[f] && b.Flags()[f] && (!p.Bridges.Auto || !m.Evidence[f]) {
+			clear = append(clear, "nf_call_"+f.table()+" 0")
 		}
 	}
-	return nil
+	if len(clear) == 0 {
+		return nil
+	}
+	return []Finding{{
+		Subject:  b.Name,
+		Sentence: fmt.Sprintf("nfguard has set flags of %s, which it does not keep any more (%s)", b.Name, c.Why),
+		Next:     "where they are not wanted: ip link set " + b.Name + " type bridge " + strings.Join(clear, " "),
+	}}
 }
 
 // tables are the families whose frames that cross b are handed over.

@@ -29,7 +29,6 @@ func TestConcerns(t *testing.T) {
 			o.Module.State = guard.Absent
 		}, nil},
 		{"bridges unknown", func(p *guard.Policy, o *guard.Observation) { host(p, o); o.Bridging = errors.New("boom") }, nil},
-		{"a tree", func(p *guard.Policy, o *guard.Observation) { host(p, o); p.FilesOnly = true }, nil},
 		{
 			"a kept bridge carries more", func(_ *guard.Policy, o *guard.Observation) {
 				o.Bridges[0].Ports = guard.Ports{Pods: 1, VMs: 1, Uplinks: 1}

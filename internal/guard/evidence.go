@@ -30,47 +30,86 @@ type Endpoints struct {
 	Addresses []netip.Addr   // those in the networks of bridges that are [Selection.Undecided]; of others, or not
 	Host      []netip.Prefix // the addresses of this host, each with its network
 	Err       error          // why not all are known; nil when they are
+	Pods      PodSpaces
+}
+
+// PodSpaces are the network namespaces in which pods run, by the ids that they
+// have here.
+type PodSpaces struct {
+	IDs []int
+	Err error // why not all are known; nil when they are
 }
 
 // choose keeps a bridge that carries pods, as far as that can be certain: ports
 // lead into other network namespaces, as those of containers of any kind do,
 // and a CNI configuration has the bridge's name or its subnet, or kube-proxy's
-// rules point into that.
+// rules point into that and a pod is seen to be behind a port. Whoever may write
+// the endpoints of a Service chooses where the rules point.
+//
+// A bridge that a configuration names and that has no pod for now is not kept,
+// and its evidence is not gone: the next pod is a matter of time.
 func (e *Evidence) choose(b *Bridge) Choice {
+	named := e.CNI.evidence(b)
 	if b.Ports.Pods == 0 {
-		return Choice{Why: "no port leads into another network namespace"}
+		return Choice{Why: "no port leads into another network namespace", Gone: named == "" && e.CNI.Err == nil}
 	}
 	ports := "a port leads"
 	if b.Ports.Pods > 1 {
 		ports = fmt.Sprintf("%d ports lead", b.Ports.Pods)
 	}
 	ports += " into other network namespaces"
-	for i := range e.CNI.Networks {
-		if why := e.CNI.Networks[i].evidence(b); why != "" {
-			return Choice{Kept: true, Why: ports + ", and " + why}
-		}
+	if named != "" {
+		return Choice{Kept: true, Why: ports + ", and " + named}
 	}
-	rules := e.Endpoints
-	if !b.Ports.apart() || len(b.Addresses) == 0 {
-		rules = nil // whatever they say
+	// What the rules can say of it.
+	rules, tell := e.Endpoints, b.Ports.apart() && len(b.Addresses) > 0
+	to := ""
+	if rules != nil && tell {
+		to = rules.evidence(b)
 	}
-	if rules != nil {
-		if why := rules.evidence(b); why != "" {
-			return Choice{Kept: true, Why: ports + ", and " + why}
-		}
+	if to != "" && rules.Pods.behind(b) {
+		return Choice{Kept: true, Why: ports + ", one to a pod, and " + to}
 	}
 	const unnamed = ", but no CNI configuration has its name or its subnet"
 	switch {
 	case e.CNI.Err != nil:
 		return Choice{Why: ports + ", but not all CNI configuration could be read", Err: e.CNI.Err}
 	case !b.Ports.apart():
-		return Choice{Why: ports + unnamed + ", and kube-proxy's rules are no evidence where a port is an uplink or a virtual machine's"}
+		return Choice{Why: ports + unnamed + ", and kube-proxy's rules are no evidence where a port is an uplink or a virtual machine's", Gone: true}
+	case !tell:
+		return Choice{Why: ports + unnamed, Gone: true}
 	case rules == nil:
 		return Choice{Why: ports + unnamed}
+	case to != "" && rules.Pods.Err != nil:
+		return Choice{Why: ports + unnamed + ", and not all pods are known", Err: rules.Pods.Err}
+	case to != "":
+		return Choice{Why: ports + unnamed + ", and none leads to a pod, although " + to, Gone: true}
 	case rules.Err != nil:
 		return Choice{Why: ports + unnamed + ", and not all of kube-proxy's rules could be read", Err: rules.Err}
 	}
-	return Choice{Why: ports + unnamed + ", and kube-proxy's rules send nothing into that"}
+	return Choice{Why: ports + unnamed + ", and kube-proxy's rules send nothing into that", Gone: true}
+}
+
+// evidence says which network is b's, and why, or "".
+func (c *CNI) evidence(b *Bridge) string {
+	for i := range c.Networks {
+		if why := c.Networks[i].evidence(b); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+// behind reports whether a port of b leads into the namespace of a pod.
+func (p *PodSpaces) behind(b *Bridge) bool {
+	for _, id := range b.Behind {
+		for _, pod := range p.IDs {
+			if id == pod {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // evidence says what of n is b, or "".

@@ -15,7 +15,7 @@ import (
 func TestChooseByRules(t *testing.T) {
 	boom := errors.New("boom")
 	const left, kept = "a port leads into other network namespaces, but no CNI configuration has its name or its subnet",
-		"a port leads into other network namespaces, and kube-proxy's rules send to "
+		"a port leads into other network namespaces, one to a pod, and kube-proxy's rules send to "
 	addresses := func(texts ...string) (list []netip.Addr) {
 		for _, a := range texts {
 			list = append(list, netip.MustParseAddr(a))
@@ -52,24 +52,24 @@ func TestChooseByRules(t *testing.T) {
 			func(_ *guard.Bridge, e *guard.Evidence) {
 				e.Endpoints.Addresses = addresses("10.244.0.5", "192.168.7.2", "fd00:244::5")
 			},
-			guard.Choice{Why: left + ", and kube-proxy's rules send nothing into that"},
+			guard.Choice{Why: left + ", and kube-proxy's rules send nothing into that", Gone: true},
 		},
 		{
 			"no endpoints",
 			func(_ *guard.Bridge, e *guard.Evidence) { e.Endpoints.Addresses = nil },
-			guard.Choice{Why: left + ", and kube-proxy's rules send nothing into that"},
+			guard.Choice{Why: left + ", and kube-proxy's rules send nothing into that", Gone: true},
 		},
 		{
 			"the endpoint is the bridge's own address",
 			func(_ *guard.Bridge, e *guard.Evidence) { e.Endpoints.Addresses = addresses("10.244.1.1") },
-			guard.Choice{Why: left + ", and kube-proxy's rules send nothing into that"},
+			guard.Choice{Why: left + ", and kube-proxy's rules send nothing into that", Gone: true},
 		},
 		{
 			"the endpoint is another address of this host",
 			func(_ *guard.Bridge, e *guard.Evidence) {
 				e.Endpoints.Host = append(e.Endpoints.Host, prefixes("10.244.1.5/32")...)
 			},
-			guard.Choice{Why: left + ", and kube-proxy's rules send nothing into that"},
+			guard.Choice{Why: left + ", and kube-proxy's rules send nothing into that", Gone: true},
 		},
 		{
 			"one is this host, another is not",
@@ -84,7 +84,7 @@ func TestChooseByRules(t *testing.T) {
 				b.Addresses, e.Endpoints.Addresses = prefixes("10.244.0.1/16"), addresses("10.244.1.5")
 				e.Endpoints.Host = prefixes("10.244.0.1/16", "10.244.1.1/24")
 			},
-			guard.Choice{Why: left + ", and kube-proxy's rules send nothing into that"},
+			guard.Choice{Why: left + ", and kube-proxy's rules send nothing into that", Gone: true},
 		},
 		{
 			"and in a larger one",
@@ -96,22 +96,22 @@ func TestChooseByRules(t *testing.T) {
 		{
 			"the bridge has no address, and the rules could not be read",
 			func(b *guard.Bridge, e *guard.Evidence) { b.Addresses, e.Endpoints.Err = nil, boom },
-			guard.Choice{Why: left},
+			guard.Choice{Why: left, Gone: true},
 		},
 		{
 			"an uplink",
 			func(b *guard.Bridge, _ *guard.Evidence) { b.Ports.Uplinks = 1 },
-			guard.Choice{Why: left + ", and kube-proxy's rules are no evidence where a port is an uplink or a virtual machine's"},
+			guard.Choice{Why: left + ", and kube-proxy's rules are no evidence where a port is an uplink or a virtual machine's", Gone: true},
 		},
 		{
 			"a virtual machine, and the rules could not be read",
 			func(b *guard.Bridge, e *guard.Evidence) { b.Ports.VMs, e.Endpoints.Err = 1, boom },
-			guard.Choice{Why: left + ", and kube-proxy's rules are no evidence where a port is an uplink or a virtual machine's"},
+			guard.Choice{Why: left + ", and kube-proxy's rules are no evidence where a port is an uplink or a virtual machine's", Gone: true},
 		},
 		{
 			"no pod",
 			func(b *guard.Bridge, _ *guard.Evidence) { b.Ports.Pods = 0 },
-			guard.Choice{Why: "no port leads into another network namespace"},
+			guard.Choice{Why: "no port leads into another network namespace", Gone: true},
 		},
 		{
 			"not all rules could be read, what was read is evidence",
@@ -131,6 +131,33 @@ func TestChooseByRules(t *testing.T) {
 			guard.Choice{Kept: true, Why: kept + "10.244.1.5, in its network 10.244.1.0/24"},
 		},
 		{
+			"no port leads to a pod: whoever writes a Service's endpoints chooses where the rules send",
+			func(_ *guard.Bridge, e *guard.Evidence) { e.Endpoints.Pods.IDs = []int{1, 2} },
+			guard.Choice{Why: left + ", and none leads to a pod, although kube-proxy's rules send to 10.244.1.5, in its network 10.244.1.0/24", Gone: true},
+		},
+		{
+			"it is not known where the pods are",
+			func(_ *guard.Bridge, e *guard.Evidence) { e.Endpoints.Pods = guard.PodSpaces{Err: boom} },
+			guard.Choice{Why: left + ", and not all pods are known", Err: boom},
+		},
+		{
+			"the rules were not looked at",
+			func(_ *guard.Bridge, e *guard.Evidence) { e.Endpoints = nil },
+			guard.Choice{Why: left},
+		},
+		{
+			"no pod for now, and the CNI configuration names it",
+			func(b *guard.Bridge, e *guard.Evidence) {
+				b.Ports.Pods, e.CNI.Networks = 0, []guard.Network{{Name: "n", Place: "/f", Bridge: b.Name}}
+			},
+			guard.Choice{Why: "no port leads into another network namespace"},
+		},
+		{
+			"no pod, and the CNI configuration could not be read",
+			func(b *guard.Bridge, e *guard.Evidence) { b.Ports.Pods, e.CNI.Err = 0, boom },
+			guard.Choice{Why: "no port leads into another network namespace"},
+		},
+		{
 			"the CNI configuration names it",
 			func(b *guard.Bridge, e *guard.Evidence) {
 				e.CNI.Networks = []guard.Network{{Name: "n", Place: "/f", Bridge: b.Name}}
@@ -139,9 +166,10 @@ func TestChooseByRules(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b := guard.Bridge{Name: "podbr", Ports: guard.Ports{Pods: 1, Others: 1}, Addresses: prefixes("10.244.1.1/24")}
+			b := guard.Bridge{Name: "podbr", Ports: guard.Ports{Pods: 1, Others: 1}, Addresses: prefixes("10.244.1.1/24"), Behind: []int{0}}
 			e := guard.Evidence{Endpoints: &guard.Endpoints{
 				Addresses: addresses("10.244.1.5", "10.244.2.5", "192.168.7.2"), Host: prefixes("127.0.0.1/8", "192.168.7.2/24", "10.244.1.1/24"),
+				Pods: guard.PodSpaces{IDs: []int{7, 0}},
 			}}
 			tt.change(&b, &e)
 			s := guard.Selection{Auto: true}

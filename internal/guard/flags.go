@@ -1,12 +1,23 @@
 package guard
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Remembered is what nfguard has set of a bridge's flags, and not taken back.
 type Remembered struct {
 	Name  string `json:"name"`
 	Index int    `json:"index"`
 	Flags Flags  `json:"flags"`
+
+	// Evidence are those of Flags that were set because evidence said that the
+	// bridge carries pods, and not because a pattern matches its name.
+	Evidence Flags `json:"evidence"`
+
+	// Stale says that the evidence has been gone for so long that those are to
+	// be taken back. Who looks again and again knows it; no single look does.
+	Stale bool `json:"-"`
 }
 
 // AllBridges is the subject of what is about no single bridge.
@@ -18,10 +29,10 @@ const AllBridges = "bridges"
 func PlanFlags(p *Policy, o *Observation) []Item {
 	var items []Item
 	switch {
-	case p.FilesOnly:
 	case p.Bridges == nil:
+		there := byIndex(o.Bridges)
 		for _, m := range o.Remembered {
-			if b := o.bridge(m); b != nil {
+			if b := there[m.Index]; b != nil && b.Name == m.Name {
 				items = append(items, planLeft(p, o, b, m)...)
 			}
 		}
@@ -31,27 +42,39 @@ func PlanFlags(p *Policy, o *Observation) []Item {
 			Reason: fmt.Sprintf("could not look: %v", o.Bridging), Err: o.Bridging,
 		})
 	default:
+		set := o.remembered()
 		for i := range o.Bridges {
-			items = append(items, planFlags(p.Bridges, o, &o.Bridges[i])...)
+			b := &o.Bridges[i]
+			items = append(items, planFlags(p.Bridges, o, b, set[b.Index])...)
 		}
 	}
 	return items
 }
 
-// bridge is the one that m is about; nil when it is gone, also where another
-// has its name.
-func (o *Observation) bridge(m Remembered) *Bridge {
-	for i := range o.Bridges {
-		if o.Bridges[i].Index == m.Index && o.Bridges[i].Name == m.Name {
-			return &o.Bridges[i]
-		}
+func byIndex(list []Bridge) map[int]*Bridge {
+	m := make(map[int]*Bridge, len(list))
+	for i := range list {
+		m[list[i].Index] = &list[i]
 	}
-	return nil
+	return m
 }
 
-func planFlags(s *Selection, o *Observation, b *Bridge) []Item {
+// remembered is what was set of the bridges, by their index.
+func (o *Observation) remembered() map[int]Remembered {
+	m := make(map[int]Remembered, len(o.Remembered))
+	for _, r := range o.Remembered {
+		m[r.Index] = r
+	}
+	return m
+}
+
+// planFlags judges one bridge, of which m was set.
+func planFlags(s *Selection, o *Observation, b *Bridge, m Remembered) []Item {
 	c, have := s.Choose(b, o.Evidence), b.Flags()
-	if len(s.Families) == 0 || !c.Kept && c.Err == nil {
+	if !c.Kept && c.Err == nil {
+		return planStale(s, b, m, c)
+	}
+	if len(s.Families) == 0 {
 		return nil
 	}
 	it := Item{
@@ -59,7 +82,8 @@ func planFlags(s *Selection, o *Observation, b *Bridge) []Item {
 		Want: Flags{true, true, true}.text(s.Families), Have: have.text(s.Families),
 	}
 	if c.Err != nil {
-		it.Verdict, it.Reason, it.Err = Uncertain, fmt.Sprintf("%s: %v", c.Why, c.Err), c.Err
+		it.Verdict, it.Err = Uncertain, c.Err
+		it.Reason = c.Why + ": " + strings.ReplaceAll(c.Err.Error(), "\n", "; ")
 		return []Item{it}
 	}
 	var missing Flags
@@ -85,8 +109,49 @@ func planFlags(s *Selection, o *Observation, b *Bridge) []Item {
 			break
 		}
 	}
-	it.Action = &Action{Op: SetFlags, Subject: b.Name, Index: b.Index, Flags: missing}
+	it.Action = &Action{Op: SetFlags, Subject: b.Name, Index: b.Index, Flags: missing, Evidence: s.Auto}
 	return []Item{it}
+}
+
+// planStale takes flags back that were set on evidence which is gone.
+func planStale(s *Selection, b *Bridge, m Remembered, c Choice) []Item {
+	var take Flags
+	for _, f := range allFamilies {
+		take[f] = m.Evidence[f] && b.Flags()[f]
+	}
+	if !s.Auto || !m.Stale || m.Name != b.Name || take == (Flags{}) {
+		return nil
+	}
+	return []Item{{
+		Kind: EventFlag, Subject: b.Name, Verdict: Wrong, Why: c.Why,
+		Want: Flags{}.text(take.families()), Have: take.text(take.families()),
+		Reason: "nfguard set it on evidence that the bridge carries pods, and there is none any more: " + c.Why,
+		Action: &Action{Op: ClearFlags, Subject: b.Name, Index: b.Index, Flags: m.Evidence, Evidence: true},
+	}}
+}
+
+// OnGoneEvidence are those of o.Remembered whose flags were set on evidence
+// and still stand, while a look that succeeded has found none.
+func OnGoneEvidence(p *Policy, o *Observation) []Remembered {
+	if p.Bridges == nil || !p.Bridges.Auto || o.Bridging != nil || o.RememberedErr != nil {
+		return nil
+	}
+	var gone []Remembered
+	there := byIndex(o.Bridges)
+	for _, m := range o.Remembered {
+		b := there[m.Index]
+		if b == nil || b.Name != m.Name {
+			continue
+		}
+		stands := false
+		for _, f := range allFamilies {
+			stands = stands || m.Evidence[f] && b.Flags()[f]
+		}
+		if stands && p.Bridges.Choose(b, o.Evidence).Gone {
+			gone = append(gone, m)
+		}
+	}
+	return gone
 }
 
 // planLeft takes flags back that scope "bridges" has set. A family that has to

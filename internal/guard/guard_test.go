@@ -189,9 +189,34 @@ func TestPlanFor(t *testing.T) {
 			},
 		},
 		{
-			name:   "a tree: only its drop-ins count",
-			policy: func(p *guard.Policy) { p.FilesOnly = true },
-			host:   func(o *guard.Observation) { o.Module.State, o.Values = guard.Unknown, make([]guard.Value, 3) },
+			name: "somebody else's files at the paths of drop-ins: left",
+			host: func(o *guard.Observation) {
+				o.Dropins[0] = guard.Dropin{Path: "/m", State: guard.Present, Have: "overlay\n" + policy().ModulesLoadText()}
+				o.Dropins[1] = guard.Dropin{Path: "/s", State: guard.Present}
+			},
+			want: []guard.Item{
+				{
+					Kind: guard.EventDropin, Subject: "/m", Verdict: guard.Blocked, Want: "as written by nfguard", Have: "somebody else's",
+					Reason: "its first line does not say that nfguard wrote it, so it is left as it is",
+					Next:   "move it away if nobody needs it there, or name another file: modules_load under [persist]",
+				},
+				{
+					Kind: guard.EventDropin, Subject: "/s", Verdict: guard.Blocked, Want: "as written by nfguard", Have: "somebody else's",
+					Reason: "its first line does not say that nfguard wrote it, so it is left as it is",
+					Next:   "move it away if nobody needs it there, or name another file: sysctl under [persist]",
+				},
+			},
+		},
+		{
+			name: "a FIFO at the path of a drop-in: left",
+			host: func(o *guard.Observation) {
+				o.Dropins[0] = guard.Dropin{Path: "/m", State: guard.Present, Have: "a FIFO", Obstacle: policy().NotAFile("/m", "a FIFO")}
+			},
+			want: []guard.Item{{
+				Kind: guard.EventDropin, Subject: "/m", Verdict: guard.Blocked, Want: "as written by nfguard", Have: "a FIFO",
+				Reason: "it is a FIFO, not a regular file, and is left as it is",
+				Next:   "move it away if nobody needs it there, or name another file: modules_load under [persist]",
+			}},
 		},
 	}
 	for _, tt := range tests {
@@ -233,5 +258,24 @@ func TestOpString(t *testing.T) {
 	got := []string{guard.LoadModule.String(), guard.SetSysctl.String(), guard.WriteFile.String(), guard.SetFlags.String(), guard.ClearFlags.String(), guard.Op(0).String()}
 	if diff := cmp.Diff([]string{"load", "set", "write", "flag", "unflag", "?"}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestDeviceOfKey(t *testing.T) {
+	for key, want := range map[guard.Key]string{
+		"net.ipv4.conf.eth1.rp_filter":             "eth1",
+		"net.ipv4.conf.eth0/100.rp_filter":         "eth0.100",
+		"net.ipv6.neigh.wlan0.base_reachable_time": "wlan0",
+		"net.mpls.conf.eth2.input":                 "eth2",
+		"net.ipv4.conf.all.rp_filter":              "",
+		"net.ipv6.conf.default.accept_ra":          "",
+		"net.ipv4.ip_forward":                      "",
+		"net.netfilter.nf_conntrack_max":           "",
+		"vm.swappiness":                            "",
+		guard.IPTables:                             "",
+	} {
+		if got := key.Device(); got != want {
+			t.Errorf("%s is of %q, want %q", key, got, want)
+		}
 	}
 }

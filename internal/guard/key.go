@@ -37,6 +37,16 @@ func (k Key) Path() string {
 	}, string(k))
 }
 
+// Device returns the name of the network device that k is of, and comes and goes
+// with, or "": "eth0.100" of net.ipv4.conf.eth0/100.rp_filter.
+func (k Key) Device() string {
+	f := strings.Split(k.Path(), "/")
+	if len(f) < 5 || f[0] != "net" || f[2] != "conf" && f[2] != "neigh" || f[3] == "all" || f[3] == "default" {
+		return ""
+	}
+	return f[3]
+}
+
 // SameValue reports whether the kernel's text for a sysctl and the wanted
 // text mean the same: the kernel separates the numbers of a vector by tabs,
 // people by blanks.

@@ -2,6 +2,7 @@ package guard_test
 
 import (
 	"errors"
+	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -98,6 +99,14 @@ func TestMeaning(t *testing.T) {
 	served := &guard.KubeProxy{Rules: []guard.Rules{legacy}}
 	dual := &guard.KubeProxy{Rules: []guard.Rules{nft}}
 	loaded := guard.Module{State: guard.Present}
+	with := func(addresses ...string) guard.Bridge {
+		b := cni
+		for _, a := range addresses {
+			b.Addresses = append(b.Addresses, netip.MustParsePrefix(a))
+		}
+		return b
+	}
+	alone, double, noGateway := with("10.200.2.1/24", "fe80::1/64"), with("10.200.2.1/24", "fd00::1/64", "fe80::1/64"), with("fe80::1/64")
 	tests := []struct {
 		name string
 		o    guard.Observation
@@ -119,6 +128,20 @@ func TestMeaning(t *testing.T) {
 		{
 			name: "IPv6 only is off", o: guard.Observation{Module: loaded, On: [3]bool{true, false}, Bridges: []guard.Bridge{cni}, KubeProxy: dual},
 			want: "pods on cnio0 (IPv4) reach Services with an endpoint on this node; pods on cnio0 (IPv6) will not reach Services with an endpoint on this node",
+		},
+		{
+			name: "kube-proxy serves both, the bridge has no IPv6 but fe80::", o: guard.Observation{
+				Module: loaded, On: [3]bool{true, false}, Bridges: []guard.Bridge{alone}, KubeProxy: dual,
+			},
+			want: "pods on cnio0 reach Services with an endpoint on this node",
+		},
+		{
+			name: "the bridge has both", o: guard.Observation{Module: loaded, On: [3]bool{true, true}, Bridges: []guard.Bridge{double}, KubeProxy: dual},
+			want: "pods on cnio0 (IPv4) and cnio0 (IPv6) reach Services with an endpoint on this node",
+		},
+		{
+			name: "the bridge is no gateway", o: guard.Observation{Module: loaded, On: [3]bool{true, true}, Bridges: []guard.Bridge{noGateway}, KubeProxy: dual},
+			want: "pods on cnio0 (IPv4) and cnio0 (IPv6) reach Services with an endpoint on this node",
 		},
 		{
 			name: "no module: the flags do nothing", o: guard.Observation{Module: guard.Module{State: guard.Absent}, Bridges: []guard.Bridge{flagged}, KubeProxy: served},
@@ -151,9 +174,6 @@ func TestMeaning(t *testing.T) {
 				t.Errorf("meaning (-want +got):\n%s", diff)
 			}
 		})
-	}
-	if got := guard.Meaning(&guard.Policy{FilesOnly: true}, &guard.Observation{}); got != "" {
-		t.Errorf("of a tree: %q", got)
 	}
 }
 

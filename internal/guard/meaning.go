@@ -8,10 +8,7 @@ import (
 // Meaning says in one sentence what the state means for the Services of this
 // node.
 func Meaning(p *Policy, o *Observation) string {
-	switch {
-	case p.FilesOnly:
-		return ""
-	case o.Bridging != nil:
+	if o.Bridging != nil {
 		return fmt.Sprintf("whether a bridge carries pods here could not be told: %v", o.Bridging)
 	}
 	var pods []*Bridge
@@ -28,11 +25,16 @@ func Meaning(p *Policy, o *Observation) string {
 	}
 	var will, not []string
 	for _, b := range pods {
-		for _, f := range families(o) {
+		fs := spoken(b, families(o))
+		for _, f := range fs {
+			name := b.Name
+			if len(fs) > 1 {
+				name = fmt.Sprintf("%s (%s)", b.Name, f)
+			}
 			if o.handed(b, f) {
-				will = append(will, reach(b, f, o))
+				will = append(will, name)
 			} else {
-				not = append(not, reach(b, f, o))
+				not = append(not, name)
 			}
 		}
 	}
@@ -67,12 +69,25 @@ func families(o *Observation) []Family {
 	return fs
 }
 
-// reach names a bridge, with the family where both matter.
-func reach(b *Bridge, f Family, o *Observation) string {
-	if len(families(o)) > 1 {
-		return fmt.Sprintf("%s (%s)", b.Name, f)
+// spoken are those of fs that pods on b have addresses of, as far as the bridge's
+// own tell, which are their gateways: fe80::, which any device has, tells nothing.
+func spoken(b *Bridge, fs []Family) []Family {
+	var has [2]bool // by IPv4 and IPv6
+	for _, a := range b.Addresses {
+		if addr := a.Addr(); !addr.IsLinkLocalUnicast() {
+			has[IPv4], has[IPv6] = has[IPv4] || addr.Is4(), has[IPv6] || addr.Is6()
+		}
 	}
-	return b.Name
+	var out []Family
+	for _, f := range fs {
+		if f < ARP && has[f] {
+			out = append(out, f)
+		}
+	}
+	if len(out) == 0 {
+		return fs // of a bridge that is no gateway nobody knows
+	}
+	return out
 }
 
 // handed reports whether frames that cross b are handed to netfilter.

@@ -101,8 +101,9 @@ type Value struct {
 
 // Dropin is the state of one file of ours.
 type Dropin struct {
-	Path  string
-	State Presence
-	Have  string // its content; only when Present
-	Err   error  // why State is Unknown
+	Path     string
+	State    Presence
+	Have     string    // its content; only when Present. With Obstacle: what stands there
+	Err      error     // why State is Unknown
+	Obstacle *Obstacle // what keeps it from being read and written; nil when nothing does
 }

@@ -68,29 +68,49 @@ type Action struct {
 	// name says that it is the one that was looked at, and which flags.
 	Index int
 	Flags Flags
+
+	Evidence bool // it is evidence that says so, or said so, not a pattern
 }
 
 // PlanFor judges o by p. The items come in a fixed order: the module, the
 // sysctls in the policy's order, the bridges, the drop-ins.
 func PlanFor(p *Policy, o *Observation) []Item {
 	items := make([]Item, 0, 3+len(p.Sysctls))
-	if !p.FilesOnly {
-		items = append(items, planModule(p, o))
-		for i, s := range p.Sysctls {
-			items = append(items, planSysctl(p, o, s, o.Values[i]))
-		}
+	items = append(items, planModule(p, o))
+	for i, s := range p.Sysctls {
+		items = append(items, PlanSysctl(p, o, s, o.Values[i]))
 	}
 	items = append(items, PlanFlags(p, o)...)
 	return append(items, PlanDropins(p, o)...)
 }
 
-// PlanDropins judges the drop-ins of o only.
+// PlanDropins judges the drop-ins of o. It is a part of [PlanFor], for who has
+// nothing else to do.
 func PlanDropins(p *Policy, o *Observation) []Item {
-	items := make([]Item, 0, len(o.Dropins))
+	var items []Item
 	for _, d := range o.Dropins {
 		items = append(items, planDropin(p, o, d))
 	}
 	return items
+}
+
+// Guards reports whether p asks for a thing of this kind. Of bridges it does not
+// tell: that depends on what they are.
+func (p *Policy) Guards(kind EventKind, subject string) bool {
+	switch kind { //nolint:exhaustive // the kinds of items
+	case EventModule:
+		return subject == p.Module
+	case EventDrift:
+		for _, s := range p.Sysctls {
+			if string(s.Key) == subject {
+				return true
+			}
+		}
+		return false
+	case EventDropin:
+		return subject == p.ModulesLoad || subject == p.SysctlD
+	}
+	return true
 }
 
 func planModule(p *Policy, o *Observation) Item {
@@ -114,7 +134,9 @@ func planModule(p *Policy, o *Observation) Item {
 	return it
 }
 
-func planSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
+// PlanSysctl judges v, the value of one sysctl of p, and nothing of o but the
+// module and whether IPv6 is off.
+func PlanSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
 	it := Item{Kind: EventDrift, Subject: string(s.Key), Want: s.Value, Have: v.Have}
 	switch {
 	case v.State == Unknown:
@@ -166,12 +188,20 @@ func planDropin(p *Policy, o *Observation, d Dropin) Item {
 	}
 	it := Item{Kind: EventDropin, Subject: d.Path, Want: "as written by nfguard"}
 	switch {
+	case d.Obstacle != nil:
+		it.Verdict, it.Have, it.Reason, it.Next = Blocked, d.Have, d.Obstacle.Reason, d.Obstacle.Next
+		return it
 	case d.State == Unknown:
 		it.Verdict, it.Err = Uncertain, d.Err
 		it.Reason = fmt.Sprintf("could not look: %v", d.Err)
 		return it
 	case d.State == Present && d.Have == want:
 		it.Verdict, it.Have = Right, it.Want
+		return it
+	case d.State == Present && !Ours([]byte(d.Have)):
+		it.Verdict, it.Have = Blocked, "somebody else's"
+		it.Reason = "its first line does not say that nfguard wrote it, so it is left as it is"
+		it.Next = p.elsewhere(d.Path)
 		return it
 	case d.State == Absent:
 		it.Have, it.Reason = "absent", "the setting would not be there after a reboot until nfguard has started"
@@ -181,4 +211,20 @@ func planDropin(p *Policy, o *Observation, d Dropin) Item {
 	it.Verdict = Wrong
 	it.Action = &Action{Op: WriteFile, Subject: d.Path, Value: want, Modules: d.Path != p.SysctlD}
 	return it
+}
+
+// elsewhere is the next step where something else stands at the path of a
+// drop-in.
+func (p *Policy) elsewhere(path string) string {
+	key := "modules_load"
+	if path == p.SysctlD {
+		key = "sysctl"
+	}
+	return "move it away if nobody needs it there, or name another file: " + key + " under [persist]"
+}
+
+// NotAFile is the obstacle where something else than a regular file stands at
+// the path of a drop-in: "a FIFO".
+func (p *Policy) NotAFile(path, kind string) *Obstacle {
+	return &Obstacle{Reason: "it is " + kind + ", not a regular file, and is left as it is", Next: p.elsewhere(path)}
 }

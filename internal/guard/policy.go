@@ -34,10 +34,6 @@ type Policy struct {
 	// sysctls of the flags are not in Sysctls: they are left alone.
 	Bridges *Selection
 
-	// FilesOnly says that the host is a tree and not a running kernel: only
-	// the drop-ins are judged and kept.
-	FilesOnly bool
-
 	// Programs and Units tell kube-proxy, or what contains it: names of
 	// programs without directories, and systemd units.
 	Programs, Units []string
@@ -62,7 +58,13 @@ func (p *Policy) Scope() string {
 	return "host"
 }
 
-const header = "# Written by nfguard, see nfguard(8). A change made here is put back:\n" +
+// mark begins each file of ours. A file that begins otherwise is not replaced.
+const mark = "# Written by nfguard"
+
+// Ours reports whether a file that begins so is one that nfguard wrote.
+func Ours(start []byte) bool { return strings.HasPrefix(string(start), mark) }
+
+const header = mark + ", see nfguard(8). A change made here is put back:\n" +
 	"# what is kept is decided in /etc/nfguard/nfguard.toml.\n"
 
 // ModulesLoadText is the content of the modules-load.d drop-in.

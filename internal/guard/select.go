@@ -19,17 +19,23 @@ type Choice struct {
 	Kept bool
 	Why  string // "matches cni*"
 	Err  error  // why it is not certain; the bridge is left alone then
+
+	// Gone says that everything was looked at, and nothing speaks for the
+	// bridge: what was set on evidence has no reason any more.
+	Gone bool
 }
 
 // Choose says whether the flags of b are kept, and why, or why not. e may be
 // nil where the selection is not by evidence.
 func (s *Selection) Choose(b *Bridge, e *Evidence) Choice {
 	if pattern := matching(s.Ignore, b.Name); pattern != "" {
-		return Choice{Why: "ignored by " + pattern}
+		return Choice{Why: "ignored by " + pattern, Gone: true}
 	}
 	if s.Auto {
 		if e == nil {
-			e = &Evidence{}
+			c := (&Evidence{}).choose(b)
+			c.Gone = false // nobody has looked
+			return c
 		}
 		return e.choose(b)
 	}

@@ -36,9 +36,9 @@ func TestChoose(t *testing.T) {
 		{"by name", named, guard.Bridge{Name: "cnio0"}, nil, guard.Choice{Kept: true, Why: "matches cni*"}},
 		{"by a range", named, guard.Bridge{Name: "br-0ff"}, nil, guard.Choice{Kept: true, Why: "matches br-[0-9a-f]*"}},
 		{"by no name", named, guard.Bridge{Name: "br-vm", Ports: pods}, cni, guard.Choice{Why: "no pattern matches"}},
-		{"ignored", named, guard.Bridge{Name: "virbr0"}, nil, guard.Choice{Why: "ignored by virbr*"}},
-		{"both", named, guard.Bridge{Name: "cni9"}, nil, guard.Choice{Why: "ignored by cni9"}},
-		{"auto, ignored", auto, guard.Bridge{Name: "cni9", Ports: pods}, cni, guard.Choice{Why: "ignored by cni9"}},
+		{"ignored", named, guard.Bridge{Name: "virbr0"}, nil, guard.Choice{Why: "ignored by virbr*", Gone: true}},
+		{"both", named, guard.Bridge{Name: "cni9"}, nil, guard.Choice{Why: "ignored by cni9", Gone: true}},
+		{"auto, ignored", auto, guard.Bridge{Name: "cni9", Ports: pods}, cni, guard.Choice{Why: "ignored by cni9", Gone: true}},
 		{
 			"auto, no pod", auto,
 			guard.Bridge{Name: "cni0", Ports: guard.Ports{VMs: 1, Others: 2}},
@@ -59,9 +59,9 @@ func TestChoose(t *testing.T) {
 		},
 		{
 			"auto, a bridge of containers", auto,
-			guard.Bridge{Name: "docker0", Ports: pods, Addresses: at("172.17.0.1/16")},
+			guard.Bridge{Name: "docker0", Ports: pods},
 			cni,
-			guard.Choice{Why: "2 ports lead into other network namespaces, but no CNI configuration has its name or its subnet"},
+			guard.Choice{Why: "2 ports lead into other network namespaces, but no CNI configuration has its name or its subnet", Gone: true},
 		},
 		{
 			"auto, nothing was looked at", auto,
@@ -120,7 +120,6 @@ func TestPlanFlags(t *testing.T) {
 	}{
 		{"right: nothing is said of others", func(*guard.Policy, *guard.Observation) {}, []guard.Item{kept}},
 		{"no family is wanted", func(p *guard.Policy, _ *guard.Observation) { p.Bridges.Families = nil }, nil},
-		{"a tree", func(p *guard.Policy, _ *guard.Observation) { p.FilesOnly = true }, nil},
 		{
 			"both are missing, one action", func(_ *guard.Policy, o *guard.Observation) { o.Bridges[0] = guard.Bridge{Name: "cni0", Index: 3} },
 			[]guard.Item{{
@@ -229,6 +228,56 @@ func TestPlanLeft(t *testing.T) {
 			items := guard.PlanFor(p, o) // where they stand
 			if got := items[4 : len(items)-2]; len(got) != len(tt.want) {
 				t.Errorf("%d items of bridges between the sysctls and the drop-ins, want %d", len(got), len(tt.want))
+			}
+		})
+	}
+}
+
+// Flags that were set on evidence are taken back once that is gone for good,
+// and no others.
+func TestPlanStale(t *testing.T) {
+	boom := errors.New("boom")
+	for _, tt := range []struct {
+		name   string
+		change func(p *guard.Policy, o *guard.Observation)
+		gone   bool
+		take   guard.Flags
+	}{
+		{"gone", func(*guard.Policy, *guard.Observation) {}, true, guard.Flags{true, false, false}},
+		{"not for long enough", func(_ *guard.Policy, o *guard.Observation) { o.Remembered[0].Stale = false }, true, guard.Flags{}},
+		{"by patterns", func(p *guard.Policy, _ *guard.Observation) { p.Bridges.Auto = false }, false, guard.Flags{}},
+		{"ignored since", func(p *guard.Policy, _ *guard.Observation) { p.Bridges.Ignore = []string{"docker*"} }, true, guard.Flags{true, false, false}},
+		{"uncertain", func(_ *guard.Policy, o *guard.Observation) { o.Evidence.CNI.Err = boom }, false, guard.Flags{}},
+		{"not looked at", func(_ *guard.Policy, o *guard.Observation) { o.Evidence = nil }, false, guard.Flags{true, false, false}},
+		{"no bridge was looked at", func(_ *guard.Policy, o *guard.Observation) { o.Bridging = boom }, false, guard.Flags{}},
+		{"the memory is not to be read", func(_ *guard.Policy, o *guard.Observation) { o.RememberedErr = boom }, false, guard.Flags{true, false, false}},
+		{"another bridge of the name", func(_ *guard.Policy, o *guard.Observation) { o.Bridges[0].Index = 9 }, false, guard.Flags{}},
+		{"another name of the index", func(_ *guard.Policy, o *guard.Observation) { o.Bridges[0].Name = "br9" }, false, guard.Flags{}},
+		{"cleared by somebody else", func(_ *guard.Policy, o *guard.Observation) { o.Bridges[0].CallIPTables = false }, false, guard.Flags{}},
+		{"set by a pattern", func(_ *guard.Policy, o *guard.Observation) { o.Remembered[0].Evidence = guard.Flags{} }, false, guard.Flags{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, _ := scoped()
+			p.Bridges.Match, p.Bridges.Auto = nil, true
+			o := &guard.Observation{
+				Evidence: &guard.Evidence{},
+				Bridges:  []guard.Bridge{{Name: "docker0", Index: 3, Ports: guard.Ports{Pods: 1}, CallIPTables: true, CallIP6Tables: true}},
+				Remembered: []guard.Remembered{{
+					Name: "docker0", Index: 3, Flags: guard.Flags{true, true, false}, Evidence: guard.Flags{0: true}, Stale: true,
+				}},
+			}
+			tt.change(p, o)
+			if got := guard.OnGoneEvidence(p, o); (len(got) == 1) != tt.gone {
+				t.Errorf("on evidence that is gone: %+v", got)
+			}
+			var take guard.Flags
+			for _, it := range guard.PlanFlags(p, o) {
+				if it.Action != nil && it.Action.Op == guard.ClearFlags {
+					take = it.Action.Flags
+				}
+			}
+			if take != tt.take {
+				t.Errorf("taken back: %v, want %v", take, tt.take)
 			}
 		})
 	}

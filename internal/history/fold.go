@@ -82,6 +82,7 @@ func NewFolder(emit func(*Line)) *Folder {
 func (f *Folder) Add(r *Record) {
 	f.release(r.Time.Add(-approach), maxHeld-1)
 	switch {
+	case r.Origin() == ByOther: // stands for itself, and says so
 	case r.Event == guard.EventContention:
 		f.contention(r)
 		return

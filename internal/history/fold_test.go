@@ -18,7 +18,7 @@ func drift(sec int, subject string) Record {
 	return Record{
 		Time: noon.Add(time.Duration(sec) * time.Second), Host: "guard", Machine: "mach", Boot: "b00t", Event: guard.EventDrift,
 		Outcome: guard.OutcomeCorrected, Subject: subject, Want: "1", Have: "0", Now: "1", Duration: time.Millisecond, Source: "sysctl",
-		Process: guard.Writer{PID: 812, Comm: "tuned", Unit: "tuned.service"}, Teller: Teller{UID: "0", Comm: "nfguard"},
+		Process: guard.Writer{PID: 812, Comm: "tuned", Unit: "tuned.service"}, Teller: Teller{UID: "0", Comm: Identifier, Unit: Service},
 	}
 }
 

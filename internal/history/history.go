@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/proc"
 	"github.com/nfguard/nfguard/internal/words"
 )
 
@@ -45,21 +46,65 @@ type Record struct {
 }
 
 // Teller is who wrote a record to the journal, as journald itself saw it.
-// nfguard's own have Comm "nfguard"; but any process of root can write the
-// like.
 type Teller struct {
-	PID  int
-	UID  string // "" where the journal does not tell
-	Comm string
-	Unit string
+	PID    int
+	UID    string // "" where the journal does not tell
+	Comm   string
+	Unit   string
+	Cgroup string
+}
+
+// Origin is whose record it is, as far as journald can tell. Root's processes in
+// containers have uid 0 and any name; which unit and control group they are in
+// is not theirs to say.
+type Origin string
+
+// The origins.
+const (
+	ByService Origin = "service" // nfguard.service
+	ByHand    Origin = "apply"   // nfguard apply, run by root of the host
+	ByOther   Origin = "other"   // anybody else who is root somewhere
+)
+
+// Service is nfguard's unit.
+const Service = "nfguard.service"
+
+// Origin tells whose the record is. One of nfguard apply is that where a process
+// of root's that is called nfguard, in no container, says so: who could forge it
+// is root of the host, and needs no record for what he wants.
+func (r *Record) Origin() Origin {
+	t := &r.Teller
+	place := proc.Locate(t.Cgroup)
+	switch {
+	case t.UID != "0":
+	case t.Unit == Service && place.Container == "" && place.Pod == "" && (place.Unit == Service || t.Cgroup == ""):
+		return ByService
+	case r.Once() && t.Comm == Identifier && t.Unit != "" && place.Unit != "" && place.Container == "" && place.Pod == "":
+		return ByHand
+	}
+	return ByOther
 }
 
 // Identifier is the SYSLOG_IDENTIFIER of everything that nfguard writes.
 const Identifier = "nfguard"
 
-// Strange reports whether the record was written by another program than
-// nfguard. That is no proof: a program can take any name.
-func (r *Record) Strange() bool { return r.Teller.Comm != Identifier }
+// foreign says who has written the record where nfguard.service has not; ""
+// where it has.
+func (r *Record) foreign() string {
+	t := &r.Teller
+	who := words.Process(t.Comm, t.PID) + " of uid " + t.UID
+	if t.Unit != "" {
+		who += ", " + t.Unit
+	}
+	switch r.Origin() {
+	case ByService:
+		return ""
+	case ByHand:
+		return "not by " + Service + ": nfguard apply, run by hand by " + who
+	case ByOther:
+	}
+	return "not by " + Service + ": written to the journal by " + who
+}
 
 // Changes is how many foreign changes, or attempts at one, of a guarded
 // thing the record stands for; 0 where it is about something else, and where
@@ -112,12 +157,25 @@ func (r *Record) Culprit() string {
 	switch {
 	case w.PID == 0:
 		return ""
+	case w.ContainerName != "" && w.PodName != "": // each start of it has another id
+		return words.Comm(w.Comm) + " in container " + w.ContainerName + " of " + r.PodOf()
+	case w.PodName != "":
+		return words.Comm(w.Comm) + " in pod " + r.PodOf()
 	case w.Container != "":
 		return words.Comm(w.Comm) + " in container " + words.Container(w.Container)
 	case strings.HasSuffix(w.Unit, ".service"):
 		return w.Unit
 	}
 	return words.Comm(w.Comm) // a session's scope has another name each time
+}
+
+// PodOf names the pod in which the process is, "namespace/name"; "" is none, or
+// one whose name is not known.
+func (r *Record) PodOf() string {
+	if r.Process.PodName == "" {
+		return ""
+	}
+	return r.Process.PodNamespace + "/" + r.Process.PodName
 }
 
 // Who names the process as the records' messages do: tuned[812],
@@ -148,8 +206,8 @@ func (r *Record) Notes(said string) []string {
 	if r.Suppressed > 0 && r.Changes() > r.Suppressed {
 		notes = append(notes, "and "+strconv.Itoa(r.Suppressed)+" more")
 	}
-	if r.Strange() {
-		notes = append(notes, "written to the journal by "+words.Process(r.Teller.Comm, r.Teller.PID)+" of uid "+r.Teller.UID+", not by nfguard")
+	if who := r.foreign(); who != "" {
+		notes = append(notes, who)
 	}
 	for i, n := range notes {
 		if len(n) > maxNote {

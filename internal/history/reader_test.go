@@ -51,7 +51,10 @@ func TestReadsWhatIsWritten(t *testing.T) {
 		Subject: string(guard.IPTables), Message: "a sentence (written by tuned[812], tuned.service)",
 		Want: "1", Old: "2", Have: "0", Now: "3", Duration: 84 * time.Microsecond, Source: "sysctl", Pass: 7, Suppressed: 3,
 		Err: errors.New("a\nlong story"), Next: "stop it",
-		Writer: guard.Writer{PID: 812, Comm: "tuned", Exe: "/usr/bin/python3.11", Unit: "tuned.service", Cgroup: "/system.slice/tuned.service", Container: "c0", Pod: "p0"},
+		Writer: guard.Writer{
+			PID: 812, Comm: "tuned", Exe: "/usr/bin/python3.11", Unit: "tuned.service", Cgroup: "/system.slice/tuned.service", Container: "c0", Pod: "p0",
+			PodNamespace: "kube-system", PodName: "setup-x7", ContainerName: "sysctl",
+		},
 	}
 	v := reflect.ValueOf(e)
 	for i := range v.NumField() {
@@ -72,7 +75,12 @@ func TestReadsWhatIsWritten(t *testing.T) {
 	}}, got); diff != "" {
 		t.Error(diff)
 	}
-	if got[0].Who() != "tuned[812], container c0" || got[0].Culprit() != "tuned in container c0" {
+	for i, w := 0, reflect.ValueOf(e.Writer); i < w.NumField(); i++ {
+		if w.Field(i).IsZero() {
+			t.Fatalf("the writer says nothing of %s", w.Type().Field(i).Name)
+		}
+	}
+	if got[0].Who() != "tuned[812], pod kube-system/setup-x7, container sysctl" || got[0].Culprit() != "tuned in container sysctl of kube-system/setup-x7" {
 		t.Errorf("who: %q, culprit: %q", got[0].Who(), got[0].Culprit())
 	}
 }

@@ -6,13 +6,14 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // entry is one entry of a journal: of each field that makes a record the
 // first value.
 type entry struct {
 	realtime, boot, host, machine string
-	uid, pid, comm, unit          string
+	uid, pid, comm, unit, group   string
 
 	message, found, event, about, outcome, subject string
 	want, old, have, now                           string
@@ -21,6 +22,7 @@ type entry struct {
 
 	objectPID, objectComm, objectUnit string
 	exe, cgroup, container, pod       string
+	podName, podSpace, containerName  string
 	comms, units                      []string // further values of objectComm and objectUnit, maxOthers of each
 
 	names map[string]string
@@ -47,6 +49,8 @@ func (e *entry) slot(name []byte) *string {
 		return &e.comm
 	case "_SYSTEMD_UNIT":
 		return &e.unit
+	case "_SYSTEMD_CGROUP":
+		return &e.group
 	case "MESSAGE":
 		return &e.message
 	case "NFGUARD_TIME":
@@ -93,6 +97,12 @@ func (e *entry) slot(name []byte) *string {
 		return &e.container
 	case "NFGUARD_POD_UID":
 		return &e.pod
+	case "NFGUARD_POD_NAME":
+		return &e.podName
+	case "NFGUARD_POD_NAMESPACE":
+		return &e.podSpace
+	case "NFGUARD_CONTAINER_NAME":
+		return &e.containerName
 	}
 	return nil
 }
@@ -144,7 +154,7 @@ func (e *entry) record(r *Record) {
 		Event: guard.EventKind(e.event), About: guard.EventKind(e.about), Outcome: guard.Outcome(e.outcome), Subject: e.subject, Message: e.message,
 		Want: e.want, Old: e.old, Have: e.have, Now: e.now,
 		Duration: -1, Source: e.source, Error: e.failure, Next: e.next,
-		Teller: Teller{PID: number(e.pid), UID: e.uid, Comm: e.comm, Unit: e.unit},
+		Teller: Teller{PID: number(e.pid), UID: e.uid, Comm: e.comm, Unit: e.unit, Cgroup: e.group},
 	}
 	r.Time = time.Unix(0, 0).UTC()
 	if usec, err := strconv.ParseInt(e.realtime, 10, 64); err == nil && plausible(time.UnixMicro(usec)) {
@@ -159,7 +169,10 @@ func (e *entry) record(r *Record) {
 	}
 	r.Pass, _ = strconv.ParseUint(e.pass, 10, 64)
 	r.Suppressed = number(e.suppressed)
-	r.Process = guard.Writer{PID: number(e.objectPID), Exe: e.exe, Cgroup: e.cgroup, Container: e.container, Pod: e.pod}
+	r.Process = guard.Writer{
+		PID: number(e.objectPID), Exe: e.exe, Cgroup: e.cgroup, Container: e.container, Pod: e.pod,
+		PodName: e.podName, PodNamespace: e.podSpace, ContainerName: e.containerName,
+	}
 	if pid := r.Process.PID; pid > 0 {
 		r.Process.Comm = pick(e.objectComm, e.comms, e.message, "", "["+strconv.Itoa(pid)+"]")
 		r.Process.Unit = pick(e.objectUnit, e.units, e.message, ", ", ")")
@@ -182,11 +195,12 @@ const maxDuration = 100 * 365 * 24 * time.Hour
 // (systemd 252, journal_file_append_entry), so the first one need not be
 // nfguard's. The message has nfguard's.
 func pick(first string, others []string, message, before, after string) string {
-	if len(others) == 0 || strings.Contains(message, before+first+after) {
+	said := func(v string) bool { return strings.Contains(message, before+printable.Text(v)+after) }
+	if len(others) == 0 || said(first) {
 		return first
 	}
 	for _, v := range others {
-		if strings.Contains(message, before+v+after) {
+		if said(v) {
 			return v
 		}
 	}

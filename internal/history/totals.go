@@ -17,6 +17,7 @@ type Totals struct {
 	Sum             // over all
 	Keys     []Sum  // by what was changed
 	Culprits []Sum  // by who changed it
+	Pods     []Sum  // by the pod in which that is, where it has a name
 	Days     []Sum  // "2006-01-02", in order; days without a change are left out
 	Hosts    []Host // in order of their names
 
@@ -72,6 +73,7 @@ type Tally struct {
 	records  int
 	keys     map[string]*Sum
 	culprits map[string]*Sum
+	pods     map[string]*Sum
 	days     map[string]*Sum
 	hosts    map[hostID]*Host
 	boots    map[[2]string]bool
@@ -84,7 +86,7 @@ type hostID struct{ machine, name string }
 func NewTally(zone *time.Location) *Tally {
 	return &Tally{
 		zone: zone, all: Sum{Longest: -1},
-		keys: map[string]*Sum{}, culprits: map[string]*Sum{}, days: map[string]*Sum{},
+		keys: map[string]*Sum{}, culprits: map[string]*Sum{}, pods: map[string]*Sum{}, days: map[string]*Sum{},
 		hosts: map[hostID]*Host{}, boots: map[[2]string]bool{}, left: map[string]int{},
 	}
 }
@@ -107,6 +109,9 @@ func (t *Tally) Add(r *Record) {
 		&t.all, named(t.keys, r.Subject), named(t.culprits, culprit), named(t.days, r.Time.In(t.zone).Format(time.DateOnly)),
 	} {
 		s.add(r)
+	}
+	if pod := r.PodOf(); pod != "" {
+		named(t.pods, pod).add(r)
 	}
 	if r.LeftAlone() {
 		if _, ok := t.left[culprit]; !ok && len(t.left) >= maxNamed {
@@ -223,7 +228,7 @@ func (t *Tally) host(r *Record) {
 func (t *Tally) Totals() Totals {
 	all := Totals{From: t.from, To: t.to, Records: t.records, Sum: t.all}
 	all.Keys, all.Culprits = most(t.keys), most(t.culprits)
-	all.Days = most(t.days)
+	all.Pods, all.Days = most(t.pods), most(t.days)
 	slices.SortFunc(all.Days, func(a, b Sum) int { return cmp.Compare(a.Name, b.Name) })
 	for _, h := range t.hosts {
 		all.Hosts = append(all.Hosts, *h)

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // Bridges lists the bridges of this process's network namespace, for
@@ -32,6 +34,9 @@ func bridge(b rtnl.Bridge) guard.Bridge {
 	}
 	for _, p := range b.Ports {
 		out.Ports.Count(p.Kind, p.Away)
+		if p.Kind == "veth" && p.Away {
+			out.Behind = append(out.Behind, p.ID)
+		}
 	}
 	return out
 }
@@ -41,6 +46,7 @@ func bridge(b rtnl.Bridge) guard.Bridge {
 // rules goes by the last [Linux.Survey] that has read them.
 func (l *Linux) SurveyBridge(ctx context.Context, p *guard.Policy, name string) guard.Observation {
 	var o guard.Observation
+	step.Begin(ctx, "asking the kernel for bridge "+name)
 	b, err := rtnl.BridgeNamed(name)
 	switch {
 	case errors.Is(err, rtnl.ErrNoBridge):
@@ -55,12 +61,26 @@ func (l *Linux) SurveyBridge(ctx context.Context, p *guard.Policy, name string) 
 	o.Bridges = []guard.Bridge{bridge(b)}
 	o.IPv6Off = l.ipv6Off()
 	if p.Bridges == nil {
-		o.Module = l.module(p)
+		o.Module = l.module(ctx, p)
 		o.On = l.on()
-		o.Remembered, o.RememberedErr = l.remembered()
+	}
+	if p.Bridges == nil || p.Bridges.Auto {
+		o.Remembered, o.RememberedErr = l.remembered(ctx, name)
 	}
 	l.evidence(ctx, p, &o, false)
 	return o
+}
+
+// addresses adds to o those of bridges that carry pods: they tell which families
+// the pods have. What could not be found out is left out.
+func addresses(ctx context.Context, o *guard.Observation) {
+	if !slices.ContainsFunc(o.Bridges, func(b guard.Bridge) bool { return b.Ports.Pods > 0 }) {
+		return
+	}
+	all, _ := rtnl.Addresses(ctx)
+	for i := range o.Bridges {
+		o.Bridges[i].Addresses = all[o.Bridges[i].Index]
+	}
 }
 
 // evidence adds to o what says that bridges carry pods, where that counts. To
@@ -69,7 +89,8 @@ func (l *Linux) evidence(ctx context.Context, p *guard.Policy, o *guard.Observat
 	if p.Bridges == nil || !p.Bridges.Auto || o.Bridging != nil {
 		return
 	}
-	o.Evidence = &guard.Evidence{CNI: l.cni()}
+	o.Evidence = &guard.Evidence{CNI: l.cni(ctx)}
+	step.Begin(ctx, "asking the kernel for its addresses")
 	addresses, err := rtnl.Addresses(ctx)
 	if err != nil {
 		o.Evidence.CNI.Err = errors.Join(o.Evidence.CNI.Err, err)

@@ -30,7 +30,7 @@ func flagged(t *testing.T) (*lab.Namespace, *host.Linux, string) {
 	t.Helper()
 	memory := filepath.Join(t.TempDir(), "run", "bridges.json")
 	ns := lab.NewNamespace(t)
-	l := host.New(host.Options{Root: t.TempDir(), Bridges: host.Bridges, Memory: memory})
+	l := host.NewAt(t.TempDir(), host.Options{Bridges: host.Bridges, Memory: memory})
 	t.Cleanup(l.Close)
 	return ns, l, memory
 }
@@ -91,6 +91,35 @@ func TestFlags(t *testing.T) {
 		t.Errorf("cni0 has %v", o.Bridges[0].Flags())
 	}
 	keep(t, ns, l, hostwide, "cni2")
+	if _, err := os.Stat(memory); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the memory is still there: %v", err)
+	}
+}
+
+// A bridge that has another name now is the one whose flags were set.
+func TestRenamedBridgeIsRemembered(t *testing.T) {
+	ns, l, memory := flagged(t)
+	ns.Run(t, "ip", "link", "add", "cni0", "index", "70", "type", "bridge")
+	ns.Run(t, "ip", "link", "add", "cni1", "index", "71", "type", "bridge")
+	keep(t, ns, l, scoped(false), "cni0")
+	keep(t, ns, l, scoped(false), "cni1")
+	ns.Run(t, "ip", "link", "set", "cni0", "name", "cnio0")
+	ns.Run(t, "ip", "link", "del", "cni1")
+	ns.Run(t, "ip", "link", "add", "other", "index", "71", "type", "bridge")
+	p := scoped(false)
+	var o guard.Observation
+	ns.Do(func() { o = l.Survey(t.Context(), &p, 0) })
+	names := make(map[string]int)
+	for _, r := range o.Remembered {
+		names[r.Name] = r.Index
+	}
+	if names["cnio0"] != 70 || names["cni0"] != 0 || names["other"] != 0 || o.RememberedErr != nil {
+		t.Errorf("remembered: %+v, %v", o.Remembered, o.RememberedErr)
+	}
+	hostwide := guard.Policy{Module: "br_netfilter", Sysctls: []guard.Setting{{Key: guard.IPTables, Value: "1"}, {Key: guard.IP6Tables, Value: "1"}}}
+	if o := keep(t, ns, l, hostwide, "cnio0"); o.Bridges[0].Flags() != (guard.Flags{}) {
+		t.Errorf("cnio0 has %v", o.Bridges[0].Flags())
+	}
 	if _, err := os.Stat(memory); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the memory is still there: %v", err)
 	}
@@ -182,7 +211,7 @@ func TestEvidence(t *testing.T) {
 		t.Fatal(err)
 	}
 	ns, pod := lab.NewNamespace(t), lab.NewNamespace(t)
-	l := host.New(host.Options{Root: root, Bridges: host.Bridges})
+	l := host.NewAt(root, host.Options{Bridges: host.Bridges})
 	ns.Run(t, "ip", "link", "add", "podbr", "type", "bridge")
 	ns.Run(t, "ip", "addr", "add", "10.244.1.1/24", "dev", "podbr")
 	ns.Run(t, "ip", "link", "add", "veth0", "master", "podbr", "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
@@ -198,7 +227,7 @@ func TestEvidence(t *testing.T) {
 	if diff := cmp.Diff(want, o.Evidence.CNI.Networks, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		t.Errorf("networks (-want +got):\n%s", diff)
 	}
-	const unread = "read /etc/cni/net.d/30-bad.conf: unexpected end of JSON input\n" + k3s + "50-fifo.conf is no regular file"
+	const unread = "read /etc/cni/net.d/30-bad.conf: unexpected end of JSON input\n" + "read " + k3s + "50-fifo.conf: is a FIFO, not a regular file"
 	if o.Evidence.CNI.Err == nil || o.Evidence.CNI.Err.Error() != unread {
 		t.Errorf("error: %v", o.Evidence.CNI.Err)
 	}

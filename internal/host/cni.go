@@ -2,6 +2,7 @@ package host
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +13,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // CNIDirs are where container runtimes look for network configurations: by
@@ -42,6 +45,8 @@ type cniConfig struct {
 	Plugins []cniConfig
 
 	Delegate *cniConfig // of flannel, which writes the rest itself
+
+	NerdctlID string // of nerdctl's networks, whose containers are no pods
 }
 
 // cniIPAM is the part that the plugin "host-local" reads.
@@ -56,14 +61,15 @@ type cniPlugin struct {
 	cniConfig
 	network string // its name
 	place   string // the file
+	nerdctl bool   // it is one of nerdctl's
 }
 
 // cni tells which networks hang pods on a bridge.
-func (l *Linux) cni() guard.CNI {
-	plugins, err := l.cniPlugins()
+func (l *Linux) cni(ctx context.Context) guard.CNI {
+	plugins, err := l.cniPlugins(ctx)
 	c := guard.CNI{Err: err}
 	for _, p := range plugins {
-		if bridge := p.podBridge(); bridge != "" {
+		if bridge := p.podBridge(); bridge != "" && !p.nerdctl {
 			c.Networks = append(c.Networks, guard.Network{Name: p.network, Place: p.place, Bridge: bridge, Subnets: p.IPAM.subnets()})
 		}
 	}
@@ -72,16 +78,18 @@ func (l *Linux) cni() guard.CNI {
 
 // cniPlugins reads what is configured, by directories and the names of files.
 // The error is of what could not be read or understood; the rest is there.
-func (l *Linux) cniPlugins() ([]cniPlugin, error) {
+func (l *Linux) cniPlugins(ctx context.Context) ([]cniPlugin, error) {
 	var list []cniPlugin
 	var unread error
 	for _, dir := range CNIDirs() {
-		files, err := l.cniFiles(dir)
+		step.Begin(ctx, "reading "+dir)
+		paths, err := l.cniFiles(dir)
 		unread = errors.Join(unread, err)
-		for _, path := range files {
-			text, err := readLimited(l.path(path), maxCNIFile)
+		for _, path := range paths {
+			step.Begin(ctx, "reading "+path)
+			text, err := files.Read(l.path(path), maxCNIFile)
 			if err != nil {
-				unread = errors.Join(unread, err)
+				unread = errors.Join(unread, fmt.Errorf("read %s: %w", path, bare(err)))
 				continue
 			}
 			var conf cniConfig
@@ -90,15 +98,17 @@ func (l *Linux) cniPlugins() ([]cniPlugin, error) {
 				continue
 			}
 			for _, plugin := range slices.Concat([]cniConfig{conf}, conf.Plugins) {
-				list = append(list, cniPlugin{plugin, conf.Name, path})
+				list = append(list, cniPlugin{plugin, conf.Name, path, conf.NerdctlID != ""})
 			}
 		}
 	}
 	return list, unread
 }
 
+func (l *Linux) path(path string) string { return filepath.Join(l.dir, path) }
+
 // cniFiles lists the configurations in a directory, which need not exist.
-func (l *Linux) cniFiles(dir string) (files []string, unread error) {
+func (l *Linux) cniFiles(dir string) (paths []string, unread error) {
 	entries, err := os.ReadDir(l.path(dir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -108,16 +118,12 @@ func (l *Linux) cniFiles(dir string) (files []string, unread error) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		if len(files) == maxCNIFiles {
-			return files, errors.Join(unread, fmt.Errorf("%s has more than %d files: %s and those after it are not read", dir, maxCNIFiles, e.Name()))
+		if len(paths) == maxCNIFiles {
+			return paths, errors.Join(unread, fmt.Errorf("%s has more than %d files: %s and those after it are not read", dir, maxCNIFiles, e.Name()))
 		}
-		if !e.Type().IsRegular() && e.Type() != fs.ModeSymlink { // a fifo would never end
-			unread = errors.Join(unread, fmt.Errorf("%s is no regular file", path))
-			continue
-		}
-		files = append(files, path)
+		paths = append(paths, path)
 	}
-	return files, unread
+	return paths, unread
 }
 
 // podBridge is the name of the bridge that a plugin hangs pods on, or "".
@@ -159,8 +165,8 @@ func (i *cniIPAM) subnets() []netip.Prefix {
 // Allocator says who hands out the addresses of the pods on a bridge, as far as
 // that is configured or told by the bridge's name, and "" where nobody is known
 // to. With an error there can be one that is not known.
-func (l *Linux) Allocator(bridge string) (who string, err error) {
-	plugins, err := l.cniPlugins()
+func (l *Linux) Allocator(ctx context.Context, bridge string) (who string, err error) {
+	plugins, err := l.cniPlugins(ctx)
 	for _, p := range plugins {
 		if ipam := p.allocates(bridge); ipam != "" {
 			return ipam + ", by " + p.place, nil

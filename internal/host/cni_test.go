@@ -62,10 +62,32 @@ func TestAllocator(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got, err := New(Options{Root: root}).Allocator(tt.bridge)
+			got, err := NewAt(root, Options{}).Allocator(t.Context(), tt.bridge)
 			if got != tt.want || tt.err == "" != (err == nil) || err != nil && err.Error() != tt.err {
 				t.Errorf("%q, error %v; want %q, error %q", got, err, tt.want, tt.err)
 			}
 		})
+	}
+}
+
+// What nerdctl configures are no networks of pods.
+func TestNetworks(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, CNIDirs()[0])
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"10-k8s.conflist":          `{"name": "k8s", "plugins": [{"type": "bridge", "bridge": "cnio0"}]}`,
+		"nerdctl-bridge.conflist":  `{"name": "bridge", "nerdctlID": "17f29b073143", "plugins": [{"type": "bridge", "bridge": "nerdctl0"}]}`,
+		"nerdctl-tenants.conflist": `{"name": "tenants", "nerdctlID": "0123456789ab", "plugins": [{"type": "bridge", "bridge": "br-0123456789ab"}]}`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := NewAt(root, Options{}).cni(t.Context())
+	if len(c.Networks) != 1 || c.Networks[0].Bridge != "cnio0" || c.Err != nil {
+		t.Errorf("networks: %+v", c)
 	}
 }

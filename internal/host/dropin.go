@@ -1,29 +1,48 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 
-	"github.com/google/renameio/v2"
-
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // maxDropin bounds what is read of a file of ours; a longer one is not ours
 // any more.
 const maxDropin = 64 << 10
 
-func (l *Linux) dropin(path string) guard.Dropin {
+// dropins looks at the drop-ins that p keeps. With unopened t could not be.
+func dropins(ctx context.Context, t *files.Tree, unopened error, p *guard.Policy) (list []guard.Dropin) {
+	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
+		switch {
+		case path == "":
+		case unopened != nil:
+			list = append(list, guard.Dropin{Path: path, Err: unopened})
+		default:
+			list = append(list, dropin(ctx, t, p, path))
+		}
+	}
+	return list
+}
+
+func dropin(ctx context.Context, t *files.Tree, p *guard.Policy, path string) guard.Dropin {
+	step.Begin(ctx, "reading "+path)
 	d := guard.Dropin{Path: path}
-	text, err := readLimited(l.path(path), maxDropin)
+	text, err := t.ReadNoLink(path, maxDropin)
+	var other *files.NotRegular
 	switch {
+	case files.Hidden(err):
+		d.State, d.Have = guard.Absent, "absent"
+		d.Obstacle = &guard.Obstacle{Reason: "what is there is not kept in an image", Next: "name a file below /etc under [persist]"}
 	case errors.Is(err, fs.ErrNotExist):
 		d.State = guard.Absent
-	case err != nil:
+	case errors.As(err, &other):
+		d.State, d.Have, d.Obstacle = guard.Present, other.Kind(), p.NotAFile(path, other.Kind())
+	case err != nil && !errors.As(err, new(*files.TooLarge)):
 		d.Err = err
 	default:
 		d.State, d.Have = guard.Present, string(text)
@@ -31,45 +50,42 @@ func (l *Linux) dropin(path string) guard.Dropin {
 	return d
 }
 
-// write puts a file in place as a whole: after a crash at any point there is
-// the old content or the new, never half of one. Needs room for both.
-func (l *Linux) write(path, content string) error {
-	full := l.path(path)
-	dir, base := filepath.Split(full)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	// What a killed run left: nobody else names files like this.
-	if left, err := filepath.Glob(filepath.Join(dir, "."+base+"[0-9]*")); err == nil {
-		for _, name := range left {
-			_ = os.Remove(name) // the next write tries again
+// written is the error of having put a drop-in in place.
+func written(path string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, files.ErrForeign), errors.As(err, new(*files.NotRegular)):
+		return &obstacleError{
+			op: "write " + path, reason: reason(err), err: err,
+			next: "move it away if nobody needs it there, or name another file under [persist]",
 		}
 	}
-	err := renameio.WriteFile(full, []byte(content), 0o644,
-		renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o644))
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return syncDir(dir)
+	return fmt.Errorf("write %s: %w", path, bare(err))
 }
 
-// syncDir makes a rename in dir outlast a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
+// bare is an error without the name of the file, which stands before it.
+func bare(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Err
 	}
-	defer d.Close()
-	return d.Sync()
+	return err
 }
 
-func (l *Linux) path(path string) string { return filepath.Join(l.o.Root, path) }
+func reason(err error) string { return bare(err).Error() }
 
-func readLimited(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
+// write puts a drop-in of the host in place. It refuses to replace a file that
+// is not ours, and to follow a link that is another user's.
+func (l *Linux) write(path, content string) error {
+	return written(path, files.Put(l.path(path), []byte(content), guard.Ours))
+}
+
+// dropins looks at the drop-ins of the host.
+func (l *Linux) dropins(ctx context.Context, p *guard.Policy) []guard.Dropin {
+	t, err := files.OpenTree(l.dir)
+	if err == nil {
+		defer t.Close()
 	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, limit))
+	return dropins(ctx, t, err, p)
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
+// mark begins a file of ours.
+const mark = "# Written by nfguard\n"
+
 func TestDropin(t *testing.T) {
 	m := newMachine(t, host.Options{})
 	o := m.Survey(t.Context(), &m.p, guard.LookAll)
@@ -23,13 +27,15 @@ func TestDropin(t *testing.T) {
 	if diff := cmp.Diff(want, o.Dropins); diff != "" {
 		t.Errorf("drop-ins of an empty tree (-want +got):\n%s", diff)
 	}
-	m.write("etc/sysctl.d/.99-zz-nfguard.conf123", "what a killed run left")
+	const text = mark + "a = 1\n"
+	m.write("etc/sysctl.d/.99-zz-nfguard.conf.nfguard-new", "what a killed run left")
+	m.write("etc/sysctl.d/.99-zz-nfguard.conf123", "somebody's")
 	m.write("etc/sysctl.d/99-zz-nfguard.conf.bak", "somebody's copy")
-	write := guard.Action{Op: guard.WriteFile, Subject: m.p.SysctlD, Value: "a = 1\n"}
+	write := guard.Action{Op: guard.WriteFile, Subject: m.p.SysctlD, Value: text}
 	if err := m.Do(t.Context(), write); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(guard.Dropin{Path: m.p.SysctlD, State: guard.Present, Have: "a = 1\n"}, m.Survey(t.Context(), &m.p, guard.LookAll).Dropins[1]); diff != "" {
+	if diff := cmp.Diff(guard.Dropin{Path: m.p.SysctlD, State: guard.Present, Have: text}, m.Survey(t.Context(), &m.p, guard.LookAll).Dropins[1]); diff != "" {
 		t.Errorf("drop-in (-want +got):\n%s", diff)
 	}
 	var names []string
@@ -37,7 +43,7 @@ func TestDropin(t *testing.T) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	if diff := cmp.Diff([]string{"99-zz-nfguard.conf", "99-zz-nfguard.conf.bak"}, names); diff != "" {
+	if diff := cmp.Diff([]string{".99-zz-nfguard.conf123", "99-zz-nfguard.conf", "99-zz-nfguard.conf.bak"}, names); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
 	st, err := os.Stat(filepath.Join(m.root, m.p.SysctlD))
@@ -69,7 +75,7 @@ func TestDropinBadDisks(t *testing.T) {
 	}
 	run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", etc)
 	defer exec.Command("umount", etc).Run()
-	old := guard.Action{Op: guard.WriteFile, Subject: m.p.SysctlD, Value: "old = 1\n"}
+	old := guard.Action{Op: guard.WriteFile, Subject: m.p.SysctlD, Value: mark + "old = 1\n"}
 	if err := m.Do(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
@@ -78,11 +84,11 @@ func TestDropinBadDisks(t *testing.T) {
 
 	check := func(what, why string) {
 		t.Helper()
-		err := m.Do(t.Context(), guard.Action{Op: guard.WriteFile, Subject: m.p.SysctlD, Value: strings.Repeat("new = 1\n", 1024)})
+		err := m.Do(t.Context(), guard.Action{Op: guard.WriteFile, Subject: m.p.SysctlD, Value: mark + strings.Repeat("new = 1\n", 1024)})
 		if err == nil || !strings.HasPrefix(err.Error(), "write /etc/sysctl.d/99-zz-nfguard.conf: ") || !strings.HasSuffix(err.Error(), why) {
 			t.Errorf("%s: %v", what, err)
 		}
-		if d := m.Survey(t.Context(), &m.p, guard.LookAll).Dropins[1]; d.Have != "old = 1\n" {
+		if d := m.Survey(t.Context(), &m.p, guard.LookAll).Dropins[1]; d.Have != mark+"old = 1\n" {
 			t.Errorf("%s: the old file is %+v", what, d)
 		}
 		if left, _ := filepath.Glob(filepath.Join(etc, ".*")); len(left) > 0 {
@@ -97,9 +103,9 @@ func TestDropinBadDisks(t *testing.T) {
 
 // Killed at any moment of a write, there is the old content or the new.
 func TestDropinKilled(t *testing.T) {
-	old, now := strings.Repeat("old = 1\n", 500), strings.Repeat("new = 1\n", 700)
+	old, now := mark+strings.Repeat("old = 1\n", 500), mark+strings.Repeat("new = 1\n", 700)
 	if root := os.Getenv("NFGUARD_TEST_KILL"); root != "" {
-		l := host.New(host.Options{Root: root})
+		l := host.NewAt(root, host.Options{})
 		for {
 			for _, text := range []string{now, old} {
 				if err := l.Do(t.Context(), guard.Action{Op: guard.WriteFile, Subject: "/etc/d/x.conf", Value: text}); err != nil {
@@ -139,11 +145,53 @@ func TestDropinKilled(t *testing.T) {
 	}
 	t.Logf("after 60 kills: %v", seen)
 	// The next write takes away what the killed ones left.
-	l := host.New(host.Options{Root: root})
+	l := host.NewAt(root, host.Options{})
 	if err := l.Do(t.Context(), guard.Action{Op: guard.WriteFile, Subject: "/etc/d/x.conf", Value: now}); err != nil {
 		t.Fatal(err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(root, "etc/d/.*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// What is not a file of ours stays, and the error says what stands there.
+func TestDropinOfOthers(t *testing.T) {
+	tests := []struct {
+		name string
+		make func(m *machine, path string)
+		have string // in the look; "": its content
+		err  string
+	}{
+		{"another's file", func(m *machine, path string) { m.write(m.p.SysctlD, "kernel.panic = 10\n") }, "", "it is somebody else's file"},
+		{"an empty file", func(m *machine, path string) { m.write(m.p.SysctlD, "") }, "", "it is somebody else's file"},
+		{"a directory", func(_ *machine, path string) { os.Mkdir(path, 0o755) }, "a directory", "is a directory, not a regular file"},
+		{"a FIFO", func(_ *machine, path string) { syscall.Mkfifo(path, 0o644) }, "a FIFO", "is a FIFO, not a regular file"},
+		{"a link to a file of ours", func(m *machine, path string) {
+			os.Symlink(m.write("etc/other.conf", mark), path)
+		}, "a symbolic link", "is a symbolic link, not a regular file"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newMachine(t, host.Options{})
+			path := filepath.Join(m.root, m.p.SysctlD)
+			os.MkdirAll(filepath.Dir(path), 0o755)
+			tt.make(m, path)
+			before, _ := os.Lstat(path)
+			d := m.Survey(t.Context(), &m.p, 0).Dropins[1]
+			if d.State != guard.Present || (d.Obstacle != nil) != (tt.have != "") || tt.have != "" && d.Have != tt.have {
+				t.Errorf("it looks like %+v", d)
+			}
+			err := m.Do(t.Context(), guard.Action{Op: guard.WriteFile, Subject: m.p.SysctlD, Value: mark})
+			if want := "write " + m.p.SysctlD + ": " + tt.err; err == nil || err.Error() != want {
+				t.Errorf("error %v, want %s", err, want)
+			}
+			if after, err := os.Lstat(path); err != nil || !os.SameFile(before, after) {
+				t.Errorf("it was replaced: %v", err)
+			}
+			entries, _ := os.ReadDir(filepath.Dir(path))
+			if len(entries) != 1 {
+				t.Errorf("left behind: %v", entries)
+			}
+		})
 	}
 }

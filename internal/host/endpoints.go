@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/pods"
+	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // endpointsAge is how old an answer of Options.Endpoints may be. A bridge of
@@ -70,6 +73,7 @@ func (l *Linux) endpoints(ctx context.Context, p *guard.Policy, o *guard.Observa
 	}
 	list, ok, err := l.asked.last()
 	if ask {
+		step.Begin(ctx, "asking the kernel where kube-proxy's rules send")
 		list, err = l.asked.endpoints(ctx, l.o.Endpoints)
 	} else if !ok {
 		return
@@ -80,8 +84,24 @@ func (l *Linux) endpoints(ctx context.Context, p *guard.Policy, o *guard.Observa
 			e.Addresses = append(e.Addresses, to)
 		}
 	}
+	if len(e.Addresses) > 0 && l.o.PodSpaces != nil {
+		e.Pods.IDs, e.Pods.Err = l.o.PodSpaces()
+	}
 	for _, of := range addresses {
 		e.Host = append(e.Host, of...)
 	}
 	o.Evidence.Endpoints = e
+}
+
+// PodSpaces lists the network namespaces of the pods on this node, for
+// [Options.PodSpaces]. Pods that are in ours are in none of those.
+func PodSpaces() (ids []int, err error) {
+	running, err := pods.Running("/sys/fs/cgroup")
+	for _, p := range running {
+		id, gone := rtnl.SpaceOf(p.PID)
+		if gone == nil && id >= 0 { // a process that has ended leaves its pod to the next look
+			ids = append(ids, id)
+		}
+	}
+	return ids, err
 }

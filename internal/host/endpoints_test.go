@@ -12,6 +12,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/netfilter"
+	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/test/kubeproxy/standin"
 	"github.com/nfguard/nfguard/test/lab"
 )
@@ -120,10 +121,22 @@ func TestEvidenceOfRules(t *testing.T) {
 			ip("addr", "add", tt.network, "dev", "podbr", "nodad")
 			ip("link", "add", "docker0", "type", "bridge")
 			ip("addr", "add", "172.17.0.1/16", "dev", "docker0")
-			looks := 0
-			l := New(Options{Root: t.TempDir(), Bridges: Bridges, Endpoints: func(ctx context.Context) ([]netip.Addr, error) {
+			process := pod.Command("sleep", "inf")
+			if err := process.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer process.Wait()
+			defer process.Process.Kill()
+			looks, isPod := 0, false
+			l := NewAt(t.TempDir(), Options{Bridges: Bridges, Endpoints: func(ctx context.Context) ([]netip.Addr, error) {
 				looks++
 				return netfilter.Endpoints(ctx)
+			}, PodSpaces: func() ([]int, error) {
+				if !isPod {
+					return nil, nil
+				}
+				id, err := rtnl.SpaceOf(process.Process.Pid)
+				return []int{id}, err
 			}})
 			defer l.Close()
 			p := guard.Policy{Module: "br_netfilter", Bridges: &guard.Selection{Auto: true, Families: []guard.Family{guard.IPv4}}}
@@ -150,7 +163,12 @@ func TestEvidenceOfRules(t *testing.T) {
 			for _, name := range []string{"podbr", "docker0"} {
 				ip("link", "add", "veth-"+name, "master", name, "type", "veth", "peer", "name", "eth-"+name, "netns", pod.Path())
 			}
-			if got, want := why("podbr"), "a port leads into other network namespaces, and kube-proxy's rules send to "+tt.want; got != want || looks != 1 {
+			if got, want := why("podbr"), "a port leads into other network namespaces, but no CNI configuration has its name or its subnet, "+
+				"and none leads to a pod, although kube-proxy's rules send to "+tt.want; got != want || looks != 1 {
+				t.Errorf("a container that is no pod: %d looks\ngot  %s\nwant %s", looks, got, want)
+			}
+			isPod = true
+			if got, want := why("podbr"), "a port leads into other network namespaces, one to a pod, and kube-proxy's rules send to "+tt.want; got != want || looks != 1 {
 				t.Errorf("%d looks\ngot  %s\nwant %s", looks, got, want)
 			}
 			const left = "a port leads into other network namespaces, but no CNI configuration has its name or its subnet, and kube-proxy's rules send nothing into that"

@@ -21,7 +21,7 @@ func (f helperFunc) Do(_ context.Context, a guard.Action) error { return f(a.Op)
 func TestHelperMakesTheChanges(t *testing.T) {
 	root := t.TempDir()
 	var ops []guard.Op
-	l := New(Options{Root: root, Modprobe: filepath.Join(root, "none"), Helper: helperFunc(func(op guard.Op) error {
+	l := NewAt(root, Options{Modprobe: filepath.Join(root, "none"), Helper: helperFunc(func(op guard.Op) error {
 		ops = append(ops, op)
 		return nil
 	})})
@@ -45,7 +45,7 @@ func TestHelperMakesTheChanges(t *testing.T) {
 // TestWithoutHelper does itself what it may, and says what is missing.
 func TestWithoutHelper(t *testing.T) {
 	root := t.TempDir()
-	l := New(Options{Root: root, Modprobe: filepath.Join(root, "none"), Helper: helperFunc(func(guard.Op) error {
+	l := NewAt(root, Options{Modprobe: filepath.Join(root, "none"), Helper: helperFunc(func(guard.Op) error {
 		return fmt.Errorf("nfguard-helper.socket is not there: %w", ErrNoHelper)
 	})})
 	defer l.Close()

@@ -15,13 +15,11 @@ import (
 
 	"github.com/nfguard/nfguard/internal/boot"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // Options say which machine a [Linux] is. The zero value is this one.
 type Options struct {
-	// Root is a tree to use instead of "/" for files; "" means "/".
-	Root string
-
 	// Proc and Sys are the mount points of procfs and sysfs; "" means /proc
 	// and /sys.
 	Proc, Sys string
@@ -52,6 +50,11 @@ type Options struct {
 	// and what is known of some bridge does not decide, one call at a time, and an
 	// answer other than none serves for a minute. Nil: nobody does.
 	Endpoints func(context.Context) ([]netip.Addr, error)
+
+	// PodSpaces lists the network namespaces of pods, by the ids that they have
+	// in ours. It is called only where Endpoints has told an address in the
+	// network of such a bridge. Nil: there are none.
+	PodSpaces func() ([]int, error)
 }
 
 // Helper makes changes in another process, one that has the rights to.
@@ -69,6 +72,7 @@ var ErrNoHelper = errors.New("there is no helper")
 // SetSysctl; the surveys and the other operations of Do may run beside it.
 type Linux struct {
 	o       Options
+	dir     string // "/"; tests have another
 	files   map[guard.Key]*keyFile
 	loading *loading
 	memory  memory
@@ -89,7 +93,7 @@ func New(o Options) *Linux {
 	if o.LoadTimeout == 0 {
 		o.LoadTimeout = 10 * time.Second
 	}
-	return &Linux{o: o, files: make(map[guard.Key]*keyFile), memory: memory{path: o.Memory}, asked: asked{turn: make(chan struct{}, 1)}}
+	return &Linux{o: o, dir: "/", files: make(map[guard.Key]*keyFile), memory: memory{path: o.Memory}, asked: asked{turn: make(chan struct{}, 1)}}
 }
 
 // Close closes the descriptors of the sysctls.
@@ -101,35 +105,35 @@ func (l *Linux) Close() {
 
 // Survey looks at everything but the values of the guarded sysctls, and at
 // what look asks for. It reads files and asks the kernel for its bridges, so
-// it can take as long as a disk takes.
+// it can take as long as a disk takes. Each step is told by package step, also
+// in Do.
 func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation {
 	var o guard.Observation
-	if !p.FilesOnly {
-		// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
-		// them, so where they are gone, the module is seen to be gone as well.
-		if l.o.Bridges != nil {
-			o.Bridges, o.Bridging = l.o.Bridges(ctx)
-		}
-		o.Module = l.module(p)
-		o.IPv6Off = l.ipv6Off()
-		o.On = l.on()
-		o.TaggedPass = l.digit(vlanTagged) == '0'
-		o.Remembered, o.RememberedErr = l.remembered()
-		l.evidence(ctx, p, &o, true)
-		if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
-			k := l.o.KubeProxy(ctx, p)
-			o.KubeProxy = &k
-		}
+	// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
+	// them, so where they are gone, the module is seen to be gone as well.
+	if l.o.Bridges != nil {
+		step.Begin(ctx, "asking the kernel for its bridges")
+		o.Bridges, o.Bridging = l.o.Bridges(ctx)
+	}
+	o.Module = l.module(ctx, p)
+	o.IPv6Off = l.ipv6Off()
+	o.On = l.on()
+	o.TaggedPass = l.digit(vlanTagged) == '0'
+	l.memory.follow(o.Bridges)
+	o.Remembered, o.RememberedErr = l.remembered(ctx, "")
+	if p.Bridges == nil || !p.Bridges.Auto { // which looks at all of them
+		addresses(ctx, &o)
+	}
+	l.evidence(ctx, p, &o, true)
+	if look&guard.LookKubeProxy != 0 && l.o.KubeProxy != nil {
+		k := l.o.KubeProxy(ctx, p)
+		o.KubeProxy = &k
 	}
 	if look&guard.LookNextBoot != 0 {
-		l.forecast = l.foretell(p)
+		l.forecast = l.foretell(ctx, p)
 		o.NextBoot = nextBoot(&l.forecast)
 	}
-	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
-		if path != "" {
-			o.Dropins = append(o.Dropins, l.dropin(path))
-		}
-	}
+	o.Dropins = l.dropins(ctx, p)
 	return o
 }
 
@@ -137,6 +141,7 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 // machine is as wanted: look again.
 func (l *Linux) Do(ctx context.Context, a guard.Action) error {
 	if l.o.Helper != nil && (a.Op == guard.LoadModule || a.Op == guard.WriteFile) {
+		step.Begin(ctx, "waiting for nfguard-helper.service, to "+a.Op.String()+" "+a.Subject)
 		err := l.o.Helper.Do(ctx, a)
 		if !errors.Is(err, ErrNoHelper) {
 			return err
@@ -156,14 +161,18 @@ const noHelperNext = "systemctl unmask nfguard-helper.socket, then systemctl res
 func (l *Linux) do(ctx context.Context, a guard.Action) error {
 	switch a.Op {
 	case guard.LoadModule:
+		step.Begin(ctx, "running modprobe "+a.Subject)
 		return l.load(ctx, a.Subject, a.Force)
 	case guard.SetSysctl:
 		return l.set(guard.Key(a.Subject), a.Value)
 	case guard.WriteFile:
+		step.Begin(ctx, "writing "+a.Subject)
 		return l.write(a.Subject, a.Value)
 	case guard.SetFlags:
+		step.Begin(ctx, "setting the flags of bridge "+a.Subject)
 		return l.setFlags(a)
 	case guard.ClearFlags:
+		step.Begin(ctx, "clearing the flags of bridge "+a.Subject)
 		return l.clearFlags(a)
 	}
 	return fmt.Errorf("%v %s: no such operation", a.Op, a.Subject)

@@ -33,8 +33,8 @@ type machine struct {
 func newMachine(t *testing.T, o host.Options) *machine {
 	t.Helper()
 	root := t.TempDir()
-	o.Root, o.Proc, o.Sys = root, filepath.Join(root, "proc"), filepath.Join(root, "sys")
-	m := &machine{Linux: host.New(o), t: t, root: root, p: guard.Policy{
+	o.Proc, o.Sys = filepath.Join(root, "proc"), filepath.Join(root, "sys")
+	m := &machine{Linux: host.NewAt(root, o), t: t, root: root, p: guard.Policy{
 		Module:      "br_netfilter",
 		Sysctls:     []guard.Setting{{Key: guard.IPTables, Value: "1"}},
 		ModulesLoad: "/etc/modules-load.d/nfguard.conf", SysctlD: "/etc/sysctl.d/99-zz-nfguard.conf",

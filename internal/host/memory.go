@@ -2,51 +2,130 @@ package host
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
+	"time"
 
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
-// memory is the file in which stands what was set of bridges' flags, so that
-// it can be taken back, also by the next run of the daemon: JSON values that
-// add up. A note is appended, because a bridge waits meanwhile; what does not
-// hold any more goes when the file is written anew. It is not locked against
-// another process: of a daemon and an apply that write it anew in the same
-// instant, one may forget its own.
+// memory is the file in which stands what was set of bridges' flags, and
+// whether on evidence, so that it can be taken back, also by the next run of the
+// daemon: JSON values that add up. A note is appended, because a bridge waits
+// meanwhile; what does not hold any more goes when the file is written anew. It
+// is not locked against another process: of a daemon and an apply that write it
+// anew in the same instant, one may forget its own.
 type memory struct {
 	mu     sync.Mutex
 	path   string
-	notes  int   // that were appended, or maxNotes: it has to be written anew
+	notes  int   // that were appended, or spoilt: it has to be written anew
+	whole  int   // bridges in the file when it was written anew
 	failed error // of the last attempt to write
+
+	known map[bridgeID]guard.Remembered // what stands in the file,
+	as    stamp                         // as long as it is this one; zero: not known
+}
+
+// bridgeID tells a bridge from any other that there was or will be.
+type bridgeID struct {
+	name  string
+	index int
+}
+
+// stamp tells a file's content from an earlier one.
+type stamp struct {
+	inode uint64
+	size  int64
+	time  time.Time
+}
+
+func stampOf(info fs.FileInfo) stamp {
+	return stamp{inode: inode(info), size: info.Size(), time: info.ModTime()}
 }
 
 // maxMemory bounds what is read: some ten thousand bridges.
-const maxMemory = 1 << 20
+const maxMemory = 4 << 20
 
-// maxNotes is how many are appended until the file is written anew.
+// maxNotes is how many are appended at least until the file is written anew;
+// it is as many as it then had bridges where those are more, so that what each
+// note costs does not grow with them.
 const maxNotes = 64
+
+// spoilt is a number of notes that is too many in any case.
+const spoilt = 1 << 30
 
 type memoryFile struct {
 	Schema  int                `json:"schema"` // 1
-	Bridges []guard.Remembered `json:"bridges"`
+	Bridges []guard.Remembered `json:"bridges,omitempty"`
+	Cleared []guard.Remembered `json:"cleared,omitempty"` // after Bridges: flags that were taken back
 }
 
-// remembered returns what stands in the file, and why not all does.
-func (l *Linux) remembered() ([]guard.Remembered, error) {
+// remembered returns what stands in the file, and why not all does. With a name
+// it returns only that bridge's.
+func (l *Linux) remembered(ctx context.Context, name string) ([]guard.Remembered, error) {
 	m := &l.memory
+	step.Begin(ctx, "reading "+m.path)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	list, err := m.load()
+	err := m.load()
+	var list []guard.Remembered
+	for id, r := range m.known {
+		if name == "" || name == id.name {
+			list = append(list, r)
+		}
+	}
+	slices.SortFunc(list, func(a, b guard.Remembered) int {
+		return cmp.Or(cmp.Compare(a.Index, b.Index), cmp.Compare(a.Name, b.Name))
+	})
 	return list, errors.Join(err, m.failed)
+}
+
+// follow notes the new names of bridges: one that has the index of another, and
+// all the flags that were set of that, is it. A bridge that is made has none on.
+func (m *memory) follow(bridges []guard.Bridge) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.load() != nil || len(m.known) == 0 {
+		return
+	}
+	there := make(map[int]*guard.Bridge, len(bridges))
+	for i := range bridges {
+		there[bridges[i].Index] = &bridges[i]
+	}
+	v := memoryFile{Schema: 1}
+	for id, r := range m.known {
+		b := there[id.index]
+		if b == nil || b.Name == id.name {
+			continue
+		}
+		same := true
+		for f, on := range r.Flags {
+			same = same && (!on || b.Flags()[f])
+		}
+		if same {
+			v.Cleared = append(v.Cleared, r)
+			r.Name = b.Name
+			v.Bridges = append(v.Bridges, r)
+		}
+	}
+	if len(v.Bridges) > 0 {
+		m.notes += len(v.Bridges)
+		m.failed = m.add(v)
+	}
 }
 
 // remember notes the flags that a is about to set.
@@ -57,9 +136,18 @@ func (m *memory) remember(a guard.Action) {
 		return
 	}
 	m.notes++
-	if err := m.add(guard.Remembered{Name: a.Subject, Index: a.Index, Flags: a.Flags}); err != nil {
-		m.failed, m.notes = err, maxNotes
+	if err := m.add(memoryFile{Schema: 1, Bridges: []guard.Remembered{noteOf(a)}}); err != nil {
+		m.failed, m.notes = err, spoilt
 	}
+}
+
+// noteOf is what a sets, and on what.
+func noteOf(a guard.Action) guard.Remembered {
+	r := guard.Remembered{Name: a.Subject, Index: a.Index, Flags: a.Flags}
+	if a.Evidence {
+		r.Evidence = a.Flags
+	}
+	return r
 }
 
 // tidy writes the file anew when it is time to. a was remembered last, if the
@@ -67,11 +155,12 @@ func (m *memory) remember(a guard.Action) {
 func (m *memory) tidy(a guard.Action) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.notes < maxNotes {
+	if m.notes < max(maxNotes, m.whole) {
 		return
 	}
-	list, _ := m.load() // over a broken file, too
-	_ = m.save(union(list, guard.Remembered{Name: a.Subject, Index: a.Index, Flags: a.Flags}))
+	_ = m.load() // over a broken file, too
+	m.union(noteOf(a))
+	_ = m.save()
 }
 
 // forget drops the flags that a has cleared.
@@ -81,114 +170,175 @@ func (m *memory) forget(a guard.Action) error {
 	if m.path == "" {
 		return nil
 	}
-	list, _ := m.load()
-	for i, r := range list {
-		if r.Name == a.Subject && r.Index == a.Index {
-			for f := range r.Flags {
-				list[i].Flags[f] = r.Flags[f] && !a.Flags[f]
-			}
-		}
+	err := m.load()
+	m.drop(noteOf(a))
+	m.notes++
+	if err != nil || len(m.known) < maxNotes || m.notes >= max(maxNotes, m.whole) {
+		return m.save()
 	}
-	return m.save(list)
+	if err := m.add(memoryFile{Schema: 1, Cleared: []guard.Remembered{noteOf(a)}}); err != nil {
+		return m.save()
+	}
+	return nil
 }
 
-// union adds r to a list in which each bridge stands once.
-func union(list []guard.Remembered, r guard.Remembered) []guard.Remembered {
-	for i, have := range list {
-		if have.Name == r.Name && have.Index == r.Index {
-			for f := range have.Flags {
-				list[i].Flags[f] = have.Flags[f] || r.Flags[f]
-			}
-			return list
+// union adds r to what is known. Of a flag that is set again the newer reason
+// counts.
+func (m *memory) union(r guard.Remembered) {
+	if m.known == nil {
+		m.known = make(map[bridgeID]guard.Remembered)
+	}
+	id := bridgeID{r.Name, r.Index}
+	have := m.known[id]
+	for f, on := range r.Flags {
+		if on {
+			have.Flags[f], have.Evidence[f] = true, r.Evidence[f]
 		}
 	}
-	return append(list, r)
+	have.Name, have.Index = r.Name, r.Index
+	m.known[id] = have
 }
 
-func (m *memory) load() (list []guard.Remembered, err error) {
+// drop takes r out of what is known.
+func (m *memory) drop(r guard.Remembered) {
+	id := bridgeID{r.Name, r.Index}
+	have, ok := m.known[id]
+	if !ok {
+		return
+	}
+	for f, on := range r.Flags {
+		if on {
+			have.Flags[f], have.Evidence[f] = false, false
+		}
+	}
+	m.known[id] = have
+	if have.Flags == (guard.Flags{}) {
+		delete(m.known, id)
+	}
+}
+
+// load reads the file if it is not known.
+func (m *memory) load() (err error) {
 	if m.path == "" {
-		return nil, nil
+		return nil
+	}
+	info, err := os.Stat(m.path)
+	if err == nil && m.as != (stamp{}) && m.as == stampOf(info) {
+		return nil
+	}
+	m.known, m.as = nil, stamp{}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
 	defer func() {
 		if err != nil {
-			m.notes = maxNotes
+			m.notes = spoilt
 		}
 	}()
-	text, err := readLimited(m.path, maxMemory)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case err != nil:
-		return nil, err
+	if err != nil {
+		return err
+	}
+	text, err := files.ReadNoLink(m.path, maxMemory)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
 	}
 	for d := json.NewDecoder(bytes.NewReader(text)); ; {
 		var f memoryFile
 		switch err := d.Decode(&f); {
 		case errors.Is(err, io.EOF):
-			return list, nil
+			if int64(len(text)) == info.Size() {
+				m.as = stampOf(info)
+			}
+			return nil
 		case err != nil:
-			return list, fmt.Errorf("read %s: %w", m.path, err)
+			return fmt.Errorf("read %s: %w", m.path, err)
 		}
 		for _, r := range f.Bridges {
-			list = union(list, r)
+			m.union(r)
+		}
+		for _, r := range f.Cleared {
+			m.drop(r)
 		}
 	}
 }
 
-// memoryMode has a check by anybody read it, whatever the umask.
-const memoryMode = 0o644
-
-// add appends one value, and makes the directory if it has to.
-func (m *memory) add(r guard.Remembered) error {
-	text, err := json.Marshal(memoryFile{1, []guard.Remembered{r}})
+// add appends one value, and makes the directory if it has to. What is known
+// takes part in it.
+func (m *memory) add(v memoryFile) error {
+	text, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	open := func() (*os.File, error) { return os.OpenFile(m.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, memoryMode) }
-	f, err := open()
+	text = append(text, '\n')
+	before, berr := os.Stat(m.path)
+	err = files.Append(m.path, text)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(filepath.Dir(m.path), 0o755); err == nil {
-			f, err = open()
+			err = files.Append(m.path, text)
 		}
 	}
 	if err != nil {
+		m.as = stamp{}
 		return err
 	}
-	_, err = f.Write(append(text, '\n'))
-	return errors.Join(err, f.Chmod(memoryMode), f.Close())
+	fresh := errors.Is(berr, fs.ErrNotExist) || berr == nil && before.Size() == 0
+	if fresh {
+		m.known = nil
+	}
+	after, err := os.Stat(m.path)
+	if err == nil && (fresh && after.Size() == int64(len(text)) || berr == nil && m.as == stampOf(before) && after.Size() == before.Size()+int64(len(text))) {
+		for _, r := range v.Bridges {
+			m.union(r)
+		}
+		for _, r := range v.Cleared {
+			m.drop(r)
+		}
+		m.as = stampOf(after)
+	} else {
+		m.as = stamp{} // somebody else has written, too
+	}
+	return nil
 }
 
 // save puts the file in place as a whole, without bridges that are gone, and
 // does not sync it: a power cut takes the bridges with it.
-func (m *memory) save(list []guard.Remembered) (err error) {
+func (m *memory) save() (err error) {
+	m.as = stamp{}
 	defer func() {
 		if m.failed = err; err == nil {
-			m.notes = 0
+			m.notes, m.whole = 0, len(m.known)
 		}
 	}()
-	list = slices.DeleteFunc(list, func(r guard.Remembered) bool {
-		return r.Flags == (guard.Flags{}) || rtnl.Index(r.Name) != r.Index
-	})
-	if len(list) == 0 {
+	maps.DeleteFunc(m.known, func(id bridgeID, _ guard.Remembered) bool { return rtnl.Index(id.name) != id.index })
+	if len(m.known) == 0 {
 		if err := os.Remove(m.path); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		return nil
 	}
-	text, err := json.Marshal(memoryFile{1, list})
+	text, err := json.Marshal(memoryFile{Schema: 1, Bridges: slices.Collect(maps.Values(m.known))})
 	if err != nil {
 		return err
 	}
-	dir, name := filepath.Split(m.path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(m.path), 0o755); err != nil {
 		return err
 	}
-	fresh := filepath.Join(dir, "."+name)
-	if err := os.WriteFile(fresh, append(text, '\n'), memoryMode); err != nil {
+	if err := files.Replace(m.path, append(text, '\n'), nil); err != nil {
 		return err
 	}
-	if err := os.Chmod(fresh, memoryMode); err != nil {
-		return err
+	if info, err := os.Stat(m.path); err == nil && info.Size() == int64(len(text))+1 {
+		m.as = stampOf(info)
 	}
-	return os.Rename(fresh, m.path)
+	return nil
+}
+
+// inode is the number of a file, or 0.
+func inode(info fs.FileInfo) uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Ino
+	}
+	return 0
 }

@@ -2,8 +2,9 @@ package journal
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"strings"
+
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // native encodes an entry in journald's native protocol
@@ -42,7 +43,7 @@ func jsonLine(fs []Field) []byte {
 }
 
 func quote(s string) []byte {
-	b, err := json.Marshal(s)
+	b, err := printable.Marshal(s, "")
 	if err != nil {
 		panic(err) // no string makes Marshal fail
 	}

@@ -7,6 +7,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/journal"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // Field is one field of a journal entry.
@@ -58,6 +59,11 @@ const (
 	// Where it runs in a container, as its control group tells.
 	FieldContainer = "NFGUARD_CONTAINER_ID"
 	FieldPod       = "NFGUARD_POD_UID"
+
+	// What they are called, as the node's own directories of logs tell.
+	FieldPodName       = "NFGUARD_POD_NAME"
+	FieldPodNamespace  = "NFGUARD_POD_NAMESPACE"
+	FieldContainerName = "NFGUARD_CONTAINER_NAME"
 )
 
 // Identifier is the SYSLOG_IDENTIFIER of everything that nfguard writes.
@@ -93,6 +99,8 @@ func messageID(k guard.EventKind) string {
 		return "0811cf9dbc3e4dc24a7d269530b905f9"
 	case guard.EventSource:
 		return "a43fbbc787fc4ed011527e0d06b93104"
+	case guard.EventLook:
+		return "bb186b40650af3ed67363a6bdefc7edb"
 	case guard.EventStart:
 		return "b77e5ef5c3424be5ce04327c232a65f4"
 	case guard.EventStop:
@@ -108,8 +116,8 @@ func messageID(k guard.EventKind) string {
 // only good to know.
 func priority(e guard.Event) sd.Priority {
 	if e.Outcome == guard.OutcomeFailed || e.Outcome == guard.OutcomeReverted {
-		if e.Kind == guard.EventSource {
-			return sd.PriWarning // the resync still finds everything, later
+		if e.Kind == guard.EventSource || e.Kind == guard.EventLook {
+			return sd.PriWarning // the sysctls are still looked after
 		}
 		return sd.PriErr
 	}
@@ -123,7 +131,7 @@ func priority(e guard.Event) sd.Priority {
 			return sd.PriWarning
 		}
 		return sd.PriNotice
-	case guard.EventConfig, guard.EventSource, guard.EventStart, guard.EventStop:
+	case guard.EventConfig, guard.EventSource, guard.EventLook, guard.EventStart, guard.EventStop:
 		return sd.PriNotice
 	case guard.EventBridge:
 		return sd.PriInfo
@@ -132,16 +140,19 @@ func priority(e guard.Event) sd.Priority {
 }
 
 // Fields returns the journal entry for e: MESSAGE first, then always in the
-// same order, without the fields that e says nothing about.
+// same order, without the fields that e says nothing about. What is shown, also
+// by the message catalog, is printable: journalctl prints "[88B blob data]" in
+// place of a message with a control character in it, or leaves sequences out.
+// What a process calls itself stands as it is in OBJECT_*.
 func Fields(e guard.Event) []Field {
-	fs := make(fields, 0, 29) // all that there are
-	fs.add(FieldMessage, e.Message)
+	fs := make(fields, 0, 32) // all that there are
+	fs.add(FieldMessage, printable.Text(e.Message))
 	fs.add(FieldMessageID, messageID(e.Kind))
 	fs.common(priority(e), e.Time)
 	fs.add(FieldEvent, string(e.Kind))
 	fs.add(FieldAbout, string(e.About))
 	fs.add(FieldOutcome, string(e.Outcome))
-	fs.add(FieldSubject, e.Subject)
+	fs.add(FieldSubject, printable.Name(e.Subject))
 	fs.add(FieldWant, e.Want)
 	fs.add(FieldHave, e.Have)
 	fs.add(FieldNow, e.Now)
@@ -170,6 +181,9 @@ func Fields(e guard.Event) []Field {
 		fs.add(FieldObjectCgroup, e.Writer.Cgroup)
 		fs.add(FieldContainer, e.Writer.Container)
 		fs.add(FieldPod, e.Writer.Pod)
+		fs.add(FieldPodName, e.Writer.PodName)
+		fs.add(FieldPodNamespace, e.Writer.PodNamespace)
+		fs.add(FieldContainerName, e.Writer.ContainerName)
 	}
 	return fs
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 var update = flag.Bool("update", false, "renew the goldens in testdata")
@@ -242,4 +243,26 @@ func constants(t *testing.T, path, prefix string) []string {
 		}
 	}
 	return values
+}
+
+// journalctl prints "[88B blob data]" for a message that is not printable, and
+// acts on the newline in one that is: neither can be brought about by a name.
+// The fields of the process keep it as it is.
+func TestM5MessageIsPrintable(t *testing.T) {
+	for _, comm := range []string{"\x01", "\xff", "\x1b]0;x\a", "two\nlines", "\u202egpj", "\u200b", "tab\tbed"} {
+		e := guard.Event{
+			Kind: guard.EventDrift, Outcome: guard.OutcomeCorrected, Subject: "br\x1b0", Message: "x was 0 (written by " + comm + "[812])",
+			Writer: guard.Writer{PID: 812, Comm: comm},
+		}
+		got := make(map[string]string)
+		for _, f := range Fields(e) {
+			got[f.Name] = f.Value
+		}
+		if m := got["MESSAGE"]; m != printable.Text(e.Message) || printable.Text(m) != m {
+			t.Errorf("MESSAGE of %q: %q", comm, m)
+		}
+		if got["OBJECT_COMM"] != comm || got["NFGUARD_SUBJECT"] != `br\x1b0` {
+			t.Errorf("OBJECT_COMM %q, NFGUARD_SUBJECT %q", got["OBJECT_COMM"], got["NFGUARD_SUBJECT"])
+		}
+	}
 }

@@ -79,6 +79,20 @@ func TestJournald(t *testing.T) {
 			t.Errorf("the long story is not kept: %.80v", got[FieldError])
 		}
 	})
+	t.Run("names that hide", func(t *testing.T) {
+		for comm, shown := range map[string]string{"\x01": `\x01`, "\xff": `\xff`, "\x1b]0;x\a": `\x1b]0;x\a`, "two\nlines": `two\nlines`} {
+			e := drift()
+			e.Kind, e.Subject = guard.EventModule, "m"
+			e.Writer.PID, e.Writer.Comm = endedProcess(t), comm
+			e.Message = "m was absent (written by " + comm + "[812])"
+			w.Record(e)
+			j.wait(t, fmt.Sprint("OBJECT_PID=", e.Writer.PID))
+			out := j.run(t, "journalctl", "-o", "cat", "--no-pager", fmt.Sprint("OBJECT_PID=", e.Writer.PID))
+			if want := "m was absent (written by " + shown + "[812])\n"; out != want {
+				t.Errorf("%q: journalctl shows %q, want %q", comm, out, want)
+			}
+		}
+	})
 	t.Run("a line of the log", func(t *testing.T) {
 		slog.New(w.Handler(nil)).Warn("source lost", "source", "link")
 		got := j.wait(t, "NFGUARD_LOG_SOURCE=link")

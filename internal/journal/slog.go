@@ -10,6 +10,8 @@ import (
 	"unicode"
 
 	sd "github.com/coreos/go-systemd/v22/journal"
+
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // FieldLog begins the name of the field that holds an attribute of a log
@@ -95,7 +97,7 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 		text = appendValue(text, a.Value.String())
 	}
 	var fs fields
-	fs.add(FieldMessage, string(text))
+	fs.add(FieldMessage, printable.Text(string(text)))
 	fs.common(levelPriority(r.Level), r.Time)
 	for _, a := range attrs {
 		fs.add(attrField(a.Key), a.Value.String())

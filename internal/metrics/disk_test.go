@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/test/lab"
 )
 
@@ -23,6 +24,7 @@ func TestFullDisk(t *testing.T) {
 	lab.Need(t, lab.Root)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "nfguard.prom")
+	const old = "# HELP nfguard_up\n"
 	type result struct {
 		full, read error
 		text       string
@@ -37,13 +39,13 @@ func TestFullDisk(t *testing.T) {
 			func() error { return unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS) },
 			func() error { return unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, "") },
 			func() error { return unix.Mount("small", dir, "tmpfs", 0, "size=16k") },
-			func() error { return replace(path, []byte("old\n")) },
+			func() error { return files.Replace(path, []byte(old), ours) },
 		} {
 			if r.full = step(); r.full != nil {
 				return
 			}
 		}
-		r.full = replace(path, make([]byte, 64<<10))
+		r.full = files.Replace(path, make([]byte, 64<<10), ours)
 		text, err := os.ReadFile(path)
 		r.text, r.read = string(text), err
 		list, _ := os.ReadDir(dir)
@@ -55,7 +57,7 @@ func TestFullDisk(t *testing.T) {
 	if !errors.Is(r.full, syscall.ENOSPC) || r.read != nil {
 		t.Errorf("want a full disk, got %v, %v", r.full, r.read)
 	}
-	if r.text != "old\n" {
+	if r.text != old {
 		t.Errorf("want the old file, got %q", r.text)
 	}
 	if diff := cmp.Diff([]string{"nfguard.prom"}, r.names); diff != "" {

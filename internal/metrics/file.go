@@ -1,15 +1,16 @@
 package metrics
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/build"
+	"github.com/nfguard/nfguard/internal/files"
 )
 
 // New returns Metrics that count from now on. What goes wrong with the file is
@@ -23,14 +24,15 @@ func New(log *slog.Logger) *Metrics {
 // Publish has the file written: s.Textfile, as a whole. A file of another name
 // that was written before is removed, for two of them would say the same thing
 // twice, and node_exporter then takes neither. Before the first look there is
-// nothing to write.
+// little to write.
 func (m *Metrics) Publish(s State) {
-	if s.LastPass.IsZero() {
-		return
-	}
 	m.last = s
 	j := job{path: s.Textfile}
-	if j.path != "" {
+	switch {
+	case j.path == "":
+	case s.LastPass.IsZero():
+		j.text = m.foreword(&s)
+	default:
 		j.text = m.render(&s)
 	}
 	m.file.put(j)
@@ -81,7 +83,7 @@ func (f *file) run() {
 
 func (f *file) do(j job) {
 	if f.path != "" && f.path != j.path {
-		if err := os.Remove(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := files.Remove(f.path, ours); err != nil {
 			f.log.Warn("an older file of metrics stays", "path", f.path, "error", err)
 		}
 		f.path = ""
@@ -90,7 +92,9 @@ func (f *file) do(j job) {
 		f.said = ""
 		return
 	}
-	err := replace(j.path, j.text)
+	// Not synced: a power cut may take it, and the next start writes it anew.
+	// node_exporter reads *.prom only, so not what is in the making.
+	err := files.Replace(j.path, j.text, ours)
 	switch {
 	case err == nil:
 		f.path = j.path
@@ -104,34 +108,8 @@ func (f *file) do(j job) {
 	}
 }
 
-// replace puts a file in place as a whole. It is not synced: a power cut may
-// take it, and the next start writes it anew. The directory may be another
-// user's: no link that is put there is followed. node_exporter reads *.prom
-// only, so not what is in the making.
-func replace(path string, text []byte) error {
-	fresh := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	w, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(text)
-	if err == nil {
-		err = w.Chmod(0o644) // whatever the umask: node_exporter is not root
-	}
-	if e := w.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(fresh, path)
-	}
-	if err != nil {
-		_ = os.Remove(fresh) // half of it is worth nothing
-	}
-	return err
-}
+// ours reports whether a file that begins so is of nfguard's metrics.
+func ours(start []byte) bool { return bytes.HasPrefix(start, []byte("# HELP nfguard_")) }
 
 // next is the next step for an error.
 func next(err error, path string) string {
@@ -141,6 +119,8 @@ func next(err error, path string) string {
 		return "make the directory " + dir + ", then systemctl restart nfguard"
 	case errors.Is(err, syscall.EROFS):
 		return "systemctl edit nfguard, add ReadWritePaths=" + dir + " below [Service], then systemctl restart nfguard; the restart alone, if the directory is new"
+	case errors.Is(err, files.ErrForeign), errors.As(err, new(*files.NotRegular)):
+		return "move away what stands there, or name another file: textfile under [metrics]"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "the disk is full: make room"
 	}

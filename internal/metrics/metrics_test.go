@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/source"
 )
 
@@ -112,7 +113,8 @@ func TestGolden(t *testing.T) {
 	e.Duration = 84 * time.Microsecond
 	m.Record(e)
 	s := worker()
-	for name, got := range map[string][]byte{"worker.prom": m.render(&s), "stopped.prom": m.farewell(&s)} {
+	starting := State{Textfile: s.Textfile, Started: s.Started, Looking: s.Started}
+	for name, got := range map[string][]byte{"worker.prom": m.render(&s), "stopped.prom": m.farewell(&s), "starting.prom": m.foreword(&starting)} {
 		parse(t, got)
 		for line := range bytes.Lines(bytes.Clone(got)) {
 			if bytes.HasPrefix(line, []byte("nfguard_build_info")) {
@@ -333,13 +335,31 @@ func TestAnyText(t *testing.T) {
 		e.Writer.Unit = unit
 		m.Record(e)
 		s := worker()
-		want := strings.ToValidUTF8(unit, "\uFFFD")
+		want := printable.Name(unit)
 		if unit == "" {
 			want = "none"
 		}
 		series := fmt.Sprintf(`nfguard_foreign_values_total{key="net.bridge.bridge-nf-call-iptables",outcome="corrected",unit=%q}`, want)
 		if got := parse(t, m.render(&s))[series]; got != 1 {
 			t.Errorf("want %s to be 1, got %v", series, got)
+		}
+	}
+}
+
+// No two bridges have one label: the whole file would be refused.
+func TestL3NoTwoLabelsAlike(t *testing.T) {
+	names := []string{"x\xff", "x\xfe", `x\xff`, `x\\xff`, "x\u200b", `x\u200b`, "x", "x\x01"}
+	s := worker()
+	s.Bridges, s.Items = nil, nil
+	for i, name := range names {
+		s.Bridges = append(s.Bridges, guard.Bridge{Name: name, Ports: guard.Ports{Pods: i + 1}})
+	}
+	var m Metrics
+	samples := parse(t, m.render(&s)) // which refuses what Prometheus refuses
+	for i, name := range names {
+		series := fmt.Sprintf(`nfguard_bridge_pods{bridge=%q}`, printable.Name(name))
+		if got := samples[series]; got != float64(i+1) {
+			t.Errorf("%s is %v, want %d", series, got, i+1)
 		}
 	}
 }
@@ -467,7 +487,7 @@ func TestTrouble(t *testing.T) {
 	published(t, m, s)
 	m.Stop()
 	want := fmt.Sprintf(`level=WARN msg="the metrics are not written; tried again with each look" path=%[1]s/nfguard.prom `+
-		`error="open %[1]s/.nfguard.prom.new: no such file or directory" next="make the directory %[1]s, then systemctl restart nfguard"
+		`error="statat %[1]s: no such file or directory" next="make the directory %[1]s, then systemctl restart nfguard"
 level=INFO msg="the metrics are written again" path=%[1]s/nfguard.prom
 `, dir)
 	if diff := cmp.Diff(want, said.String()); diff != "" {
@@ -485,21 +505,26 @@ func TestPlantedLink(t *testing.T) {
 	if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{".nfguard.prom.new", "nfguard.prom"} {
-		if err := os.Symlink(victim, filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := replace(filepath.Join(dir, "nfguard.prom"), []byte("metrics\n")); err != nil {
+	path := filepath.Join(dir, "nfguard.prom")
+	if err := os.Symlink(victim, path); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"victim": "precious", "nfguard.prom": "metrics\n"} {
-		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
-			t.Errorf("%s: want %q, got %q (%v)", name, want, got, err)
+	var said bytes.Buffer
+	f := &file{log: slog.New(slog.NewTextHandler(&said, nil))}
+	f.do(job{path, []byte("# HELP nfguard_up\n")})
+	for _, want := range []string{"is a symbolic link, not a regular file", "move away what stands there"} {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("want %q, got %s", want, said.String())
 		}
 	}
-	if info, err := os.Lstat(filepath.Join(dir, "nfguard.prom")); err != nil || !info.Mode().IsRegular() {
-		t.Errorf("want a file, got %v (%v)", info.Mode(), err)
+	if got, err := os.ReadFile(victim); err != nil || string(got) != "precious" {
+		t.Errorf("the victim is %q (%v)", got, err)
+	}
+	os.Remove(path)
+	os.WriteFile(path, []byte("# HELP apt_upgrades_pending\n"), 0o644)
+	f.do(job{path, []byte("# HELP nfguard_up\n")})
+	if got, err := os.ReadFile(path); err != nil || string(got) != "# HELP apt_upgrades_pending\n" {
+		t.Errorf("another's metrics are %q (%v)", got, err)
 	}
 }
 

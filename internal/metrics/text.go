@@ -3,8 +3,9 @@ package metrics
 import (
 	"math"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // The types of a family, as its TYPE line has them.
@@ -59,15 +60,13 @@ func (f *family) sample(suffix string, value float64, labels ...string) {
 }
 
 // value writes the value of a label. One that is no UTF-8 would have the whole
-// file refused.
+// file refused, and so would two samples of the same name and labels.
 func (t *text) value(s string) {
-	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = printable.Name(s)
 	for i := range len(s) {
 		switch c := s[i]; c {
 		case '\\', '"':
 			t.b = append(t.b, '\\', c)
-		case '\n':
-			t.b = append(t.b, '\\', 'n')
 		default:
 			t.b = append(t.b, c)
 		}

@@ -9,7 +9,8 @@ import (
 )
 
 // BenchmarkLook measures a look at the rules of so many Services, IPv4 only;
-// "first" is one that remembers nothing, and "endpoints" a reading of these.
+// "first" is one that remembers nothing, "endpoints" a reading of these, and
+// "forward" of the chains at that hook.
 func BenchmarkLook(b *testing.B) {
 	lab.Need(b, lab.Root, lab.Netns)
 	path := standin.Build(b)
@@ -29,6 +30,7 @@ func BenchmarkLook(b *testing.B) {
 	again := func() error { _, err := kept.KubeProxy(b.Context()); return err }
 	first := func() error { _, err := new(Look).KubeProxy(b.Context()); return err }
 	endpoints := func() error { _, err := Endpoints(b.Context()); return err }
+	forward := func() error { _, err := Forward(b.Context()); return err }
 	none := lab.NewNamespace(b)
 	measure("none", none, again)
 	measure("none/endpoints", none, endpoints)
@@ -47,6 +49,7 @@ func BenchmarkLook(b *testing.B) {
 				measure(name+"/first", ns, first)
 			}
 			measure(name+"/endpoints", ns, endpoints)
+			measure(name+"/forward", ns, forward)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/test/kubeproxy/standin"
 	"github.com/nfguard/nfguard/test/lab"
 )
@@ -175,74 +175,19 @@ func TestEndpointsErrors(t *testing.T) {
 	}
 }
 
-// message is one of a dump.
-func message(kind, flags uint16, payload ...byte) []byte {
-	b := binary.NativeEndian.AppendUint32(nil, uint32(nlHeader+len(payload)))
-	b = binary.NativeEndian.AppendUint16(b, kind)
-	b = binary.NativeEndian.AppendUint16(b, flags)
-	return append(append(b, make([]byte, 8)...), payload...)
-}
-
-func TestPart(t *testing.T) {
-	type result struct {
-		Objects       int
-		Done, Changed bool
-		Err           error
-	}
-	code := func(e unix.Errno) []byte { return binary.NativeEndian.AppendUint32(nil, -uint32(e)) }
-	done, rule := message(unix.NLMSG_DONE, 0, code(0)...), message(messageType(unix.NFT_MSG_NEWRULE), unix.NLM_F_MULTI, 2, 0, 0, 0)
-	for name, tt := range map[string]struct {
-		b    []byte
-		want result
-	}{
-		"nothing":           {nil, result{}},
-		"two rules":         {slices.Concat(rule, rule), result{Objects: 2}},
-		"the end":           {done, result{Done: true}},
-		"a rule, the end":   {slices.Concat(rule, done), result{Objects: 1, Done: true}},
-		"the end, an error": {message(unix.NLMSG_DONE, 0, code(unix.ENOMEM)...), result{Done: true, Err: unix.ENOMEM}},
-		"refused":           {message(unix.NLMSG_ERROR, 0, code(unix.EPERM)...), result{Done: true, Err: unix.EPERM}},
-		"changed":           {slices.Concat(rule, message(unix.NLMSG_DONE, unix.NLM_F_DUMP_INTR, code(0)...)), result{Objects: 1, Done: true, Changed: true}},
-		"cut off":           {done[:17], result{Err: io.ErrUnexpectedEOF}},
-		"a wrong length":    {append([]byte{1}, done[1:]...), result{Err: io.ErrUnexpectedEOF}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var got result
-			got.Done, got.Changed, got.Err = part(tt.b, func([]byte) { got.Objects++ })
-			if got != tt.want {
-				t.Errorf("%+v, want %+v", got, tt.want)
-			}
-		})
-	}
-}
-
-// FuzzEndpoints: no bytes, however broken, are worse than an error, or give an
-// address that is none.
+// FuzzEndpoints: no bytes, however broken, give an address that is none.
 func FuzzEndpoints(f *testing.F) {
 	info := append(binary.NativeEndian.AppendUint32(nil, 3), make([]byte, 40)...)
-	dnat := appendString(nil, unix.NFTA_TARGET_NAME, "DNAT")
-	dnat = append(binary.NativeEndian.AppendUint16(binary.NativeEndian.AppendUint16(dnat, 8), unix.NFTA_TARGET_REV), 0, 0, 0, 2)
-	f.Add(dnat, info, false)
-	for _, l := range []layout{ipv4Entry, ipv6Entry} {
-		f.Add(l.table(testChain{servicesChain, 2}, testChain{"KUBE-SEP-A", 2}), info, l.size == ipv6Entry.size)
-	}
-	f.Fuzz(func(t *testing.T, b, info []byte, v6 bool) {
-		add := func(a netip.Addr) {
-			if !a.IsValid() {
-				t.Error("an address that is none")
+	dnat := nfnl.Exprs{}.Add("target", nfnl.Attrs{}.Text(unix.NFTA_TARGET_NAME, "DNAT").U32(unix.NFTA_TARGET_REV, 2).Bytes(unix.NFTA_TARGET_INFO, info))
+	f.Add([]byte(nfnl.Attrs{}.Nest(unix.NFTA_RULE_EXPRESSIONS, nfnl.Attrs(dnat))), false)
+	list := nfnl.Attrs{}.Nest(unix.NFTA_LIST_ELEM, nfnl.Attrs{}.Nest(unix.NFTA_SET_ELEM_DATA, nfnl.Attrs{}.Bytes(unix.NFTA_DATA_VALUE, make([]byte, 20))))
+	f.Add([]byte(nfnl.Attrs{}.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, list)), true)
+	f.Fuzz(func(t *testing.T, b []byte, v6 bool) {
+		targets(v6, b, func(a netip.Addr) {
+			if a.Is4() == v6 {
+				t.Errorf("an element gives %s", a)
 			}
-		}
-		l := &ipv4Entry
-		if v6 {
-			l = &ipv6Entry
-		}
-		_ = l.endpoints(v6, b, add)
-		_, _, _ = part(b, func(rule []byte) { translation(v6, attr(rule, unix.NFTA_RULE_EXPRESSIONS)) })
+		})
 		translation(v6, b)
-		targets(v6, b, add)
-		for revision := range uint8(3) {
-			if a := natRange(v6, revision, info); a.IsValid() && a.Is4() == v6 {
-				t.Errorf("revision %d gives %s", revision, a)
-			}
-		}
 	})
 }

@@ -1,8 +1,8 @@
 // Package netfilter finds kube-proxy's rules in the kernel, by their effect and
-// not by who wrote them. It looks only: it makes no table, loads no module, runs
-// no program, does without /run/xtables.lock, and does not judge what it finds.
-// All of it is about the network namespace of the calling thread, and needs
-// CAP_NET_ADMIN there.
+// not by who wrote them, and the chains that decide on what is forwarded. It
+// looks only: it makes no table, loads no module, runs no program, does without
+// /run/xtables.lock, and does not judge what it finds. All of it is about the
+// network namespace of the calling thread, and needs CAP_NET_ADMIN there.
 package netfilter
 
 import (
@@ -13,6 +13,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/kernel/xtables"
 )
 
 // Mode is how a kube-proxy implements Services.
@@ -35,9 +37,9 @@ const (
 	Legacy Backend = "legacy"
 )
 
-// Rules says that rules of kube-proxy are there. The Backend of mode ipvs is
-// that of the chains beside it; it is empty, and so are the families, where
-// there are none and only the device tells.
+// Rules says that rules of kube-proxy are there. Mode nftables has one backend
+// only, and Backend is empty. That of mode ipvs is of the chains beside it; it is
+// empty, and so are the families, where there are none and only the device tells.
 type Rules struct {
 	Mode    Mode
 	Backend Backend
@@ -48,7 +50,7 @@ type Rules struct {
 // String is for people: "iptables mode (nf_tables), IPv4 and IPv6".
 func (r Rules) String() string {
 	s := string(r.Mode) + " mode"
-	if r.Backend != "" && r.Mode != NFTables { // which has one backend only
+	if r.Backend != "" {
 		s += " (" + string(r.Backend) + ")"
 	}
 	switch {
@@ -99,8 +101,8 @@ func (l *Look) KubeProxy(ctx context.Context) ([]Rules, error) {
 	rules, err := nftRules(mode(device))
 	legacy := Rules{Mode: mode(device), Backend: Legacy}
 	var err4, err6 error
-	legacy.IPv4, err4 = l.ipv4.hasServices(ctx, &ipv4Family)
-	legacy.IPv6, err6 = l.ipv6.hasServices(ctx, &ipv6Family)
+	legacy.IPv4, err4 = l.ipv4.hasServices(ctx, xtables.IPv4)
+	legacy.IPv6, err6 = l.ipv6.hasServices(ctx, xtables.IPv6)
 	rules = appendSome(rules, legacy)
 	if device && !slices.ContainsFunc(rules, func(r Rules) bool { return r.Mode == IPVS }) {
 		rules = append(rules, Rules{Mode: IPVS})
@@ -109,7 +111,7 @@ func (l *Look) KubeProxy(ctx context.Context) ([]Rules, error) {
 }
 
 // NFT is [Look.KubeProxy] for the backend nf_tables only, whose changes
-// [Subscribe] tells.
+// [nfnl.Subscribe] tells.
 func (l *Look) NFT() ([]Rules, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/test/kubeproxy/standin"
 	"github.com/nfguard/nfguard/test/lab"
 )
@@ -204,7 +205,7 @@ func TestWithoutCapability(t *testing.T) {
 	ns.Do(func() { // on a thread of its own, for good
 		dropNetAdmin(t)
 		rules, err = new(Look).KubeProxy(t.Context())
-		_, subErr = Subscribe()
+		_, subErr = nfnl.Subscribe()
 	})
 	if !errors.Is(err, unix.EPERM) {
 		t.Errorf("error %v, want EPERM", err)

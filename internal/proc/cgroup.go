@@ -5,37 +5,50 @@ import "strings"
 // Place is where a process runs, as the path of its control group tells. What
 // the path does not tell is empty.
 type Place struct {
-	Unit      string // systemd unit: "kubelet.service", "cri-containerd-….scope"
+	Unit      string // systemd unit: "kubelet.service", "cri-containerd-….scope"; as journald's _SYSTEMD_UNIT
 	Container string // id of the container: 64 hexadecimal digits
 	Pod       string // uid of the pod; a static pod's has no dashes
 }
 
-// Locate reads a control group path. Of what is nested the innermost counts:
-// the container in a node that is a container itself, not the node.
+// Locate reads a control group path. Of what is nested the outermost counts:
+// whoever has a group for his own, a container or a user's manager, makes others
+// below that by any name, and is where he is whatever they say. So a process in
+// a node that is a container itself is in that, seen from outside.
 //
 // Units are services, scopes, sockets and mounts. A container is known by its
 // id, alone or after the name of its runtime ("crio-", "docker-", "libpod-",
 // "cri-containerd-", …) and before ".scope"; a runtime's monitor (conmon) is
 // not in the container. A pod is known by the form of its uid, as kubelet's
 // two cgroup drivers write it: pod<uid>, and kubepods-burstable-pod<uid>.slice
-// with underscores, because a dash is a step down in the name of a slice.
+// with underscores, because a dash is a step down in the name of a slice. Its
+// container is the step right below it, which a unit is, too.
 func Locate(path string) (p Place) {
 	for step := range strings.SplitSeq(path, "/") {
-		if isUnit(step) {
-			p.Unit = step
-		}
+		inPod := p.Pod != ""
 		// A colon separates slice, runtime and id where runc is told to use
 		// the cgroupfs driver while kubelet's is systemd.
 		for part := range strings.SplitSeq(step, ":") {
-			if uid := podUID(strings.TrimSuffix(part, ".slice")); uid != "" {
-				p.Pod, p.Container = uid, "" // a container above the pod is the node
+			if uid := podUID(strings.TrimSuffix(part, ".slice")); uid != "" && p.Pod == "" {
+				p.Pod = uid
 			}
-			if id := containerID(strings.TrimSuffix(part, ".scope")); id != "" {
+			if id := containerID(strings.TrimSuffix(part, ".scope")); id != "" && p.Container == "" {
 				p.Container = id
 			}
 		}
+		if isUnit(step) && p.Unit == "" {
+			p.Unit = step
+		}
+		if inPod || p.Container != "" || isUserManager(step) {
+			break
+		}
 	}
 	return p
+}
+
+// isUserManager reports whether step is the service below which a user's own
+// manager has all groups.
+func isUserManager(step string) bool {
+	return strings.HasPrefix(step, "user@") && strings.HasSuffix(step, ".service")
 }
 
 // podUID returns the uid in "…-pod<uid>" or "pod<uid>", with dashes, or "".
@@ -96,20 +109,23 @@ func isUnit(step string) bool {
 }
 
 // cgroup picks the path in systemd's own hierarchy out of /proc/PID/cgroup:
-// that named systemd where version 1 is in use, otherwise the unified one.
+// that named systemd where version 1 is in use, otherwise the unified one. Of a
+// process that has ended version 1 says "/", and version 2 still where it was
+// (cgroup_exit and proc_cgroup_show in kernel/cgroup/cgroup.c).
 func cgroup(text string) string {
-	unified := ""
+	var v1, unified string
 	for line := range strings.Lines(text) {
 		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(f) != 3 {
-			continue
-		}
-		if f[1] == "name=systemd" {
-			return f[2]
-		}
-		if f[0] == "0" {
+		switch {
+		case len(f) != 3:
+		case f[1] == "name=systemd":
+			v1 = f[2]
+		case f[0] == "0":
 			unified = f[2]
 		}
 	}
-	return unified
+	if unified != "" && (v1 == "" || v1 == "/") {
+		return unified
+	}
+	return v1
 }

@@ -28,7 +28,7 @@ func TestLocate(t *testing.T) {
 		{"service", "/system.slice/kube-proxy.service", "kube-proxy.service", "", ""},
 		{"below a service", "/system.slice/tuned.service/worker", "tuned.service", "", ""},
 		{"session", "/user.slice/user-0.slice/session-3.scope", "session-3.scope", "", ""},
-		{"user's service", "/user.slice/user-1000.slice/user@1000.service/app.slice/a.service", "a.service", "", ""},
+		{"user's service", "/user.slice/user-1000.slice/user@1000.service/app.slice/a.service", "user@1000.service", "", ""},
 
 		{
 			"containerd, systemd driver, burstable",
@@ -79,27 +79,31 @@ func TestLocate(t *testing.T) {
 		{
 			"k3s, rootless",
 			"/user.slice/user-1000.slice/user@1000.service/k3s-rootless.service/kubepods/podUID/ID",
-			"k3s-rootless.service", "ID", "UID",
+			"user@1000.service", "", "",
 		},
-		{"k3d: k3s in Docker", "/docker/OUTER/kubepods/besteffort/podUID/ID", "", "ID", "UID"},
-		{"k3d: a pod without its container", "/docker/OUTER/kubepods/besteffort/podUID", "", "", "UID"},
+		{"k3d: k3s in Docker", "/docker/OUTER/kubepods/besteffort/podUID/ID", "", "OUTER", ""},
+		{"k3d: a pod without its container", "/docker/OUTER/kubepods/besteffort/podUID", "", "OUTER", ""},
 		{
 			"kind: kubelet has a root of its own",
 			"/system.slice/docker-OUTER.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope",
-			"cri-containerd-ID.scope", "ID", "UID",
+			"docker-OUTER.scope", "OUTER", "",
 		},
-		{"kind: kubelet", "/system.slice/docker-OUTER.scope/kubelet.slice/kubelet.service", "kubelet.service", "OUTER", ""},
+		{
+			"kind, from inside",
+			"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope", "cri-containerd-ID.scope", "ID", "UID",
+		},
+		{"kind: kubelet", "/system.slice/docker-OUTER.scope/kubelet.slice/kubelet.service", "docker-OUTER.scope", "OUTER", ""},
 
 		{"Docker, systemd driver", "/system.slice/docker-ID.scope", "docker-ID.scope", "ID", ""},
 		{"Docker, cgroupfs driver", "/docker/ID", "", "ID", ""},
-		{"Docker in Docker", "/docker/OUTER/docker/ID", "", "ID", ""},
+		{"Docker in Docker", "/docker/OUTER/docker/ID", "", "OUTER", ""},
 		{"Docker itself", "/system.slice/docker.service", "docker.service", "", ""},
 		{"nerdctl", "/default/ID", "", "ID", ""},
 		{"Podman", "/machine.slice/libpod-ID.scope/container", "libpod-ID.scope", "ID", ""},
 		{"Podman's monitor", "/machine.slice/libpod-conmon-ID.scope", "libpod-conmon-ID.scope", "", ""},
 		{
 			"Podman, rootless",
-			"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope", "libpod-ID.scope", "ID", "",
+			"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope", "user@1000.service", "", "",
 		},
 		{"Podman's pod is not Kubernetes's", "/machine.slice/machine-libpod_pod_OUTER.slice/libpod-ID.scope", "libpod-ID.scope", "ID", ""},
 		{"outside of our cgroup namespace", "/../../kubepods/podUID/ID", "", "ID", "UID"},
@@ -116,6 +120,35 @@ func TestLocate(t *testing.T) {
 				t.Errorf("%s (-want +got):\n%s", tt.path, diff)
 			}
 		})
+	}
+}
+
+// What a container, or a user, makes below its own group is its own doing: the
+// process is inside of it.
+func TestL2NestedGroupsForgeNothing(t *testing.T) {
+	const pod = "/kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope"
+	inPod := Place{Unit: "cri-containerd-ID.scope", Container: "ID", Pod: "UID"}
+	for path, want := range map[string]Place{
+		pod + "/system.slice/tuned.service": inPod,
+		pod + "/tuned.service":              inPod,
+		pod + "/docker-OUTER.scope":         inPod,
+		pod + "/OUTER":                      inPod,
+		pod + "/kubepods-podSTATIC.slice/cri-containerd-OUTER.scope":                          inPod,
+		"/kubepods/podUID/ID/kubepods/podSTATIC/OUTER":                                        {Container: "ID", Pod: "UID"},
+		"/kubepods/podUID/ID/a.service":                                                       {Container: "ID", Pod: "UID"},
+		"/kubepods/podUID/own/OUTER":                                                          {Pod: "UID"},
+		"/kubepods/podUID/own/a.service":                                                      {Pod: "UID"},
+		"/docker/ID/kubepods/podUID/OUTER":                                                    {Container: "ID"},
+		"/machine.slice/libpod-ID.scope/system.slice/kubelet.service":                         {Unit: "libpod-ID.scope", Container: "ID"},
+		"/system.slice/containerd.service/kubepods-podUID_.slice:cri-containerd:ID/a.service": {Unit: "containerd.service", Container: "ID", Pod: "UID"},
+		"/system.slice/a.service/tuned.service":                                               {Unit: "a.service"},
+		"/user.slice/user-1000.slice/user@1000.service/kubepods/podUID/ID":                    {Unit: "user@1000.service"},
+		"/user.slice/user-1000.slice/user@1000.service/app.slice/tuned.service":               {Unit: "user@1000.service"},
+	} {
+		want.Unit, want.Container, want.Pod = long.Replace(want.Unit), long.Replace(want.Container), long.Replace(want.Pod)
+		if diff := cmp.Diff(want, Locate(long.Replace(path))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", path, diff)
+		}
 	}
 }
 
@@ -147,6 +180,10 @@ func TestCgroup(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"version 2", "0::/system.slice/tuned.service\n", "/system.slice/tuned.service"},
 		{"hybrid", "12:cpu:/\n1:name=systemd:/system.slice/a.service\n0::/\n", "/system.slice/a.service"},
+		{"hybrid, of a process that has ended", "12:cpu:/\n1:name=systemd:/\n0::/system.slice/a.service\n", "/system.slice/a.service"},
+		{"hybrid, of a container in version 1 only", "1:name=systemd:/kubepods/b\n0::/system.slice/containerd.service\n", "/kubepods/b"},
+		{"hybrid, at the root of both", "1:name=systemd:/\n0::/\n", "/"},
+		{"version 1 only", "1:name=systemd:/\n", "/"},
 		{"version 1 without systemd", "12:cpu:/docker/a\n0::/b\n", "/b"},
 		{"a colon in the path", "0::/a:b.service\n", "/a:b.service"},
 		{"noise", "what\n", ""},

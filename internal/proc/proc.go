@@ -4,8 +4,6 @@ package proc
 
 import (
 	"bytes"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,11 +19,9 @@ type Process struct {
 	Cgroup string // cgroup v2 path, or systemd's own hierarchy's in v1; see [Locate]
 
 	// PPID is the parent. Started is how long after the boot it began, in steps of 10 ms: with the
-	// PID it tells a process from all others. Netns is the inode of its network
-	// namespace. [Read] leaves them zero, and Netns is zero where we may not see it.
+	// PID it tells a process from all others. [Read] leaves them zero.
 	PPID    int
 	Started time.Duration
-	Netns   uint64
 }
 
 // maxComm is how much of a name the kernel keeps: TASK_COMM_LEN without its
@@ -44,7 +40,12 @@ func Read(pid int) Process {
 	if pid <= 0 {
 		return Process{}
 	}
-	return read("/proc/"+strconv.Itoa(pid), pid)
+	dir, err := openProcess(unix.AT_FDCWD, "/proc/"+strconv.Itoa(pid))
+	if err != nil {
+		return Process{PID: pid}
+	}
+	defer unix.Close(dir)
+	return read(dir, pid)
 }
 
 // ReadComm reads the comm of the process pid, or "" if it is gone.
@@ -53,84 +54,21 @@ func ReadComm(pid int) string {
 	return string(comm(contents(unix.AT_FDCWD, "/proc/"+strconv.Itoa(pid)+"/comm", b[:])))
 }
 
-func read(dir string, pid int) Process {
+// openProcess opens the directory of a process in procfs. What is read below it
+// is of this process, or nothing, whoever gets its PID later.
+func openProcess(at int, path string) (int, error) {
+	return unix.Openat(at, path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
+func read(dir, pid int) Process {
 	p := Process{PID: pid}
-	if exe, err := os.Readlink(dir + "/exe"); err == nil {
-		p.Exe = strings.TrimSuffix(exe, " (deleted)")
-	}
 	var page [4096]byte
-	p.Comm = string(comm(contents(unix.AT_FDCWD, dir+"/comm", page[:])))
-	p.Cgroup = cgroup(string(contents(unix.AT_FDCWD, dir+"/cgroup", page[:])))
+	if n, err := unix.Readlinkat(dir, "exe", page[:]); err == nil {
+		p.Exe = strings.TrimSuffix(string(page[:n]), " (deleted)")
+	}
+	p.Comm = string(comm(contents(dir, "comm", page[:])))
+	p.Cgroup = cgroup(string(contents(dir, "cgroup", page[:])))
 	return p
-}
-
-// Named lists the processes that run under one of names, cut to what the
-// kernel keeps, in the procfs that is mounted at root ("/proc"), by pid. It
-// sees those of root's PID namespace and of the ones below it. One that has
-// ended and was not waited for does not run; a child of one that is listed is
-// not, for between fork and exec it bears its parent's name. The cost is three system calls,
-// some 5 µs, for each process of the machine.
-func Named(root string, names []string) ([]Process, error) {
-	dir, err := os.Open(root)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	entries, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	wanted := make(map[string]bool, len(names))
-	for _, name := range names {
-		wanted[Comm(name)] = name != ""
-	}
-	var found []Process
-	var page [4096]byte
-	for _, entry := range entries {
-		if entry[0] < '0' || entry[0] > '9' {
-			continue
-		}
-		if !wanted[string(comm(contents(int(dir.Fd()), entry+"/comm", page[:])))] {
-			continue
-		}
-		pid, err := strconv.Atoi(entry)
-		if err != nil {
-			continue
-		}
-		if p, ok := inspect(root+"/"+entry, pid); ok {
-			found = append(found, p)
-		}
-	}
-	found = slices.DeleteFunc(found, func(p Process) bool {
-		return slices.ContainsFunc(found, func(q Process) bool { return q.PID == p.PPID })
-	})
-	slices.SortFunc(found, func(a, b Process) int { return a.PID - b.PID })
-	return found, nil
-}
-
-// inspect reads all that there is to know of a process that runs.
-func inspect(dir string, pid int) (p Process, ok bool) {
-	var page [4096]byte
-	parent, started, ok := running(string(contents(unix.AT_FDCWD, dir+"/stat", page[:])))
-	if !ok {
-		return p, false
-	}
-	p = read(dir, pid)
-	p.PPID, p.Started = parent, started
-	var st unix.Stat_t
-	if unix.Stat(dir+"/ns/net", &st) == nil {
-		p.Netns = st.Ino
-	}
-	return p, true
-}
-
-// Netns is the inode of the network namespace of the calling thread, or zero.
-func Netns() uint64 {
-	var st unix.Stat_t
-	if unix.Stat("/proc/thread-self/ns/net", &st) != nil {
-		return 0
-	}
-	return st.Ino
 }
 
 // ticks is the unit of the times in /proc/PID/stat, a second's share. It is
@@ -141,15 +79,23 @@ const ticks = 100
 // the parent of a process and when it began, and whether it has not ended.
 func running(stat string) (parent int, since time.Duration, ok bool) {
 	// The name is in parentheses and may hold anything; the state is next,
-	// field 3, then the parent, and the start is field 22.
+	// field 3, then the parent, the kernel's flags are field 9, and the start is
+	// field 22. One that is on its way to its end has left its namespaces.
 	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	const state, ppid, start = 0, 1, 22 - 3
+	const (
+		state, ppid, flags, start = 0, 1, 9 - 3, 22 - 3
+		exiting                   = 4 // PF_EXITING of linux/sched.h
+	)
 	if len(f) <= start || f[state] == "Z" || f[state] == "X" {
 		return 0, 0, false
 	}
 	parent, err := strconv.Atoi(f[ppid])
-	n, err2 := strconv.ParseInt(f[start], 10, 64)
-	return parent, time.Duration(n) * (time.Second / ticks), err == nil && err2 == nil
+	bits, err2 := strconv.ParseUint(f[flags], 10, 64)
+	n, err3 := strconv.ParseInt(f[start], 10, 64)
+	if err != nil || err2 != nil || err3 != nil || bits&exiting != 0 {
+		return 0, 0, false
+	}
+	return parent, time.Duration(n) * (time.Second / ticks), true
 }
 
 // comm is the text of a comm file without the kernel's newline.

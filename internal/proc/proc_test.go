@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // standIn starts a program under a name of the test's own, which runs until
@@ -61,53 +59,6 @@ func TestRead(t *testing.T) {
 	}
 }
 
-func TestNamed(t *testing.T) {
-	before, err := uptime()
-	if err != nil {
-		t.Fatal(err)
-	}
-	const long = "nfguard-test-with-a-long-name"
-	a, b := standIn(t, "nfguard-test-a"), standIn(t, long)
-	names := []string{"", "nfguard-test-a", long, "nfguard-test-c"}
-	got, err := Named("/proc", names)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, p := range got {
-		if age := (p.Started - before).Abs(); age > 10*time.Second {
-			t.Errorf("started %v, %v from the test's beginning", p.Started, age)
-		}
-		if p.Netns != Netns() || p.Netns == 0 {
-			t.Errorf("in the network namespace %d, want %d", p.Netns, Netns())
-		}
-		if p.Cgroup == "" {
-			t.Errorf("no control group: %+v", p)
-		}
-		got[i].PPID, got[i].Started, got[i].Netns, got[i].Cgroup = 0, 0, 0, ""
-	}
-	want := []Process{
-		{PID: a.Process.Pid, Comm: "nfguard-test-a", Exe: a.Path},
-		{PID: b.Process.Pid, Comm: "nfguard-test-wi", Exe: b.Path},
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-
-	_ = a.Process.Kill() // and not waited for: it has its name still
-	for range 1000 {
-		if got, err = Named("/proc", names); err != nil || len(got) == 1 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
-	if len(got) != 1 || got[0].PID != b.Process.Pid {
-		t.Errorf("one of two was killed: %+v, %v", got, err)
-	}
-	if _, err := Named(filepath.Join(t.TempDir(), "none"), names); err == nil {
-		t.Error("no error without a procfs")
-	}
-}
-
 func TestRunning(t *testing.T) {
 	const rest = " 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 250 1 1\n"
 	for _, tt := range []struct {
@@ -117,6 +68,7 @@ func TestRunning(t *testing.T) {
 		{"sleeps", "7 (a) S" + rest, true},
 		{"has a name that looks like more fields", "7 (a) Z 1 (b) S" + rest, true},
 		{"has ended", "7 (a) Z" + rest, false},
+		{"is about to have ended", "7 (a) R 1 1 1 0 -1 4194564 1 0 0 0 0 0 0 0 20 0 1 0 250 1 1\n", false},
 		{"is cut off", "7 (a) S 1 1", false},
 		{"is gone", "", false},
 		{"began in the future of the format", "7 (a) S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 x 1 1\n", false},

@@ -6,9 +6,12 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/nfguard/nfguard/test/lab"
 )
 
-func TestOldest(t *testing.T) {
+func TestOldestNative(t *testing.T) {
+	lab.Need(t, lab.Root)
 	group := t.TempDir()
 	list := func(pids ...int) {
 		text := ""
@@ -19,18 +22,18 @@ func TestOldest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if p, ok := Oldest(group); ok {
+	if p, ok, err := OldestNative(group); ok || err != nil {
 		t.Errorf("a group that is not there has %+v", p)
 	}
 	list()
-	if p, ok := Oldest(group); ok {
+	if p, ok, err := OldestNative(group); ok || err != nil {
 		t.Errorf("an empty group has %+v", p)
 	}
 	a := standIn(t, "nfguard-test-a")
 	time.Sleep(20 * time.Millisecond) // two ticks: one is the oldest
 	b := standIn(t, "nfguard-test-b")
 	list(1<<29, b.Process.Pid, a.Process.Pid)
-	if p, ok := Oldest(group); !ok || p.PID != a.Process.Pid || p.Comm != "nfguard-test-a" {
+	if p, ok, err := OldestNative(group); err != nil || !ok || p.PID != a.Process.Pid || p.Comm != "nfguard-test-a" {
 		t.Errorf("the oldest is %+v, %t", p, ok)
 	}
 }

@@ -112,8 +112,9 @@ func spare(kind guard.EventKind) string {
 	return "set the key to \"ignore\" under [sysctl]"
 }
 
-// Tick records the fights that go on or ended, and returns when it wants to
-// be called again: zero when there is no fight.
+// Tick records what is due by the clock: the fights that go on or ended, changes
+// that are over, counts of what came and went. It returns when it wants to be
+// called again: zero when nothing is due later.
 func (r *Reconciler) Tick(now time.Time) (again time.Time) {
 	for i := range r.keys {
 		again = earlier(again, r.tick(&r.keys[i].fight, now))
@@ -121,7 +122,7 @@ func (r *Reconciler) Tick(now time.Time) (again time.Time) {
 	for _, f := range r.things {
 		again = earlier(again, r.tick(f, now))
 	}
-	return earlier(again, r.tickProxy(now))
+	return earlier(again, earlier(r.tickProxy(now), r.tickBridges(now)))
 }
 
 func (r *Reconciler) tick(f *fight, now time.Time) time.Time {
@@ -152,14 +153,18 @@ func (r *Reconciler) tick(f *fight, now time.Time) time.Time {
 	return earlier(end, now.Add(recordEvery))
 }
 
-// Leave records what the kernel has kept out until now, and what the fights that
-// go on have come to, for nobody will record their end.
+// Leave records what the kernel has kept out until now, what the fights that go
+// on have come to, for nobody will record their end, and a change of
+// kube-proxy's rules.
 func (r *Reconciler) Leave(now time.Time) {
 	if r.o.News != nil {
 		news := r.o.News()
 		r.seen = append(r.seen, news...)
 		r.heed(news)
 		r.recordCorrections(Trigger{})
+	}
+	if r.proxy.change != nil {
+		r.recordRules()
 	}
 	for i := range r.keys {
 		r.leave(&r.keys[i].fight, now)

@@ -3,11 +3,12 @@ package reconcile
 import (
 	"context"
 	"fmt"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 	"github.com/nfguard/nfguard/internal/words"
 )
 
@@ -17,6 +18,7 @@ type errand struct {
 	policy *guard.Policy // never changed
 	cause  Trigger
 	urgent bool // nothing else may go on before it: not to be put off
+	stale  bool // flags that were set on evidence are to be taken back
 }
 
 // batch is errands that are run beside the loop. There is one at a time, so
@@ -55,9 +57,17 @@ func (r *Reconciler) Bridge(name string, t Trigger) {
 }
 
 func (r *Reconciler) enqueue(e errand) {
-	if e.policy.Mode == guard.Observe || slices.ContainsFunc(r.errands, func(q errand) bool { return q.name == e.name }) {
+	if e.policy.Mode == guard.Observe {
 		return
 	}
+	if i, again := r.waiting[e.name]; again {
+		r.errands[i].stale = r.errands[i].stale || e.stale
+		return
+	}
+	if r.waiting == nil {
+		r.waiting = make(map[string]int)
+	}
+	r.waiting[e.name] = len(r.errands)
 	r.errands = append(r.errands, e)
 }
 
@@ -89,7 +99,10 @@ func (r *Reconciler) Tend(ctx context.Context, now time.Time) (again time.Time) 
 	if len(due) == 0 {
 		return again
 	}
-	r.errands = later
+	r.errands, r.waiting = nil, nil
+	for _, e := range later {
+		r.enqueue(e)
+	}
 	b := &batch{errands: due, ended: make(chan struct{})}
 	r.batch = b
 	r.o.Aside(func() {
@@ -126,6 +139,11 @@ func (r *Reconciler) tend(ctx context.Context) {
 			return
 		}
 		wait := func(ctx context.Context) {
+			var names []string
+			for _, e := range b.errands {
+				names = append(names, e.name)
+			}
+			step.Begin(ctx, "looking at the bridges "+strings.Join(names, ", "))
 			select {
 			case <-b.ended:
 			case <-ctx.Done():
@@ -228,6 +246,9 @@ func (r *Reconciler) run(ctx context.Context, e errand) visit {
 	v := visit{errand: e}
 	look := func() (guard.Item, bool) {
 		o := h.SurveyBridge(ctx, e.policy, e.name)
+		for i := range o.Remembered {
+			o.Remembered[i].Stale = e.stale
+		}
 		for _, it := range guard.PlanFlags(e.policy, &o) {
 			return it, true
 		}
@@ -293,7 +314,10 @@ func (r *Reconciler) recordVisit(v *visit) {
 
 func flagMessage(e *guard.Event, why string, taken bool) string {
 	s := fmt.Sprintf("bridge %s had %s", e.Subject, e.Have)
-	if taken {
+	switch {
+	case taken && why != "":
+		return s + ", set by nfguard on evidence, taken back: for " + words.Short(evidenceGone) + " there was none (" + why + ")"
+	case taken:
 		return s + ` of scope "bridges", taken back: the sysctls are in effect`
 	}
 	s += ", set to "
@@ -319,11 +343,14 @@ func flagMessage(e *guard.Event, why string, taken bool) string {
 // kept any more. That none could be looked at has an end that is recorded.
 func (r *Reconciler) prune(t Trigger, items []guard.Item) {
 	now := time.Now()
-	kept := func(subject string) bool {
-		return slices.ContainsFunc(items, func(it guard.Item) bool { return it.Kind == guard.EventFlag && it.Subject == subject })
+	judged := make(map[string]bool, len(items))
+	for _, it := range items {
+		if it.Kind == guard.EventFlag {
+			judged[it.Subject] = true
+		}
 	}
 	for subject, c := range r.standing {
-		if c.kind != guard.EventFlag || kept(subject) {
+		if c.kind != guard.EventFlag || judged[subject] {
 			continue
 		}
 		if subject == guard.AllBridges {
@@ -332,8 +359,38 @@ func (r *Reconciler) prune(t Trigger, items []guard.Item) {
 		r.settled(subject)
 	}
 	for subject, f := range r.things {
-		if f.kind == guard.EventFlag && !f.on && now.Sub(f.last) > r.limits.Window && !kept(subject) {
+		if f.kind == guard.EventFlag && !f.on && now.Sub(f.last) > r.limits.Window && !judged[subject] {
 			delete(r.things, subject)
 		}
+	}
+}
+
+// evidenceGone is how long evidence has to be gone before what was set on it is
+// taken back: longer than the pods of a node are away in a rollout or a restart
+// of the kubelet, for each time takes two records.
+const evidenceGone = 10 * time.Minute
+
+// age says of which bridges the evidence has been gone for long enough. Only
+// looks that found out everything count, one after the other: what a look could
+// not see may have been there, so after one that failed, or is not certain, the
+// time begins anew, and after a start or a reload, too. It errs towards what
+// was so far.
+func (r *Reconciler) age(now time.Time, o *guard.Observation) {
+	var gone map[int]time.Time
+	for _, m := range guard.OnGoneEvidence(&r.policy, o) {
+		since, ok := r.gone[m.Index]
+		if !ok {
+			since = now
+		}
+		if gone == nil {
+			gone = make(map[int]time.Time)
+		}
+		gone[m.Index] = since
+	}
+	r.gone = gone
+	for i := range o.Remembered {
+		m := &o.Remembered[i]
+		since, ok := gone[m.Index]
+		m.Stale = ok && now.Sub(since) >= evidenceGone
 	}
 }

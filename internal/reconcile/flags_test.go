@@ -425,3 +425,141 @@ func TestConcernsAreRecorded(t *testing.T) {
 		t.Errorf("records: %q", got)
 	}
 }
+
+// named is evidence that docker0 carries pods.
+func named() *guard.Evidence {
+	return &guard.Evidence{CNI: guard.CNI{Networks: []guard.Network{{Name: "n", Place: "/f", Bridge: "docker0"}}}}
+}
+
+// onEvidence is a host with that evidence, and a policy that goes by it.
+func onEvidence() (*hosttest.Host, guard.Policy) {
+	h := twoBridges()
+	h.SetBridges(guard.Bridge{Name: "docker0", Index: 3, Ports: guard.Ports{Pods: 1}})
+	h.Evidence = named()
+	p := scoped()
+	p.Bridges.Match, p.Bridges.Auto = nil, true
+	return h, p
+}
+
+// Flags that were set on evidence go when that has been gone for ten minutes in
+// which each look succeeded; a look that did not begins the time anew.
+func TestFlagsGoWithEvidence(t *testing.T) {
+	boom := errors.New("boom")
+	gone, unread := &guard.Evidence{}, &guard.Evidence{CNI: guard.CNI{Err: boom}}
+	for _, tt := range []struct {
+		name string
+		at   map[int]func(h *hosttest.Host, r *reconcile.Reconciler) // by the minute since the evidence went
+		took int                                                     // the minute in which the flags were taken back; 0: not within 40
+	}{
+		{"gone", nil, 10},
+		{"it came back for a moment", map[int]func(*hosttest.Host, *reconcile.Reconciler){
+			9:  func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Evidence = named() },
+			10: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Evidence = gone },
+		}, 20},
+		{"a look failed", map[int]func(*hosttest.Host, *reconcile.Reconciler){
+			5: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Bridging = boom },
+			6: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Bridging = nil },
+		}, 16},
+		{"a look was not certain", map[int]func(*hosttest.Host, *reconcile.Reconciler){
+			9:  func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Evidence = unread },
+			12: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Evidence = gone },
+		}, 22},
+		{"what was set is not known", map[int]func(*hosttest.Host, *reconcile.Reconciler){
+			3: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.MemoryErr = boom },
+			4: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.MemoryErr = nil },
+		}, 14},
+		{"never certain", map[int]func(*hosttest.Host, *reconcile.Reconciler){
+			0: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Evidence = unread },
+		}, 0},
+		{"a reload", map[int]func(*hosttest.Host, *reconcile.Reconciler){
+			8: func(_ *hosttest.Host, r *reconcile.Reconciler) { r.SetPolicy(r.Policy(), limits) },
+		}, 18},
+		{"the last pod went, the configuration stands", map[int]func(*hosttest.Host, *reconcile.Reconciler){
+			0: func(h *hosttest.Host, _ *reconcile.Reconciler) {
+				h.Evidence = named()
+				h.SetBridges(guard.Bridge{Name: "docker0", Index: 3, CallIPTables: true, CallIP6Tables: true})
+			},
+		}, 0},
+		{"another bridge has the name", map[int]func(*hosttest.Host, *reconcile.Reconciler){
+			2: func(h *hosttest.Host, _ *reconcile.Reconciler) {
+				h.SetBridges(guard.Bridge{Name: "docker0", Index: 4, CallIPTables: true, CallIP6Tables: true})
+			},
+		}, 0},
+		{"somebody else clears one: the other is taken back", map[int]func(*hosttest.Host, *reconcile.Reconciler){
+			2: func(h *hosttest.Host, _ *reconcile.Reconciler) {
+				h.SetFlags("docker0", guard.Flags{true, false, false})
+			},
+		}, 10},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, p := onEvidence()
+				r, rec := start(t, h, p)
+				if h.Flags("docker0") != both {
+					t.Fatalf("with evidence the flags are %v", h.Flags("docker0"))
+				}
+				time.Sleep(time.Hour)
+				r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+				rec.lines()
+				h.Evidence = gone
+				took := 0
+				for minute := range 40 {
+					if change := tt.at[minute]; change != nil {
+						change(h, r)
+					}
+					r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+					if took == 0 && h.Flags("docker0") == none {
+						took = minute
+					}
+					time.Sleep(time.Minute)
+				}
+				if took != tt.took {
+					t.Errorf("taken back after %d minutes, want %d; flags %v", took, tt.took, h.Flags("docker0"))
+				}
+				records := strings.Join(rec.lines(), "\n")
+				if n := strings.Count(records, "taken back: for 10m"); n > 1 || (n == 1) != (tt.took > 0) {
+					t.Errorf("records:\n%s", records)
+				}
+				if tt.took > 0 && len(h.Remembered()) > 0 {
+					t.Errorf("remembered: %+v", h.Remembered())
+				}
+			})
+		})
+	}
+}
+
+// What a pattern has set stays, and so does all in mode observe.
+func TestFlagsOfPatternsStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, auto := onEvidence()
+		named := scoped()
+		named.Bridges.Match = []string{"docker0"}
+		r, rec := start(t, h, named)
+		r.SetPolicy(auto, limits)
+		h.Evidence = &guard.Evidence{}
+		for range 30 {
+			r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+			time.Sleep(time.Minute)
+		}
+		if h.Flags("docker0") != both {
+			t.Errorf("taken back: %v", h.Flags("docker0"))
+		}
+		if got := strings.Join(rec.lines(), "\n"); !strings.Contains(got, "nfguard has set flags of docker0, which it does not keep any more (") {
+			t.Errorf("records:\n%s", got)
+		}
+
+		h, auto = onEvidence()
+		r, rec = start(t, h, auto)
+		auto.Mode = guard.Observe
+		r.SetPolicy(auto, limits)
+		h.Evidence = &guard.Evidence{}
+		rec.lines()
+		for range 30 {
+			r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+			time.Sleep(time.Minute)
+		}
+		if got := rec.lines(); h.Flags("docker0") != both || len(got) != 1 || !strings.Contains(got[0], "docker0 is iptables 1, ip6tables 1, wanted iptables 0, ip6tables 0") {
+			t.Errorf("observe: %v, records %q", h.Flags("docker0"), got)
+		}
+	})
+}

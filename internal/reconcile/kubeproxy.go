@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +13,8 @@ import (
 // proxy is what is remembered of kube-proxy from one look to the next.
 type proxy struct {
 	seen    *guard.KubeProxy // at the last look; nil: there was none yet
+	told    []guard.Rules    // as last recorded
+	change  *rulesChange     // that is not recorded yet; nil: there is none
 	state   guard.ProxyState
 	ran     bool // a process of it was seen once
 	ruled   bool // rules were seen once
@@ -21,6 +22,19 @@ type proxy struct {
 	began   time.Time // of the last start
 	pace    pace
 }
+
+// rulesChange is one of kube-proxy's rules. They are written family by family and
+// table by table, and a change of the mode takes the old ones away as well: it is
+// recorded once they have stayed as they are for a while.
+type rulesChange struct {
+	first, last time.Time // when it was seen to begin, and to go on
+	trigger     Trigger   // of the look that found the rules as they are now
+	report      *Report
+}
+
+// rulesSettle is that while: a kube-proxy with few Services writes its rules
+// within a second.
+const rulesSettle = 3 * time.Second
 
 // ProxyState is how far kube-proxy has come, as of the last look.
 func (r *Reconciler) ProxyState() guard.ProxyState {
@@ -55,23 +69,14 @@ func (r *Reconciler) followProxy(t Trigger, rep *Report, now *guard.KubeProxy) {
 		Kind: guard.EventKubeProxy, Outcome: guard.OutcomeObserved, Time: time.Now(), Subject: "kube-proxy",
 		Have: string(old), Now: string(p.state), Duration: -1, Source: t.Source, Pass: r.passes,
 	}
-	var before guard.KubeProxy
+	var before []guard.Process
 	if was != nil {
-		before = *was
+		before = was.Processes
 	}
-	started, ended := difference(before.Processes, p.seen.Processes)
-	rules := !reflect.DeepEqual(before.Rules, p.seen.Rules)
-	if n := len(started); n > 0 {
-		e.Writer = writer(started[n-1])
-	} else if n := len(p.seen.Processes); n > 0 {
-		e.Writer = writer(p.seen.Processes[n-1])
-	}
-	if len(started) == 0 && len(ended) == 0 && !rules {
-		r.readied(e, rep)
-		return
-	}
+	started, ended := difference(before, p.seen.Processes)
 	switch {
 	case len(started) > 0: // says which rules there are
+		e.Writer = writer(started[len(started)-1])
 		verb := "started"
 		if was == nil {
 			verb = "was there before nfguard started"
@@ -84,31 +89,70 @@ func (r *Reconciler) followProxy(t Trigger, rep *Report, now *guard.KubeProxy) {
 		}
 		r.readiness(&e, t, rep)
 		r.recordProxy(e)
-		return
-	case len(ended) > 0:
+	case len(ended) > 0: // so does this, of the last one
+		e.Writer = writer(ended[len(ended)-1])
 		e.Message = names(ended) + " ended; " + left(p.seen)
 		r.recordProxy(e)
-		if len(p.seen.Processes) == 0 { // as this does
+		if len(p.seen.Processes) > 0 {
 			return
 		}
-	}
-	if !rules {
+	case slices.Equal(p.told, p.seen.Rules):
+		p.change = nil // it was undone, if there was one
+		e.Writer = p.writer()
+		r.readied(e, rep)
 		return
+	default:
+		r.followRules(t, rep, was)
+		return
+	}
+	p.told, p.change = p.seen.Rules, nil
+}
+
+// followRules notes that the rules are not as recorded. was is the look before.
+func (r *Reconciler) followRules(t Trigger, rep *Report, was *guard.KubeProxy) {
+	p, now := &r.proxy, time.Now()
+	switch {
+	case p.change == nil:
+		p.change = &rulesChange{first: now}
+	case slices.Equal(was.Rules, p.seen.Rules):
+		return // and have not changed since
+	}
+	p.change.last, p.change.trigger, p.change.report = now, t, rep
+}
+
+// recordRules records the change of the rules that is over.
+func (r *Reconciler) recordRules() {
+	p := &r.proxy
+	c := p.change
+	before := guard.KubeProxy{Rules: p.told}
+	p.told, p.change = p.seen.Rules, nil
+	e := guard.Event{
+		Kind: guard.EventKubeProxy, Outcome: guard.OutcomeObserved, Time: c.last, Subject: "kube-proxy", Writer: p.writer(),
+		Now: string(p.state), Duration: -1, Source: c.trigger.Source, Pass: r.passes,
 	}
 	switch {
 	case len(p.seen.Rules) == 0:
 		e.Message = "kube-proxy's rules are gone: " + before.DescribeRules()
+		r.recordProxy(e)
+		return
 	case len(before.Rules) > 0:
 		e.Message = "kube-proxy's rules have changed: " + p.seen.DescribeRules()
-		r.readiness(&e, t, rep)
 	default:
 		e.Message = "kube-proxy's rules are there: " + p.seen.DescribeRules()
 		if len(p.seen.Processes) > 0 && !p.began.IsZero() {
-			e.Message += ", " + words.Short(e.Time.Sub(p.began)) + " after its start"
+			e.Message += ", " + words.Short(c.first.Sub(p.began)) + " after its start"
 		}
-		r.readiness(&e, t, rep)
 	}
+	r.readiness(&e, c.trigger, c.report)
 	r.recordProxy(e)
+}
+
+// writer is the kube-proxy that runs, if one does.
+func (p *proxy) writer() guard.Writer {
+	if n := len(p.seen.Processes); n > 0 {
+		return writer(p.seen.Processes[n-1])
+	}
+	return guard.Writer{}
 }
 
 // judge sets the state, with what was seen before in mind.
@@ -201,32 +245,25 @@ func (r *Reconciler) readied(e guard.Event, rep *Report) {
 // recordProxy records e, or counts it where a kube-proxy comes and goes all
 // the time.
 func (r *Reconciler) recordProxy(e guard.Event) {
-	n, ok := r.proxy.pace.take(e.Time)
-	if !ok {
-		return
-	}
-	if n > 0 {
-		e.Suppressed = n
-		e.Message += fmt.Sprintf(" (%d more starts and ends since the last record)", n)
-	}
-	r.o.Recorder.Record(e)
+	r.recordPaced(&r.proxy.pace, e, "starts and ends")
 }
 
-// tickProxy records what became of a kube-proxy that came and went too often
-// to have each time recorded.
+// tickProxy records a change of the rules that is over, and what became of a
+// kube-proxy that came and went too often to have each time recorded.
 func (r *Reconciler) tickProxy(now time.Time) (again time.Time) {
 	p := &r.proxy
-	due := p.pace.due()
-	if due.IsZero() || now.Before(due) {
-		return due
+	if c := p.change; c != nil {
+		if again = c.last.Add(rulesSettle); !now.Before(again) {
+			again = time.Time{}
+			r.recordRules()
+		}
 	}
-	n, _ := p.pace.take(now)
-	r.o.Recorder.Record(guard.Event{
-		Kind: guard.EventKubeProxy, Outcome: guard.OutcomeObserved, Time: now, Subject: "kube-proxy", Now: string(p.state),
-		Duration: -1, Source: "timer", Pass: r.passes, Suppressed: n,
-		Message: fmt.Sprintf("kube-proxy started or ended %d more times since the last record; now: %s", n, p.seen.Describe()),
-	})
-	return time.Time{}
+	return earlier(again, r.tickPaced(&p.pace, now, func(n int) guard.Event {
+		return guard.Event{
+			Kind: guard.EventKubeProxy, Subject: "kube-proxy", Now: string(p.state),
+			Message: fmt.Sprintf("kube-proxy started or ended %d more times since the last record; now: %s", n, p.seen.Describe()),
+		}
+	}))
 }
 
 // difference tells which processes are only in one of two lists.
@@ -281,19 +318,28 @@ func writer(p guard.Process) guard.Writer {
 	return guard.Writer{PID: p.PID, Comm: p.Comm, Exe: p.Exe, Unit: p.Unit, Cgroup: p.Cgroup, Container: p.Container, Pod: p.Pod}
 }
 
+// maxNames bounds a list in a sentence.
+const maxNames = 10
+
 func bridgeNames(rep *Report) string {
 	if rep.Bridging != nil {
 		return "bridges unknown"
 	}
+	return listBridges(rep.Bridges)
+}
+
+func listBridges(bridges []guard.Bridge) string {
 	var out []string
-	for _, b := range rep.Bridges {
+	for _, b := range bridges[:min(len(bridges), maxNames)] {
 		out = append(out, b.Name)
 	}
-	switch len(out) {
-	case 0:
+	switch {
+	case len(out) == 0:
 		return "no bridge yet"
-	case 1:
+	case len(out) == 1:
 		return "1 bridge (" + out[0] + ")"
+	case len(bridges) > len(out):
+		out = append(out, "…")
 	}
-	return fmt.Sprintf("%d bridges (%s)", len(out), strings.Join(out, ", "))
+	return fmt.Sprintf("%d bridges (%s)", len(bridges), strings.Join(out, ", "))
 }

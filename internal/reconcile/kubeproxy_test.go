@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -70,9 +71,9 @@ func TestKubeProxy(t *testing.T) {
 				h.SetKubeProxy(guard.KubeProxy{Processes: []guard.Process{process(1)}, Rules: []guard.Rules{nftRules, legacyRules}})
 			},
 			want: []string{
+				findingOf,
 				"kube_proxy observed: kube-proxy's rules have changed: iptables mode (nf_tables), IPv4 and iptables mode (legacy), IPv4; " +
 					"the node was ready: br_netfilter loaded, 3 of 3 keys as wanted, 1 bridge (cnio0)",
-				findingOf,
 			},
 		},
 		{
@@ -134,6 +135,7 @@ func TestKubeProxy(t *testing.T) {
 			s.do()
 		}
 		r.Pass(t.Context(), reconcile.Trigger{Source: "exec", Time: time.Now(), Look: s.look})
+		r.Tick(time.Now().Add(5 * time.Second)) // it has stayed so
 		got := rec.lines()
 		for i := range got {
 			got[i] = duration.ReplaceAllString(got[i], "…")
@@ -145,6 +147,122 @@ func TestKubeProxy(t *testing.T) {
 			t.Errorf("%s: state %s, want %s", s.name, state, s.state)
 		}
 	}
+}
+
+// TestKubeProxyChangesItsMode: it is restarted, takes the old rules away and
+// writes the new ones, table by table. What it is in between is not recorded.
+func TestKubeProxyChangesItsMode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, rec, r := settled(t, policy())
+		look := func(source string, k guard.KubeProxy) {
+			h.SetKubeProxy(k)
+			r.Pass(t.Context(), reconcile.Trigger{Source: source, Time: time.Now(), Look: guard.LookKubeProxy})
+			for range 3 { // some looks find nothing new
+				time.Sleep(100 * time.Millisecond)
+				r.Tick(time.Now())
+				r.Pass(t.Context(), reconcile.Trigger{Source: "rules", Time: time.Now(), Look: guard.LookKubeProxy})
+			}
+		}
+		rules := func(mode, backend string, v4, v6 bool) guard.Rules {
+			return guard.Rules{Mode: mode, Backend: backend, IPv4: v4, IPv6: v6}
+		}
+		home := func(pid int) guard.Process {
+			q := process(pid)
+			q.Pod, q.Cgroup = "0b6e3b4c-7d55-4f0a-9d0e-3c1f7a2b8e11", "/kubepods/pod"
+			return q
+		}
+		both := rules("iptables", "nf_tables", true, true)
+		look("exec", guard.KubeProxy{Processes: []guard.Process{home(1)}, Rules: []guard.Rules{both}})
+		look("exec", guard.KubeProxy{Rules: []guard.Rules{both}})
+		started := []guard.Process{home(2)}
+		look("exec", guard.KubeProxy{Processes: started, Rules: []guard.Rules{both}})
+		look("rules", guard.KubeProxy{Processes: started, Rules: []guard.Rules{rules("iptables", "nf_tables", false, true)}})
+		look("rules", guard.KubeProxy{Processes: started, Rules: []guard.Rules{rules("iptables", "nf_tables", false, true), rules("nftables", "", true, false)}})
+		look("rules", guard.KubeProxy{Processes: started, Rules: []guard.Rules{rules("nftables", "", true, false)}})
+		look("rules", guard.KubeProxy{Processes: started, Rules: []guard.Rules{rules("nftables", "", true, true)}})
+		due := r.Tick(time.Now())
+		if due.IsZero() {
+			t.Fatal("nothing is due")
+		}
+		time.Sleep(time.Until(due))
+		r.Tick(time.Now())
+		const ready = "; the node was ready: br_netfilter loaded, 3 of 3 keys as wanted, no bridge yet"
+		want := []string{
+			"kube_proxy observed: kube-proxy[1] was there before nfguard started (kube-proxy.service, iptables mode (nf_tables), IPv4 and IPv6)" + ready,
+			"kube_proxy observed: kube-proxy[1] ended; its rules stay and are not kept up to date any more: iptables mode (nf_tables), IPv4 and IPv6",
+			"kube_proxy observed: kube-proxy[2] started (kube-proxy.service, iptables mode (nf_tables), IPv4 and IPv6)" + ready,
+			"kube_proxy observed: kube-proxy's rules have changed: nftables mode, IPv4 and IPv6" + ready,
+		}
+		events := rec.events
+		if diff := cmp.Diff(want, rec.lines()); diff != "" {
+			t.Fatalf("records (-want +got):\n%s", diff)
+		}
+		for i, pid := range []int{1, 1, 2, 2} { // whose each is
+			w := events[i].Writer
+			if w.PID != pid || w.Pod != home(1).Pod || w.Cgroup != home(1).Cgroup {
+				t.Errorf("record %d is of %+v, want pid %d and its pod", i, w, pid)
+			}
+		}
+		// One that is undone at once is none.
+		rec.events = nil
+		look("rules", guard.KubeProxy{Processes: started})
+		look("rules", guard.KubeProxy{Processes: started, Rules: []guard.Rules{rules("nftables", "", true, true)}})
+		time.Sleep(time.Minute)
+		r.Tick(time.Now())
+		if len(rec.events) != 0 {
+			t.Errorf("recorded: %v", rec.lines())
+		}
+	})
+}
+
+// TestManyBridges has sixty come and go: the first are recorded each by itself,
+// the others are counted.
+func TestManyBridges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, rec, r := settled(t, policy())
+		var all []guard.Bridge
+		look := func() {
+			h.SetBridges(all...)
+			r.Pass(t.Context(), reconcile.Trigger{Source: "link", Time: time.Now()})
+			time.Sleep(10 * time.Millisecond)
+			r.Tick(time.Now())
+		}
+		for i := range 60 {
+			all = append(all, guard.Bridge{Name: fmt.Sprintf("br%d", i), Index: 100 + i})
+			look()
+		}
+		for i := range 60 {
+			if all = all[1:]; i == 48 {
+				look() // a dozen at once, and the rest each by itself
+			}
+			if i > 48 {
+				look()
+			}
+		}
+		for {
+			due := r.Tick(time.Now())
+			if due.IsZero() {
+				break
+			}
+			time.Sleep(time.Until(due))
+		}
+		counted := 0
+		for _, e := range rec.events {
+			if e.Kind != guard.EventBridge {
+				t.Errorf("recorded: %s", e.Message)
+			}
+			if counted += 1 + e.Suppressed; e.Subject == guard.AllBridges {
+				counted--
+			}
+		}
+		if counted != 120 || len(rec.events) > 11 {
+			t.Errorf("%d records stand for %d, want at most 11 that stand for 120", len(rec.events), counted)
+		}
+		const last = "bridge observed: 110 more bridges came or went since the last record; now: no bridge yet"
+		if got := rec.lines(); len(got) == 0 || got[len(got)-1] != last {
+			t.Errorf("records: %q", got)
+		}
+	})
 }
 
 func TestKubeProxyBeforeNfguard(t *testing.T) {

@@ -1,6 +1,11 @@
 package reconcile
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/guard"
+)
 
 // pace lets a few records through at once and then one every now and then.
 // It counts those that it keeps back.
@@ -37,4 +42,33 @@ func (p *pace) due() time.Time {
 		return time.Time{}
 	}
 	return p.times[0].Add(paceWindow)
+}
+
+// recordPaced records e, or counts it. more is what those are that were kept
+// back: "starts and ends".
+func (r *Reconciler) recordPaced(p *pace, e guard.Event, more string) {
+	n, ok := p.take(e.Time)
+	if !ok {
+		return
+	}
+	if n > 0 {
+		e.Suppressed = n
+		e.Message += fmt.Sprintf(" (%d more %s since the last record)", n, more)
+	}
+	r.o.Recorder.Record(e)
+}
+
+// tickPaced records, once it is due, what was kept back and has not been
+// counted by another record since, and returns when it is due. tell is given the
+// count.
+func (r *Reconciler) tickPaced(p *pace, now time.Time, tell func(n int) guard.Event) (again time.Time) {
+	due := p.due()
+	if due.IsZero() || now.Before(due) {
+		return due
+	}
+	n, _ := p.take(now)
+	e := tell(n)
+	e.Outcome, e.Time, e.Duration, e.Source, e.Pass, e.Suppressed = guard.OutcomeObserved, now, -1, "timer", r.passes, n
+	r.o.Recorder.Record(e)
+	return time.Time{}
 }

@@ -31,11 +31,16 @@ func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 	tried := make(map[string]attempt)
 	var first []guard.Item
 	var before []guard.Bridge
+	if !r.known {
+		r.firstLook(ctx, t)
+	}
 	for round := 0; ; round++ {
 		var o guard.Observation
 		if err := r.beside(ctx, func(ctx context.Context) { o = r.o.Host.Survey(ctx, &r.policy, t.Look) }); err != nil {
+			r.gone = nil
 			return Report{Pass: r.passes, Time: time.Now(), Aborted: err}
 		}
+		r.age(time.Now(), &o)
 		r.known, r.ipv6Off = true, o.IPv6Off
 		r.Live(ctx, t)
 		o.SetValues(&r.policy, slices.Clone(r.values))
@@ -54,6 +59,18 @@ func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 		r.beyond(t, &rep, &o)
 		return rep
 	}
+}
+
+// firstLook has the sysctls put right before the first survey, which may hang at
+// a file: all that has to be known for that is in procfs and sysfs.
+func (r *Reconciler) firstLook(ctx context.Context, t Trigger) {
+	var o guard.Observation
+	p := guard.Policy{Mode: r.policy.Mode, Module: r.policy.Module}
+	if r.beside(ctx, func(ctx context.Context) { o = r.o.Host.Survey(ctx, &p, 0) }) != nil {
+		return
+	}
+	r.known, r.ipv6Off = true, o.IPv6Off
+	r.Live(ctx, t)
 }
 
 // vanished reports whether o contradicts itself: the module is there, and a
@@ -113,7 +130,7 @@ func (r *Reconciler) act(ctx context.Context, t Trigger, items []guard.Item, tri
 		acted = true
 		if it.Kind == guard.EventFlag {
 			flags, tried[it.Subject] = true, attempt{}
-			r.enqueue(errand{name: it.Subject, policy: &p, cause: t})
+			r.enqueue(errand{name: it.Subject, policy: &p, cause: t, stale: it.Action.Op == guard.ClearFlags && it.Action.Evidence})
 			continue
 		}
 		start := time.Now()
@@ -270,39 +287,4 @@ func (r *Reconciler) Complaints() map[string]string {
 		out[subject] = c.message
 	}
 	return out
-}
-
-// compare tells which bridges are in one list and not in the other. One that
-// was made anew under its name has another index, and is in both.
-func compare(before, after []guard.Bridge) (gone, came []string) {
-	had, has := make(map[int]bool, len(before)), make(map[int]bool, len(after))
-	for _, b := range before {
-		had[b.Index] = true
-	}
-	for _, b := range after {
-		has[b.Index] = true
-		if !had[b.Index] {
-			came = append(came, b.Name)
-		}
-	}
-	for _, b := range before {
-		if !has[b.Index] {
-			gone = append(gone, b.Name)
-		}
-	}
-	return gone, came
-}
-
-func (r *Reconciler) recordBridges(t Trigger, gone, came []string, items []guard.Item) {
-	e := guard.Event{Kind: guard.EventBridge, Outcome: guard.OutcomeObserved, Time: time.Now(), Duration: -1, Source: t.Source, Pass: r.passes}
-	for _, name := range gone {
-		e.Subject, e.Have, e.Now = name, "there", "gone"
-		e.Message = "bridge " + name + " went"
-		r.o.Recorder.Record(e)
-	}
-	for _, name := range came {
-		e.Subject, e.Have, e.Now = name, "absent", "there"
-		e.Message = "bridge " + name + " appeared; " + Readiness(items)
-		r.o.Recorder.Record(e)
-	}
 }

@@ -389,12 +389,32 @@ func TestUnloadedAndLoadedAgain(t *testing.T) {
 func TestDropinIsPutBack(t *testing.T) {
 	h, rec, r := settled(t, policy())
 	want := h.File(sysctlD)
-	h.SetFile(sysctlD, "net.bridge.bridge-nf-call-iptables = 0\n")
+	h.SetFile(sysctlD, strings.Replace(want, "= 1", "= 0", 1))
 	r.Pass(t.Context(), reconcile.Trigger{Source: "file"})
 	if diff := cmp.Diff(want, h.File(sysctlD)); diff != "" {
 		t.Errorf("content (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{"dropin corrected: " + sysctlD + " was changed, written again"}, rec.lines()); diff != "" {
+		t.Errorf("records (-want +got):\n%s", diff)
+	}
+}
+
+// What somebody else has put in a drop-in's place stays, and is said once.
+func TestDropinOfOthersStays(t *testing.T) {
+	h, rec, r := settled(t, policy())
+	const theirs = "net.bridge.bridge-nf-call-iptables = 0\n"
+	h.SetFile(sysctlD, theirs)
+	h.Writes()
+	for range 3 {
+		if rep := r.Pass(t.Context(), reconcile.Trigger{Source: "file"}); rep.Verdict() != guard.Wrong {
+			t.Errorf("the verdict is %s", rep.Verdict())
+		}
+	}
+	if writes := h.Writes(); len(writes) > 0 || h.File(sysctlD) != theirs {
+		t.Errorf("it was written: %v", writes)
+	}
+	want := []string{"dropin failed: " + sysctlD + " is somebody else's, wanted as written by nfguard: its first line does not say that nfguard wrote it, so it is left as it is"}
+	if diff := cmp.Diff(want, rec.lines()); diff != "" {
 		t.Errorf("records (-want +got):\n%s", diff)
 	}
 }
@@ -524,7 +544,7 @@ func TestRemovedDuringThePass(t *testing.T) {
 	}})
 	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
 	rec.events, works = nil, 0
-	h.SetFile(sysctlD, "net.ipv4.ip_forward = 0\n")
+	h.SetFile(sysctlD, h.File(sysctlD)+"net.ipv4.ip_forward = 0\n")
 	if rep := r.Pass(t.Context(), reconcile.Trigger{Source: "file"}); rep.Verdict() != guard.Right {
 		t.Errorf("the host is %s after the pass", rep.Verdict())
 	}

@@ -10,6 +10,8 @@ package reconcile
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -113,10 +115,14 @@ type Reconciler struct {
 	things   map[string]*fight // of module and drop-ins, by subject
 	bridges  []guard.Bridge
 	surveyed bool
-	errands  []errand // bridges that wait for a look
-	batch    *batch   // of those that are looked at now; nil: none
+	errands  []errand          // bridges that wait for a look,
+	waiting  map[string]int    // and where they stand there, by name
+	gone     map[int]time.Time // since when evidence has been gone, by the bridge's index
+	batch    *batch            // of those that are looked at now; nil: none
 	greeter  greeter
 	proxy    proxy
+	moves    pace            // of records of bridges that came and went
+	notes    pace            // of records of concerns
 	odd      []guard.Finding // of kube-proxy, as recorded
 	concerns []guard.Finding // of bridges, as recorded
 	ahead    []guard.Finding // of the next boot, as recorded
@@ -151,8 +157,9 @@ func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 	old := r.keys
 	acts := r.policy.Mode == guard.Observe && p.Mode != guard.Observe // what was left so is put right
 	r.policy, r.limits = p, c
-	r.errands = nil      // of the policy that went
-	r.last = time.Time{} // of a new key there was no look before
+	r.errands, r.waiting = nil, nil // of the policy that went,
+	r.gone = nil                    // and so is this
+	r.last = time.Time{}            // of a new key there was no look before
 	r.keys = make([]key, len(p.Sysctls))
 	r.values = make([]guard.Value, len(p.Sysctls))
 	for i, s := range p.Sysctls {
@@ -168,6 +175,47 @@ func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 	for i := range r.keys {
 		r.yield(&r.keys[i].fight)
 	}
+	r.drop()
+}
+
+// drop forgets what was said and done about things that are configured no more.
+// The end of a complaint is recorded, as always. Of bridges, the next pass does it.
+func (r *Reconciler) drop() {
+	now := time.Now()
+	for _, subject := range slices.Sorted(maps.Keys(r.standing)) {
+		if kind := r.standing[subject].kind; !r.policy.Guards(kind, subject) {
+			r.ended(guard.Event{
+				Kind: kind, Time: now, Subject: subject, Now: "no longer configured", Source: "reload", Pass: r.passes,
+			}, "is left as it is", "")
+		}
+	}
+	for subject, f := range r.things {
+		if f.kind != "" && !r.policy.Guards(f.kind, subject) {
+			r.leave(f, now)
+			delete(r.things, subject)
+		}
+	}
+}
+
+// Current judges items again, which are of the last pass, by what was seen of the
+// sysctls since, and leaves out what is configured no more.
+func (r *Reconciler) Current(items []guard.Item) []guard.Item {
+	out := make([]guard.Item, 0, len(items))
+	o := guard.Observation{Module: guard.Module{State: guard.Present}, IPv6Off: r.ipv6Off}
+	for _, it := range items {
+		if !r.policy.Guards(it.Kind, it.Subject) {
+			continue
+		}
+		for i := range r.keys {
+			k, v := &r.keys[i], r.values[i]
+			// One that is not there any more is the next pass's, which is due at once.
+			if it.Kind == guard.EventDrift && string(k.Key) == it.Subject && v.State == guard.Present {
+				it = guard.PlanSysctl(&r.policy, &o, k.Setting, v)
+			}
+		}
+		out = append(out, it)
+	}
+	return out
 }
 
 // Policy returns the policy in force.
@@ -228,10 +276,8 @@ func (r *Report) Verdict() guard.Verdict {
 func Audit(ctx context.Context, h Host, p *guard.Policy) Report {
 	o := h.Survey(ctx, p, guard.LookAll)
 	values := make([]guard.Value, len(p.Sysctls))
-	if !p.FilesOnly {
-		for i, s := range p.Sysctls {
-			values[i], _ = h.Value(s.Key)
-		}
+	for i, s := range p.Sysctls {
+		values[i], _ = h.Value(s.Key)
 	}
 	o.SetValues(p, values)
 	rep := report(p, &o)

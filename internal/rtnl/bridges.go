@@ -29,7 +29,8 @@ type Bridge struct {
 type Port struct {
 	Name string
 	Kind string // the kernel's word for its driver: "veth", "tun", "vxlan"; "" for hardware
-	Away bool   // its other end, as of a veth, is in another network namespace
+	Away bool   // its other end, as of a veth, is in another network namespace,
+	ID   int    // which has this id in ours: see [SpaceOf]
 
 	// Hairpin says that a frame may go out where it came in, which a pod that
 	// calls its own Service needs.
@@ -101,7 +102,7 @@ func bridges(msgs [][]byte) []Bridge {
 }
 
 func (l *link) port() Port {
-	return Port{Name: l.name, Kind: l.kind, Away: l.away, Hairpin: l.hairpin}
+	return Port{Name: l.name, Kind: l.kind, Away: l.away, ID: l.netnsID, Hairpin: l.hairpin}
 }
 
 func (l *link) bridge() Bridge {

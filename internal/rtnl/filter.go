@@ -32,10 +32,30 @@ func Equal(k uint32, yes, no uint8) unix.SockFilter {
 	return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jt: yes, Jf: no}
 }
 
-// bridgesOnly passes the messages of RTNLGRP_LINK about devices of the kind
-// "bridge". Those of family AF_BRIDGE are about ports, and their RTM_DELLINK
-// is not the end of a device.
-func bridgesOnly() []unix.SockFilter {
+// StartsWith is a filter that passes the datagrams that begin with one of
+// prefixes, each at most a hundred bytes and none the beginning of another.
+func StartsWith(prefixes ...string) []unix.SockFilter {
+	const (
+		loadByte = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
+		ret      = unix.BPF_RET | unix.BPF_K
+	)
+	var filter []unix.SockFilter
+	for _, p := range prefixes {
+		for i := range len(p) {
+			toNext := 2*(len(p)-i) - 1 // the loads and tests of the other bytes, and the return
+			filter = append(filter,
+				Stmt(loadByte, uint32(i)),
+				Equal(uint32(p[i]), 0, uint8(toNext)))
+		}
+		filter = append(filter, Stmt(ret, Pass))
+	}
+	return append(filter, Stmt(ret, Drop))
+}
+
+// bridgesAnd passes the messages of RTNLGRP_LINK about devices of the kind
+// "bridge", and about those that are called one of names. Those of family
+// AF_BRIDGE are about ports, and their RTM_DELLINK is not the end of a device.
+func bridgesAnd(names []string) []unix.SockFilter {
 	const (
 		load     = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		loadByte = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
@@ -48,12 +68,12 @@ func bridgesOnly() []unix.SockFilter {
 		family = unix.SizeofNlMsghdr // ifi_family is the first byte after the header
 		attrs  = unix.SizeofNlMsghdr + unix.SizeofIfInfomsg
 	)
-	// The kind is a string with its zero, padded with zeros to four bytes
-	// (__nla_reserve in lib/nlattr.c): two words to compare.
-	kind := []byte("bridge\x00\x00")
-	return []unix.SockFilter{
+	kind := words("bridge")
+	f := []unix.SockFilter{
 		Stmt(loadByte, family),
-		Equal(unix.AF_UNSPEC, 0, 13),
+		Equal(unix.AF_UNSPEC, 1, 0),
+		Stmt(ret, Drop),
+
 		Stmt(setA, attrs),
 		Stmt(setX, unix.IFLA_LINKINFO),
 		Stmt(load, findAttr),
@@ -63,10 +83,37 @@ func bridgesOnly() []unix.SockFilter {
 		Equal(0, 6, 0),
 		Stmt(copyToX, 0),
 		Stmt(loadAtX, unix.SizeofRtAttr),
-		Equal(binary.BigEndian.Uint32(kind[:4]), 0, 3),
+		Equal(kind[0], 0, 3),
 		Stmt(loadAtX, unix.SizeofRtAttr+4),
-		Equal(binary.BigEndian.Uint32(kind[4:]), 0, 1),
+		Equal(kind[1], 0, 1),
 		Stmt(ret, Pass),
+
+		Stmt(setA, attrs),
+		Stmt(setX, unix.IFLA_IFNAME),
+		Stmt(load, findAttr),
+		Equal(0, 0, 1),
 		Stmt(ret, Drop),
+		Stmt(copyToX, 0),
 	}
+	for _, name := range names {
+		name := words(name)
+		for i, w := range name {
+			f = append(f, Stmt(loadAtX, uint32(unix.SizeofRtAttr+4*i)), Equal(w, 0, uint8(2*(len(name)-1-i)+1)))
+		}
+		f = append(f, Stmt(ret, Pass))
+	}
+	return append(f, Stmt(ret, Drop))
+}
+
+// words is a string as it stands in an attribute: with its zero, filled up with
+// zeros to words of four bytes (__nla_reserve in lib/nlattr.c). To compare the
+// words is to compare the strings.
+func words(s string) []uint32 {
+	b := make([]byte, (len(s)+4)/4*4)
+	copy(b, s)
+	var list []uint32
+	for ; len(b) > 0; b = b[4:] {
+		list = append(list, binary.BigEndian.Uint32(b))
+	}
+	return list
 }

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Change is what happened to a bridge.
+// Change is what happened to a device.
 type Change string
 
 // The changes that the kernel tells of.
@@ -17,25 +17,30 @@ const (
 	Went     Change = "went"     // deleted
 )
 
-// News is one message about a bridge device. A renamed one has changed, and
-// has its new name.
+// News is one message about a device. A renamed one has changed, and has its
+// new name.
 type News struct {
-	Bridge string
+	Name   string
+	Bridge bool // it is one
 	Change Change
 }
 
-// Subscription is the news of the bridges of one network namespace. It is for
-// one goroutine.
+// Subscription is the news of the bridges, and of some other devices, of one
+// network namespace. It is for one goroutine.
 type Subscription struct {
 	group *Group
 	buf   [16 << 10]byte // a message is about 2 kB
 }
 
-// SubscribeBridges joins RTNLGRP_LINK in the calling thread's network
-// namespace, with the buffer of [Join]. Other devices than bridges, and their
-// coming and going as ports, are refused in the kernel.
-func SubscribeBridges(buffer int) (*Subscription, error) {
-	g, err := Join(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, bridgesOnly(), buffer)
+// maxNames of devices are told of: what a filter has room for (BPF_MAXINSNS).
+const maxNames = 400
+
+// Subscribe joins RTNLGRP_LINK in the calling thread's network namespace, with
+// the buffer of [Join]. It tells of bridges and of the devices that are called
+// one of names, at most 400. Others, and their coming and going as ports, are
+// refused in the kernel.
+func Subscribe(buffer int, names ...string) (*Subscription, error) {
+	g, err := Join(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, bridgesAnd(names[:min(len(names), maxNames)]), buffer)
 	if err != nil {
 		return nil, err
 	}
@@ -68,13 +73,13 @@ func parseNews(b []byte) (News, bool) {
 	l := parseLink(b[unix.SizeofNlMsghdr:])
 	switch binary.NativeEndian.Uint16(b[4:]) { // nlmsg_type
 	case unix.RTM_DELLINK:
-		return News{l.name, Went}, true
+		return News{l.name, l.kind == "bridge", Went}, true
 	case unix.RTM_NEWLINK:
 		// ~0 says that all is new: rtnl_configure_link and register_netdevice.
 		if l.change == 0xffffffff {
-			return News{l.name, Appeared}, true
+			return News{l.name, l.kind == "bridge", Appeared}, true
 		}
-		return News{l.name, Changed}, true
+		return News{l.name, l.kind == "bridge", Changed}, true
 	}
 	return News{}, false
 }

@@ -3,6 +3,7 @@ package rtnl
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -155,4 +156,27 @@ func Addresses(ctx context.Context) (map[int][]netip.Prefix, error) {
 		}
 	}
 	return all, nil
+}
+
+// SpaceOf returns the id that the network namespace of a process has in ours, or
+// -1 where it has none, as ours does and one that no device of ours leads into.
+// It takes no right over the process.
+func SpaceOf(pid int) (id int, err error) {
+	const netnsaNSID, netnsaPID = 1, 2 // linux/net_namespace.h
+	req := nl.NewNetlinkRequest(unix.RTM_GETNSID, 0)
+	req.AddData(&nl.RtGenMsg{})
+	req.AddData(nl.NewRtAttr(netnsaPID, nl.Uint32Attr(uint32(pid))))
+	msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNSID)
+	if err != nil {
+		return -1, fmt.Errorf("ask for the network namespace of process %d: %w", pid, err)
+	}
+	const rtgenmsg = 4 // struct rtgenmsg, with its padding
+	for _, m := range msgs {
+		for t, v := range Attrs(m[min(rtgenmsg, len(m)):]) {
+			if t == netnsaNSID && len(v) == 4 {
+				return int(int32(binary.NativeEndian.Uint32(v))), nil
+			}
+		}
+	}
+	return -1, fmt.Errorf("no answer about the network namespace of process %d", pid)
 }

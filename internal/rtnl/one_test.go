@@ -3,7 +3,9 @@ package rtnl
 import (
 	"errors"
 	"net/netip"
+	"os"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -22,6 +24,12 @@ func TestOneBridge(t *testing.T) {
 	ns.Run(t, "ip", "link", "set", "tap0", "master", "cni0")
 	ns.Run(t, "ip", "addr", "add", "10.244.0.1/24", "dev", "cni0")
 	ns.Run(t, "ip", "addr", "add", "fd00::1/64", "dev", "cni0")
+	inside := pod.Command("sleep", "inf")
+	if err := inside.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer inside.Wait()
+	defer inside.Process.Kill()
 	ns.Do(func() {
 		b, err := BridgeNamed("cni0")
 		if err != nil {
@@ -37,6 +45,21 @@ func TestOneBridge(t *testing.T) {
 			t.Errorf("ports (-want +got):\n%s%v", diff, err)
 		}
 		all, err := Addresses(t.Context())
+		if id, err := SpaceOf(os.Getpid()); id != -1 || err != nil {
+			t.Errorf("a namespace that no device leads into has the id %d, %v", id, err)
+		}
+		for range 1000 { // until it has gone there
+			if id, err := SpaceOf(inside.Process.Pid); id >= 0 || err != nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if id, err := SpaceOf(inside.Process.Pid); id != ports[1].ID || err != nil {
+			t.Errorf("the pod's namespace has the id %d, %v; the port leads to %d", id, err, ports[1].ID)
+		}
+		if _, err := SpaceOf(1 << 30); err == nil {
+			t.Error("a process that is not there has a namespace")
+		}
 		addresses := []netip.Prefix{netip.MustParsePrefix("10.244.0.1/24"), netip.MustParsePrefix("fd00::1/64")}
 		if diff := cmp.Diff(addresses, all[b.Index], cmpopts.EquateComparable(netip.Prefix{})); diff != "" || err != nil {
 			t.Errorf("addresses (-want +got):\n%s%v", diff, err)

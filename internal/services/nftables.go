@@ -1,6 +1,7 @@
 package services
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -9,11 +10,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 )
 
 // What kube-proxy's mode nftables makes (pkg/proxy/nftables/proxier.go).
@@ -30,36 +29,32 @@ const (
 // the map, once for each Service and once for each endpoint; ctx is looked at
 // in between.
 func NFTables(ctx context.Context, v6 bool) ([]Service, error) {
-	// The socket stays in the namespace in which it is opened. To keep the
+	// The connection stays in the namespace in which it is opened. To keep the
 	// thread for longer would make each answer wait for it.
 	runtime.LockOSThread()
-	c, err := nftables.New(nftables.AsLasting())
+	c, err := nfnl.Dial()
 	runtime.UnlockOSThread()
 	if err != nil {
 		return nil, err
 	}
-	defer c.CloseLasting() //nolint:errcheck // it was only read from
-	t := &nftables.Table{Name: proxyTable, Family: nftables.TableFamilyIPv4}
+	defer c.Close()
+	r := &reader{c, nfnl.Table{Family: unix.NFPROTO_IPV4, Name: proxyTable}, map[string]netip.AddrPort{}}
 	if v6 {
-		t.Family = nftables.TableFamilyIPv6
+		r.t.Family = unix.NFPROTO_IPV6
 	}
-	r := &reader{c, t, map[string]netip.AddrPort{}}
-	elements, err := r.elements(serviceMap)
+	elements, err := r.elements(ctx, serviceMap)
 	if err != nil {
 		return nil, err
 	}
 	var list []Service
 	for _, e := range elements {
 		at, protocol, ok := parseKey(e.Key)
-		chain := verdictChain(e.Val)
+		_, chain, _ := nfnl.Verdict(e.Verdict)
 		if !ok || !strings.HasPrefix(chain, servicePrefix) && !strings.HasPrefix(chain, localPrefix) {
 			continue
 		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
 		s := Service{Name: nameOf(chain), ClusterIP: at, Protocol: protocol}
-		if s.Endpoints, err = r.endpoints(chain); err != nil {
+		if s.Endpoints, err = r.endpoints(ctx, chain); err != nil {
 			return nil, err
 		}
 		if len(s.Endpoints) > 0 {
@@ -71,21 +66,23 @@ func NFTables(ctx context.Context, v6 bool) ([]Service, error) {
 }
 
 type reader struct {
-	c     *nftables.Conn
-	t     *nftables.Table
+	c     *nfnl.Conn
+	t     nfnl.Table
 	known map[string]netip.AddrPort // endpoints by chain: several Services have the same
 }
 
-func (r *reader) elements(set string) ([]nftables.SetElement, error) {
-	e, err := r.c.GetSetElements(&nftables.Set{Table: r.t, Name: set})
+func (r *reader) elements(ctx context.Context, set string) (list []nfnl.Element, err error) {
+	err = r.c.List(ctx, r.t.Elements(set), func() { list = nil }, func(in []byte) {
+		list = slices.AppendSeq(list, nfnl.Elements(bytes.Clone(in)))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read the map %s of kube-proxy's table: %w", set, err)
 	}
-	return e, nil
+	return list, nil
 }
 
-func (r *reader) rules(chain string) ([]*nftables.Rule, error) {
-	rules, err := r.c.GetRules(r.t, &nftables.Chain{Name: chain})
+func (r *reader) rules(ctx context.Context, chain string) (rules [][]byte, err error) {
+	err = r.c.List(ctx, r.t.Rules(chain), func() { rules = nil }, func(in []byte) { rules = append(rules, bytes.Clone(in)) })
 	if err != nil {
 		return nil, fmt.Errorf("read the chain %s of kube-proxy's table: %w", chain, err)
 	}
@@ -97,45 +94,45 @@ func (r *reader) rules(chain string) ([]*nftables.Rule, error) {
 // addresses and ports (since kube-proxy 1.37, where one that is alone is
 // translated to without a map), or of chains that translate to one each (before,
 // and for Services with affinity).
-func (r *reader) endpoints(service string) ([]netip.AddrPort, error) {
-	rules, err := r.rules(service)
+func (r *reader) endpoints(ctx context.Context, service string) ([]netip.AddrPort, error) {
+	rules, err := r.rules(ctx, service)
 	if err != nil {
 		return nil, err
 	}
 	var list []netip.AddrPort
 	for _, rule := range rules {
-		if a := translation(rule); a.IsValid() {
+		a, translates := translation(rule)
+		if a.IsValid() {
 			list = append(list, a)
 		}
-		for _, e := range rule.Exprs {
-			var chains []string
-			switch e := e.(type) {
-			case *expr.Verdict:
-				chains = append(chains, e.Chain)
-			case *expr.Lookup:
-				if !e.IsDestRegSet { // a set, and no map
-					continue
-				}
-				elements, err := r.elements(e.SetName)
-				if err != nil {
-					return nil, err
-				}
-				for _, el := range elements {
-					if a := parseTarget(el.Val); a.IsValid() && translates(rule) {
-						list = append(list, a)
-						continue
-					}
-					chains = append(chains, verdictChain(el.Val))
+		var chains []string
+		for e := range nfnl.Expressions(rule) {
+			if _, chain, ok := nfnl.Verdict(e.Verdict()); ok {
+				chains = append(chains, chain)
+			}
+			set := e.Map()
+			if set == "" {
+				continue
+			}
+			elements, err := r.elements(ctx, set)
+			if err != nil {
+				return nil, err
+			}
+			for _, el := range elements {
+				if a := parseTarget(el.Value); a.IsValid() && translates {
+					list = append(list, a)
+				} else if _, chain, ok := nfnl.Verdict(el.Verdict); ok {
+					chains = append(chains, chain)
 				}
 			}
-			for _, chain := range chains {
-				a, err := r.target(chain)
-				if err != nil {
-					return nil, err
-				}
-				if a.IsValid() {
-					list = append(list, a)
-				}
+		}
+		for _, chain := range chains {
+			a, err := r.target(ctx, chain)
+			if err != nil {
+				return nil, err
+			}
+			if a.IsValid() {
+				list = append(list, a)
 			}
 		}
 	}
@@ -143,7 +140,7 @@ func (r *reader) endpoints(service string) ([]netip.AddrPort, error) {
 }
 
 // target is where an endpoint's chain translates to, or zero for another chain.
-func (r *reader) target(chain string) (a netip.AddrPort, err error) {
+func (r *reader) target(ctx context.Context, chain string) (a netip.AddrPort, err error) {
 	if !strings.HasPrefix(chain, endpointPrefix) {
 		return netip.AddrPort{}, nil
 	}
@@ -151,12 +148,12 @@ func (r *reader) target(chain string) (a netip.AddrPort, err error) {
 	if ok {
 		return a, nil
 	}
-	rules, err := r.rules(chain)
+	rules, err := r.rules(ctx, chain)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
 	for _, rule := range rules {
-		if a = translation(rule); a.IsValid() {
+		if a, _ = translation(rule); a.IsValid() {
 			break
 		}
 	}
@@ -164,27 +161,16 @@ func (r *reader) target(chain string) (a netip.AddrPort, err error) {
 	return a, nil
 }
 
-// translates reports whether a rule changes addresses.
-func translates(rule *nftables.Rule) bool {
-	return slices.ContainsFunc(rule.Exprs, func(e expr.Any) bool { _, ok := e.(*expr.NAT); return ok })
-}
-
-// translation is the one address and port that a rule translates to, or zero.
-func translation(rule *nftables.Rule) netip.AddrPort {
-	registers := map[uint32][]byte{}
-	for _, e := range rule.Exprs {
-		switch e := e.(type) {
-		case *expr.Immediate:
-			registers[e.Register] = e.Data
-		case *expr.NAT:
-			addr, ok := netip.AddrFromSlice(registers[e.RegAddrMin])
-			port := registers[e.RegProtoMin]
-			if ok && len(port) >= 2 {
-				return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(port))
-			}
+// translation is the one address and port that a rule translates to, or zero,
+// and whether it changes addresses at all.
+func translation(rule []byte) (to netip.AddrPort, translates bool) {
+	for e := range nfnl.Expressions(rule) {
+		translates = translates || string(e.Name) == "nat"
+		if a, port := e.Translation(); a.IsValid() && port != 0 && !to.IsValid() {
+			to = netip.AddrPortFrom(a, port)
 		}
 	}
-	return netip.AddrPort{}
+	return to, translates
 }
 
 // parseTarget reads an element of a map of addresses and ports, each padded to
@@ -215,16 +201,4 @@ func parseKey(b []byte) (netip.AddrPort, Protocol, bool) {
 		return at, "sctp", true
 	}
 	return netip.AddrPort{}, "", false
-}
-
-// verdictChain is the chain in a verdict as the kernel gives it with an element
-// of a map: attributes of which the library reads none. It is "" where there is
-// none.
-func verdictChain(b []byte) string {
-	for t, value := range rtnl.Attrs(b) {
-		if t == unix.NFTA_VERDICT_CHAIN {
-			return unix.ByteSliceToString(value)
-		}
-	}
-	return ""
 }

@@ -10,6 +10,6 @@ func ReadWriter(pid int) Writer {
 	return Writer{PID: p.PID, Comm: p.Comm, Exe: p.Exe, Cgroup: p.Cgroup}
 }
 
-// Unit is the systemd unit that runs w: the innermost service, socket,
+// Unit is the systemd unit that runs w: the outermost service, socket,
 // mount or scope of its control group, or "" outside of one.
 func (w Writer) Unit() string { return proc.Locate(w.Cgroup).Unit }

@@ -89,7 +89,7 @@ func TestGolden(t *testing.T) {
 func TestRead(t *testing.T) {
 	for _, name := range []string{"key0", "key1"} {
 		w := recorded(t, name)
-		again, err := Read(bytes.NewReader(encode(t, w)))
+		again, err := Read(encode(t, w))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,9 +106,10 @@ func TestRead(t *testing.T) {
 		"a later schema":   {`{"schema": 2}`, "schema 2 is not one that this version knows"},
 		"a later verdict":  {`{"schema": 1, "client": "10.0.0.1", "server": "10.0.0.2", "verdict": "delayed"}`, `verdict "delayed" is not one that this version knows`},
 		"nowhere":          {`{"schema": 1, "client": "10.0.0.1", "server": "10.0.0.2", "verdict": "unseen", "packets": [{}]}`, "packet 1 was nowhere"},
+		"of no trace":      {"[" + strings.Repeat("0,", maxCommas+1) + "0]", "it is longer than any trace"},
 		"for a terminal":   {`{"schema": 1, "client": "10.0.0.1", "server": "10.0.0.2", "verdict": "unseen", "notes": ["\u001b[2J"]}`, `"\x1b[2J" cannot be shown`},
 	} {
-		if _, err := Read(strings.NewReader(tt.text)); err == nil || err.Error() != tt.want {
+		if _, err := Read([]byte(tt.text)); err == nil || err.Error() != tt.want {
 			t.Errorf("%s: error %v, want %s", name, err, tt.want)
 		}
 	}
@@ -125,7 +126,7 @@ func FuzzRead(f *testing.F) {
 	}
 	f.Add([]byte(`{"schema": 1, "client": "10.0.0.1", "server": "10.0.0.2", "verdict": "untranslated", "packets": [{"steps": [{}]}, {"direction": "reply", "steps": [{}]}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		w, err := Read(bytes.NewReader(b))
+		w, err := Read(b)
 		if err != nil {
 			return
 		}
@@ -168,7 +169,7 @@ func TestPictureIsReadable(t *testing.T) {
 	for old, long := range map[string]string{"10.244.0.1:": "[fd00:1234:5678:9abc:def0:1234:5678:0001]:", "10.96.0.1:": "[fd00:1234:5678:9abc:def0:1234:5678:9abc]:"} {
 		raw = bytes.ReplaceAll(raw, []byte(old), []byte(long))
 	}
-	long, err := Read(bytes.NewReader(raw))
+	long, err := Read(raw)
 	if err != nil {
 		t.Fatal(err)
 	}

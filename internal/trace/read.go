@@ -7,16 +7,25 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
-// Read reads the JSON of a way that was written before.
-func Read(r io.Reader) (*Way, error) {
-	b, err := io.ReadAll(r)
-	if err != nil {
-		return nil, err
+// MaxText bounds the JSON of a way: the longest, of 4,096 packets, has some
+// 20 MB.
+const MaxText = 32 << 20
+
+// maxCommas bounds what is made of it: one value is a few bytes in the text and
+// a few hundred in memory.
+const maxCommas = 1 << 20
+
+// Read takes the JSON of a way that was written before.
+func Read(text []byte) (*Way, error) {
+	if bytes.Count(text, []byte(",")) > maxCommas {
+		return nil, errors.New("it is longer than any trace")
 	}
 	var w Way
-	if err := json.Unmarshal(b, &w); err != nil {
+	if err := json.Unmarshal(text, &w); err != nil {
 		return nil, err
 	}
 	switch {
@@ -32,7 +41,7 @@ func Read(r io.Reader) (*Way, error) {
 			return nil, fmt.Errorf("packet %d was nowhere", i+1)
 		}
 	}
-	for d := json.NewDecoder(bytes.NewReader(b)); ; {
+	for d := json.NewDecoder(bytes.NewReader(text)); ; {
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
 			return &w, nil
@@ -40,7 +49,7 @@ func Read(r io.Reader) (*Way, error) {
 		if err != nil {
 			return nil, err
 		}
-		if s, ok := token.(string); ok && printable(s) != s {
+		if s, ok := token.(string); ok && printable.Text(s) != s {
 			return nil, fmt.Errorf("%q cannot be shown", s)
 		}
 	}

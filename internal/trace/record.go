@@ -2,10 +2,9 @@ package trace
 
 import (
 	"net/netip"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // Record is what was collected of a connection: what [New] makes a way of.
@@ -38,6 +37,7 @@ type Device struct {
 	// as far as that could be found out.
 	Namespace string `json:"namespace,omitempty"` // the name in /run/netns, or the inode
 	Pod       string `json:"pod,omitempty"`       // uid
+	PodName   string `json:"pod_name,omitempty"`  // "namespace/name", as the node's logs have it
 	Process   string `json:"process,omitempty"`   // the first there: "nginx[812]"
 }
 
@@ -60,7 +60,7 @@ func (r *Record) clean() {
 	var names []*string
 	for i := range r.Devices {
 		d := &r.Devices[i]
-		names = append(names, &d.Name, &d.Bridge, &d.Namespace, &d.Process)
+		names = append(names, &d.Name, &d.Bridge, &d.Namespace, &d.PodName, &d.Process)
 	}
 	for i := range r.Events {
 		e := &r.Events[i]
@@ -69,16 +69,15 @@ func (r *Record) clean() {
 			names = append(names, &e.Rule.Comment, &e.Rule.Action)
 		}
 	}
-	for _, s := range names {
-		*s = printable(*s)
+	for i := range r.Notes {
+		r.Notes[i] = printable.Text(r.Notes[i])
 	}
-}
-
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return utf8.RuneError
-	}, s)
+	bridges := make(map[string]bool, len(r.Handing.Bridges))
+	for name, on := range r.Handing.Bridges { // they are looked for by the devices' names
+		bridges[printable.Name(name)] = on
+	}
+	r.Handing.Bridges = bridges
+	for _, s := range names {
+		*s = printable.Name(*s)
+	}
 }

@@ -8,6 +8,8 @@ import (
 	"math"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // SVG writes the way as one picture that needs nothing else: the hooks of each
@@ -69,9 +71,12 @@ func draw(out io.Writer, ways ...*Way) error {
 	return err
 }
 
+// maxPodName is how much of a pod's name has room.
+const maxPodName = 20
+
 func escape(s string) string {
 	var b bytes.Buffer
-	_ = xml.EscapeText(&b, []byte(s)) // a Buffer takes all
+	_ = xml.EscapeText(&b, []byte(printable.Text(s))) // a Buffer takes all
 	return b.String()
 }
 
@@ -285,6 +290,11 @@ func (w *Way) ends(p *Packet) (client, server box) {
 		who := d.Pod
 		if len(who) > 13 {
 			who = who[:13] + "…"
+		}
+		if _, name, ok := strings.Cut(d.PodName, "/"); ok {
+			if who = name; len(who) > maxPodName { // its end tells it from its like
+				who = "…" + who[len(who)-maxPodName:]
+			}
 		}
 		switch {
 		case who != "":

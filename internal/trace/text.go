@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -114,8 +115,8 @@ func (w *Way) behind(d Device) string {
 	if d.PeerMAC != "" {
 		parts = append(parts, d.PeerAddress.String()+" ("+d.PeerMAC+")")
 	}
-	if d.Pod != "" {
-		parts = append(parts, "pod "+d.Pod)
+	if who := cmp.Or(d.PodName, d.Pod); who != "" {
+		parts = append(parts, "pod "+who)
 	}
 	if d.Process != "" {
 		parts = append(parts, d.Process)

@@ -304,7 +304,7 @@ func TestSafeToShow(t *testing.T) {
 	if !strings.Contains(text.String(), "owned") || strings.ContainsAny(text.String(), "\x1b\a") {
 		t.Errorf("%q", text.String())
 	}
-	if _, err := Read(bytes.NewReader(encode(t, w))); err != nil {
+	if _, err := Read(encode(t, w)); err != nil {
 		t.Error(err)
 	}
 }
@@ -344,5 +344,20 @@ func TestGroups(t *testing.T) {
 	want := []string{"tcp SYN ACK and 1 more", "icmp echo reply and 0 more", "tcp RST and 0 more"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A device says whose pod it leads to: by name, or by uid where that is unknown.
+func TestPodBehindADevice(t *testing.T) {
+	for _, tt := range []struct {
+		d    Device
+		want string
+	}{
+		{Device{Kind: "veth", Bridge: "cni0", Pod: "0b6e3b4c-7d55", PodName: "default/web-1", Namespace: "net:[4026531840]"}, "port of cni0, pod default/web-1"},
+		{Device{Kind: "veth", Bridge: "cni0", Pod: "0b6e3b4c-7d55"}, "port of cni0, pod 0b6e3b4c-7d55"},
+	} {
+		if got := (&Way{}).behind(tt.d); got != tt.want {
+			t.Errorf("behind: %s, want %s", got, tt.want)
+		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // Way is how the packets of a connection went through the hooks of one host:
@@ -98,7 +100,7 @@ func (p *Packet) Last() *Step { return &p.Steps[len(p.Steps)-1] }
 func New(r *Record) *Way {
 	r.clean()
 	w := &Way{
-		Schema: 1, Host: printable(r.Host), Kernel: r.Kernel, Time: r.Started.UTC(), Lasted: r.Lasted.Seconds(),
+		Schema: 1, Host: printable.Name(r.Host), Kernel: r.Kernel, Time: r.Started.UTC(), Lasted: r.Lasted.Seconds(),
 		Client: r.Query.Client, Server: r.Query.Server, Port: r.Query.Port, Protocol: r.Query.Protocol,
 		Handing: r.Handing, Connections: []Connection{}, Devices: []Device{}, Notes: r.Notes,
 	}

@@ -1,13 +1,11 @@
 // Package words puts into words what the tables and sentences of several rooms
-// tell: for how long, how many, by whom, and what somebody else has named.
+// tell: for how long, how many, and by whom.
 package words
 
 import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/nfguard/nfguard/internal/guard"
 )
@@ -25,6 +23,18 @@ func Short(d time.Duration) string {
 		return d.Round(10 * time.Microsecond).String()
 	}
 	return d.Round(time.Microsecond).String()
+}
+
+// Brief prints a duration as people write it: 1m, not 1m0s.
+func Brief(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // Count prints how many there are of what, a noun that takes an s: "1 host",
@@ -57,6 +67,11 @@ func Writer(w guard.Writer) string {
 	}
 	who := Process(w.Comm, w.PID)
 	switch {
+	case w.PodName != "":
+		who += ", pod " + w.PodNamespace + "/" + w.PodName
+		if w.ContainerName != "" {
+			who += ", container " + w.ContainerName
+		}
 	case w.Container != "":
 		who += ", container " + Container(w.Container)
 	case w.Unit != "":
@@ -67,14 +82,3 @@ func Writer(w guard.Writer) string {
 
 // Container shortens the id of a container, as docker and crictl do.
 func Container(id string) string { return id[:min(12, len(id))] }
-
-// Printable makes text safe to show: a process chooses its own name, and that
-// can be a sequence that a terminal obeys. What is not printable is written
-// as in a Go string.
-func Printable(s string) string {
-	if utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
-		return s
-	}
-	q := strconv.Quote(s)
-	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
-}

@@ -24,6 +24,17 @@ func TestShort(t *testing.T) {
 	}
 }
 
+func TestBrief(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		time.Minute: "1m", 10 * time.Minute: "10m", 30 * time.Second: "30s", 90 * time.Second: "1m30s",
+		time.Hour: "1h", 10 * time.Hour: "10h", 90 * time.Minute: "1h30m", 500 * time.Millisecond: "500ms", 0: "0s",
+	} {
+		if got := Brief(d); got != want {
+			t.Errorf("Brief(%v) is %q, want %q", d, got, want)
+		}
+	}
+}
+
 func TestCount(t *testing.T) {
 	for n, want := range map[int]string{0: "0 hosts", 1: "1 host", 2: "2 hosts"} {
 		if got := Count(n, "host"); got != want {
@@ -43,6 +54,12 @@ func TestWriter(t *testing.T) {
 		{"a service", guard.Writer{PID: 812, Comm: "tuned", Unit: "tuned.service"}, "tuned[812], tuned.service"},
 		{"gone before its name was read", guard.Writer{PID: 812, Unit: "tuned.service"}, "process[812], tuned.service"},
 		{"a container", guard.Writer{PID: 7, Comm: "sysctl", Unit: "cri-0123456789abcdef.scope", Container: "0123456789abcdef"}, "sysctl[7], container 0123456789ab"},
+		{
+			"a container of a pod",
+			guard.Writer{PID: 7, Comm: "sysctl", Container: "c0", PodNamespace: "kube-system", PodName: "setup", ContainerName: "init"},
+			"sysctl[7], pod kube-system/setup, container init",
+		},
+		{"a pod", guard.Writer{PID: 7, Comm: "sysctl", Container: "c0", PodNamespace: "kube-system", PodName: "setup"}, "sysctl[7], pod kube-system/setup"},
 		{"a container with a short id", guard.Writer{PID: 7, Comm: "sysctl", Container: "c0"}, "sysctl[7], container c0"},
 	}
 	for _, tt := range tests {
@@ -51,20 +68,5 @@ func TestWriter(t *testing.T) {
 				t.Errorf("want %q, got %q", tt.want, got)
 			}
 		})
-	}
-}
-
-func TestPrintable(t *testing.T) {
-	for in, want := range map[string]string{
-		"tuned[812], µs → \"1\"": "tuned[812], µs → \"1\"",
-		"\x1b[2J":                `\x1b[2J`,
-		"\u009b2J":               `\u009b2J`,
-		"a\nb\"c\"":              `a\nb"c"`,
-		"\xff":                   `\xff`,
-		"\u202egpj":              `\u202egpj`,
-	} {
-		if got := Printable(in); got != want {
-			t.Errorf("%q: want %s, got %s", in, want, got)
-		}
 	}
 }

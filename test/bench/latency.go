@@ -34,7 +34,7 @@ const shellLoop = `while sleep 1; do read -r v <` + iptables + `; [ "$v" = 1 ] |
 // waited.
 const tooLong = 5 * time.Second
 
-//go:embed observer.c loop.c forker.c
+//go:embed observer.c loop.c forker.c sleepers.c
 var sources embed.FS
 
 // compile builds one of the C programs, static where the machine can.

@@ -43,7 +43,8 @@ type bench struct {
 	looks   int           // runs of nfguard check
 	storm   time.Duration // of a writer in a tight loop
 
-	forker string
+	forker   string
+	sleepers string
 }
 
 func main() {
@@ -103,10 +104,17 @@ func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
 		return 2, err
 	}
 
+	if b.sleepers, err = compile(ctx, dir, "sleepers"); err != nil {
+		return 2, err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // nobody is to start what is in it
+		return 2, err
+	}
+
 	r := report{bench: b, machine: describe(b.nfguard)}
 	r.latencies = b.latencies(ctx)
 	r.idle = b.idleCost(ctx)
-	r.churns = append(b.churns(ctx), b.ruleFlood(ctx), b.processStarts(ctx))
+	r.churns = append(b.churns(ctx), b.ruleFlood(ctx), b.processStarts(ctx), b.nameStorm(ctx))
 	r.fights = b.fights(ctx)
 	r.checked = b.checks(ctx)
 	r.told = b.history(ctx)

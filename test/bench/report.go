@@ -25,6 +25,7 @@ const (
 	aimChurn   = 10 * time.Microsecond  // a veth pair, the idle cost included: less than a wake-up
 	aimStarts  = 0.2                    // per cent of a core
 	aimRules   = 1.0                    // per cent of a core
+	aimNames   = 1.0                    // per cent of a core
 	aimCheck   = 50 * time.Millisecond
 	aimEvents  = 2 * time.Second
 	aimTelling = 64 << 10               // KiB, nfguard events and its journalctl together
@@ -218,6 +219,9 @@ func (r *report) writeAims(w *strings.Builder) {
 		case processStarts:
 			aim(fmt.Sprintf("%d starts of programs a second: below %.1f %% of a core", startsPerSecond, aimStarts),
 				fmt.Sprintf("%.2f %%", c.share()), c.err == nil, c.share() < aimStarts)
+		case nameStorm:
+			aim(fmt.Sprintf("%d starts a second by nobody of what is called kube-proxy, beside %d processes: at most %.0f %% of a core", stormPerSecond, beside, aimNames),
+				fmt.Sprintf("%.2f %%", c.share()), c.err == nil, c.share() <= aimNames)
 		case ruleFlood:
 			aim(fmt.Sprintf("%d nftables rules replaced %d times: below %.0f %% of a core", floodRules, floodTurns, aimRules),
 				fmt.Sprintf("%.2f %%", c.share()), c.err == nil, c.share() < aimRules)

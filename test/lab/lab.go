@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/test/cluster/programs"
 )
 
 // Layer is a part of the machine that a test may need.
@@ -25,6 +27,7 @@ const (
 	Root  Layer = "root"  // an effective uid of 0 in the initial user namespace
 	Netns Layer = "netns" // network namespaces can be made, and br_netfilter is there
 	VM    Layer = "vm"    // qemu and the image of test/vm
+	FUSE  Layer = "fuse"  // a file system that hangs can be mounted
 
 	// Kubernetes' own kube-proxy. To build it takes minutes, so it is there only
 	// where it is asked for.
@@ -33,6 +36,9 @@ const (
 	// A build of nfguard that counts what runs. It measures, and only where it is
 	// asked for.
 	Path Layer = "path"
+
+	// The programs of a Kubernetes cluster, in the cache.
+	Cluster Layer = "cluster"
 )
 
 // Need skips the test unless the machine has every one of layers, or fails
@@ -85,6 +91,9 @@ func have(l Layer) error {
 			return fmt.Errorf("uid is %d, not 0", uid)
 		}
 		return nil
+	case FUSE:
+		_, err := os.Stat("/dev/fuse")
+		return err
 	case Netns:
 		if _, err := os.Stat("/proc/sys/net/bridge"); err != nil {
 			return fmt.Errorf("br_netfilter is not there: %w", err)
@@ -106,6 +115,11 @@ func have(l Layer) error {
 	case Path:
 		if !required(l) {
 			return errors.New("it is measured by make path")
+		}
+		return nil
+	case Cluster:
+		if !programs.Have() {
+			return errors.New("its programs are not built: make cluster builds them, once")
 		}
 		return nil
 	}

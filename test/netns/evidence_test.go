@@ -26,20 +26,51 @@ func (n *node) withCNI(args ...string) *exec.Cmd {
 // withoutCNI is one on a host without any.
 func (n *node) withoutCNI(args ...string) *exec.Cmd { return n.bare("true", "sh", args...) }
 
-// bare is one on a host whose configuration a script makes.
+// bare is one on a host whose configuration a script makes, and whose control
+// groups of pods are those of [node.pod].
 func (n *node) bare(script, arg0 string, args ...string) *exec.Cmd {
 	cmd := n.Command("unshare", append([]string{
 		"-m", "--propagation", "private", "sh", "-c",
-		`mount -t tmpfs tmpfs /etc && mount -t tmpfs tmpfs /var/lib && ` + script + ` && exec "$@"`, arg0, binary,
+		`mount -t tmpfs tmpfs /etc && mount -t tmpfs tmpfs /var/lib && ` +
+			`{ groups=/sys/fs/cgroup/pids; [ -d $groups ] || groups=/sys/fs/cgroup; } && mkdir -p ` + n.file("cgroup") +
+			` && mkdir -p ` + n.file("log") + ` && mount --bind ` + n.file("log") + ` /var/log` +
+			` && mount --bind ` + n.file("cgroup") + ` $groups && ` + script + ` && exec "$@"`, arg0, binary,
 	}, append(args, "--config", n.file("nfguard.toml"))...)...)
 	cmd.Env = n.nfguard().Env
 	return cmd
 }
 
+// container hangs a container that is no pod on a bridge, and returns a process
+// in it.
+func (n *node) container(bridge string) (pid int) {
+	n.t.Helper()
+	ns := lab.NewNamespace(n.t)
+	n.Run(n.t, "ip", "link", "add", "veth-"+bridge, "master", bridge, "type", "veth", "peer", "name", "eth0", "netns", ns.Path())
+	process := ns.Command("sleep", "inf")
+	if err := process.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() {
+		_ = process.Process.Kill()
+		_ = process.Wait()
+	})
+	return process.Process.Pid
+}
+
 // pod hangs an empty pod on a bridge.
 func (n *node) pod(bridge string) {
 	n.t.Helper()
-	n.Run(n.t, "ip", "link", "add", "veth-"+bridge, "master", bridge, "type", "veth", "peer", "name", "eth0", "netns", lab.NewNamespace(n.t).Path())
+	pid := n.container(bridge)
+	if err := os.MkdirAll(n.file(fmt.Sprintf("log/pods/default_on-%s_%032x", bridge, pid)), 0o755); err != nil {
+		n.t.Fatal(err)
+	}
+	dir := n.file(fmt.Sprintf("cgroup/kubepods/pod%032x/%064x", pid, pid))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), fmt.Appendln(nil, pid), 0o644); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 // With match = "auto" a bridge is kept by evidence, and what is not certain is
@@ -66,6 +97,7 @@ func TestEvidence(t *testing.T) {
 			Name string
 			Kept bool
 			Why  string
+			Pods []string `json:"pod_names"`
 		}
 		Findings []struct{ Subject string }
 	}
@@ -74,6 +106,9 @@ func TestEvidence(t *testing.T) {
 	}
 	why := make(map[string]string)
 	for _, b := range d.Bridges {
+		if got, want := strings.Join(b.Pods, " "), "default/on-"+b.Name; b.Name == "podbr" && got != want {
+			t.Errorf("behind %s: %q, want %q", b.Name, got, want)
+		}
 		why[b.Name] = map[bool]string{true: "kept: ", false: "left: "}[b.Kept] + b.Why
 	}
 	const ports = "a port leads into other network namespaces, "
@@ -108,7 +143,7 @@ func TestEvidence(t *testing.T) {
 	text, err := n.withCNI("check").CombinedOutput()
 	for _, want := range []string{
 		"left     net.bridge.bridge-nf-call-*  iptables 0, ip6tables 0, arptables 0; left alone: scope = \"bridges\"\n",
-		"yes (flag)", "ok       podbr", "note     no file can set a bridge's own flags: nfguard.service",
+		"yes (flag)", "behind podbr: default/on-podbr\n", "ok       podbr", "note     no file can set a bridge's own flags: nfguard.service",
 		"note     podbr is kept (" + ports + "and /etc/cni/net.d/10-k8s.conflist (k8s) names it) and carries virtual machines, too",
 	} {
 		if !strings.Contains(string(text), want) || err != nil {
@@ -154,6 +189,9 @@ func TestEvidenceOfRules(t *testing.T) {
 				n.Run(t, "ip", "addr", "add", address, "dev", name)
 				n.pod(name)
 			}
+			n.Run(t, "ip", "link", "add", "tenants", "up", "type", "bridge")
+			n.Run(t, "ip", "addr", "add", "10.244.0.252/24", "dev", "tenants")
+			n.container("tenants")
 			n.Run(t, "ip", "tuntap", "add", "dev", "tap0", "mode", "tap")
 			n.Run(t, "ip", "link", "set", "tap0", "master", "vms")
 			n.start()
@@ -163,13 +201,13 @@ func TestEvidenceOfRules(t *testing.T) {
 			}
 			standin.Start(t, n.Namespace, program, args, "-services=3")
 			n.flagged("podbr", "1 1 1", atMost)
-			const why = "(a port leads into other network namespaces, and kube-proxy's rules send to 10.244.0.1, in its network 10.244.0.0/24)"
+			const why = "(a port leads into other network namespaces, one to a pod, and kube-proxy's rules send to 10.244.0.1, in its network 10.244.0.0/24)"
 			if got := n.bridgeRecords("podbr", 1); !strings.HasSuffix(got[0], why) {
 				t.Errorf("record: %s\nwant it to end with %s", got[0], why)
 			}
 			n.Run(t, "ip", "link", "set", "podbr", "type", "bridge", "nf_call_iptables", "0")
 			n.flagged("podbr", "1 1 1", atMost)
-			for _, name := range []string{"docker0", "vms"} {
+			for _, name := range []string{"docker0", "vms", "tenants"} {
 				if got := n.flags(name); got != "0 0 0" {
 					t.Errorf("%s was touched: %s", name, got)
 				}

@@ -167,7 +167,7 @@ func TestDropinIsPutBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As an editor does it: a new file over the old one.
-	n.write("edit", "net.bridge.bridge-nf-call-iptables = 0\n")
+	n.write("edit", strings.ReplaceAll(string(want), "= 1", "= 0"))
 	if err := os.Rename(n.file("edit"), path); err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func TestUpstreamKubeProxy(t *testing.T) {
 	}{
 		{"iptables-nft", upstream.Options{Mode: "iptables"}, "iptables mode (nf_tables), IPv4 and IPv6", "default/svc-0:http"},
 		{"iptables-legacy", upstream.Options{Mode: "iptables", Legacy: true}, "iptables mode (legacy), IPv4 and IPv6", "default/svc-0:http"},
-		{"nftables", upstream.Options{Mode: "nftables"}, "nftables mode (nf_tables), IPv4 and IPv6", "default/svc-0/tcp/http"},
+		{"nftables", upstream.Options{Mode: "nftables"}, "nftables mode, IPv4 and IPv6", "default/svc-0/tcp/http"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := wired(t, "[timing]\naudit = \"1h\"\n")

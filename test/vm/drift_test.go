@@ -56,7 +56,7 @@ func (n *node) foreignWrite(t *testing.T) {
 		}
 	}
 	explained := n.Sh(t, "journalctl --quiet --catalog --unit=nfguard NFGUARD_EVENT=drift")
-	for _, text := range []string{"Guarded setting " + iptables + " had a foreign value", "Outcome: corrected."} {
+	for _, text := range []string{"Guarded setting " + iptables + " had a foreign value", "Outcome: " + r.field("NFGUARD_OUTCOME") + "."} {
 		if !strings.Contains(explained, text) {
 			t.Errorf("journalctl -x does not say %q:\n%s", text, explained)
 		}

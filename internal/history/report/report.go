@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/words"
 )
 
@@ -110,7 +111,7 @@ func (d *doc) sprint(format string, args ...any) markup {
 			args[i] = string(v)
 		case int, float64:
 		default:
-			args[i] = html.EscapeString(words.Printable(fmt.Sprint(v)))
+			args[i] = html.EscapeString(printable.Name(fmt.Sprint(v)))
 		}
 	}
 	return markup(fmt.Sprintf(format, args...))

@@ -29,7 +29,7 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 func record(host string, sec int, kind guard.EventKind, outcome guard.Outcome, subject string) history.Record {
 	return history.Record{
 		Time: noon.Add(time.Duration(sec) * time.Second), Host: host, Machine: "id of " + host, Boot: host, Event: kind, Outcome: outcome,
-		Subject: subject, Message: fmt.Sprintf("%s of %s", kind, subject), Duration: -1, Teller: history.Teller{UID: "0", Comm: "nfguard", PID: 9},
+		Subject: subject, Message: fmt.Sprintf("%s of %s", kind, subject), Duration: -1, Teller: history.Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: history.Service},
 	}
 }
 
@@ -53,7 +53,7 @@ func story() []history.Record {
 	failed := record("worker-2", 4000, guard.EventModule, guard.OutcomeFailed, "br_netfilter")
 	failed.Have, failed.Want, failed.Now, failed.Error, failed.Next = "absent", "loaded", "absent", "it is not there", "install it"
 	found := drift("worker-2", 7200, guard.OutcomeCorrected, key, "1")
-	found.Process, found.Duration, found.Source, found.Teller.Comm = guard.Writer{}, -1, "start", "logger"
+	found.Process, found.Duration, found.Source, found.Teller = guard.Writer{}, -1, "start", history.Teller{UID: "0", Comm: "logger", PID: 9, Unit: "session-3.scope"}
 	return []history.Record{
 		record("worker-1", 0, guard.EventStart, guard.OutcomeObserved, "nfguard"),
 		drift("worker-1", 50, guard.OutcomeCorrected, key, "1"),

@@ -17,6 +17,9 @@ func (d *doc) totals(t *history.Totals) {
 	d.put("<section aria-labelledby=\"totals\">\n<h2 id=\"totals\">Totals</h2>\n")
 	d.sums("by subject", "Subject", t.Keys, &t.Sum)
 	d.sums("by culprit", "Culprit", t.Culprits, &t.Sum)
+	if len(t.Pods) > 0 {
+		d.sums("by pod", "Pod", t.Pods, &t.Sum)
+	}
 	d.sums("by day", "Day", t.Days, &t.Sum)
 	d.put("</section>\n")
 }

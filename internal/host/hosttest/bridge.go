@@ -70,6 +70,7 @@ func (h *Host) SurveyBridge(ctx context.Context, p *guard.Policy, name string) g
 
 // beyondBridges adds what a judgement on bridges takes; h.mu is held.
 func (h *Host) beyondBridges(o *guard.Observation) {
+	o.Evidence = h.Evidence
 	o.Remembered, o.RememberedErr = slices.Clone(h.remembered), h.MemoryErr
 }
 
@@ -92,6 +93,7 @@ func (h *Host) flag(a guard.Action) error {
 	for x := range f {
 		if a.Flags[x] {
 			f[x], h.remembered[n].Flags[x] = on && !h.FlagsFixed, on
+			h.remembered[n].Evidence[x] = on && a.Evidence
 		}
 	}
 	store(&h.bridges[i], f)

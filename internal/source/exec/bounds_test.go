@@ -134,7 +134,7 @@ func TestNoEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close()
-	e := newEnds(p, func(reason string, w source.Writer) { got = append(got, reason+" "+w.Comm) })
+	e := newEnds(p, proc.NewNames(nil), func(reason string, w source.Writer) { got = append(got, reason+" "+w.Comm) })
 	if how := e.how(); how != "" {
 		t.Errorf("on this kernel: %q", how)
 	}
@@ -158,7 +158,7 @@ func TestLateNews(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close()
-	e := newEnds(p, func(reason string, w source.Writer) { got = append(got, source.Hint{Reason: reason, Writer: w}) })
+	e := newEnds(p, proc.NewNames(nil), func(reason string, w source.Writer) { got = append(got, source.Hint{Reason: reason, Writer: w}) })
 	defer e.close()
 
 	who, end := start(t, sleeper(t, standIn), "600")
@@ -208,7 +208,7 @@ func TestLost(t *testing.T) {
 		}
 		n := 0
 		for range 10 {
-			if err = f.read(func(int, string) { n++ }); err != nil {
+			if _, err = f.read(func(int, string) { n++ }); err != nil {
 				break
 			}
 		}

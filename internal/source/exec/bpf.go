@@ -32,12 +32,15 @@ type tracer struct{ *hook.Execs }
 
 func (t tracer) fd() int { return t.FD() }
 
-func (t tracer) read(started func(pid int, comm string)) error {
-	err := t.Read(started)
+func (t tracer) read(started func(pid int, comm string)) (n int, err error) {
+	err = t.Read(func(pid int, comm string) {
+		n++
+		started(pid, comm)
+	})
 	if errors.Is(err, hook.ErrLost) {
-		return errLost
+		err = errLost
 	}
-	return err
+	return n, err
 }
 
 func (t tracer) close() { _ = t.Close() }

@@ -14,9 +14,10 @@ import (
 // a worker has of these names, and few beside the limit of 1024.
 const most = 64
 
-// ends watches processes for their end, and says what happens to them.
+// ends watches native processes for their end, and says what happens to them.
 type ends struct {
 	poller *poller
+	names  *proc.Names
 	say    func(reason string, w source.Writer)
 	byPID  map[int]process
 	refuse error // why the kernel does not let us watch
@@ -27,8 +28,8 @@ type process struct {
 	source.Writer
 }
 
-func newEnds(p *poller, say func(string, source.Writer)) *ends {
-	e := &ends{poller: p, say: say, byPID: make(map[int]process)}
+func newEnds(p *poller, names *proc.Names, say func(string, source.Writer)) *ends {
+	e := &ends{poller: p, names: names, say: say, byPID: make(map[int]process)}
 	fd, err := unix.PidfdOpen(unix.Getpid(), 0)
 	if err != nil {
 		e.refuse = fmt.Errorf("pidfd_open: %w", err)
@@ -46,20 +47,26 @@ func (e *ends) how() string {
 	return fmt.Sprintf(", ends are not seen (%v)", e.refuse)
 }
 
-// scan watches what runs already.
-func (e *ends) scan(names []string) error {
-	found, err := proc.Named("/proc", names)
-	if err != nil {
+// scan watches what runs already, and is not watched.
+func (e *ends) scan() error {
+	found, err := e.names.Native("/proc")
+	if err != nil && !errors.Is(err, proc.ErrUncertain) {
 		return fmt.Errorf("look for processes: %w", err)
 	}
 	for _, p := range found {
-		e.watch(p.PID, p.Comm)
+		if _, ok := e.byPID[p.PID]; !ok {
+			e.watch(p.PID, p.Comm)
+		}
 	}
 	return nil
 }
 
-// started says that a process has become comm, and watches it.
+// started says that a process has become comm, and watches it. One that is
+// known not to be native gives no hint; of one that has ended that is not known.
 func (e *ends) started(pid int, comm string) {
+	if proc.Foreign(pid) {
+		return
+	}
 	if old, ok := e.byPID[pid]; ok {
 		if over(old.pidfd) {
 			e.ended(old.pidfd, pid)

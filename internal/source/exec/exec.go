@@ -1,6 +1,8 @@
-// Package exec tells when processes of certain names start, and when they
-// end. The kernel picks them out where it can run a BPF program; otherwise
-// each start of any process wakes us for a moment. Nothing is polled.
+// Package exec tells when native processes of certain names start, and when
+// they end; native is what [proc.Names.Native] lists. The kernel picks them out
+// where it can run a BPF program; otherwise each start of any process wakes us
+// for a moment, and where these are too many we do not listen for a while.
+// Nothing is polled.
 //
 // The name is the kernel's: the file that was executed, without directories
 // and cut to 15 bytes ([proc.Comm]); a script's own, not its interpreter's; a
@@ -37,12 +39,18 @@ type Options struct {
 
 	// Load loads the BPF program that looks for them; nil: hook.LoadExec.
 	Load func(names []string) (*hook.Loaded, error)
+
+	// Noted is told of each process that has started before it is hinted at,
+	// and 0 where any may have. It must not block. Nil: nobody wants to know.
+	Noted func(pid int)
 }
 
 // Source is the source "exec".
 type Source struct {
 	names []string
+	noted func(pid int)
 	ways  []way
+	pause time.Duration
 }
 
 var _ source.Source = (*Source)(nil)
@@ -52,7 +60,11 @@ func New(o Options) *Source {
 	if o.Load == nil {
 		o.Load = hook.LoadExec
 	}
-	return &Source{names: Names(o.Names), ways: []way{byBPF(o.Load), connector}}
+	s := &Source{names: Names(o.Names), ways: []way{byBPF(o.Load), connector}, noted: o.Noted, pause: pause}
+	if s.noted == nil {
+		s.noted = func(int) {}
+	}
+	return s
 }
 
 // Names are the kernel's names of programs, each once.
@@ -83,39 +95,66 @@ func (*Source) Name() string { return name }
 // initial PID namespace: the kernel tells its own pids.
 //
 // Where starts came faster than they were read, Run fails, and the next one
-// looks for what runs.
+// looks for what runs. So does Run itself after a time in which it did not
+// listen, since more started than is worth to be heard of (see budget); it says
+// [source.Subscribed] once more then.
 func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 	if len(s.names) == 0 {
 		return errors.New("no names of processes to look for")
 	}
-	starts, how, err := s.open()
-	if err != nil {
-		return err
-	}
-	defer starts.close()
 	p, err := newPoller(ctx)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	if err := p.add(starts.fd(), 0); err != nil {
-		return err
-	}
-	ends := newEnds(p, func(reason string, w source.Writer) {
+	ends := newEnds(p, proc.NewNames(s.names), func(reason string, w source.Writer) {
+		s.noted(w.PID)
 		hint(source.Hint{Source: name, Reason: reason, Time: time.Now(), Writer: w})
 	})
 	defer ends.close()
+	for {
+		err := s.listen(ctx, p, ends, hint)
+		if !errors.Is(err, errStorm) {
+			return err
+		}
+		timer, err := p.after(s.pause)
+		if err != nil {
+			return err
+		}
+		err = follow(ctx, p, nil, ends)
+		p.remove(timer)
+		unix.Close(timer)
+		if ctx.Err() != nil || err != nil {
+			return err
+		}
+	}
+}
 
-	// What ends before the scan is found by the look that follows the hint.
-	if err := ends.scan(s.names); err != nil {
+// listen subscribes, and hints until ctx ends or the news is not to be followed
+// any more.
+func (s *Source) listen(ctx context.Context, p *poller, ends *ends, hint func(source.Hint)) error {
+	starts, how, err := s.open()
+	if err != nil {
 		return err
 	}
+	defer starts.close()
+	if err := p.add(starts.fd(), 0); err != nil {
+		return err
+	}
+	defer p.remove(starts.fd())
+	// What ends before the scan is found by the look that follows the hint.
+	if err := ends.scan(); err != nil {
+		return err
+	}
+	s.noted(0)
 	hint(source.Hint{Source: name, Reason: source.Subscribed + ": " + how + ends.how(), Time: time.Now()})
 	return follow(ctx, p, starts, ends)
 }
 
-// follow hints until ctx ends or starts fails.
+// follow hints until ctx ends, starts fails or storms, or a pause is over.
+// Without starts it follows the ends only.
 func follow(ctx context.Context, p *poller, starts feed, ends *ends) error {
+	budget := budget{left: burst, at: time.Now()}
 	for {
 		news, err := p.wait()
 		switch {
@@ -126,32 +165,70 @@ func follow(ctx context.Context, p *poller, starts feed, ends *ends) error {
 		}
 		// Ends first: a number is not given to a new process before the old
 		// one's end can be read.
-		started := false
+		started, over := false, false
 		for _, n := range news {
-			if n.pid == 0 {
+			switch n.pid {
+			case 0:
 				started = true
-				continue
+			case -1:
+				over = true
+			default:
+				ends.ended(n.fd, n.pid)
 			}
-			ends.ended(n.fd, n.pid)
+		}
+		if over {
+			return nil
 		}
 		if !started {
 			continue
 		}
-		if err := starts.read(ends.started); err != nil {
+		n, err := starts.read(ends.started)
+		if err != nil {
 			return err
+		}
+		if !budget.take(n, time.Now()) {
+			return errStorm
 		}
 	}
 }
+
+// What is spent on starts. Anybody can start programs, a thousand a second; by
+// the proc connector each of them wakes us, for some 30 µs. A node that runs
+// probes in its pods starts some ten a second, and a pod begins with thirty. So
+// beyond a burst of two thousand, and a hundred a second, we stop listening: at
+// a thousand a second after two seconds. The look after the pause finds what
+// has started in it.
+const (
+	burst     = 2000
+	perSecond = 100
+	pause     = 30 * time.Second
+)
+
+// budget is a token bucket.
+type budget struct {
+	left float64
+	at   time.Time
+}
+
+// take takes n tokens, and reports whether they were there.
+func (b *budget) take(n int, now time.Time) bool {
+	b.left = min(b.left+perSecond*now.Sub(b.at).Seconds(), burst) - float64(n)
+	b.at = now
+	return b.left >= 0
+}
+
+// errStorm is what ends the listening where too much starts.
+var errStorm = errors.New("processes start faster than is worth to be heard of")
 
 // feed is an open subscription to the starts of processes.
 type feed interface {
 	// fd is readable when there is news.
 	fd() int
 
-	// read hands the starts of processes with one of the names to started,
-	// without blocking. What it leaves keeps fd readable. After an error news
-	// may be lost.
-	read(started func(pid int, comm string)) error
+	// read hands the starts of root's processes with one of the names to
+	// started, without blocking, and says of how many it was told. What it leaves
+	// keeps fd readable. After an error news may be lost.
+	read(started func(pid int, comm string)) (told int, err error)
 
 	close()
 }

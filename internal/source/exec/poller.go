@@ -22,7 +22,8 @@ type poller struct {
 	news []news
 }
 
-// news is a descriptor that is readable, and the pid that it was added with.
+// news is a descriptor that is readable, and the pid that it was added with: 0
+// is a feed, and -1 the end of a pause.
 type news struct{ fd, pid int }
 
 // newPoller returns a poller whose wait ends when ctx does.
@@ -56,6 +57,23 @@ func (p *poller) add(fd, pid int) error {
 		Events: unix.EPOLLIN, Fd: int32(fd), Pad: int32(pid),
 	})
 	return os.NewSyscallError("epoll_ctl", err)
+}
+
+// after has the poller tell when d has passed. The caller removes and closes the
+// descriptor.
+func (p *poller) after(d time.Duration) (fd int, err error) {
+	if fd, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK); err != nil {
+		return -1, os.NewSyscallError("timerfd_create", err)
+	}
+	err = unix.TimerfdSettime(fd, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(d.Nanoseconds())}, nil)
+	if err == nil {
+		err = p.add(fd, -1)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("timerfd_settime", err)
+	}
+	return fd, nil
 }
 
 // remove is to be called before fd is closed: a child that another goroutine

@@ -1,7 +1,7 @@
-// Package link tells of bridge devices that are created, changed and deleted
-// in the network namespace in which it is run. It does not look at them, and
-// other devices, ports of bridges among them, never wake it: a thousand veths
-// cost it nothing.
+// Package link tells of bridge devices, and of those of a few names, that are
+// created, changed and deleted in the network namespace in which it is run. It
+// does not look at them, and other devices, ports of bridges among them, never
+// wake it: a thousand veths cost it nothing.
 package link
 
 import (
@@ -23,23 +23,24 @@ const receiveBuffer = 4 << 20
 
 // Source is the source "link".
 type Source struct {
-	buffer int
+	buffer  int
+	devices []string
 }
 
 var _ source.Source = (*Source)(nil)
 
-// New returns the source of bridge news.
-func New() *Source { return &Source{buffer: receiveBuffer} }
+// New returns the source of news of bridges and of devices of those names.
+func New(devices ...string) *Source { return &Source{buffer: receiveBuffer, devices: devices} }
 
 // Name is "link".
 func (*Source) Name() string { return name }
 
 // Run hints "bridge NAME appeared" and "… changed", with the device, "bridge
-// NAME went", and "news lost" where they came faster than they were read; it
-// goes on after that. It subscribes in the network namespace of the calling
-// thread.
+// NAME went", "device NAME …" of those that are no bridge, and "news lost" where
+// they came faster than they were read; it goes on after that. It subscribes in
+// the network namespace of the calling thread.
 func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
-	sub, err := rtnl.SubscribeBridges(s.buffer)
+	sub, err := rtnl.Subscribe(s.buffer, s.devices...)
 	if err != nil {
 		return err
 	}
@@ -58,10 +59,12 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 			say("news lost", "")
 		case err != nil:
 			return err
+		case !news.Bridge:
+			say("device "+news.Name+" "+string(news.Change), "")
 		case news.Change == rtnl.Went:
-			say("bridge "+news.Bridge+" went", "")
+			say("bridge "+news.Name+" went", "")
 		default:
-			say("bridge "+news.Bridge+" "+string(news.Change), news.Bridge)
+			say("bridge "+news.Name+" "+string(news.Change), news.Name)
 		}
 	}
 }

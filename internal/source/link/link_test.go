@@ -22,7 +22,7 @@ func start(t *testing.T, ns *lab.Namespace, s *Source) (next func() string) {
 	return func() string {
 		t.Helper()
 		h := sub.Next(t)
-		there := strings.HasSuffix(h.Reason, " appeared") || strings.HasSuffix(h.Reason, " changed")
+		there := strings.HasPrefix(h.Reason, "bridge ") && !strings.HasSuffix(h.Reason, " went")
 		if there != (h.Device != "") || !strings.Contains(h.Reason, h.Device) {
 			t.Errorf("wrong hint %+v", h)
 		}
@@ -48,7 +48,7 @@ func until(next func() string, last string) []string {
 func TestHints(t *testing.T) {
 	ns := lab.NewNamespace(t)
 	ns.Run(t, "ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
-	next := start(t, ns, New())
+	next := start(t, ns, New("eth1"))
 	for _, tt := range []struct {
 		do   string // ip …; a bridge that appears or goes ends the wait
 		want []string
@@ -61,6 +61,11 @@ func TestHints(t *testing.T) {
 		{"link set cni0 down", []string{"bridge cni0 changed"}},
 		{"link set cni0 name cbr0", []string{"bridge cbr0 changed"}},
 		{"link del cbr0", []string{"bridge cbr0 went"}},
+		{"link add eth10 type veth peer name v10", nil},
+		{"link add eth1 type veth peer name v2", []string{"device eth1 appeared"}},
+		{"link set eth1 name other", nil},
+		{"link set other name eth1", []string{"device eth1 changed"}},
+		{"link del eth1", []string{"device eth1 went"}},
 	} {
 		ns.Run(t, "ip", strings.Fields(tt.do)...)
 		ns.Run(t, "ip", "link", "add", "end", "type", "bridge")
@@ -77,7 +82,7 @@ func TestHints(t *testing.T) {
 // bridges; the first hint is that of the bridge that comes last.
 func TestOtherDevicesAreFree(t *testing.T) {
 	ns := lab.NewNamespace(t)
-	next := start(t, ns, New())
+	next := start(t, ns, New("eth1"))
 	var batch strings.Builder
 	for i := range 500 {
 		fmt.Fprintf(&batch, "link add bridge%d up group 7 type veth peer name p%d\n", i, i)

@@ -12,23 +12,25 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/internal/netfilter"
+	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/source"
 )
 
 // fakeNews has a queue of transactions, as a socket has.
 type fakeNews struct {
 	queue   chan error // nil: a transaction
-	commit  netfilter.Commit
+	commit  nfnl.Commit
 	renewed int
 }
 
-func (f *fakeNews) Next(ctx context.Context) (netfilter.Commit, error) {
+func (f *fakeNews) Next(ctx context.Context) (nfnl.Commit, error) {
 	select {
 	case err := <-f.queue:
 		return f.commit, err
 	case <-ctx.Done():
-		return netfilter.Commit{}, ctx.Err()
+		return nfnl.Commit{}, ctx.Err()
 	}
 }
 
@@ -46,7 +48,7 @@ func TestWithout(t *testing.T) {
 		v4   = netfilter.Rules{Mode: netfilter.IPTables, Backend: netfilter.NFT, IPv4: true}
 		v6   = netfilter.Rules{Mode: netfilter.IPTables, Backend: netfilter.NFT, IPv6: true}
 		both = netfilter.Rules{Mode: netfilter.IPTables, Backend: netfilter.NFT, IPv4: true, IPv6: true}
-		nft  = netfilter.Rules{Mode: netfilter.NFTables, Backend: netfilter.NFT, IPv4: true}
+		nft  = netfilter.Rules{Mode: netfilter.NFTables, IPv4: true}
 	)
 	for name, tt := range map[string]struct{ a, b, want []netfilter.Rules }{
 		"nothing":        {},
@@ -65,30 +67,19 @@ func TestWithout(t *testing.T) {
 	}
 }
 
-func TestBrief(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		time.Minute: "1m", 10 * time.Minute: "10m", 30 * time.Second: "30s", 90 * time.Second: "1m30s",
-		time.Hour: "1h", 10 * time.Hour: "10h", 90 * time.Minute: "1h30m", 500 * time.Millisecond: "500ms", 0: "0s",
-	} {
-		if got := brief(d); got != want {
-			t.Errorf("brief(%v) is %q, want %q", d, got, want)
-		}
-	}
-}
-
 // TestPace commits every millisecond for a minute, and makes the change that
 // counts in the very last transaction.
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var looks, there int
 		var hints []source.Hint
-		news := &fakeNews{queue: make(chan error, 300), commit: netfilter.Commit{Comm: "nft"}}
+		news := &fakeNews{queue: make(chan error, 300), commit: nfnl.Commit{Comm: "nft"}}
 		f := follower{
 			news: news,
 			hint: func(h source.Hint) { hints = append(hints, h) },
 			look: func() ([]netfilter.Rules, error) {
 				looks++
-				return []netfilter.Rules{{Mode: netfilter.NFTables, Backend: netfilter.NFT, IPv4: true, IPv6: there > 0}}[:there], nil
+				return []netfilter.Rules{{Mode: netfilter.NFTables, IPv4: true, IPv6: there > 0}}[:there], nil
 			},
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -143,7 +134,7 @@ func TestPace(t *testing.T) {
 // the end.
 func TestErrors(t *testing.T) {
 	broken := errors.New("broken")
-	news := &fakeNews{queue: make(chan error, 9), commit: netfilter.Commit{PID: os.Getpid(), Comm: "x"}}
+	news := &fakeNews{queue: make(chan error, 9), commit: nfnl.Commit{PID: os.Getpid(), Comm: "x"}}
 	there, fail := true, false
 	var hints []source.Hint
 	f := follower{
@@ -177,7 +168,7 @@ func TestModuleFilter(t *testing.T) {
 	}
 	defer unix.Close(pair[0])
 	defer unix.Close(pair[1])
-	filter := startsWith(loaded)
+	filter := rtnl.StartsWith(loaded)
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.SetsockoptSockFprog(pair[1], unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog); err != nil {
 		t.Fatal(err)

@@ -12,8 +12,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/internal/netfilter"
 	"github.com/nfguard/nfguard/internal/source"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 const name = "rules"
@@ -48,7 +50,7 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 	case err != nil:
 		return err
 	}
-	sub, err := netfilter.Subscribe()
+	sub, err := nfnl.Subscribe()
 	if err != nil {
 		return err
 	}
@@ -71,30 +73,19 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 // how says for the status what news there will be.
 func (s *Source) how() string {
 	how := ": nf_tables news"
-	if !netfilter.Loaded() {
+	if !nfnl.Loaded() {
 		how += ", once it is loaded"
 	}
 	if netfilter.HasLegacy() {
-		how += ", legacy tables each " + brief(s.audit)
+		how += ", legacy tables each " + words.Brief(s.audit)
 	}
 	return how
-}
-
-// brief is d as people write it: "1m", not "1m0s".
-func brief(d time.Duration) string {
-	s := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if n := len(s) - 2; n > 0 && s[n-1:] == zero {
-			s = s[:n]
-		}
-	}
-	return s
 }
 
 // follower turns transactions into hints.
 type follower struct {
 	news interface {
-		Next(ctx context.Context) (netfilter.Commit, error)
+		Next(ctx context.Context) (nfnl.Commit, error)
 		Renew() error
 	}
 	look func() ([]netfilter.Rules, error)
@@ -172,7 +163,7 @@ func without(a, b []netfilter.Rules) []netfilter.Rules {
 
 // writerOf reads who made a transaction. Of one that has ended, the kernel's
 // message has the name.
-func writerOf(c netfilter.Commit) source.Writer {
+func writerOf(c nfnl.Commit) source.Writer {
 	w := source.ReadWriter(c.PID)
 	if w.Comm == "" {
 		w.Comm = c.Comm

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/netfilter"
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/internal/source"
 	"github.com/nfguard/nfguard/internal/source/sourcetest"
 	"github.com/nfguard/nfguard/test/kubeproxy/standin"
@@ -155,9 +155,9 @@ func TestFlood(t *testing.T) {
 	// 2,500 Services of one family are 10,000 rules.
 	flood := []string{"-mode=nftables", "-family=ipv4", "-services=2500", "-resync=1ms", "-syncs=11"}
 
-	var news *netfilter.Subscription
+	var news *nfnl.Subscription
 	var err error
-	ns.Do(func() { news, err = netfilter.Subscribe() }) // counts datagrams
+	ns.Do(func() { news, err = nfnl.Subscribe() }) // counts datagrams
 	if err != nil {
 		t.Fatal(err)
 	}

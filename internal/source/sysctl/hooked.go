@@ -75,8 +75,10 @@ func (w *hooked) who(x hook.Writer) source.Writer {
 	if x.Comm != "" {
 		who.Comm = x.Comm // it may have ended, or be another by now
 	}
-	if who.Cgroup == "" {
-		who.Cgroup = w.groups.Path(x.CgroupID)
+	if who.Cgroup == "" || who.Cgroup == "/" { // version 1 says so of one that has ended
+		if path := w.groups.Path(x.CgroupID); path != "" {
+			who.Cgroup = path
+		}
 	}
 	return who
 }

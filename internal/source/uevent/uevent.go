@@ -46,7 +46,7 @@ func (*Source) Name() string { return name }
 // The kernel says "loaded" when the module's init is done, so its sysctls are
 // there, from 5.11 on; before that, when it is about to begin.
 func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
-	group, err := rtnl.Join(unix.NETLINK_KOBJECT_UEVENT, kernelGroup, startsWith(loaded, unloaded), 0)
+	group, err := rtnl.Join(unix.NETLINK_KOBJECT_UEVENT, kernelGroup, rtnl.StartsWith(loaded, unloaded), 0)
 	if err != nil {
 		return err
 	}
@@ -100,24 +100,4 @@ func parse(b []byte) (module, did string) {
 		return m, "unloaded"
 	}
 	return "", ""
-}
-
-// startsWith is a filter that passes the datagrams that begin with one of
-// prefixes, each at most a hundred bytes and none the beginning of another.
-func startsWith(prefixes ...string) []unix.SockFilter {
-	const (
-		loadByte = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
-		ret      = unix.BPF_RET | unix.BPF_K
-	)
-	var filter []unix.SockFilter
-	for _, p := range prefixes {
-		for i := range len(p) {
-			toNext := 2*(len(p)-i) - 1 // the loads and tests of the other bytes, and the return
-			filter = append(filter,
-				rtnl.Stmt(loadByte, uint32(i)),
-				rtnl.Equal(uint32(p[i]), 0, uint8(toNext)))
-		}
-		filter = append(filter, rtnl.Stmt(ret, rtnl.Pass))
-	}
-	return append(filter, rtnl.Stmt(ret, rtnl.Drop))
 }

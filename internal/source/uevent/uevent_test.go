@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/source"
 	"github.com/nfguard/nfguard/internal/source/sourcetest"
 	"github.com/nfguard/nfguard/test/lab"
@@ -179,7 +180,7 @@ func filtered(t testing.TB) func([]byte) bool {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(pair[0]); unix.Close(pair[1]) })
-	filter := startsWith(loaded, unloaded)
+	filter := rtnl.StartsWith(loaded, unloaded)
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.SetsockoptSockFprog(pair[1], unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog); err != nil {
 		t.Fatal(err)

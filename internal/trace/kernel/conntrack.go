@@ -1,12 +1,12 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"net/netip"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
@@ -22,10 +22,8 @@ const (
 // parseConntrack reads a message of one of conntrack's groups. It is false for
 // what is of another protocol than can be followed.
 func parseConntrack(b []byte) (c trace.Connection, ok bool) {
-	if len(b) < nlHeader+nfHeader {
-		return trace.Connection{}, false
-	}
-	switch binary.NativeEndian.Uint16(b[4:]) {
+	kind, _, in := nfnl.Parse(b)
+	switch kind {
 	case unix.NFNL_SUBSYS_CTNETLINK<<8 | conntrackNew:
 	case unix.NFNL_SUBSYS_CTNETLINK<<8 | conntrackDelete:
 		c.Ended = true
@@ -33,32 +31,32 @@ func parseConntrack(b []byte) (c trace.Connection, ok bool) {
 		return trace.Connection{}, false
 	}
 	var ok1, ok2 bool
-	for t, v := range rtnl.Attrs(b[nlHeader+nfHeader:]) {
+	for t, v := range rtnl.Attrs(in) {
 		switch t {
 		case nl.CTA_TUPLE_ORIG:
 			c.Original, c.Protocol, ok1 = tuple(v)
 		case nl.CTA_TUPLE_REPLY:
 			c.Reply, _, ok2 = tuple(v)
 		case nl.CTA_STATUS:
-			c.Replied = number(v)&seenReply != 0
+			c.Replied = nfnl.Number(v)&seenReply != 0
 		case nl.CTA_ID:
-			c.ID = uint32(number(v))
+			c.ID = uint32(nfnl.Number(v))
 		}
 	}
 	return c, ok1 && ok2
 }
 
 func tuple(b []byte) (t trace.Tuple, p trace.Protocol, ok bool) {
-	ip, proto := find(b, nl.CTA_TUPLE_IP), find(b, nl.CTA_TUPLE_PROTO)
+	ip, proto := nfnl.Find(b, nl.CTA_TUPLE_IP), nfnl.Find(b, nl.CTA_TUPLE_PROTO)
 	address := func(v4, v6 uint16) netip.Addr {
-		a, ok := netip.AddrFromSlice(find(ip, v4))
+		a, ok := netip.AddrFromSlice(nfnl.Find(ip, v4))
 		if !ok {
-			a, _ = netip.AddrFromSlice(find(ip, v6))
+			a, _ = netip.AddrFromSlice(nfnl.Find(ip, v6))
 		}
 		return a
 	}
-	p = trace.Protocol(number(find(proto, nl.CTA_PROTO_NUM)))
-	t.Source = netip.AddrPortFrom(address(nl.CTA_IP_V4_SRC, nl.CTA_IP_V6_SRC), uint16(number(find(proto, nl.CTA_PROTO_SRC_PORT))))
-	t.Destination = netip.AddrPortFrom(address(nl.CTA_IP_V4_DST, nl.CTA_IP_V6_DST), uint16(number(find(proto, nl.CTA_PROTO_DST_PORT))))
+	p = trace.Protocol(nfnl.Number(nfnl.Find(proto, nl.CTA_PROTO_NUM)))
+	t.Source = netip.AddrPortFrom(address(nl.CTA_IP_V4_SRC, nl.CTA_IP_V6_SRC), uint16(nfnl.Number(nfnl.Find(proto, nl.CTA_PROTO_SRC_PORT))))
+	t.Destination = netip.AddrPortFrom(address(nl.CTA_IP_V4_DST, nl.CTA_IP_V6_DST), uint16(nfnl.Number(nfnl.Find(proto, nl.CTA_PROTO_DST_PORT))))
 	return t, p, t.Source.IsValid() && t.Destination.IsValid() && (p == trace.TCP || p == trace.UDP || p.Echo())
 }

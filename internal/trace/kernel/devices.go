@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/pods"
 	"github.com/nfguard/nfguard/internal/proc"
 	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/trace"
@@ -32,11 +33,16 @@ func devices(ctx context.Context) ([]trace.Device, error) {
 		behind = tenants()
 	}
 	all := make([]trace.Device, 0, len(list))
+	var called *pods.Names
+	if away {
+		called, _ = pods.ReadNames("/var/log") // without it, the uid has to do
+	}
 	for _, d := range list {
 		one := trace.Device{Index: d.Index, Name: d.Name, Kind: d.Kind, MAC: d.MAC, Bridge: names[d.Master]}
 		if d.Away {
 			t := behind[d.NetnsID]
 			one.Namespace, one.Pod, one.Process = t.name, t.pod, t.process
+			one.PodName = called.Of(t.pod, "").String()
 		}
 		all = append(all, one)
 	}

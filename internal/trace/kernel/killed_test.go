@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
 
@@ -173,8 +174,8 @@ func TestOlderKernels(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m.name, m.ip = namePrefix+"1", unix.NFPROTO_IPV4
 			w.Do(func() {
-				if m.s, err = openSocket(); err == nil {
-					err = m.s.commit(m.messages(q, false)...)
+				if m.c, err = nfnl.Dial(); err == nil {
+					err = m.c.Commit(m.messages(q, false)...)
 				}
 			})
 			if err != nil {
@@ -211,8 +212,8 @@ func TestOlderKernels(t *testing.T) {
 	}
 }
 
-// removeTable removes a table by the socket that owns it.
+// removeTable removes a table by the connection that owns it.
 func (w *worker) removeTable(m *marks, family byte) (err error) {
-	w.Do(func() { err = m.s.commit(deleteTable(family, m.name)) })
+	w.Do(func() { err = m.c.Commit(m.table(family).Delete()) })
 	return err
 }

@@ -12,7 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/netfilter"
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
+	"github.com/nfguard/nfguard/internal/kernel/xtables"
 	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
@@ -48,7 +49,7 @@ type legacy struct {
 	ipv6   bool
 	file   string // the family's logger
 	before string // what it was
-	tables map[string][]netfilter.LegacyRule
+	tables map[string][]xtables.Rule
 	err    error // of tables that could not be read
 }
 
@@ -66,7 +67,7 @@ func openLegacy(family byte) (*legacy, error) {
 }
 
 func listenLegacy(family byte) (*legacy, error) {
-	l := &legacy{ipv6: family == unix.NFPROTO_IPV6, tables: make(map[string][]netfilter.LegacyRule)}
+	l := &legacy{ipv6: family == unix.NFPROTO_IPV6, tables: make(map[string][]xtables.Rule)}
 	l.file = "/proc/sys/net/netfilter/nf_log/" + strconv.Itoa(int(family))
 	var err error
 	if l.before, err = logger(l.file, family); err != nil {
@@ -79,8 +80,8 @@ func listenLegacy(family byte) (*legacy, error) {
 	// net/netfilter/nfnetlink_log.c). All of a short packet, and each at once.
 	mode := binary.BigEndian.AppendUint32(nil, 80)
 	mode = append(mode, copyPacket, 0)
-	err = l.group.Send(raw(logConfig, unix.NLM_F_ACK, unix.AF_UNSPEC, 0, attrs{}.
-		u8(configCommand, bindGroup).bytes(configMode, mode).u32(configAtOnce, 1)))
+	err = l.group.Send(nfnl.Request(logConfig, unix.NLM_F_ACK, unix.AF_UNSPEC, nfnl.Attrs{}.
+		U8(configCommand, bindGroup).Bytes(configMode, mode).U32(configAtOnce, 1)))
 	if err == nil {
 		err = l.acknowledged()
 	}
@@ -96,15 +97,15 @@ func listenLegacy(family byte) (*legacy, error) {
 
 // acknowledged reads the kernel's answer, which is there already.
 func (l *legacy) acknowledged() error {
-	var b [nlHeader + 4]byte
+	var b [unix.SizeofNlMsghdr + 4]byte
 	n, err := l.group.Receive(context.Background(), b[:])
 	if err != nil {
 		return err
 	}
-	if n < len(b) || binary.NativeEndian.Uint16(b[4:]) != unix.NLMSG_ERROR {
+	if kind, _, _ := nfnl.Parse(b[:n]); kind != unix.NLMSG_ERROR {
 		return errors.New("nfnetlink_log did not answer")
 	}
-	errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[nlHeader:])))
+	errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[unix.SizeofNlMsghdr:])))
 	if errno == unix.EPERM { // it is bound, and not by us: nfulnl_recv_config
 		return errors.New("another program listens to the log of rules (nfnetlink_log, group 0)")
 	}
@@ -180,19 +181,19 @@ func (l *legacy) parse(b []byte) (e trace.Event, ok bool) {
 	if p.what == "rule" || !end {
 		e.Rule = &trace.Rule{Number: p.number, Comment: r.Comment, Action: r.Verdict}
 		if r.Target != "" {
-			e.Rule.Action = target(r.Target, uint64(r.Revision), r.Info)
+			e.Rule.Action = target(l.ipv6, r.Target, r.Revision, r.Info)
 		}
 	}
 	return e, true
 }
 
 func parseLog(b []byte, ipv6 bool) (e trace.Event, p place, ok bool) {
-	if len(b) < nlHeader+nfHeader || binary.NativeEndian.Uint16(b[4:]) != logPacket {
+	kind, _, in := nfnl.Parse(b)
+	if kind != logPacket {
 		return e, p, false
 	}
-	in := b[nlHeader+nfHeader:]
-	header, payload := find(in, logHeader), find(in, logPayload)
-	text, ours := strings.CutPrefix(unix.ByteSliceToString(find(in, logPrefix)), "TRACE: ")
+	header, payload := nfnl.Find(in, logHeader), nfnl.Find(in, logPayload)
+	text, ours := strings.CutPrefix(nfnl.Text(nfnl.Find(in, logPrefix)), "TRACE: ")
 	parts := strings.Split(strings.TrimSpace(text), ":") // a chain's name may have colons in it
 	n := len(parts)
 	if !ours || n < 4 || len(header) < 3 || len(payload) == 0 {
@@ -211,8 +212,8 @@ func parseLog(b []byte, ipv6 bool) (e trace.Event, p place, ok bool) {
 		return e, p, false
 	}
 	e = trace.Event{
-		Layer: trace.IP, Hook: hookName(uint64(header[2])), Backend: "legacy", Table: family + p.table, Chain: p.chain,
-		In: int(number(find(in, logIn))), Out: int(number(find(in, logOut))),
+		Layer: trace.IP, Hook: nfnl.Hook(header[2]).String(), Backend: "legacy", Table: family + p.table, Chain: p.chain,
+		In: int(nfnl.Number(nfnl.Find(in, logIn))), Out: int(nfnl.Number(nfnl.Find(in, logOut))),
 		Headers: headers(nil, payload[:length], payload[length:min(len(payload), length+20)]),
 	}
 	return e, p, e.Headers != nil && e.Hook != ""
@@ -221,11 +222,13 @@ func parseLog(b []byte, ipv6 bool) (e trace.Event, p place, ok bool) {
 // rule finds a rule by its place, and whether it is the last of its chain, which
 // is no rule. The tables are read when they are first asked for; what is not
 // there, as after a change, is empty, and said to be the end.
-func (l *legacy) rule(table, chain string, n int) (r netfilter.LegacyRule, end bool) {
+func (l *legacy) rule(table, chain string, n int) (r xtables.Rule, end bool) {
 	rules, read := l.tables[table]
 	if !read {
-		var err error
-		rules, err = netfilter.LegacyRules(l.ipv6, table)
+		_, err := xtables.Of(l.ipv6).Read(context.Background(), table, xtables.Info{}, func(t *xtables.Table) (err error) {
+			rules, err = t.Rules()
+			return err
+		})
 		l.tables[table], l.err = rules, errors.Join(l.err, err)
 	}
 	for i := range rules {
@@ -233,5 +236,5 @@ func (l *legacy) rule(table, chain string, n int) (r netfilter.LegacyRule, end b
 			return rules[i], i+1 == len(rules) || rules[i+1].Chain != chain
 		}
 	}
-	return netfilter.LegacyRule{}, true
+	return xtables.Rule{}, true
 }

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
 
@@ -38,11 +39,11 @@ func TestTwoTracers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := w.others(other)
+	c, err := w.others(other)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
+	defer c.Close()
 	r := w.follow(v4.client.Addr().String(), v4.endpoint.String(), func() {
 		if err := w.get(w.client, v4.endpoint); err != nil {
 			t.Error(err)
@@ -61,13 +62,13 @@ func TestTwoTracers(t *testing.T) {
 }
 
 // others are the tables of another tracer.
-func (w *worker) others(q trace.Query) (s socket, err error) {
+func (w *worker) others(q trace.Query) (c *nfnl.Conn, err error) {
 	w.Do(func() {
-		if s, err = openSocket(); err != nil {
+		if c, err = nfnl.Dial(); err != nil {
 			return
 		}
 		m := &marks{name: namePrefix + "1", ip: unix.NFPROTO_IPV4, owned: true, bridge: true}
-		err = s.commit(m.messages(q, false)...)
+		err = c.Commit(m.messages(q, false)...)
 	})
-	return s, err
+	return c, err
 }

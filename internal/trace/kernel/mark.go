@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
 
@@ -18,21 +20,21 @@ const namePrefix = "nfguard-trace-"
 // marks is the tables that mark the packets of one connection for the kernel's
 // trace: they set meta nftrace and decide nothing, each chain ends with accept.
 type marks struct {
-	s      socket
+	c      *nfnl.Conn
 	name   string
 	ip     byte // NFPROTO_IPV4 or NFPROTO_IPV6
-	owned  bool // by the socket; not before Linux 5.12
+	owned  bool // by the connection; not before Linux 5.12
 	bridge bool // the table of the bridge's hooks is there, too
 }
 
 // mark makes the tables. tracked says that conntrack is at work here, and may
 // be asked: to ask for it would switch it on where it is not.
 func mark(q trace.Query, tracked bool) (*marks, error) {
-	s, err := openSocket()
+	c, err := nfnl.Dial()
 	if err != nil {
 		return nil, err
 	}
-	m := &marks{s: s, name: namePrefix + strconv.Itoa(os.Getpid()), ip: unix.NFPROTO_IPV4}
+	m := &marks{c: c, name: namePrefix + strconv.Itoa(os.Getpid()), ip: unix.NFPROTO_IPV4}
 	if q.Client.Is6() {
 		m.ip = unix.NFPROTO_IPV6
 	}
@@ -40,13 +42,13 @@ func mark(q trace.Query, tracked bool) (*marks, error) {
 	// family that it was built without.
 	for _, able := range []struct{ owned, bridge bool }{{true, true}, {false, true}, {true, false}, {false, false}} {
 		m.owned, m.bridge = able.owned, able.bridge
-		err = s.commit(m.messages(q, tracked)...)
+		err = c.Commit(m.messages(q, tracked)...)
 		if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {
 			break
 		}
 	}
 	if err != nil {
-		s.close()
+		c.Close()
 		return nil, fmt.Errorf("make the tables %s: %w", m.name, err)
 	}
 	return m, nil
@@ -56,7 +58,7 @@ func mark(q trace.Query, tracked bool) (*marks, error) {
 // of what is.
 func (m *marks) quiet() error {
 	return m.each(func(family byte) error {
-		err := m.s.commit(message(unix.NFT_MSG_DELRULE, 0, family, attrs{}.text(unix.NFTA_RULE_TABLE, m.name)))
+		err := m.c.Commit(m.table(family).DeleteRules())
 		switch {
 		case errors.Is(err, unix.ENOENT):
 			return fmt.Errorf("somebody has removed the table %s %s: what came by since then is missing", familyWord(family), m.name)
@@ -67,12 +69,12 @@ func (m *marks) quiet() error {
 	})
 }
 
-// close removes the tables. The end of the socket would, too, where they have
+// close removes the tables. The end of the connection would, too, where they have
 // an owner.
 func (m *marks) close() error {
-	defer m.s.close()
+	defer m.c.Close()
 	return m.each(func(family byte) error {
-		if err := m.s.commit(deleteTable(family, m.name)); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := m.c.Commit(m.table(family).Delete()); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("remove the table %s %s: %w", familyWord(family), m.name, err)
 		}
 		return nil
@@ -89,32 +91,32 @@ func (m *marks) each(do func(family byte) error) error {
 	return err
 }
 
-func deleteTable(family byte, name string) []byte {
-	return message(unix.NFT_MSG_DELTABLE, 0, family, attrs{}.text(unix.NFTA_TABLE_NAME, name))
-}
+func (m *marks) table(family byte) nfnl.Table { return nfnl.Table{Family: family, Name: m.name} }
 
 // sweep removes the tables that tracers left which were killed on a kernel
 // without owners of tables. One that runs is another's, and is left.
 func sweep() error {
-	s, err := openSocket()
+	c, err := nfnl.Dial()
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	defer c.Close()
 	var all error
 	for _, family := range []byte{unix.NFPROTO_BRIDGE, unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
-		answers, err := s.ask(message(unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP, family, nil))
-		if err != nil {
+		var left []nfnl.Table
+		err := c.List(context.Background(), nfnl.Tables(family), func() { left = nil }, func(b []byte) {
+			name := nfnl.Text(nfnl.Find(b, unix.NFTA_TABLE_NAME))
+			pid, ours := strings.CutPrefix(name, namePrefix)
+			if ours && nfnl.Number(nfnl.Find(b, unix.NFTA_TABLE_FLAGS))&nfnl.Owner == 0 && !runs(pid) {
+				left = append(left, nfnl.Table{Family: family, Name: name})
+			}
+		})
+		if err != nil && !errors.Is(err, nfnl.ErrChanged) {
 			return fmt.Errorf("list the tables of nf_tables: %w", err)
 		}
-		for _, a := range answers {
-			name := unix.ByteSliceToString(find(a, unix.NFTA_TABLE_NAME))
-			pid, ours := strings.CutPrefix(name, namePrefix)
-			if !ours || number(find(a, unix.NFTA_TABLE_FLAGS))&tableOwner != 0 || runs(pid) {
-				continue
-			}
-			if err := s.commit(deleteTable(family, name)); err != nil {
-				all = errors.Join(all, fmt.Errorf("remove the table %s that a killed nfguard trace left: %w", name, err))
+		for _, t := range left {
+			if err := c.Commit(t.Delete()); err != nil {
+				all = errors.Join(all, fmt.Errorf("remove the table %s that a killed nfguard trace left: %w", t.Name, err))
 			}
 		}
 	}

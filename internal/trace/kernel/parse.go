@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/internal/rtnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
@@ -30,34 +32,35 @@ type told struct {
 // another, for one that says nothing of a chain, and for one of a device's own
 // hooks, whose numbers mean something else (enum nf_dev_hooks).
 func parseTrace(b []byte) (t told, ok bool) {
-	if len(b) < nlHeader+nfHeader || binary.NativeEndian.Uint16(b[4:]) != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE {
+	message, family, in := nfnl.Parse(b)
+	if message != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE {
 		return told{}, false
 	}
-	t.family = b[nlHeader]
+	t.family = family
 	t.Backend = "nf_tables"
 	t.Layer = layerOf(t.family)
 	var kind, handle uint64
 	var link, network, transport []byte
-	for a, v := range rtnl.Attrs(b[nlHeader+nfHeader:]) {
+	for a, v := range rtnl.Attrs(in) {
 		switch a {
 		case unix.NFTA_TRACE_TABLE:
-			t.table = unix.ByteSliceToString(v)
+			t.table = nfnl.Text(v)
 		case unix.NFTA_TRACE_CHAIN:
-			t.Chain = unix.ByteSliceToString(v)
+			t.Chain = nfnl.Text(v)
 		case unix.NFTA_TRACE_RULE_HANDLE:
-			handle = number(v)
+			handle = nfnl.Number(v)
 		case unix.NFTA_TRACE_TYPE:
-			kind = number(v)
+			kind = nfnl.Number(v)
 		case unix.NFTA_TRACE_VERDICT:
 			t.Verdict = verdict(v)
 		case unix.NFTA_TRACE_POLICY:
-			t.Verdict = verdictWord(int32(number(v)))
+			t.Verdict = verdictWord(int32(nfnl.Number(v)))
 		case unix.NFTA_TRACE_ID:
-			t.ID = uint32(number(v))
+			t.ID = uint32(nfnl.Number(v))
 		case unix.NFTA_TRACE_IIF:
-			t.In = int(number(v))
+			t.In = int(nfnl.Number(v))
 		case unix.NFTA_TRACE_OIF:
-			t.Out = int(number(v))
+			t.Out = int(nfnl.Number(v))
 		case unix.NFTA_TRACE_LL_HEADER:
 			link = v
 		case unix.NFTA_TRACE_NETWORK_HEADER:
@@ -77,15 +80,27 @@ func parseTrace(b []byte) (t told, ok bool) {
 
 // verdict reads the nested attributes of a verdict.
 func verdict(b []byte) string {
-	code := find(b, unix.NFTA_VERDICT_CODE)
-	if code == nil {
+	code, chain, ok := nfnl.Verdict(b)
+	if !ok {
 		return "" // which zero is not: that is to drop
 	}
-	word := verdictWord(int32(number(code)))
-	if chain := find(b, unix.NFTA_VERDICT_CHAIN); chain != nil {
-		word += " " + unix.ByteSliceToString(chain)
+	word := verdictWord(code)
+	if chain != "" {
+		word += " " + chain
 	}
 	return word
+}
+
+// familyWord is nft(8)'s word for a family, or its number.
+func familyWord(n byte) string {
+	return cmp.Or(nfnl.FamilyWord(n), fmt.Sprintf("family %d", n))
+}
+
+func layerOf(family byte) trace.Layer {
+	if family == unix.NFPROTO_BRIDGE {
+		return trace.Bridge
+	}
+	return trace.IP
 }
 
 // verdictWord is nft(8)'s word for NF_DROP and so on and enum nft_verdicts.

@@ -3,10 +3,7 @@ package kernel
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
-	"io"
 	"net/netip"
-	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 	"github.com/nfguard/nfguard/internal/trace"
 )
 
@@ -87,11 +85,11 @@ func TestHeaders(t *testing.T) {
 
 // traceMessage is an event of a rule.
 func traceMessage() []byte {
-	return message(unix.NFT_MSG_TRACE, 0, unix.NFPROTO_IPV4, attrs{}.
-		text(unix.NFTA_TRACE_TABLE, "nat").text(unix.NFTA_TRACE_CHAIN, "KUBE-SERVICES").
-		bytes(unix.NFTA_TRACE_RULE_HANDLE, binary.BigEndian.AppendUint64(nil, 7)).
-		u32(unix.NFTA_TRACE_TYPE, kindRule).u32(unix.NFTA_TRACE_ID, 99).u32(unix.NFTA_TRACE_IIF, 3).
-		nest(unix.NFTA_TRACE_VERDICT, attrs{}.u32(unix.NFTA_VERDICT_CODE, 0xfffffffd).text(unix.NFTA_VERDICT_CHAIN, "KUBE-SVC-X")))
+	return nfnl.Request(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE, 0, unix.NFPROTO_IPV4, nfnl.Attrs{}.
+		Text(unix.NFTA_TRACE_TABLE, "nat").Text(unix.NFTA_TRACE_CHAIN, "KUBE-SERVICES").
+		Bytes(unix.NFTA_TRACE_RULE_HANDLE, binary.BigEndian.AppendUint64(nil, 7)).
+		U32(unix.NFTA_TRACE_TYPE, kindRule).U32(unix.NFTA_TRACE_ID, 99).U32(unix.NFTA_TRACE_IIF, 3).
+		Nest(unix.NFTA_TRACE_VERDICT, nfnl.Attrs{}.U32(unix.NFTA_VERDICT_CODE, 0xfffffffd).Text(unix.NFTA_VERDICT_CHAIN, "KUBE-SVC-X")))
 }
 
 func TestParseTrace(t *testing.T) {
@@ -106,26 +104,26 @@ func TestParseTrace(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(told{})); diff != "" || !ok {
 		t.Errorf("%t (-want +got):\n%s", ok, diff)
 	}
-	if v := verdict(attrs{}.text(unix.NFTA_VERDICT_CHAIN, "X")); v != "" {
+	if v := verdict(nfnl.Attrs{}.Text(unix.NFTA_VERDICT_CHAIN, "X")); v != "" {
 		t.Errorf("a verdict without a code is %q", v)
 	}
-	if _, ok := parseTrace(message(unix.NFT_MSG_NEWRULE, 0, unix.NFPROTO_IPV4, nil)); ok {
+	if _, ok := parseTrace(nfnl.Request(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWRULE, 0, unix.NFPROTO_IPV4, nil)); ok {
 		t.Error("a message about a rule was taken for a trace")
 	}
 }
 
 // conntrackMessage is the news of a connection through a Service.
 func conntrackMessage(kind uint16) []byte {
-	tuple := func(source, destination string, from, to uint16) attrs {
-		return attrs{}.
-			nest(nl.CTA_TUPLE_IP, attrs{}.bytes(nl.CTA_IP_V4_SRC, netip.MustParseAddr(source).AsSlice()).bytes(nl.CTA_IP_V4_DST, netip.MustParseAddr(destination).AsSlice())).
-			nest(nl.CTA_TUPLE_PROTO, attrs{}.u8(nl.CTA_PROTO_NUM, unix.IPPROTO_TCP).
-				bytes(nl.CTA_PROTO_SRC_PORT, portOf(from)).bytes(nl.CTA_PROTO_DST_PORT, portOf(to)))
+	tuple := func(source, destination string, from, to uint16) nfnl.Attrs {
+		return nfnl.Attrs{}.
+			Nest(nl.CTA_TUPLE_IP, nfnl.Attrs{}.Bytes(nl.CTA_IP_V4_SRC, netip.MustParseAddr(source).AsSlice()).Bytes(nl.CTA_IP_V4_DST, netip.MustParseAddr(destination).AsSlice())).
+			Nest(nl.CTA_TUPLE_PROTO, nfnl.Attrs{}.U8(nl.CTA_PROTO_NUM, unix.IPPROTO_TCP).
+				Bytes(nl.CTA_PROTO_SRC_PORT, portOf(from)).Bytes(nl.CTA_PROTO_DST_PORT, portOf(to)))
 	}
-	return raw(unix.NFNL_SUBSYS_CTNETLINK<<8|kind, 0, unix.NFPROTO_IPV4, 0, attrs{}.
-		nest(nl.CTA_TUPLE_ORIG, tuple("10.0.0.31", "10.96.0.1", 40000, 80)).
-		nest(nl.CTA_TUPLE_REPLY, tuple("10.0.0.32", "10.0.0.31", 8080, 40000)).
-		u32(nl.CTA_ID, 5).u32(nl.CTA_STATUS, seenReply))
+	return nfnl.Request(unix.NFNL_SUBSYS_CTNETLINK<<8|kind, 0, unix.NFPROTO_IPV4, nfnl.Attrs{}.
+		Nest(nl.CTA_TUPLE_ORIG, tuple("10.0.0.31", "10.96.0.1", 40000, 80)).
+		Nest(nl.CTA_TUPLE_REPLY, tuple("10.0.0.32", "10.0.0.31", 8080, 40000)).
+		U32(nl.CTA_ID, 5).U32(nl.CTA_STATUS, seenReply))
 }
 
 func TestParseConntrack(t *testing.T) {
@@ -146,7 +144,7 @@ func TestParseConntrack(t *testing.T) {
 
 func TestParseRule(t *testing.T) {
 	nat := func(revision uint32, info []byte) []byte {
-		return exprs{}.add("target", attrs{}.text(unix.NFTA_TARGET_NAME, "DNAT").u32(unix.NFTA_TARGET_REV, revision).bytes(unix.NFTA_TARGET_INFO, info))
+		return nfnl.Exprs{}.Add("target", nfnl.Attrs{}.Text(unix.NFTA_TARGET_NAME, "DNAT").U32(unix.NFTA_TARGET_REV, revision).Bytes(unix.NFTA_TARGET_INFO, info))
 	}
 	natRange := make([]byte, 44) // struct nf_nat_range2
 	binary.NativeEndian.PutUint32(natRange, 3)
@@ -159,14 +157,14 @@ func TestParseRule(t *testing.T) {
 	copy(old[8:], []byte{10, 0, 0, 32})
 	comment := append([]byte("default/web:http cluster IP"), make([]byte, 229)...)
 	verdictOf := func(code uint32, chain string) []byte {
-		v := attrs{}.u32(unix.NFTA_VERDICT_CODE, code)
+		v := nfnl.Attrs{}.U32(unix.NFTA_VERDICT_CODE, code)
 		if chain != "" {
-			v = v.text(unix.NFTA_VERDICT_CHAIN, chain)
+			v = v.Text(unix.NFTA_VERDICT_CHAIN, chain)
 		}
-		return exprs{}.add("immediate", attrs{}.nest(unix.NFTA_IMMEDIATE_DATA, attrs{}.nest(unix.NFTA_DATA_VERDICT, v)))
+		return nfnl.Exprs{}.Add("immediate", nfnl.Attrs{}.Nest(unix.NFTA_IMMEDIATE_DATA, nfnl.Attrs{}.Nest(unix.NFTA_DATA_VERDICT, v)))
 	}
 	load := func(register uint32, v []byte) []byte {
-		return exprs{}.add("immediate", attrs{}.u32(unix.NFTA_IMMEDIATE_DREG, register).nest(unix.NFTA_IMMEDIATE_DATA, attrs{}.bytes(unix.NFTA_DATA_VALUE, v)))
+		return nfnl.Exprs{}.Add("immediate", nfnl.Attrs{}.U32(unix.NFTA_IMMEDIATE_DREG, register).Nest(unix.NFTA_IMMEDIATE_DATA, nfnl.Attrs{}.Bytes(unix.NFTA_DATA_VALUE, v)))
 	}
 	for name, tt := range map[string]struct {
 		expressions [][]byte
@@ -174,7 +172,7 @@ func TestParseRule(t *testing.T) {
 		want        trace.Rule
 	}{
 		"iptables-nft, a Service": {
-			[][]byte{exprs{}.add("match", attrs{}.text(unix.NFTA_MATCH_NAME, "comment").bytes(unix.NFTA_MATCH_INFO, comment)), verdictOf(0xfffffffd, "KUBE-SVC-X")},
+			[][]byte{nfnl.Exprs{}.Add("match", nfnl.Attrs{}.Text(unix.NFTA_MATCH_NAME, "comment").Bytes(unix.NFTA_MATCH_INFO, comment)), verdictOf(0xfffffffd, "KUBE-SVC-X")},
 			nil,
 			trace.Rule{Comment: "default/web:http cluster IP", Action: "jump KUBE-SVC-X"},
 		},
@@ -184,70 +182,27 @@ func TestParseRule(t *testing.T) {
 		"nft, with a comment": {
 			[][]byte{
 				load(1, []byte{10, 0, 0, 32}), load(2, []byte{0x1f, 0x90}),
-				exprs{}.add("nat", attrs{}.u32(unix.NFTA_NAT_TYPE, 1).u32(unix.NFTA_NAT_REG_ADDR_MIN, 1).u32(unix.NFTA_NAT_REG_PROTO_MIN, 2)),
+				nfnl.Exprs{}.Add("nat", nfnl.Attrs{}.U32(unix.NFTA_NAT_TYPE, 1).U32(unix.NFTA_NAT_REG_ADDR_MIN, 1).U32(unix.NFTA_NAT_REG_PROTO_MIN, 2)),
 			},
 			append([]byte{9, 1, 'x', 0, 6}, "mine!\x00"...),
 			trace.Rule{Comment: "mine!", Action: "dnat to 10.0.0.32:8080"},
 		},
-		"nft, by a map":   {[][]byte{exprs{}.add("lookup", attrs{}.text(unix.NFTA_LOOKUP_SET, "service-ips").u32(unix.NFTA_LOOKUP_DREG, 0))}, nil, trace.Rule{Action: "look up @service-ips"}},
+		"nft, by a map":   {[][]byte{nfnl.Exprs{}.Add("lookup", nfnl.Attrs{}.Text(unix.NFTA_LOOKUP_SET, "service-ips").U32(unix.NFTA_LOOKUP_DREG, 0))}, nil, trace.Rule{Action: "look up @service-ips"}},
 		"drop":            {[][]byte{verdictOf(0, "")}, nil, trace.Rule{Action: "drop"}},
-		"masquerade":      {[][]byte{exprs{}.add("masq", nil)}, nil, trace.Rule{Action: "masquerade"}},
+		"masquerade":      {[][]byte{nfnl.Exprs{}.Add("masq", nil)}, nil, trace.Rule{Action: "masquerade"}},
 		"nothing told":    {nil, nil, trace.Rule{}},
 		"comment cut off": {nil, []byte{0, 200, 'x'}, trace.Rule{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var list attrs
+			var list nfnl.Attrs
 			for _, e := range tt.expressions {
 				list = append(list, e...)
 			}
-			b := attrs{}.nest(unix.NFTA_RULE_EXPRESSIONS, list).bytes(unix.NFTA_RULE_USERDATA, tt.userdata)
-			if diff := cmp.Diff(tt.want, parseRule(b)); diff != "" {
+			b := nfnl.Attrs{}.Nest(unix.NFTA_RULE_EXPRESSIONS, list).Bytes(unix.NFTA_RULE_USERDATA, tt.userdata)
+			if diff := cmp.Diff(tt.want, parseRule(false, b)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
-	}
-}
-
-func TestParseAnswers(t *testing.T) {
-	kind := func(kind, flags uint16, errno int32) []byte {
-		b := raw(kind, flags, 0, 0, nil)
-		binary.NativeEndian.PutUint32(b[nlHeader:], uint32(-errno))
-		return b
-	}
-	answer := message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_MULTI, unix.NFPROTO_IPV4, attrs{}.text(unix.NFTA_TABLE_NAME, "nat"))
-	table := answer[nlHeader+nfHeader:]
-	interrupted := bytes.Clone(answer)
-	binary.NativeEndian.PutUint16(interrupted[6:], unix.NLM_F_MULTI|unix.NLM_F_DUMP_INTR)
-	for name, tt := range map[string]struct {
-		datagram []byte
-		answers  int
-		err      error
-	}{
-		"a list":                 {slices.Concat(answer, answer, kind(unix.NLMSG_DONE, 0, 0)), 2, nil},
-		"an end with an error":   {slices.Concat(answer, kind(unix.NLMSG_DONE, 0, int32(unix.ENOMEM))), 1, unix.ENOMEM},
-		"a list that changes":    {slices.Concat(answer, interrupted, kind(unix.NLMSG_DONE, 0, 0)), 2, errInterrupted},
-		"acknowledged":           {kind(unix.NLMSG_ERROR, 0, 0), 0, nil},
-		"the first error counts": {slices.Concat(kind(unix.NLMSG_ERROR, 0, int32(unix.EPERM)), kind(unix.NLMSG_ERROR, 0, int32(unix.ENOENT))), 0, unix.EPERM},
-		"an error without any":   {kind(unix.NLMSG_ERROR, 0, 0)[:nlHeader], 0, io.ErrUnexpectedEOF},
-		"cut off":                {slices.Concat(answer, answer[:len(answer)-4]), 1, io.ErrUnexpectedEOF},
-		"nothing":                {nil, 0, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			answers, err := parseAnswers(tt.datagram)
-			if len(answers) != tt.answers || !errors.Is(err, tt.err) {
-				t.Errorf("%d answers, %v; want %d, %v", len(answers), err, tt.answers, tt.err)
-			}
-			for _, a := range answers {
-				if !bytes.Equal(a, table) {
-					t.Errorf("an answer is %x, want %x", a, table)
-				}
-			}
-		})
-	}
-	short := kind(unix.NLMSG_ERROR, 0, 0)[:nlHeader]
-	binary.NativeEndian.PutUint32(short, nlHeader)
-	if answers, err := parseAnswers(short); len(answers) > 0 || err != nil {
-		t.Errorf("an error of no bytes: %d answers, %v", len(answers), err)
 	}
 }
 
@@ -256,8 +211,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(traceMessage())
 	f.Add(conntrackMessage(conntrackNew))
 	header := append(ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), tcpHeader(1, 2, 2)...)
-	f.Add(raw(logPacket, 0, unix.NFPROTO_IPV4, 0, attrs{}.bytes(logHeader, []byte{8, 0, 2, 0}).
-		text(logPrefix, "TRACE: filter:FORWARD:rule:1 ").bytes(logPayload, header)))
+	f.Add([]byte(nfnl.Request(logPacket, 0, unix.NFPROTO_IPV4, nfnl.Attrs{}.Bytes(logHeader, []byte{8, 0, 2, 0}).
+		Text(logPrefix, "TRACE: filter:FORWARD:rule:1 ").Bytes(logPayload, header))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if e, ok := parseTrace(b); ok && e.Chain == "" {
 			t.Errorf("an event of no chain: %+v", e)
@@ -270,12 +225,8 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("a packet without headers or hook: %+v", e)
 			}
 		}
-		answers, _ := parseAnswers(b)
-		for _, a := range answers {
-			parseRule(a)
-		}
-		if len(b) > nlHeader+nfHeader {
-			parseRule(b[nlHeader+nfHeader:])
-		}
+		_, _, in := nfnl.Parse(b)
+		parseRule(false, in)
+		parseRule(true, in)
 	})
 }

@@ -1,25 +1,29 @@
 package kernel
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/kernel/nfnl"
+	"github.com/nfguard/nfguard/internal/kernel/xtables"
 	"github.com/nfguard/nfguard/internal/trace"
 )
 
 // ruleset is what was asked of nf_tables about chains and rules, each when the
 // first event named it: kube-proxy may replace them a moment later.
 type ruleset struct {
-	s      socket
+	c      *nfnl.Conn
 	chains map[chainKey]*chain
 }
 
 type chainKey struct {
-	family      byte
-	table, name string
+	nfnl.Table
+	name string
 }
 
 // chain is one, and its rules by handle. Hook is empty for one that is only
@@ -30,18 +34,18 @@ type chain struct {
 }
 
 func newRuleset() (*ruleset, error) {
-	s, err := openSocket()
+	c, err := nfnl.Dial()
 	if err != nil {
 		return nil, err
 	}
-	return &ruleset{s: s, chains: make(map[chainKey]*chain)}, nil
+	return &ruleset{c: c, chains: make(map[chainKey]*chain)}, nil
 }
 
-func (r *ruleset) close() { r.s.close() }
+func (r *ruleset) close() { r.c.Close() }
 
 // resolve completes an event. What is gone already stays unnamed.
 func (r *ruleset) resolve(t *told) trace.Event {
-	key := chainKey{t.family, t.table, t.Chain}
+	key := chainKey{nfnl.Table{Family: t.family, Name: t.table}, t.Chain}
 	c := r.chains[key]
 	if c == nil {
 		c = r.read(key)
@@ -70,62 +74,45 @@ func isOwn(table string) bool { return strings.HasPrefix(table, namePrefix) }
 
 func (r *ruleset) read(key chainKey) *chain {
 	c := &chain{}
-	answers, err := r.s.ask(message(unix.NFT_MSG_GETCHAIN, 0, key.family, attrs{}.
-		text(unix.NFTA_CHAIN_TABLE, key.table).text(unix.NFTA_CHAIN_NAME, key.name)))
-	if err != nil || len(answers) == 0 {
+	b, err := r.c.Get(key.Chain(key.name))
+	if err != nil {
 		return c
 	}
-	if hook := find(answers[0], unix.NFTA_CHAIN_HOOK); hook != nil {
-		c.hook = hookName(number(find(hook, unix.NFTA_HOOK_HOOKNUM)))
+	if hook := nfnl.Find(b, unix.NFTA_CHAIN_HOOK); hook != nil {
+		c.hook = nfnl.Hook(nfnl.Number(nfnl.Find(hook, unix.NFTA_HOOK_HOOKNUM))).String()
 	}
-	if !isOwn(key.table) {
+	if !isOwn(key.Name) {
 		c.rules = r.rules(key)
 	}
 	return c
 }
 
 func (r *ruleset) rules(key chainKey) map[uint64]trace.Rule {
-	answers, _ := r.s.ask(message(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, key.family, attrs{}.
-		text(unix.NFTA_RULE_TABLE, key.table).text(unix.NFTA_RULE_CHAIN, key.name)))
-	rules := make(map[uint64]trace.Rule, len(answers))
-	for _, a := range answers {
-		rules[number(find(a, unix.NFTA_RULE_HANDLE))] = parseRule(a)
-	}
+	rules := make(map[uint64]trace.Rule)
+	_ = r.c.List(context.Background(), key.Rules(key.name), nil, func(b []byte) { // what could not be read stays unnamed
+		rules[nfnl.Number(nfnl.Find(b, unix.NFTA_RULE_HANDLE))] = parseRule(key.Family == unix.NFPROTO_IPV6, b)
+	})
 	return rules
 }
 
 // tracks reports whether somebody translates addresses in this namespace, so
 // that conntrack is at work for the family anyway.
 func (r *ruleset) tracks(family byte) (bool, error) {
+	nat := false
 	for _, f := range []byte{family, unix.NFPROTO_INET} {
-		answers, err := r.s.ask(message(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, f, nil))
-		if err != nil {
+		err := r.c.List(context.Background(), nfnl.Chains(f), nil, func(b []byte) {
+			nat = nat || nfnl.Text(nfnl.Find(b, unix.NFTA_CHAIN_TYPE)) == "nat"
+		})
+		if err != nil && !errors.Is(err, nfnl.ErrChanged) {
 			return false, fmt.Errorf("list the chains of nf_tables: %w", err)
 		}
-		for _, a := range answers {
-			if unix.ByteSliceToString(find(a, unix.NFTA_CHAIN_TYPE)) == "nat" {
-				return true, nil
-			}
-		}
 	}
-	return hasLegacyTable(family, "nat"), nil
+	return nat || hasLegacyTable(family, "nat"), nil
 }
 
 // hasLegacyTable reports whether iptables-legacy has the table, or any where
 // name is "". To ask iptables itself would make the table.
 func hasLegacyTable(family byte, name string) bool {
-	file := "/proc/thread-self/net/ip_tables_names"
-	if family == unix.NFPROTO_IPV6 {
-		file = "/proc/thread-self/net/ip6_tables_names"
-	}
-	names, err := os.ReadFile(file)
-	if err != nil {
-		return false // no iptables-legacy in this kernel
-	}
-	for n := range strings.FieldsSeq(string(names)) {
-		if name == "" || n == name {
-			return true
-		}
-	}
-	return false
+	names, _ := xtables.Of(family == unix.NFPROTO_IPV6).Tables() // none without iptables-legacy
+	return name == "" && len(names) > 0 || slices.Contains(names, name)
 }

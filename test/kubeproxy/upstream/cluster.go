@@ -32,6 +32,10 @@ type list struct {
 	items         []object
 }
 
+// Handler answers kube-proxy as the API server of a cluster with those
+// Services does.
+func Handler(services []Service) http.Handler { return newCluster(services) }
+
 func newCluster(services []Service) *cluster {
 	c := &cluster{lists: map[string]list{
 		"/api/v1/services":                         {"Service", "v1", nil},

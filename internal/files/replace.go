@@ -1,0 +1,281 @@
+package files
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrForeign says that a file is somebody else's, and was left as it is.
+var ErrForeign = errors.New("it is somebody else's file")
+
+// errBusy says that another process writes the same file.
+var errBusy = errors.New("another nfguard writes it just now")
+
+// startOf is how much of a file tells whose it is.
+const startOf = 512
+
+// Replace puts a file in place as a whole, below a directory that can be
+// another user's: see [openDir]. It is not synced. The file is not to be a
+// link. Where there is one that is not mine, by how it begins, it stays, and
+// the error is [ErrForeign].
+func Replace(name string, text []byte, mine func(start []byte) bool) error {
+	return put(name, text, mine, false)
+}
+
+// Put is [Replace] for what has to outlast a power cut. It makes the directory
+// where there is none.
+func Put(name string, text []byte, mine func(start []byte) bool) error {
+	return put(name, text, mine, true)
+}
+
+func put(name string, text []byte, mine func([]byte) bool, lasting bool) error {
+	dir, base := filepath.Split(name)
+	d, err := openDir(dir, lasting)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return named(name, replace(d, base, text, mine, lasting))
+}
+
+// Remove removes a file that is mine, by how it begins, below a directory that
+// can be another user's. That there is none is no error.
+func Remove(name string, mine func(start []byte) bool) error {
+	dir, base := filepath.Split(name)
+	d, err := openDir(dir, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	err = replaceable(d, base, mine)
+	if err == nil {
+		err = d.Remove(base)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return named(name, err)
+}
+
+// replace writes beside the file and renames. The name of what is in the
+// making is fixed, so that nothing piles up, and locked, so that nobody puts
+// another's half in place.
+func replace(d *os.Root, base string, text []byte, mine func([]byte) bool, sync bool) error {
+	if err := replaceable(d, base, mine); err != nil {
+		return err
+	}
+	temp := "." + base + ".nfguard-new"
+	f, err := fresh(d, temp)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Chmod(0o644) // whatever the umask: others read it
+	}
+	if err == nil && sync {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = replaceable(d, base, mine) // writing took its time
+	}
+	if err == nil {
+		err = d.Rename(temp, base)
+	}
+	if err != nil {
+		_ = d.Remove(temp) // half of it is worth nothing
+		return err
+	}
+	if !sync {
+		return nil
+	}
+	dir, err := d.Open(".") // a rename outlasts a power cut only so
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// replaceable says why what stands at a name is not to be replaced. That
+// nothing does is fine.
+func replaceable(d *os.Root, base string, mine func([]byte) bool) error {
+	info, err := d.Lstat(base)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return regular(base, info)
+	case mine == nil:
+		return nil
+	}
+	f, err := opened(d.OpenFile(base, os.O_RDONLY|careful, 0))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	start, err := io.ReadAll(io.LimitReader(f, startOf))
+	if err == nil && !mine(start) {
+		err = ErrForeign
+	}
+	return err
+}
+
+// fresh returns an empty file for what is in the making, which nobody else
+// can open. What a killed run left is used again.
+func fresh(d *os.Root, name string) (*os.File, error) {
+	for range 3 {
+		f, err := d.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|careful, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			if f, err = leftover(d, name); f == nil && err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+			return nil, errBusy
+		}
+		// It may have been put in place by who had the lock before us.
+		have, err := f.Stat()
+		if err == nil {
+			var named fs.FileInfo
+			if named, err = d.Lstat(name); err == nil && os.SameFile(have, named) {
+				return f, f.Truncate(0)
+			}
+		}
+		f.Close()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return nil, errBusy
+}
+
+// leftover opens what stands at the name. Where that is no file of ours alone
+// it is removed, and nil is returned.
+func leftover(d *os.Root, name string) (*os.File, error) {
+	info, err := d.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	st, _ := info.Sys().(*syscall.Stat_t)
+	if info.Mode().IsRegular() && st != nil && int(st.Uid) == unix.Geteuid() && st.Nlink == 1 {
+		f, err := opened(d.OpenFile(name, os.O_WRONLY|careful, 0))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return f, err
+	}
+	if err := d.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return nil, nil
+}
+
+// openDir opens a directory part by part, and makes what is missing if it is
+// told to. From the first directory on that
+// others than root and we can change, no link is followed: it would be theirs
+// to say where we write.
+func openDir(dir string, missing bool) (*os.Root, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	at, err := os.OpenRoot("/")
+	if err != nil {
+		return nil, err
+	}
+	done, todo := "/", strings.Split(dir, "/")
+	for links := 0; len(todo) > 0; {
+		part := todo[0]
+		todo = todo[1:]
+		if part == "" || part == "." {
+			continue
+		}
+		name := path.Join(done, part)
+		info, err := at.Lstat(part)
+		if missing && errors.Is(err, fs.ErrNotExist) {
+			if err = at.Mkdir(part, 0o755); err == nil || errors.Is(err, fs.ErrExist) {
+				info, err = at.Lstat(part)
+			}
+		}
+		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			if links++; links > 40 {
+				err = &fs.PathError{Op: "open", Path: dir, Err: syscall.ELOOP}
+			}
+			var target string
+			if err == nil {
+				target, err = follow(at, part, name, info)
+			}
+			at.Close()
+			if err != nil {
+				return nil, err
+			}
+			// done has no links, so this is where the link leads.
+			if !path.IsAbs(target) {
+				target = path.Join(done, target)
+			}
+			todo = append(strings.Split(path.Clean(target), "/"), todo...)
+			done = "/"
+			if at, err = os.OpenRoot("/"); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		var next *os.Root
+		if err == nil && !info.IsDir() {
+			err = &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
+		}
+		if err == nil {
+			next, err = at.OpenRoot(part)
+		}
+		at.Close()
+		if err != nil {
+			return nil, named(name, err)
+		}
+		if have, err := next.Stat("."); err != nil || !os.SameFile(have, info) {
+			next.Close()
+			return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("it was replaced meanwhile")}
+		}
+		at, done = next, name
+	}
+	return at, nil
+}
+
+// follow returns where the link part of at leads to, if it is one of ours.
+func follow(at *os.Root, part, name string, link fs.FileInfo) (string, error) {
+	dir, err := at.Stat(".")
+	if err != nil {
+		return "", err
+	}
+	for _, info := range []fs.FileInfo{dir, link} {
+		if uid := owner(info); !ours(uid) {
+			return "", &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("it is a link that uid %d can change, and is not followed", uid)}
+		}
+	}
+	if dir.Mode().Perm()&0o022 != 0 {
+		return "", &fs.PathError{Op: "open", Path: name, Err: errors.New("it is a link in a directory that others can write to, and is not followed")}
+	}
+	return at.Readlink(part)
+}

@@ -1,0 +1,123 @@
+package nfnl
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/rtnl"
+)
+
+// Commit is a transaction of nf_tables that went through: somebody has changed
+// tables, chains or rules. The thread that did may have ended since.
+type Commit struct {
+	PID  int    // of the thread, in the initial PID namespace; of a program with one thread, its process
+	Comm string // its name
+}
+
+// Subscription is the news of nf_tables in one network namespace. It is for
+// one goroutine.
+type Subscription struct {
+	group *rtnl.Group
+}
+
+// Subscribe joins the group of nf_tables in the calling thread's network
+// namespace; where nf_tables is a module and not there, the kernel then loads
+// it: see [Loaded]. An error that is unix.EPERM means that CAP_NET_ADMIN is
+// missing.
+//
+// A transaction brings one datagram, however large it is: the others, with
+// all that it changed, are refused in the kernel. The kernel does write them
+// for a group that anybody is in, at the writer's cost: 4 µs for each rule.
+func Subscribe() (*Subscription, error) {
+	group, err := rtnl.Join(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES, commitsOnly(), 0)
+	if err != nil {
+		return nil, err
+	}
+	return &Subscription{group: group}, nil
+}
+
+// Next waits for a transaction. Its errors, and what they leave usable, are
+// those of [rtnl.Group.Receive].
+func (s *Subscription) Next(ctx context.Context) (Commit, error) {
+	var b [256]byte // 56 are used
+	n, err := s.group.Receive(ctx, b[:])
+	if err != nil {
+		return Commit{}, err
+	}
+	return parseCommit(b[:n]), nil
+}
+
+// Renew forgets the news that nobody has read, also that some was lost. It has
+// to be called in the network namespace of the first subscription. A look that
+// follows it sees all that was forgotten. With an error, the subscription is
+// good for Close only.
+func (s *Subscription) Renew() error {
+	next, err := Subscribe()
+	if err != nil {
+		return err
+	}
+	s.group.Close()
+	*s = *next
+	return nil
+}
+
+// Close ends the subscription.
+func (s *Subscription) Close() error { return s.group.Close() }
+
+// commitsOnly passes the datagrams that begin with NFT_MSG_NEWGEN. The kernel
+// sends one at the end of a transaction, after those about its parts and never
+// together with them: nf_tables_gen_notify in net/netfilter/nf_tables_api.c
+// has its own buffer, from 3.18 on, while nft_commit_notify shares buffers
+// between the parts, from 5.10 on.
+func commitsOnly() []unix.SockFilter {
+	// The filter loads in network byte order what is written in that of the host.
+	newgen := binary.NativeEndian.AppendUint16(nil, unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN)
+	return []unix.SockFilter{
+		rtnl.Stmt(unix.BPF_LD|unix.BPF_H|unix.BPF_ABS, 4), // nlmsg_type
+		rtnl.Equal(uint32(binary.BigEndian.Uint16(newgen)), 0, 1),
+		rtnl.Stmt(unix.BPF_RET|unix.BPF_K, rtnl.Pass),
+		rtnl.Stmt(unix.BPF_RET|unix.BPF_K, rtnl.Drop),
+	}
+}
+
+// parseCommit reads a message NFT_MSG_NEWGEN. What is not there, as before
+// Linux 4.14, stays zero.
+func parseCommit(b []byte) Commit {
+	_, _, in := Parse(b)
+	pid := Find(in, unix.NFTA_GEN_PROC_PID)
+	if len(pid) != 4 {
+		pid = nil
+	}
+	return Commit{PID: int(Number(pid)), Comm: Text(Find(in, unix.NFTA_GEN_PROC_NAME))}
+}
+
+// Loaded reports whether nf_tables is in the kernel. To ask nf_tables itself,
+// or to join its group, would have the kernel load it (nfnetlink_rcv_msg and
+// nfnetlink_bind in net/netfilter/nfnetlink.c), so this looks elsewhere first.
+func Loaded() bool { return loaded("/") }
+
+// loaded works on the tree at root. A module that is loaded has a directory in
+// sysfs; one that is built in has none, since it has no parameters, and is told
+// from one that is absent by the index that modprobe goes by. Where there is no
+// index, modprobe finds nothing to load either, and asking is safe.
+func loaded(root string) bool {
+	exists := func(path string) bool {
+		_, err := os.Stat(filepath.Join(root, path))
+		return err == nil
+	}
+	if exists("sys/module/nf_tables") || !exists("proc/modules") { // a kernel without modules
+		return true
+	}
+	release, err := os.ReadFile(filepath.Join(root, "proc/sys/kernel/osrelease"))
+	if err != nil {
+		return false
+	}
+	index, err := os.ReadFile(filepath.Join(root, "lib/modules", strings.TrimSpace(string(release)), "modules.builtin"))
+	return err != nil || bytes.Contains(index, []byte("/nf_tables.ko\n"))
+}

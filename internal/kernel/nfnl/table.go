@@ -1,0 +1,155 @@
+package nfnl
+
+import "golang.org/x/sys/unix"
+
+// Of linux/netfilter/nf_tables.h and linux/netfilter.h, where x/sys has no
+// name for it.
+const (
+	Dormant = 0x1 // NFT_TABLE_F_DORMANT: its chains are at no hook
+	Owner   = 0x2 // NFT_TABLE_F_OWNER: lasts as long as the connection that made it; from Linux 5.12 on
+
+	setEval = 0x20 // NFT_SET_EVAL
+	accept  = 1    // NF_ACCEPT
+)
+
+// Hook is a number of enum nf_inet_hooks; NF_BR_PRE_ROUTING and so on have the
+// same.
+type Hook uint32
+
+// The hooks of packets with addresses, and of a bridge.
+const (
+	Prerouting Hook = iota
+	Input
+	Forward
+	Output
+	Postrouting
+)
+
+var hooks = [...]string{"prerouting", "input", "forward", "output", "postrouting"}
+
+// String is nft(8)'s word for a hook, and "" for none of these.
+func (h Hook) String() string {
+	if int64(h) < int64(len(hooks)) {
+		return hooks[h]
+	}
+	return ""
+}
+
+// FamilyWord is nft(8)'s word for a family, and "" for one whose hooks are
+// others.
+func FamilyWord(n byte) string {
+	switch n {
+	case unix.NFPROTO_IPV4:
+		return "ip"
+	case unix.NFPROTO_IPV6:
+		return "ip6"
+	case unix.NFPROTO_INET:
+		return "inet"
+	case unix.NFPROTO_BRIDGE:
+		return "bridge"
+	}
+	return ""
+}
+
+// Table is a table of nf_tables. Its methods give messages: of what is in it, to
+// be asked for by [Conn.Any], [Conn.Get] and [Conn.List], and of what is to be
+// made, by [Conn.Commit].
+type Table struct {
+	Family byte // NFPROTO_IPV4 and so on
+	Name   string
+}
+
+// tableName is the attribute of the table's name in each of the messages:
+// NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE and
+// NFTA_SET_ELEM_LIST_TABLE.
+const tableName = unix.NFTA_TABLE_NAME
+
+// message returns one about the table, and about a part of it, unless that is
+// "".
+func (t Table) message(kind, flags, partName uint16, part string) Message {
+	b := begin(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags, t.Family, 108)
+	b = Message(Attrs(b).Text(tableName, t.Name))
+	if part != "" {
+		b = Message(Attrs(b).Text(partName, part))
+	}
+	return b.end()
+}
+
+// Tables asks for the list of the tables of a family; of all, if it is
+// AF_UNSPEC.
+func Tables(family byte) Message { return nft(unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP, family, nil) }
+
+// Chains asks for the list of the chains of all tables of a family; of all, if
+// it is AF_UNSPEC. The kernel picks out no table's.
+func Chains(family byte) Message { return nft(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, family, nil) }
+
+// Get asks for the table.
+func (t Table) Get() Message { return t.message(unix.NFT_MSG_GETTABLE, 0, 0, "") }
+
+// Chain asks for a chain.
+func (t Table) Chain(name string) Message {
+	return t.message(unix.NFT_MSG_GETCHAIN, 0, unix.NFTA_CHAIN_NAME, name)
+}
+
+// Rules asks for the list of the rules of a chain.
+func (t Table) Rules(chain string) Message {
+	return t.message(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, unix.NFTA_RULE_CHAIN, chain)
+}
+
+// Elements asks for the list of the elements of a set or map: see [Elements].
+func (t Table) Elements(set string) Message {
+	return t.message(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, unix.NFTA_SET_ELEM_LIST_SET, set)
+}
+
+func (t Table) create(kind, flags uint16, in Attrs) Message {
+	return nft(kind, unix.NLM_F_CREATE|flags, t.Family, append(Attrs{}.Text(tableName, t.Name), in...))
+}
+
+// Create makes the table, which must not be there. The flags are [Owner], or
+// none.
+func (t Table) Create(flags uint32) Message {
+	var in Attrs
+	if flags != 0 {
+		in = in.U32(unix.NFTA_TABLE_FLAGS, flags)
+	}
+	return t.create(unix.NFT_MSG_NEWTABLE, unix.NLM_F_EXCL, in)
+}
+
+// Delete removes the table with all that is in it.
+func (t Table) Delete() Message {
+	return t.message(unix.NFT_MSG_DELTABLE, 0, 0, "")
+}
+
+// CreateSet makes a set that rules add to. The id tells it from the others of a
+// transaction; a key has so many bytes.
+func (t Table) CreateSet(name string, id uint32, key, size int) Message {
+	return t.create(unix.NFT_MSG_NEWSET, unix.NLM_F_EXCL, Attrs{}.
+		Text(unix.NFTA_SET_NAME, name).
+		U32(unix.NFTA_SET_FLAGS, setEval).
+		U32(unix.NFTA_SET_KEY_TYPE, 0).
+		U32(unix.NFTA_SET_KEY_LEN, uint32(key)).
+		U32(unix.NFTA_SET_ID, id).
+		Nest(unix.NFTA_SET_DESC, Attrs{}.U32(unix.NFTA_SET_DESC_SIZE, uint32(size))))
+}
+
+// CreateChain makes a base chain that accepts what its rules do not decide on.
+// kind is "filter" or "nat".
+func (t Table) CreateChain(name, kind string, at Hook, priority int32) Message {
+	return t.create(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_EXCL, Attrs{}.
+		Text(unix.NFTA_CHAIN_NAME, name).
+		Nest(unix.NFTA_CHAIN_HOOK, Attrs{}.U32(unix.NFTA_HOOK_HOOKNUM, uint32(at)).U32(unix.NFTA_HOOK_PRIORITY, uint32(priority))).
+		U32(unix.NFTA_CHAIN_POLICY, accept).
+		Text(unix.NFTA_CHAIN_TYPE, kind))
+}
+
+// CreateRule appends a rule to a chain.
+func (t Table) CreateRule(chain string, e Exprs) Message {
+	return t.create(unix.NFT_MSG_NEWRULE, unix.NLM_F_APPEND, Attrs{}.
+		Text(unix.NFTA_RULE_CHAIN, chain).
+		Nest(unix.NFTA_RULE_EXPRESSIONS, Attrs(e)))
+}
+
+// DeleteRules removes the rules of all chains.
+func (t Table) DeleteRules() Message {
+	return t.message(unix.NFT_MSG_DELRULE, 0, 0, "")
+}
