@@ -383,6 +383,21 @@ func TestDoesWithLess(t *testing.T) {
 	}
 }
 
+// What the verifier says is put into words: without CAP_PERFMON, and in a kernel
+// that is locked down for confidentiality (Linux 6.1).
+func TestLessSaysWhy(t *testing.T) {
+	for _, said := range []string{
+		"load program: invalid argument: program of this type cannot use helper bpf_get_current_task#35",
+		"load program: invalid argument: unknown func bpf_probe_read_kernel#113",
+		"load program: invalid argument: unknown func bpf_probe_read#4",
+	} {
+		got := less(sysctlProgObserves, []error{errors.New(said)})
+		if len(got) != 1 || !strings.HasPrefix(got[0], "observes only: programs may not read the kernel's memory: ") {
+			t.Errorf("%s: %q", said, got)
+		}
+	}
+}
+
 // with runs f with these capabilities only, on a thread that dies with it.
 func with(t *testing.T, f func(), caps ...uint) {
 	t.Helper()
