@@ -169,9 +169,16 @@ func TestCluster(t *testing.T) {
 	w := newWorld(t)
 	w.figures = append(w.figures, fmt.Sprintf("The cluster, its DNS and the pods were up after %v.", time.Since(began).Round(time.Second)))
 	all := []story{
-		{"table", table}, {"scope bridges", scopeBridges}, {"hairpin", hairpin}, {"restarts", restarts},
-		{"foreign writes", writes}, {"lock", lock}, {"saboteur", saboteur}, {"commands", commands},
-		{"kube-proxy in a pod", inPod}, {"a hundred pods", many},
+		{"table", table},
+		{"scope bridges", scopeBridges},
+		{"hairpin", hairpin},
+		{"restarts", restarts},
+		{"foreign writes", writes},
+		{"lock", lock},
+		{"saboteur", saboteur},
+		{"commands", commands},
+		{"kube-proxy in a pod", inPod},
+		{"a hundred pods", many},
 	}
 	// No other mode removes the rules of the legacy backend, so it is the last.
 	for _, mode := range []struct {
