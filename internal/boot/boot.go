@@ -45,6 +45,10 @@ type Options struct {
 	// SysctlD and ModulesLoad are the paths of our drop-ins; "" for none.
 	SysctlD     string
 	ModulesLoad string
+
+	// Reading is told of each file or directory before it is looked at, for a
+	// disk can hang. Nil: nobody wants to know.
+	Reading func(path string)
 }
 
 // Place is a line of a file, or a word of the kernel's command line.

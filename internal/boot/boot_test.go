@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,4 +134,19 @@ func show(r *boot.Report) string {
 		fmt.Fprintf(&b, "? %s\n", u)
 	}
 	return b.String()
+}
+
+func TestWhatIsReadIsNamedBefore(t *testing.T) {
+	o := boot.Options{Root: t.TempDir(), Keys: guarded, Release: "6.1.0"}
+	write(t, o.Root, "/etc/sysctl.d/10-x.conf", "net.bridge.bridge-nf-call-iptables = 0\n")
+	var named []string
+	o.Reading = func(path string) { named = append(named, path) }
+	if r := boot.Forecast(o); len(r.Findings) == 0 {
+		t.Fatal("want findings, got none")
+	}
+	for _, want := range []string{"/etc/sysctl.d", "/etc/sysctl.d/10-x.conf", "/lib/modules/6.1.0/modules.dep"} {
+		if !slices.Contains(named, want) {
+			t.Errorf("%s is not among what was named: %q", want, named)
+		}
+	}
 }

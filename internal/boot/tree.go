@@ -24,6 +24,7 @@ type tree struct {
 	sysctl map[string][]assignment // the lines that matter, by file
 	kmod   []rule                  // of modprobe.d; nil: not read yet
 	unread []string
+	said   func(path string) // of what is looked at now
 }
 
 func open(o *Options) *tree {
@@ -33,7 +34,10 @@ func open(o *Options) *tree {
 	if o.Root == "" {
 		o.Root = "/"
 	}
-	t := &tree{sysctl: make(map[string][]assignment), tails: map[string]bool{tail(modulesDisabled): true}}
+	if o.Reading == nil {
+		o.Reading = func(string) {}
+	}
+	t := &tree{said: o.Reading, sysctl: make(map[string][]assignment), tails: map[string]bool{tail(modulesDisabled): true}}
 	for _, s := range o.Keys {
 		t.tails[tail(string(s.Key))] = true
 	}
@@ -60,6 +64,7 @@ func (t *tree) read(name string, limit int64) ([]byte, bool) {
 	if t.files == nil {
 		return nil, false // said once, in unread
 	}
+	t.said(name)
 	text, err := t.files.Read(name, limit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false
@@ -75,6 +80,7 @@ func (t *tree) list(dir string) []fs.DirEntry {
 	if t.files == nil {
 		return nil
 	}
+	t.said(dir)
 	entries, err := t.files.List(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.complain(dir, err)
@@ -82,13 +88,17 @@ func (t *tree) list(dir string) []fs.DirEntry {
 	return entries
 }
 
-func (t *tree) exists(name string) bool { return t.files != nil && t.files.Exists(name) }
+func (t *tree) exists(name string) bool {
+	t.said(name)
+	return t.files != nil && t.files.Exists(name)
+}
 
 // masked reports whether a unit or drop-in is a link to /dev/null.
 func (t *tree) masked(name string) bool {
 	if t.files == nil {
 		return false
 	}
+	t.said(name)
 	at, err := t.files.Resolve(name)
 	return err == nil && at == files.DevNull
 }

@@ -52,11 +52,18 @@ func (t *textEvents) line(l *history.Line) {
 	r := &l.Record
 	when := r.Time.Local().Format(time.DateTime)
 	if l.Fight != nil {
-		t.row(when, r.Host, "fight", string(l.Fight.State), describeFight(l.Fight))
+		what := describeFight(l.Fight)
+		t.row(when, r.Host, "fight", string(l.Fight.State), what)
+		t.notes(r, what)
 		return
 	}
 	what := describeRecord(r)
 	t.row(when, r.Host, string(r.Event), string(r.Outcome), what)
+	t.notes(r, what)
+}
+
+// notes are what is to be known beside what was said of the record.
+func (t *textEvents) notes(r *history.Record, what string) {
 	for _, n := range r.Notes(what) {
 		t.note(n)
 	}

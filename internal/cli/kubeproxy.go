@@ -11,6 +11,7 @@ import (
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/netfilter"
 	"github.com/nfguard/nfguard/internal/proc"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // kubeProxies looks for what there is of kube-proxy: native processes by their
@@ -54,7 +55,9 @@ func (k *kubeProxies) lookThroughEvery(d time.Duration) {
 }
 
 func (k *kubeProxies) look(ctx context.Context, p *guard.Policy) (found guard.KubeProxy) {
+	step.Begin(ctx, "looking for kube-proxy's processes in /proc")
 	found.Processes, found.ProcessesErr = k.processes(p)
+	step.Begin(ctx, "asking the kernel for kube-proxy's rules")
 	rules, err := k.rules.KubeProxy(ctx)
 	found.RulesErr = err
 	for _, r := range rules {

@@ -137,7 +137,7 @@ func (a *app) addresses(f *realFlags, subnets []netip.Prefix) ([]netip.Addr, err
 	}
 	m := a.machine()
 	defer m.Close()
-	who, err := m.Allocator(f.bridge)
+	who, err := m.Allocator(a.ctx, f.bridge)
 	if who == "" && err == nil {
 		return list, nil
 	}

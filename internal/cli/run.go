@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,10 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/daemon"
+	"github.com/nfguard/nfguard/internal/instance"
 	"github.com/nfguard/nfguard/internal/journal"
 	"github.com/nfguard/nfguard/internal/metrics"
 	"github.com/nfguard/nfguard/internal/pods"
 	"github.com/nfguard/nfguard/internal/printable"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -48,6 +49,29 @@ func (a *app) run(verbose bool) error {
 	if uid := os.Geteuid(); uid != 0 {
 		return &hintError{fmt.Errorf("it needs root to change sysctls, and runs as uid %d", uid), "start it by systemctl start nfguard, or with sudo"}
 	}
+	dir, err := runtimeDir()
+	if err != nil {
+		return err
+	}
+	unlock, err := instance.Lock(dir)
+	if err != nil {
+		if held := (*instance.HeldError)(nil); errors.As(err, &held) {
+			return &hintError{err, "see nfguard status"}
+		}
+		return err
+	}
+	defer unlock()
+	self, err := instance.Self()
+	if err != nil {
+		return err
+	}
+	starting := daemon.Starting(self)
+	status := startPublisher(dir, starting) // before all that is slow: what an earlier daemon left does not hold
+	defer status.stop()
+	n := startNotifier(status.first)
+	defer n.stop()
+	n.notify("STATUS=" + starting.Sentence)
+
 	s, c, err := a.settings()
 	if err != nil {
 		return err
@@ -55,15 +79,6 @@ func (a *app) run(verbose bool) error {
 	if a.configPath, err = filepath.Abs(a.configPath); err != nil {
 		return err
 	}
-	dir, err := runtimeDir()
-	if err != nil {
-		return err
-	}
-	unlock, err := lock(dir)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 
 	level := slog.LevelInfo
 	if verbose {
@@ -84,10 +99,6 @@ func (a *app) run(verbose bool) error {
 	defer a.hook.close()
 	machine := a.machine()
 	defer machine.Close()
-	status := startPublisher(dir)
-	defer status.stop()
-	n := startNotifier(status.first)
-	defer n.stop()
 	log := slog.New(records.Handler(level))
 	meter := metrics.New(log)
 	defer meter.Stop()
@@ -96,7 +107,9 @@ func (a *app) run(verbose bool) error {
 		return fmt.Errorf("read WATCHDOG_USEC: %w", err)
 	}
 	d, err := daemon.New(daemon.Options{
-		Load: func() (daemon.Settings, error) {
+		Process: self,
+		Load: func(ctx context.Context) (daemon.Settings, error) {
+			step.Begin(ctx, "reading "+a.configPath+" and "+confD(a.configPath))
 			s, c, err := a.settings()
 			if err == nil {
 				records.SetSync(c.Journal.Sync)
@@ -142,7 +155,19 @@ func (a *app) run(verbose bool) error {
 // or /run/nfguard.
 func runtimeDir() (string, error) {
 	dir := runtimePath()
-	return dir, os.MkdirAll(dir, 0o755)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return dir, err
+	}
+	return dir, checkDir(dir)
+}
+
+// checkDir says what to do about a runtime directory that is not root's alone.
+func checkDir(dir string) error {
+	err := instance.CheckDir(dir)
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return &hintError{err, "it has to be root's alone: chown root " + dir + ", chmod 755 " + dir + ", and look who made it"}
 }
 
 func runtimePath() string {
@@ -152,56 +177,19 @@ func runtimePath() string {
 	return "/run/nfguard"
 }
 
-// lock makes sure that one daemon works on a runtime directory. The lock goes
-// with the process, however that ends.
-func lock(dir string) (unlock func(), err error) {
-	path := filepath.Join(dir, "lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, &hintError{fmt.Errorf("another nfguard%s holds %s", holder(path), path), "see nfguard status"}
-	}
-	err = f.Truncate(0)
-	if err == nil {
-		_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return func() { f.Close() }, nil
-}
-
-func holder(path string) string {
-	pid, err := os.ReadFile(path)
-	if err != nil || len(pid) == 0 {
-		return ""
-	}
-	return "[" + strings.TrimSpace(string(pid)) + "]"
-}
-
-// running reports whether a daemon holds the lock.
-func running(dir string) bool {
-	f, err := os.Open(filepath.Join(dir, "lock"))
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
-}
-
 // publisher writes the status file, in a goroutine of its own: the loop waits
 // for no file system.
 type publisher struct {
 	latest chan daemon.Status // one slot, for the newest
-	first  chan struct{}      // closed when the first was written, or could not be
+	first  chan struct{}      // closed when that of the first look was written, or could not be
 	done   chan struct{}
 }
 
-func startPublisher(dir string) *publisher {
+// startPublisher puts s in the place of what an earlier daemon left.
+func startPublisher(dir string, s daemon.Status) *publisher {
+	if writeStatusFile(dir, s) != nil {
+		_ = os.Remove(filepath.Join(dir, statusFile)) // it names a process that has ended, too
+	}
 	p := &publisher{latest: make(chan daemon.Status, 1), first: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
@@ -209,7 +197,9 @@ func startPublisher(dir string) *publisher {
 		defer first()
 		for s := range p.latest {
 			_ = writeStatusFile(dir, s) // that it can't be written is no reason to stop guarding
-			first()
+			if s.Pass > 0 {
+				first()
+			}
 		}
 	}()
 	return p
@@ -229,6 +219,8 @@ func (p *publisher) stop() {
 	<-p.done
 }
 
+const statusFile = "status.json"
+
 // writeStatusFile puts the file in place as a whole, and does not sync it: it
 // is of this run of the daemon only.
 func writeStatusFile(dir string, s daemon.Status) error {
@@ -243,7 +235,7 @@ func writeStatusFile(dir string, s daemon.Status) error {
 	if err := os.Chmod(fresh, 0o644); err != nil { // whatever the umask: anybody may read it
 		return err
 	}
-	return os.Rename(fresh, filepath.Join(dir, "status.json"))
+	return os.Rename(fresh, filepath.Join(dir, statusFile))
 }
 
 // notifier tells systemd, in a goroutine of its own: a manager that does not

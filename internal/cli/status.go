@@ -1,13 +1,9 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -16,6 +12,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/daemon"
 	"github.com/nfguard/nfguard/internal/printable"
+	"github.com/nfguard/nfguard/internal/words"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -24,9 +21,10 @@ func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Say what the running daemon has seen and done",
-		Long: `Reads what the daemon published; it asks the daemon nothing.
+		Long: `Reads what the daemon published, looks whether that process lives and gets on,
+and reads the guarded sysctls itself; it asks the daemon nothing.
 
-Exit codes: 0 healthy, 1 degraded, 2 not running.`,
+Exit codes: 0 healthy, 1 degraded (also stopped, or without a look that ends), 2 not running.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.status(form, watch) },
 	}
@@ -39,14 +37,14 @@ func (a *app) status(form format, watch bool) error {
 	if a.root != "" {
 		return &hintError{errors.New("no daemon runs in a tree"), "leave out --root"}
 	}
-	last := time.Time{}
-	for {
+	var last statusView
+	for first := true; ; first = false {
 		s, err := readStatus()
 		if err != nil {
 			return err
 		}
-		if !s.Written.Equal(last) {
-			last = s.Written
+		if first || !s.Written.Equal(last.Written) || s.Sentence != last.Sentence {
+			last = s
 			if form == jsonForm {
 				err = writeJSON(a.Out, s)
 			} else {
@@ -71,23 +69,7 @@ func (a *app) status(form format, watch bool) error {
 	}
 }
 
-func readStatus() (daemon.Status, error) {
-	var s daemon.Status
-	dir := runtimePath()
-	text, err := os.ReadFile(filepath.Join(dir, "status.json"))
-	if !running(dir) || errors.Is(err, fs.ErrNotExist) {
-		return s, &hintError{errors.New("nfguard is not running"), "systemctl start nfguard; nfguard check looks without a daemon"}
-	}
-	if err != nil {
-		return s, err
-	}
-	if err := json.Unmarshal(text, &s); err != nil {
-		return s, &hintError{fmt.Errorf("read %s: %w", filepath.Join(dir, "status.json"), err), "is the daemon of another version? restart it"}
-	}
-	return s, nil
-}
-
-func writeStatus(w io.Writer, s daemon.Status) {
+func writeStatus(w io.Writer, s statusView) {
 	st, configError := newStyle(w), s.ConfigError // of several lines, in which names are quoted
 	s = printable.ForText(s)
 	state := st.good(s.State)
@@ -95,8 +77,16 @@ func writeStatus(w io.Writer, s daemon.Status) {
 		state = st.bad(s.State)
 	}
 	fmt.Fprintf(w, "%s: %s\n", state, s.Sentence)
-	fmt.Fprintf(w, "nfguard %s, pid %d, mode %s, scope %s, since %s; pass %d at %s\n", s.Version, s.PID, s.Mode, s.Scope,
-		s.Started.Local().Format(time.DateTime), s.Pass, s.LastPass.Local().Format(time.TimeOnly))
+	look := "no look has ended yet"
+	if s.Now.LookAge != nil {
+		look = fmt.Sprintf("look %d ended %s ago", s.Pass, words.Short(time.Duration(*s.Now.LookAge*float64(time.Second)).Round(time.Second)))
+	}
+	settings := ""
+	if s.Mode != "" { // the configuration was read
+		settings = fmt.Sprintf(", mode %s, scope %s", s.Mode, s.Scope)
+	}
+	fmt.Fprintf(w, "nfguard %s, pid %d%s, since %s; %s\n", s.Version, s.PID, settings, s.Started.Local().Format(time.DateTime), look)
+	fmt.Fprintln(w, s.Now.line())
 	fmt.Fprintf(w, "%d drifts found, %d corrections, %d failed attempts, %d foreign values kept out\n",
 		s.Totals.Drifts, s.Totals.Corrected, s.Totals.Failed, s.Totals.Denied)
 	if s.Rights != "" && s.Rights != daemon.RightsItself {

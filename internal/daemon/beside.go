@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // errHung ends the wait for work that hangs in the kernel when we are to stop.
@@ -16,10 +18,11 @@ var errHung = errors.New("stopped while a look or an action was hanging")
 // with the process.
 func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
 	done := make(chan struct{})
+	followed := step.Follow(ctx, &d.work.at) // not ctx: the loop's own looks at bridges are no steps of this work
 	go func() {
 		defer d.wait.Ring()
 		defer close(done)
-		work(ctx)
+		work(followed)
 	}()
 	var deadline time.Time
 	for {
@@ -32,7 +35,7 @@ func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
 		if ctx.Err() != nil && deadline.IsZero() {
 			deadline = now.Add(2 * time.Second)
 		}
-		next := d.alive(now)
+		next := earliest(d.watchWork(now), d.upkeep(now))
 		if !deadline.IsZero() {
 			if now.After(deadline) {
 				return errHung

@@ -16,9 +16,11 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/instance"
 	"github.com/nfguard/nfguard/internal/pods"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/source"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // Settings are what the configuration asks for.
@@ -38,9 +40,12 @@ type Settings struct {
 
 // Options are the parts of a daemon.
 type Options struct {
-	// Load reads the configuration. An error at start ends Run; at a reload
-	// the old settings stay.
-	Load func() (Settings, error)
+	// Process is which process this is, for who reads the status.
+	Process instance.Process
+
+	// Load reads the configuration, which may take as long as a disk takes. An
+	// error at start ends Run; at a reload the old settings stay.
+	Load func(context.Context) (Settings, error)
 
 	// Configures reports whether a change of the file or directory at path
 	// can be one of the configuration. Nil: no file is.
@@ -118,6 +123,14 @@ type Daemon struct {
 	nextAlive time.Time
 	said      map[string]bool // sources of which it was said that they are lost
 	status    board
+
+	work       work
+	lastLook   time.Time  // when the last look at everything ended, or when Run began
+	late       bool       // it is on record that none has ended for too long
+	lateStep   string     // and what it waited for
+	reloadSaid bool       // it is on record that a reload waits
+	ready      bool       // the first look has ended
+	extended   *step.Step // where the first look was when more time was asked for
 }
 
 // New returns a daemon; Run starts it.
@@ -150,7 +163,7 @@ func assemble(o Options, w waiter) *Daemon {
 	}
 	return &Daemon{
 		o: o, wait: w, lending: &lending{ring: w.Ring}, inbox: source.NewInbox(w.Ring),
-		said: make(map[string]bool), reloads: make(chan struct{}, 1),
+		said: make(map[string]bool), reloads: make(chan struct{}, 1), extended: new(step.Step),
 	}
 }
 
@@ -167,7 +180,10 @@ func (d *Daemon) Reload() {
 // Run keeps the host right until ctx is cancelled, and returns nil then. It
 // fails only if the configuration cannot be read.
 func (d *Daemon) Run(ctx context.Context) error {
-	settings, err := d.o.Load()
+	d.status.started = time.Now()
+	d.lastLook = d.status.started
+	d.extendStart(d.status.started)
+	settings, err := d.o.Load(ctx)
 	if err != nil {
 		return err
 	}
@@ -179,7 +195,6 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
 		Host: d.o.Host, Recorder: naming{d}, Beside: d.beside, Aside: d.aside, News: d.news, Yield: d.o.Yield,
 	})
-	d.status.started = time.Now()
 	sources, err := d.o.Sources(settings, d.lending)
 	if err != nil {
 		return err
@@ -190,6 +205,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	report := d.pass(ctx, reconcile.Trigger{Source: "start", Look: guard.LookAll})
 	if report.Aborted == nil {
+		d.ready = true
 		d.awaitSources(len(sources), 500*time.Millisecond, func(h source.Health) bool { return h.Up })
 		d.begin(report)
 	}
@@ -307,7 +323,9 @@ func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report
 			d.lending.giveBack(err)
 		}
 	}
+	d.beginWork("look")
 	report := d.rec.Pass(ctx, t)
+	d.endWork()
 	now := time.Now()
 	if report.Aborted != nil {
 		if ctx.Err() == nil {
@@ -329,6 +347,7 @@ func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report
 	d.nextLook = now // what the pass put off, and what came during its end
 	d.inbox.Kick()   // a source may have waited for what the pass mended
 	d.status.took(report)
+	d.lookEnded(now)
 	d.o.Log.Debug("pass", "source", t.Source, "verdict", string(report.Verdict()))
 	return report
 }

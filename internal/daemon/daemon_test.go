@@ -170,6 +170,7 @@ type rig struct {
 	log      []string // records and notifications, each after the time since the start
 	status   Status
 	quiet    bool
+	extended []time.Duration // when more time to start was asked for
 
 	cancel context.CancelFunc
 	done   chan error
@@ -218,7 +219,7 @@ func newRig(t *testing.T, h *hosttest.Host, change func(*Options, *Settings)) *r
 		Resync:     900 * time.Millisecond, Audit: time.Minute,
 	}
 	o := Options{
-		Load: func() (Settings, error) {
+		Load: func(context.Context) (Settings, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			return r.settings, r.loadErr
@@ -231,7 +232,11 @@ func newRig(t *testing.T, h *hosttest.Host, change func(*Options, *Settings)) *r
 		Host:       h, Recorder: r, Log: slog.New(slog.DiscardHandler),
 		Publish: func(s Status) { r.mu.Lock(); r.status = s; r.mu.Unlock() },
 		Notify: func(s string) {
-			if !strings.HasPrefix(s, "STATUS=") {
+			if s == "EXTEND_TIMEOUT_USEC=20000000" {
+				r.mu.Lock()
+				r.extended = append(r.extended, time.Since(r.start))
+				r.mu.Unlock()
+			} else if !strings.HasPrefix(s, "STATUS=") {
 				r.say(strings.TrimSpace(strings.Split(s, "\n")[0]))
 			}
 		},
@@ -556,7 +561,7 @@ func TestReload(t *testing.T) {
 
 func TestBadConfigurationAtStart(t *testing.T) {
 	bad := errors.New("nfguard.toml:3: mod: no such key")
-	d := assemble(Options{Load: func() (Settings, error) { return Settings{}, bad }}, newNap())
+	d := assemble(Options{Load: func(context.Context) (Settings, error) { return Settings{}, bad }}, newNap())
 	if err := d.Run(t.Context()); !errors.Is(err, bad) {
 		t.Errorf("Run: %v", err)
 	}

@@ -63,10 +63,17 @@ func (d *Daemon) look(ctx context.Context, readable bool) {
 		d.want(reconcile.Trigger{Source: t.Source, Time: t.Time})
 		d.lastHint = time.Time{} // at once
 	}
-	if d.rec.Totals() != before {
+	if look.Turn || d.rec.Totals() != before {
 		d.status.changed = true
+		if d.settings.Policy.Mode == guard.Observe { // what it means for the rest is the pass's to tell
+			d.nextPass = earliest(d.nextPass, d.status.report.Time.Add(betweenObserved))
+		}
 	}
 }
+
+// betweenObserved is the least time between two passes for drifts that are left
+// so: who changes a value all the time must not have us look all the time.
+const betweenObserved = 5 * time.Second
 
 // news takes what the kernel told of writes since the last call.
 func (d *Daemon) news() []reconcile.Evidence {

@@ -6,9 +6,8 @@ import (
 	"reflect"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/monotonic"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/source"
 )
@@ -17,7 +16,13 @@ import (
 func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 	asked := d.asked
 	d.reload, d.asked = time.Time{}, false
-	settings, err := d.o.Load()
+	var settings Settings
+	var err error
+	d.beginWork("reload")
+	defer d.endWork()
+	if d.beside(ctx, func(ctx context.Context) { settings, err = d.o.Load(ctx) }) != nil {
+		return // we are to stop
+	}
 	var sources []source.Source
 	if err == nil {
 		sources, err = d.o.Sources(settings, d.lending)
@@ -30,7 +35,7 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 		return // said already
 	}
 	e := guard.Event{Kind: guard.EventConfig, Outcome: guard.OutcomeObserved, Time: now, Subject: "configuration", Duration: -1, Source: "reload"}
-	d.o.Notify("RELOADING=1\n" + monotonic())
+	d.o.Notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonic.Nano()/1000)) // systemd wants both
 	switch {
 	case err != nil:
 		e.Outcome, e.Err = guard.OutcomeFailed, err
@@ -67,13 +72,4 @@ func (d *Daemon) confess(s Settings) {
 			Source: "start", Message: f.Sentence, Next: f.Next,
 		})
 	}
-}
-
-// monotonic is what systemd wants to hear with RELOADING=1.
-func monotonic() string {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return ""
-	}
-	return fmt.Sprintf("MONOTONIC_USEC=%d", ts.Nano()/1000)
 }

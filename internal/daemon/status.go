@@ -11,6 +11,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/instance"
 	"github.com/nfguard/nfguard/internal/printable"
 	"github.com/nfguard/nfguard/internal/reconcile"
 	"github.com/nfguard/nfguard/internal/source"
@@ -25,13 +26,16 @@ type Status struct {
 	Started time.Time `json:"started"`
 	Written time.Time `json:"written"`
 
+	// Process tells the daemon that wrote this from others, with its PID or not.
+	Process instance.Process `json:"process"`
+
 	State    string `json:"state"`    // "healthy" or "degraded"
 	Sentence string `json:"sentence"` // the same for people
 
 	Rights      string            `json:"rights"` // who loads the module and writes the drop-ins: "itself", "nfguard-helper" or "nobody"
 	Mode        string            `json:"mode"`
 	Scope       string            `json:"scope"`     // "host" or "bridges"
-	Verdict     guard.Verdict     `json:"verdict"`   // of the last pass
+	Verdict     guard.Verdict     `json:"verdict"`   // of the last pass, and of the sysctls since
 	Pass        uint64            `json:"pass"`      // its number
 	LastPass    time.Time         `json:"last_pass"` // when it ended
 	Totals      reconcile.Totals  `json:"totals"`
@@ -43,10 +47,31 @@ type Status struct {
 	KubeProxy   KubeProxy         `json:"kube_proxy"`
 	Findings    []guard.Finding   `json:"findings"` // what others do that a person should know
 	Meaning     string            `json:"meaning"`  // what all this means for Services
+	Look        Look              `json:"look"`     // how the looks at everything get on
+	Sysctls     []Sysctl          `json:"sysctls"`  // as the daemon saw them last
 
-	// For whoever shares the process: what is in force, and the last pass as it was.
+	// For whoever shares the process: what is in force, and the last pass.
 	Settings Settings         `json:"-"`
-	Report   reconcile.Report `json:"-"`
+	Report   reconcile.Report `json:"-"` // its items as the sysctls are since
+}
+
+// Sysctl is how a guarded sysctl stands.
+type Sysctl struct {
+	Key     guard.Key     `json:"key"`
+	Want    string        `json:"want"`
+	Have    string        `json:"have"` // "" where it could not be read
+	Verdict guard.Verdict `json:"verdict"`
+}
+
+// Starting is the status of a daemon that has looked at nothing yet.
+func Starting(p instance.Process) Status {
+	now := time.Now()
+	return Status{
+		Schema: 1, Version: build.Version(), PID: p.PID, Started: now, Written: now, Process: p,
+		State: "degraded", Sentence: "starting: reading the configuration", Verdict: guard.Uncertain,
+		Complaints: map[string]string{}, Sources: []source.Health{}, Findings: []guard.Finding{}, Sysctls: []Sysctl{},
+		Fights: []string{}, Bridges: []guard.Bridge{}, KubeProxy: NewKubeProxy(guard.ProxyUnknown, nil),
+	}
 }
 
 // KubeProxy is what is known of kube-proxy.
@@ -90,13 +115,7 @@ const publishEvery = time.Second
 
 // housekeep does what is due by the clock, and returns when to wake next.
 func (d *Daemon) housekeep(now time.Time) (next time.Time) {
-	next = earliest(d.nextPass, d.alive(now))
-	if t := d.rec.Tick(now); !t.IsZero() {
-		next = earliest(next, t)
-	}
-	if !d.nextTend.IsZero() {
-		next = earliest(next, d.nextTend)
-	}
+	next = earliest(d.nextPass, d.upkeep(now))
 	if d.due != nil {
 		next = earliest(next, d.lastHint.Add(settle))
 	}
@@ -105,6 +124,18 @@ func (d *Daemon) housekeep(now time.Time) (next time.Time) {
 	}
 	if len(d.settling) > 0 {
 		next = earliest(next, d.settling[0])
+	}
+	return next
+}
+
+// upkeep is the part of it that is done also while a look lasts.
+func (d *Daemon) upkeep(now time.Time) (next time.Time) {
+	next = d.alive(now)
+	if t := d.rec.Tick(now); !t.IsZero() {
+		next = earliest(next, t)
+	}
+	if !d.nextTend.IsZero() {
+		next = earliest(next, d.nextTend)
 	}
 	if t := d.checkSources(now); !t.IsZero() {
 		next = earliest(next, t)
@@ -143,21 +174,26 @@ func (d *Daemon) publish(now time.Time) {
 }
 
 func (d *Daemon) snapshot(now time.Time) Status {
+	report := d.status.report
+	report.Items = d.rec.Current(report.Items)
 	s := Status{
-		Schema: 1, Version: build.Version(), PID: os.Getpid(), Started: d.status.started, Written: now,
+		Schema: 1, Version: build.Version(), PID: os.Getpid(), Started: d.status.started, Written: now, Process: d.o.Process,
 		State: "healthy", Rights: d.o.Rights(), Mode: string(d.settings.Policy.Mode), Scope: d.settings.Policy.Scope(),
-		Verdict: d.status.report.Verdict(), Pass: d.status.report.Pass, LastPass: d.status.report.Time,
+		Verdict: report.Verdict(), Pass: report.Pass, LastPass: report.Time,
 		Totals: d.rec.Totals(), Complaints: d.rec.Complaints(), Fights: d.rec.Fights(),
-		Sources: d.inbox.Health(), Bridges: d.status.report.Bridges,
-		KubeProxy: NewKubeProxy(d.rec.ProxyState(), d.status.report.KubeProxy),
-		Findings:  slices.Concat(d.status.weak, d.status.report.Findings), Meaning: d.status.report.Meaning,
-		Settings: d.settings, Report: d.status.report,
+		Sources: d.inbox.Health(), Bridges: report.Bridges,
+		KubeProxy: NewKubeProxy(d.rec.ProxyState(), report.KubeProxy),
+		Findings:  slices.Concat(d.status.weak, report.Findings), Meaning: report.Meaning,
+		Settings: d.settings, Report: report, Sysctls: []Sysctl{},
 	}
 	if d.status.badConf != nil {
 		s.ConfigError = d.status.badConf.Error()
 	}
 	var bad []string
-	for _, it := range d.status.report.Items {
+	for _, it := range report.Items {
+		if it.Kind == guard.EventDrift {
+			s.Sysctls = append(s.Sysctls, Sysctl{guard.Key(it.Subject), it.Want, it.Have, it.Verdict})
+		}
 		if it.Verdict == guard.Wrong || it.Verdict == guard.Blocked || it.Verdict == guard.Uncertain {
 			bad = append(bad, it.Subject)
 		}
@@ -168,7 +204,11 @@ func (d *Daemon) snapshot(now time.Time) Status {
 		}
 	}
 	slices.Sort(bad)
-	s.Sentence = reconcile.Readiness(d.status.report.Items)
+	look, doing := d.lookNow(now)
+	s.Look, s.Sentence = look, reconcile.Readiness(report.Items)
+	if report.Pass == 0 {
+		s.Sentence, doing = "starting: "+doing, ""
+	}
 	if n := s.Totals.Corrected; n > 0 {
 		s.Sentence += fmt.Sprintf("; %d corrected so far", n)
 	}
@@ -187,10 +227,13 @@ func (d *Daemon) snapshot(now time.Time) Status {
 	if len(lost) > 0 {
 		s.Sentence += "; no news from " + strings.Join(lost, ", ")
 	}
+	if doing != "" {
+		s.Sentence += "; " + doing
+	}
 	if s.ConfigError != "" {
 		s.Sentence += "; the configuration file is wrong and not in force"
 	}
-	if len(bad)+len(s.Fights)+len(lost) > 0 || s.ConfigError != "" {
+	if len(bad)+len(s.Fights)+len(lost) > 0 || s.ConfigError != "" || report.Pass == 0 || look.Late || look.ReloadWaits {
 		s.State = "degraded"
 	}
 	return s

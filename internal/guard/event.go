@@ -19,6 +19,7 @@ const (
 	EventContention EventKind = "contention"  // a key is reversed again and again
 	EventConfig     EventKind = "config"      // the configuration was reloaded, or refused
 	EventSource     EventKind = "source"      // a source of news was lost, or is back
+	EventLook       EventKind = "look"        // no look at everything has ended for too long, or one has again
 	EventStart      EventKind = "start"       // the daemon reached its first full look
 	EventStop       EventKind = "stop"        // the daemon was told to stop
 )

@@ -78,7 +78,7 @@ func PlanFor(p *Policy, o *Observation) []Item {
 	items := make([]Item, 0, 3+len(p.Sysctls))
 	items = append(items, planModule(p, o))
 	for i, s := range p.Sysctls {
-		items = append(items, planSysctl(p, o, s, o.Values[i]))
+		items = append(items, PlanSysctl(p, o, s, o.Values[i]))
 	}
 	items = append(items, PlanFlags(p, o)...)
 	return append(items, PlanDropins(p, o)...)
@@ -92,6 +92,25 @@ func PlanDropins(p *Policy, o *Observation) []Item {
 		items = append(items, planDropin(p, o, d))
 	}
 	return items
+}
+
+// Guards reports whether p asks for a thing of this kind. Of bridges it does not
+// tell: that depends on what they are.
+func (p *Policy) Guards(kind EventKind, subject string) bool {
+	switch kind { //nolint:exhaustive // the kinds of items
+	case EventModule:
+		return subject == p.Module
+	case EventDrift:
+		for _, s := range p.Sysctls {
+			if string(s.Key) == subject {
+				return true
+			}
+		}
+		return false
+	case EventDropin:
+		return subject == p.ModulesLoad || subject == p.SysctlD
+	}
+	return true
 }
 
 func planModule(p *Policy, o *Observation) Item {
@@ -115,7 +134,9 @@ func planModule(p *Policy, o *Observation) Item {
 	return it
 }
 
-func planSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
+// PlanSysctl judges v, the value of one sysctl of p, and nothing of o but the
+// module and whether IPv6 is off.
+func PlanSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
 	it := Item{Kind: EventDrift, Subject: string(s.Key), Want: s.Value, Have: v.Have}
 	switch {
 	case v.State == Unknown:

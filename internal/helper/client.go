@@ -26,7 +26,8 @@ type Client struct {
 	// Path is the helper's socket; "" means [Socket].
 	Path string
 
-	// Timeout bounds a request; 0 means what its kind takes.
+	// Timeout bounds each of the two waits, for the begin of the work and for its
+	// end; 0 means as long as they take.
 	Timeout time.Duration
 
 	absent atomic.Bool // when it was last asked
@@ -50,12 +51,6 @@ func (c *Client) There() bool {
 // files goes to facts, unless that is nil. An error is ErrAbsent where there is
 // no helper, and otherwise tells a next step by a method Next.
 func (c *Client) Ask(ctx context.Context, r Request, facts any) (files []*os.File, err error) {
-	timeout := c.Timeout
-	if timeout == 0 {
-		timeout = r.patience()
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	text, files, err := c.ask(ctx, r)
 	absent := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED)
 	c.absent.Store(absent)
@@ -65,8 +60,6 @@ func (c *Client) Ask(ctx context.Context, r Request, facts any) (files []*os.Fil
 		return nil, err
 	case absent:
 		return nil, fmt.Errorf("%s: %w", c.path(), ErrAbsent)
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return nil, &refusedError{"nfguard-helper.service does not answer", "see systemctl status nfguard-helper.service", true}
 	case errors.Is(err, io.EOF):
 		return nil, &refusedError{"nfguard-helper.service ended without an answer", "see journalctl -u nfguard-helper", false}
 	case err != nil:
@@ -94,13 +87,42 @@ func (c *Client) ask(ctx context.Context, r Request) (facts []byte, files []*os.
 		return nil, nil, err
 	}
 	defer conn.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	late := time.AfterFunc(c.wait(beginTime), func() {
+		cancel(&refusedError{"nfguard-helper.service does not answer", "see systemctl status nfguard-helper.service", true})
+	})
+	defer late.Stop()
 	err = c.send(ctx, r, pair[1])
 	unix.Close(pair[1]) // so that the end of the helper is the end of the wait
 	if err != nil {
 		return nil, nil, err
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
-	b, files, err := receive(conn.(*net.UnixConn), maxAnswer, maxFiles)
+	facts, files, err = answered(conn.(*net.UnixConn))
+	if errors.Is(err, errBegun) && late.Stop() {
+		late := time.AfterFunc(c.wait(workTime+time.Second), func() {
+			cancel(&refusedError{"nfguard-helper.service has begun to " + string(r) + ", and does not end", "see systemctl status nfguard-helper.service", true})
+		})
+		defer late.Stop()
+		facts, files, err = answered(conn.(*net.UnixConn))
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return facts, files, err
+}
+
+func (c *Client) wait(limit time.Duration) time.Duration {
+	if c.Timeout != 0 {
+		return c.Timeout
+	}
+	return limit
+}
+
+// answered reads one answer.
+func answered(conn *net.UnixConn) (facts []byte, files []*os.File, err error) {
+	b, files, err := receive(conn, maxAnswer, maxFiles)
 	if err == nil && len(b) == 0 {
 		err = io.EOF
 	}
@@ -109,9 +131,6 @@ func (c *Client) ask(ctx context.Context, r Request) (facts []byte, files []*os.
 	}
 	if err != nil {
 		closeAll(files)
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
 		return nil, nil, err
 	}
 	return facts, files, nil
@@ -136,7 +155,7 @@ func (c *Client) send(ctx context.Context, r Request, answer int) error {
 		select {
 		case <-time.After(20 * time.Millisecond): // its queue is full
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 	}
 }

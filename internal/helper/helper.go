@@ -12,7 +12,9 @@
 // A request is one datagram to the helper's socket: a JSON object of at most
 // [maxRequest] bytes and one descriptor, an end of a pair of sockets of type
 // SOCK_SEQPACKET. The answer is one packet on that pair: a JSON object of at
-// most [maxAnswer] bytes, with the descriptors that were asked for. The client
+// most [maxAnswer] bytes, with the descriptors that were asked for. Before it
+// comes another, when the work begins: so a helper that is slow is told from one
+// that is dead, for which a daemon must not wait when it starts. The client
 // never calls connect(2), so that its sandbox can do without: what else on a
 // host listens on sockets that root can reach, as container runtimes do, stays
 // out of reach. A datagram that is anything else is dropped.
@@ -46,19 +48,13 @@ func Requests() []Request {
 	return []Request{LoadModule, WriteModules, WriteSysctls, LoadHook, LoadExecHook, SyncJournal}
 }
 
-// patience is how long a client waits for the end of a request, and the start of
-// the helper, at most. A daemon that starts makes each of them at most once, and
-// has half a minute for all: see TimeoutStartSec= of its unit.
-func (r Request) patience() time.Duration {
-	switch r {
-	case LoadModule:
-		return 15 * time.Second // modprobe has 10, and 2 to end
-	case LoadHook, LoadExecHook:
-		return 8 * time.Second // some tenths, on a machine that is not starved
-	case WriteModules, WriteSysctls, SyncJournal:
-	}
-	return 3 * time.Second
-}
+// How long a client waits at most: for the work to begin, for which systemd has to
+// start the helper, and then for its end. modprobe has 10 s, and 2 to end; to load
+// a BPF program takes some tenths of a second, on an emulated machine seven.
+const (
+	beginTime = 5 * time.Second
+	workTime  = 20 * time.Second
+)
 
 // Bounds of what is taken from a peer.
 const (
@@ -77,6 +73,7 @@ type message struct {
 // answer is what became of a request.
 type answer struct {
 	Version int             `json:"version"`
+	Begun   bool            `json:"begun,omitempty"` // another answer follows
 	Error   string          `json:"error,omitempty"` // "": it was done
 	Next    string          `json:"next,omitempty"`  // what a person can do about the error
 	Never   bool            `json:"never,omitempty"` // the error will be the same another time: errors.ErrUnsupported
@@ -139,8 +136,11 @@ func cut(s string, n int) string {
 	return s
 }
 
+// begun is the answer to a request that is being worked on.
+func begun() []byte { return []byte(`{"version":1,"begun":true}`) }
+
 // decode reads an answer. An error is the helper's, with its next step, or one
-// about the answer.
+// about the answer, or errBegun.
 func decode(b []byte) (facts json.RawMessage, err error) {
 	var a answer
 	if err := json.Unmarshal(b, &a); err != nil {
@@ -152,8 +152,14 @@ func decode(b []byte) (facts json.RawMessage, err error) {
 	if a.Error != "" {
 		return nil, &refusedError{a.Error, a.Next, a.Never}
 	}
+	if a.Begun {
+		return nil, errBegun
+	}
 	return a.Facts, nil
 }
+
+// errBegun says that another answer follows.
+var errBegun = errors.New("the work has begun")
 
 // refusedError is why the helper did not do what it was asked for.
 type refusedError struct {

@@ -134,7 +134,7 @@ func TestSlowHelper(t *testing.T) {
 	}})
 	c.Timeout = 50 * time.Millisecond
 	_, err := c.Ask(t.Context(), LoadModule, nil)
-	if err == nil || err.Error() != "nfguard-helper.service does not answer" || !errors.Is(err, errors.ErrUnsupported) {
+	if err == nil || err.Error() != "nfguard-helper.service has begun to load the module, and does not end" || !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("got %v", err)
 	}
 	c.Timeout = 0
@@ -143,6 +143,24 @@ func TestSlowHelper(t *testing.T) {
 	}
 	if _, err := c.Ask(t.Context(), LoadModule, nil); err == nil {
 		t.Error("want it to be refused again")
+	}
+}
+
+// TestDeadHelper has a request wait in a queue that nobody reads.
+func TestDeadHelper(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c := &Client{Path: path, Timeout: 50 * time.Millisecond}
+	for range 600 { // in the end the queue is full
+		_, err = c.Ask(t.Context(), LoadModule, nil)
+		if err == nil || err.Error() != "nfguard-helper.service does not answer" || !errors.Is(err, errors.ErrUnsupported) {
+			t.Fatalf("got %v", err)
+		}
+		c.Timeout = 2 * time.Millisecond
 	}
 }
 

@@ -33,9 +33,6 @@ type Options struct {
 }
 
 const (
-	// limit bounds the work for one request.
-	limit = 30 * time.Second
-
 	// atOnce is how many requests are worked on at a time: one of each kind, for
 	// a second one of the same kind is refused, and some that are refused.
 	atOnce = 8
@@ -130,7 +127,8 @@ func (s *server) serve(ctx context.Context, data []byte, files []*os.File) {
 		_ = reply(files[0], encode(nil, errors.New("another request to "+string(r)+" is being worked on")), nil)
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	_ = reply(files[0], begun(), nil)
+	ctx, cancel := context.WithTimeout(ctx, workTime)
 	defer cancel()
 	facts, out, err := s.o.Work(ctx, r)
 	s.end(r) // first: who has the answer may ask again
@@ -184,7 +182,7 @@ func replyable(files []*os.File) error {
 	return nil
 }
 
-// reply sends one packet. It never waits: there is room for it in a socket of
+// reply sends one packet. It never waits: there is room for two in a socket of
 // a client that sent one request on it.
 func reply(to *os.File, b []byte, files []*os.File) error {
 	var fds []int

@@ -24,6 +24,7 @@ type Fight struct {
 
 	noticed time.Time // when nfguard took it for a fight
 	told    time.Time // of the last record
+	teller  Teller    // of the last record
 }
 
 // FightState says how the end of a fight is known.
@@ -63,9 +64,20 @@ type Folder struct {
 	open map[thing]*Fight
 }
 
-type thing struct{ machine, host, subject string }
+// thing is what a fight is about, as one teller has it: what others write to the
+// journal neither begins nor ends a fight of nfguard.service.
+type thing struct{ machine, host, subject, other string }
 
-func (r *Record) thing() thing { return thing{r.Machine, r.Host, r.Subject} }
+func (r *Record) thing() thing { return thing{r.Machine, r.Host, r.Subject, r.other()} }
+
+// other is who has written the record, where that is neither nfguard.service nor
+// nfguard apply; "" otherwise.
+func (r *Record) other() string {
+	if r.Origin() != ByOther {
+		return ""
+	}
+	return r.foreign()
+}
 
 type held struct {
 	line   Line
@@ -82,7 +94,6 @@ func NewFolder(emit func(*Line)) *Folder {
 func (f *Folder) Add(r *Record) {
 	f.release(r.Time.Add(-approach), maxHeld-1)
 	switch {
-	case r.Origin() == ByOther: // stands for itself, and says so
 	case r.Event == guard.EventContention:
 		f.contention(r)
 		return
@@ -153,7 +164,7 @@ func (h *held) ledTo(r *Record) bool {
 }
 
 func (fight *Fight) add(r *Record) {
-	fight.Ended, fight.told = r.Time, r.Time
+	fight.Ended, fight.told, fight.teller = r.Time, r.Time, r.Teller
 	fight.Changes += r.Changes()
 	fight.Records++
 	if by := r.Culprit(); by != "" {
@@ -161,9 +172,12 @@ func (fight *Fight) add(r *Record) {
 	}
 }
 
-// leave ends the fights of a host whose nfguard stopped or started.
+// leave ends the fights of a host whose nfguard stopped or started, as r's teller
+// has it.
 func (f *Folder) leave(r *Record) {
-	f.endAll(FightLeft, func(key thing) bool { return key.machine == r.Machine && key.host == r.Host })
+	f.endAll(FightLeft, func(key thing) bool {
+		return key.machine == r.Machine && key.host == r.Host && key.other == r.other()
+	})
 }
 
 // endAll ends the fights that of chooses, in the order of their last records.
@@ -175,7 +189,7 @@ func (f *Folder) endAll(s FightState, of func(thing) bool) {
 		}
 	}
 	slices.SortFunc(keys, func(a, b thing) int {
-		return cmp.Or(f.open[a].told.Compare(f.open[b].told), cmp.Compare(a.subject, b.subject), cmp.Compare(a.host, b.host))
+		return cmp.Or(f.open[a].told.Compare(f.open[b].told), cmp.Compare(a.subject, b.subject), cmp.Compare(a.host, b.host), cmp.Compare(a.other, b.other))
 	})
 	for _, key := range keys {
 		f.end(key, f.open[key], s)
@@ -188,7 +202,7 @@ func (f *Folder) end(key thing, fight *Fight, s FightState) {
 	f.hold(Line{
 		Record: Record{
 			Time: fight.told, Host: fight.Host, Machine: fight.Machine,
-			Event: guard.EventContention, Subject: fight.Subject, Duration: fight.Ended.Sub(fight.Began),
+			Event: guard.EventContention, Subject: fight.Subject, Duration: fight.Ended.Sub(fight.Began), Teller: fight.teller,
 		},
 		Fight: fight,
 	})

@@ -61,13 +61,31 @@ func TestL1Origin(t *testing.T) {
 	}
 }
 
-// A record of somebody else's stands alone: it begins no fight, and ends none.
+// A fight that somebody else tells of takes in no change of ours, and ends none
+// of our fights; nor does the start that he tells of.
 func TestL1NobodyElsesFight(t *testing.T) {
-	forged := fightRecord(10, 10, "a", "sysctl", "held", 1)
-	forged.Teller = Teller{UID: "0", Comm: "nfguard", PID: 4000, Unit: "session-3.scope"}
-	over := fightRecord(70, 10, "a", "timer", "observed", 50)
-	over.Teller = forged.Teller
-	if got, want := story([]Record{forged, drift(11, "a"), over}), "10s a\n11s a\n1m10s a\n"; got != want {
+	by := func(r Record) Record {
+		r.Teller = Teller{UID: "0", Comm: "nfguard", PID: 4000, Unit: "session-3.scope"}
+		return r
+	}
+	start := fightRecord(40, 0, "nfguard", "start", "observed", 0)
+	start.Event = "start"
+	got := story([]Record{
+		drift(9, "a"),
+		by(fightRecord(10, 10, "a", "sysctl", "held", 1)),
+		drift(11, "a"),
+		by(fightRecord(12, 10, "a", "timer", "observed", 50)),
+		fightRecord(30, 30, "b", "sysctl", "held", 1),
+		by(start),
+		by(fightRecord(50, 30, "b", "timer", "observed", 7)),
+		fightRecord(70, 30, "b", "timer", "observed", 20),
+	})
+	want := "9s a\n11s a\n" +
+		"12s a: fight over, 51 changes in 2 records, 10s to 12s, by tuned.service\n" +
+		"40s nfguard\n" +
+		"50s b: fight over, 7 changes in 1 records, 30s to 50s, by tuned.service\n" +
+		"1m10s b: fight over, 21 changes in 2 records, 30s to 1m10s, by tuned.service\n"
+	if got != want {
 		t.Errorf("folded:\n%s\nwant:\n%s", got, want)
 	}
 }

@@ -50,7 +50,7 @@ func Kinds() []guard.EventKind {
 	return []guard.EventKind{
 		guard.EventDrift, guard.EventDenied, guard.EventModule, guard.EventDropin, guard.EventBridge, guard.EventFlag,
 		guard.EventKubeProxy, guard.EventNextBoot, guard.EventContention, guard.EventConfig, guard.EventSource,
-		EventLost, guard.EventStart, guard.EventStop,
+		guard.EventLook, EventLost, guard.EventStart, guard.EventStop,
 	}
 }
 

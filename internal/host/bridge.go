@@ -10,6 +10,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // Bridges lists the bridges of this process's network namespace, for
@@ -45,6 +46,7 @@ func bridge(b rtnl.Bridge) guard.Bridge {
 // rules goes by the last [Linux.Survey] that has read them.
 func (l *Linux) SurveyBridge(ctx context.Context, p *guard.Policy, name string) guard.Observation {
 	var o guard.Observation
+	step.Begin(ctx, "asking the kernel for bridge "+name)
 	b, err := rtnl.BridgeNamed(name)
 	switch {
 	case errors.Is(err, rtnl.ErrNoBridge):
@@ -59,11 +61,11 @@ func (l *Linux) SurveyBridge(ctx context.Context, p *guard.Policy, name string) 
 	o.Bridges = []guard.Bridge{bridge(b)}
 	o.IPv6Off = l.ipv6Off()
 	if p.Bridges == nil {
-		o.Module = l.module(p)
+		o.Module = l.module(ctx, p)
 		o.On = l.on()
 	}
 	if p.Bridges == nil || p.Bridges.Auto {
-		o.Remembered, o.RememberedErr = l.remembered(name)
+		o.Remembered, o.RememberedErr = l.remembered(ctx, name)
 	}
 	l.evidence(ctx, p, &o, false)
 	return o
@@ -87,7 +89,8 @@ func (l *Linux) evidence(ctx context.Context, p *guard.Policy, o *guard.Observat
 	if p.Bridges == nil || !p.Bridges.Auto || o.Bridging != nil {
 		return
 	}
-	o.Evidence = &guard.Evidence{CNI: l.cni()}
+	o.Evidence = &guard.Evidence{CNI: l.cni(ctx)}
+	step.Begin(ctx, "asking the kernel for its addresses")
 	addresses, err := rtnl.Addresses(ctx)
 	if err != nil {
 		o.Evidence.CNI.Err = errors.Join(o.Evidence.CNI.Err, err)

@@ -2,6 +2,7 @@ package host
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // CNIDirs are where container runtimes look for network configurations: by
@@ -63,8 +65,8 @@ type cniPlugin struct {
 }
 
 // cni tells which networks hang pods on a bridge.
-func (l *Linux) cni() guard.CNI {
-	plugins, err := l.cniPlugins()
+func (l *Linux) cni(ctx context.Context) guard.CNI {
+	plugins, err := l.cniPlugins(ctx)
 	c := guard.CNI{Err: err}
 	for _, p := range plugins {
 		if bridge := p.podBridge(); bridge != "" && !p.nerdctl {
@@ -76,13 +78,15 @@ func (l *Linux) cni() guard.CNI {
 
 // cniPlugins reads what is configured, by directories and the names of files.
 // The error is of what could not be read or understood; the rest is there.
-func (l *Linux) cniPlugins() ([]cniPlugin, error) {
+func (l *Linux) cniPlugins(ctx context.Context) ([]cniPlugin, error) {
 	var list []cniPlugin
 	var unread error
 	for _, dir := range CNIDirs() {
+		step.Begin(ctx, "reading "+dir)
 		paths, err := l.cniFiles(dir)
 		unread = errors.Join(unread, err)
 		for _, path := range paths {
+			step.Begin(ctx, "reading "+path)
 			text, err := files.Read(l.path(path), maxCNIFile)
 			if err != nil {
 				unread = errors.Join(unread, fmt.Errorf("read %s: %w", path, bare(err)))
@@ -161,8 +165,8 @@ func (i *cniIPAM) subnets() []netip.Prefix {
 // Allocator says who hands out the addresses of the pods on a bridge, as far as
 // that is configured or told by the bridge's name, and "" where nobody is known
 // to. With an error there can be one that is not known.
-func (l *Linux) Allocator(bridge string) (who string, err error) {
-	plugins, err := l.cniPlugins()
+func (l *Linux) Allocator(ctx context.Context, bridge string) (who string, err error) {
+	plugins, err := l.cniPlugins(ctx)
 	for _, p := range plugins {
 		if ipam := p.allocates(bridge); ipam != "" {
 			return ipam + ", by " + p.place, nil

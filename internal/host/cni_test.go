@@ -62,7 +62,7 @@ func TestAllocator(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got, err := NewAt(root, Options{}).Allocator(tt.bridge)
+			got, err := NewAt(root, Options{}).Allocator(t.Context(), tt.bridge)
 			if got != tt.want || tt.err == "" != (err == nil) || err != nil && err.Error() != tt.err {
 				t.Errorf("%q, error %v; want %q, error %q", got, err, tt.want, tt.err)
 			}
@@ -86,7 +86,7 @@ func TestNetworks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := NewAt(root, Options{}).cni()
+	c := NewAt(root, Options{}).cni(t.Context())
 	if len(c.Networks) != 1 || c.Networks[0].Bridge != "cnio0" || c.Err != nil {
 		t.Errorf("networks: %+v", c)
 	}

@@ -1,12 +1,14 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 
 	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // maxDropin bounds what is read of a file of ours; a longer one is not ours
@@ -14,20 +16,21 @@ import (
 const maxDropin = 64 << 10
 
 // dropins looks at the drop-ins that p keeps. With unopened t could not be.
-func dropins(t *files.Tree, unopened error, p *guard.Policy) (list []guard.Dropin) {
+func dropins(ctx context.Context, t *files.Tree, unopened error, p *guard.Policy) (list []guard.Dropin) {
 	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
 		switch {
 		case path == "":
 		case unopened != nil:
 			list = append(list, guard.Dropin{Path: path, Err: unopened})
 		default:
-			list = append(list, dropin(t, p, path))
+			list = append(list, dropin(ctx, t, p, path))
 		}
 	}
 	return list
 }
 
-func dropin(t *files.Tree, p *guard.Policy, path string) guard.Dropin {
+func dropin(ctx context.Context, t *files.Tree, p *guard.Policy, path string) guard.Dropin {
+	step.Begin(ctx, "reading "+path)
 	d := guard.Dropin{Path: path}
 	text, err := t.ReadNoLink(path, maxDropin)
 	var other *files.NotRegular
@@ -79,10 +82,10 @@ func (l *Linux) write(path, content string) error {
 }
 
 // dropins looks at the drop-ins of the host.
-func (l *Linux) dropins(p *guard.Policy) []guard.Dropin {
+func (l *Linux) dropins(ctx context.Context, p *guard.Policy) []guard.Dropin {
 	t, err := files.OpenTree(l.dir)
 	if err == nil {
 		defer t.Close()
 	}
-	return dropins(t, err, p)
+	return dropins(ctx, t, err, p)
 }

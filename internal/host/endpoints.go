@@ -9,6 +9,7 @@ import (
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/pods"
 	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // endpointsAge is how old an answer of Options.Endpoints may be. A bridge of
@@ -72,6 +73,7 @@ func (l *Linux) endpoints(ctx context.Context, p *guard.Policy, o *guard.Observa
 	}
 	list, ok, err := l.asked.last()
 	if ask {
+		step.Begin(ctx, "asking the kernel where kube-proxy's rules send")
 		list, err = l.asked.endpoints(ctx, l.o.Endpoints)
 	} else if !ok {
 		return

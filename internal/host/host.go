@@ -15,6 +15,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/boot"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // Options say which machine a [Linux] is. The zero value is this one.
@@ -104,20 +105,22 @@ func (l *Linux) Close() {
 
 // Survey looks at everything but the values of the guarded sysctls, and at
 // what look asks for. It reads files and asks the kernel for its bridges, so
-// it can take as long as a disk takes.
+// it can take as long as a disk takes. Each step is told by package step, also
+// in Do.
 func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation {
 	var o guard.Observation
 	// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
 	// them, so where they are gone, the module is seen to be gone as well.
 	if l.o.Bridges != nil {
+		step.Begin(ctx, "asking the kernel for its bridges")
 		o.Bridges, o.Bridging = l.o.Bridges(ctx)
 	}
-	o.Module = l.module(p)
+	o.Module = l.module(ctx, p)
 	o.IPv6Off = l.ipv6Off()
 	o.On = l.on()
 	o.TaggedPass = l.digit(vlanTagged) == '0'
 	l.memory.follow(o.Bridges)
-	o.Remembered, o.RememberedErr = l.remembered("")
+	o.Remembered, o.RememberedErr = l.remembered(ctx, "")
 	if p.Bridges == nil || !p.Bridges.Auto { // which looks at all of them
 		addresses(ctx, &o)
 	}
@@ -127,10 +130,10 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 		o.KubeProxy = &k
 	}
 	if look&guard.LookNextBoot != 0 {
-		l.forecast = l.foretell(p)
+		l.forecast = l.foretell(ctx, p)
 		o.NextBoot = nextBoot(&l.forecast)
 	}
-	o.Dropins = l.dropins(p)
+	o.Dropins = l.dropins(ctx, p)
 	return o
 }
 
@@ -138,6 +141,7 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 // machine is as wanted: look again.
 func (l *Linux) Do(ctx context.Context, a guard.Action) error {
 	if l.o.Helper != nil && (a.Op == guard.LoadModule || a.Op == guard.WriteFile) {
+		step.Begin(ctx, "waiting for nfguard-helper.service, to "+a.Op.String()+" "+a.Subject)
 		err := l.o.Helper.Do(ctx, a)
 		if !errors.Is(err, ErrNoHelper) {
 			return err
@@ -157,14 +161,18 @@ const noHelperNext = "systemctl unmask nfguard-helper.socket, then systemctl res
 func (l *Linux) do(ctx context.Context, a guard.Action) error {
 	switch a.Op {
 	case guard.LoadModule:
+		step.Begin(ctx, "running modprobe "+a.Subject)
 		return l.load(ctx, a.Subject, a.Force)
 	case guard.SetSysctl:
 		return l.set(guard.Key(a.Subject), a.Value)
 	case guard.WriteFile:
+		step.Begin(ctx, "writing "+a.Subject)
 		return l.write(a.Subject, a.Value)
 	case guard.SetFlags:
+		step.Begin(ctx, "setting the flags of bridge "+a.Subject)
 		return l.setFlags(a)
 	case guard.ClearFlags:
+		step.Begin(ctx, "clearing the flags of bridge "+a.Subject)
 		return l.clearFlags(a)
 	}
 	return fmt.Errorf("%v %s: no such operation", a.Op, a.Subject)

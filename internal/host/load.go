@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // loading is a modprobe that was started and whose end is not known yet.
@@ -92,6 +93,7 @@ func (l *Linux) runModprobe(ctx context.Context, name string, force bool) error 
 		command[1] = "-i"
 	}
 	p := &loading{since: time.Now(), done: make(chan struct{})}
+	step.Begin(ctx, "running modprobe "+name)
 	kill, err := p.start(command)
 	if err != nil {
 		return fmt.Errorf("load %s: %w", name, err)
@@ -100,7 +102,7 @@ func (l *Linux) runModprobe(ctx context.Context, name string, force bool) error 
 	defer timeout.Stop()
 	select {
 	case <-p.done:
-		return l.explain(name, p.said.String(), p.err)
+		return l.explain(ctx, name, p.said.String(), p.err)
 	case <-timeout.C:
 	case <-ctx.Done():
 	}
@@ -151,7 +153,7 @@ func (l *Linux) modprobe() (string, error) {
 }
 
 // explain says why the module is not there after modprobe ended with err.
-func (l *Linux) explain(name, said string, err error) error {
+func (l *Linux) explain(ctx context.Context, name, said string, err error) error {
 	if _, statErr := os.Stat(filepath.Join(l.o.Proc, "sys", guard.IPTables.Path())); statErr == nil {
 		return nil
 	}
@@ -163,7 +165,7 @@ func (l *Linux) explain(name, said string, err error) error {
 	case strings.Contains(said, "not found"):
 		e.reason = said
 		e.next = "install the package that brings the module to /lib/modules/" + l.release()
-		if m := l.loadable(name); m.Next != "" {
+		if m := l.loadable(ctx, name); m.Next != "" {
 			e.next = m.Next
 		}
 	case strings.Contains(said, "Operation not permitted"):

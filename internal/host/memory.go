@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
 	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // memory is the file in which stands what was set of bridges' flags, and
@@ -74,8 +76,9 @@ type memoryFile struct {
 
 // remembered returns what stands in the file, and why not all does. With a name
 // it returns only that bridge's.
-func (l *Linux) remembered(name string) ([]guard.Remembered, error) {
+func (l *Linux) remembered(ctx context.Context, name string) ([]guard.Remembered, error) {
 	m := &l.memory
+	step.Begin(ctx, "reading "+m.path)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	err := m.load()

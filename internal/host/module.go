@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,12 +11,14 @@ import (
 
 	"github.com/nfguard/nfguard/internal/boot"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // module looks whether br_netfilter is there. Its effect decides: a built-in
 // one has no line in /proc/modules, no entry in /sys/module, and modinfo does
 // not know it.
-func (l *Linux) module(p *guard.Policy) guard.Module {
+func (l *Linux) module(ctx context.Context, p *guard.Policy) guard.Module {
+	step.Begin(ctx, "looking whether "+p.Module+" is loaded")
 	_, err := os.Stat(filepath.Join(l.o.Proc, "sys", guard.IPTables.Path()))
 	if err == nil {
 		return guard.Module{State: guard.Present}
@@ -26,18 +29,18 @@ func (l *Linux) module(p *guard.Policy) guard.Module {
 	if _, err := os.Stat(filepath.Join(l.o.Proc, "sys/net")); err != nil {
 		return guard.Module{Err: fmt.Errorf("procfs is not mounted with its sysctls: %w", err)}
 	}
-	return guard.Module{State: guard.Absent, Obstacle: l.obstacle(p)}
+	return guard.Module{State: guard.Absent, Obstacle: l.obstacle(ctx, p)}
 }
 
 // obstacle finds what will keep the module from being loaded, without trying.
-func (l *Linux) obstacle(p *guard.Policy) *guard.Obstacle {
+func (l *Linux) obstacle(ctx context.Context, p *guard.Policy) *guard.Obstacle {
 	if text, err := os.ReadFile(filepath.Join(l.o.Proc, "sys/kernel/modules_disabled")); err == nil && strings.TrimSpace(string(text)) == "1" {
 		return &guard.Obstacle{
 			Reason: "loading modules is switched off until the next boot (kernel.modules_disabled = 1)",
 			Next:   "reboot: the drop-in in modules-load.d loads it before that switch is set",
 		}
 	}
-	m := l.loadable(p.Module)
+	m := l.loadable(ctx, p.Module)
 	switch m.State {
 	case boot.Forbidden:
 		if p.Override {
@@ -52,8 +55,13 @@ func (l *Linux) obstacle(p *guard.Policy) *guard.Obstacle {
 }
 
 // loadable judges by the files whether the running kernel can load a module.
-func (l *Linux) loadable(name string) boot.Module {
-	return boot.Running(boot.Options{Root: l.dir, Module: name, Release: l.release(), Cmdline: l.cmdline()})
+func (l *Linux) loadable(ctx context.Context, name string) boot.Module {
+	return boot.Running(boot.Options{Root: l.dir, Module: name, Release: l.release(), Cmdline: l.cmdline(), Reading: reading(ctx)})
+}
+
+// reading returns what names the files that are read.
+func reading(ctx context.Context) func(path string) {
+	return func(path string) { step.Begin(ctx, "reading "+path) }
 }
 
 // release is the running kernel's, or "".
@@ -91,9 +99,9 @@ func (l *Linux) Forecast() boot.Report { return l.forecast }
 
 // foretell says what the next boot will bring for p, by the files of the
 // machine.
-func (l *Linux) foretell(p *guard.Policy) boot.Report {
+func (l *Linux) foretell(ctx context.Context, p *guard.Policy) boot.Report {
 	return boot.Forecast(boot.Options{
 		Root: l.dir, Keys: p.Sysctls, Module: p.Module, SysctlD: p.SysctlD, ModulesLoad: p.ModulesLoad,
-		Release: l.release(), Cmdline: l.cmdline(), Loaded: l.module(p).State == guard.Present,
+		Release: l.release(), Cmdline: l.cmdline(), Loaded: l.module(ctx, p).State == guard.Present, Reading: reading(ctx),
 	})
 }

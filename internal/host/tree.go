@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/nfguard/nfguard/internal/boot"
@@ -30,7 +31,7 @@ func (t *Tree) Survey(p *guard.Policy) guard.Observation {
 		Root: t.dir, Image: true, Apply: "nfguard apply --root " + files.Quote(t.dir),
 		Keys: p.Sysctls, Module: p.Module, SysctlD: p.SysctlD, ModulesLoad: p.ModulesLoad,
 	})
-	return guard.Observation{Dropins: dropins(f, err, p), NextBoot: nextBoot(&t.forecast)}
+	return guard.Observation{Dropins: dropins(context.Background(), f, err, p), NextBoot: nextBoot(&t.forecast)}
 }
 
 // Forecast is what the last survey found about the next boot, in full.

@@ -99,6 +99,8 @@ func messageID(k guard.EventKind) string {
 		return "0811cf9dbc3e4dc24a7d269530b905f9"
 	case guard.EventSource:
 		return "a43fbbc787fc4ed011527e0d06b93104"
+	case guard.EventLook:
+		return "bb186b40650af3ed67363a6bdefc7edb"
 	case guard.EventStart:
 		return "b77e5ef5c3424be5ce04327c232a65f4"
 	case guard.EventStop:
@@ -114,8 +116,8 @@ func messageID(k guard.EventKind) string {
 // only good to know.
 func priority(e guard.Event) sd.Priority {
 	if e.Outcome == guard.OutcomeFailed || e.Outcome == guard.OutcomeReverted {
-		if e.Kind == guard.EventSource {
-			return sd.PriWarning // the resync still finds everything, later
+		if e.Kind == guard.EventSource || e.Kind == guard.EventLook {
+			return sd.PriWarning // the sysctls are still looked after
 		}
 		return sd.PriErr
 	}
@@ -129,7 +131,7 @@ func priority(e guard.Event) sd.Priority {
 			return sd.PriWarning
 		}
 		return sd.PriNotice
-	case guard.EventConfig, guard.EventSource, guard.EventStart, guard.EventStop:
+	case guard.EventConfig, guard.EventSource, guard.EventLook, guard.EventStart, guard.EventStop:
 		return sd.PriNotice
 	case guard.EventBridge:
 		return sd.PriInfo

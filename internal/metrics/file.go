@@ -24,14 +24,15 @@ func New(log *slog.Logger) *Metrics {
 // Publish has the file written: s.Textfile, as a whole. A file of another name
 // that was written before is removed, for two of them would say the same thing
 // twice, and node_exporter then takes neither. Before the first look there is
-// nothing to write.
+// little to write.
 func (m *Metrics) Publish(s State) {
-	if s.LastPass.IsZero() {
-		return
-	}
 	m.last = s
 	j := job{path: s.Textfile}
-	if j.path != "" {
+	switch {
+	case j.path == "":
+	case s.LastPass.IsZero():
+		j.text = m.foreword(&s)
+	default:
 		j.text = m.render(&s)
 	}
 	m.file.put(j)

@@ -23,6 +23,8 @@ type State struct {
 	Started    time.Time
 	LastPass   time.Time
 	Passes     uint64
+	Looking    time.Time     // since when a look runs that takes long; zero: none does
+	Late       bool          // no look has ended for two audit intervals
 	Audit      time.Duration // the longest time between two passes
 	Mode       guard.Mode
 	Scope      string // "host" or "bridges"

@@ -113,7 +113,8 @@ func TestGolden(t *testing.T) {
 	e.Duration = 84 * time.Microsecond
 	m.Record(e)
 	s := worker()
-	for name, got := range map[string][]byte{"worker.prom": m.render(&s), "stopped.prom": m.farewell(&s)} {
+	starting := State{Textfile: s.Textfile, Started: s.Started, Looking: s.Started}
+	for name, got := range map[string][]byte{"worker.prom": m.render(&s), "stopped.prom": m.farewell(&s), "starting.prom": m.foreword(&starting)} {
 		parse(t, got)
 		for line := range bytes.Lines(bytes.Clone(got)) {
 			if bytes.HasPrefix(line, []byte("nfguard_build_info")) {

@@ -13,8 +13,9 @@ import (
 // render is the file for s: all that is known.
 func (m *Metrics) render(s *State) []byte {
 	t := &text{b: make([]byte, 0, m.size+256)}
-	t.family("nfguard_up", gauge, "Whether nfguard guards this host: 0 after it was stopped.").add(1)
+	t.family("nfguard_up", gauge, "Whether nfguard guards this host: 0 before its first look and after it was stopped.").add(1)
 	m.itself(t, s)
+	m.looks(t, s)
 	t.family("nfguard_passes_total", counter, "Looks at everything.").add(float64(s.Passes))
 	t.family("nfguard_audit_interval_seconds", gauge, "The longest time between two looks at everything: [timing] audit.").add(s.Audit.Seconds())
 	t.family("nfguard_config_info", gauge, "What is in force.").add(1, "mode", string(s.Mode), "scope", s.Scope)
@@ -52,7 +53,7 @@ func (m *Metrics) render(s *State) []byte {
 // no news, and a counter that stands still is no peace.
 func (m *Metrics) farewell(s *State) []byte {
 	t := new(text)
-	t.family("nfguard_up", gauge, "Whether nfguard guards this host: 0 after it was stopped.").add(0)
+	t.family("nfguard_up", gauge, "Whether nfguard guards this host: 0 before its first look and after it was stopped.").add(0)
 	m.itself(t, s)
 	return t.b
 }
@@ -62,7 +63,28 @@ func (m *Metrics) itself(t *text, s *State) {
 	t.family("nfguard_build_info", gauge, "The build that wrote this.").
 		add(1, "version", build.Version(), "revision", m.revision, "goversion", runtime.Version())
 	t.family("nfguard_start_time_seconds", gauge, "When nfguard started, since the epoch: the counters count from there.").add(seconds(s.Started))
-	t.family("nfguard_last_pass_timestamp_seconds", gauge, "When everything was looked at last, since the epoch.").add(seconds(s.LastPass))
+	if !s.LastPass.IsZero() {
+		t.family("nfguard_last_pass_timestamp_seconds", gauge, "When everything was looked at last, since the epoch.").add(seconds(s.LastPass))
+	}
+}
+
+// looks is how the looks at everything get on.
+func (m *Metrics) looks(t *text, s *State) {
+	since := 0.0
+	if !s.Looking.IsZero() {
+		since = seconds(s.Looking)
+	}
+	t.family("nfguard_look_running_since_timestamp_seconds", gauge, "Since when a look has run that takes long, since the epoch; 0: none does.").add(since)
+	t.family("nfguard_look_late", gauge, "Whether no look at everything has ended for two audit intervals.").add(truth(s.Late))
+}
+
+// foreword is the file while the first look lasts: nobody is on guard yet.
+func (m *Metrics) foreword(s *State) []byte {
+	t := new(text)
+	t.family("nfguard_up", gauge, "Whether nfguard guards this host: 0 before its first look and after it was stopped.").add(0)
+	m.itself(t, s)
+	m.looks(t, s)
+	return t.b
 }
 
 // guarded is how each guarded thing stands.

@@ -3,10 +3,12 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 	"github.com/nfguard/nfguard/internal/words"
 )
 
@@ -137,6 +139,11 @@ func (r *Reconciler) tend(ctx context.Context) {
 			return
 		}
 		wait := func(ctx context.Context) {
+			var names []string
+			for _, e := range b.errands {
+				names = append(names, e.name)
+			}
+			step.Begin(ctx, "looking at the bridges "+strings.Join(names, ", "))
 			select {
 			case <-b.ended:
 			case <-ctx.Done():

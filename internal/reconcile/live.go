@@ -37,6 +37,7 @@ type correction struct {
 // Look is what a look at the sysctls tells the loop.
 type Look struct {
 	Lost bool      // a sysctl went away: the module was unloaded
+	Turn bool      // one that was wrong is right
 	Next time.Time // when a correction that was put off is due; zero: none was
 }
 
@@ -119,6 +120,7 @@ func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, l
 		}
 		k.there = true
 		if guard.SameValue(v.Have, k.Value) {
+			look.Turn = look.Turn || !k.since.IsZero()
 			k.since, k.noted, k.stuck, k.asked = time.Time{}, "", 0, false
 			continue
 		}

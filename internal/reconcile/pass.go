@@ -31,6 +31,9 @@ func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 	tried := make(map[string]attempt)
 	var first []guard.Item
 	var before []guard.Bridge
+	if !r.known {
+		r.firstLook(ctx, t)
+	}
 	for round := 0; ; round++ {
 		var o guard.Observation
 		if err := r.beside(ctx, func(ctx context.Context) { o = r.o.Host.Survey(ctx, &r.policy, t.Look) }); err != nil {
@@ -56,6 +59,18 @@ func (r *Reconciler) Pass(ctx context.Context, t Trigger) Report {
 		r.beyond(t, &rep, &o)
 		return rep
 	}
+}
+
+// firstLook has the sysctls put right before the first survey, which may hang at
+// a file: all that has to be known for that is in procfs and sysfs.
+func (r *Reconciler) firstLook(ctx context.Context, t Trigger) {
+	var o guard.Observation
+	p := guard.Policy{Mode: r.policy.Mode, Module: r.policy.Module}
+	if r.beside(ctx, func(ctx context.Context) { o = r.o.Host.Survey(ctx, &p, 0) }) != nil {
+		return
+	}
+	r.known, r.ipv6Off = true, o.IPv6Off
+	r.Live(ctx, t)
 }
 
 // vanished reports whether o contradicts itself: the module is there, and a

@@ -10,6 +10,8 @@ package reconcile
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/guard"
@@ -173,6 +175,47 @@ func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 	for i := range r.keys {
 		r.yield(&r.keys[i].fight)
 	}
+	r.drop()
+}
+
+// drop forgets what was said and done about things that are configured no more.
+// The end of a complaint is recorded, as always. Of bridges, the next pass does it.
+func (r *Reconciler) drop() {
+	now := time.Now()
+	for _, subject := range slices.Sorted(maps.Keys(r.standing)) {
+		if kind := r.standing[subject].kind; !r.policy.Guards(kind, subject) {
+			r.ended(guard.Event{
+				Kind: kind, Time: now, Subject: subject, Now: "no longer configured", Source: "reload", Pass: r.passes,
+			}, "is left as it is", "")
+		}
+	}
+	for subject, f := range r.things {
+		if f.kind != "" && !r.policy.Guards(f.kind, subject) {
+			r.leave(f, now)
+			delete(r.things, subject)
+		}
+	}
+}
+
+// Current judges items again, which are of the last pass, by what was seen of the
+// sysctls since, and leaves out what is configured no more.
+func (r *Reconciler) Current(items []guard.Item) []guard.Item {
+	out := make([]guard.Item, 0, len(items))
+	o := guard.Observation{Module: guard.Module{State: guard.Present}, IPv6Off: r.ipv6Off}
+	for _, it := range items {
+		if !r.policy.Guards(it.Kind, it.Subject) {
+			continue
+		}
+		for i := range r.keys {
+			k, v := &r.keys[i], r.values[i]
+			// One that is not there any more is the next pass's, which is due at once.
+			if it.Kind == guard.EventDrift && string(k.Key) == it.Subject && v.State == guard.Present {
+				it = guard.PlanSysctl(&r.policy, &o, k.Setting, v)
+			}
+		}
+		out = append(out, it)
+	}
+	return out
 }
 
 // Policy returns the policy in force.

@@ -121,7 +121,7 @@ func TestM5WriterHidesByItsName(t *testing.T) {
 		said := until(func(said string) bool {
 			for line := range strings.Lines(said) {
 				var r map[string]string
-				if json.Unmarshal([]byte(line), &r) == nil && strings.Contains(r["MESSAGE"], "(written by "+printable.UTF8(shown)+"[") && strings.HasPrefix(r["MESSAGE"], "net.bridge.") {
+				if json.Unmarshal([]byte(line), &r) == nil && strings.Contains(r["MESSAGE"], " "+printable.UTF8(shown)+"[") && strings.HasPrefix(r["MESSAGE"], "net.bridge.") {
 					return true
 				}
 			}

@@ -27,6 +27,7 @@ const (
 	Root  Layer = "root"  // an effective uid of 0 in the initial user namespace
 	Netns Layer = "netns" // network namespaces can be made, and br_netfilter is there
 	VM    Layer = "vm"    // qemu and the image of test/vm
+	FUSE  Layer = "fuse"  // a file system that hangs can be mounted
 
 	// Kubernetes' own kube-proxy. To build it takes minutes, so it is there only
 	// where it is asked for.
@@ -90,6 +91,9 @@ func have(l Layer) error {
 			return fmt.Errorf("uid is %d, not 0", uid)
 		}
 		return nil
+	case FUSE:
+		_, err := os.Stat("/dev/fuse")
+		return err
 	case Netns:
 		if _, err := os.Stat("/proc/sys/net/bridge"); err != nil {
 			return fmt.Errorf("br_netfilter is not there: %w", err)

@@ -84,6 +84,7 @@ func TestDebOnHost(t *testing.T) {
 	bound := "sed -n 's/^CapBnd:\t//p' /proc/$(" + show("MainPID") + ")/status"
 	b.is("0000000000001000", bound) // NET_ADMIN
 	b.is("644", "stat -c %a /run/nfguard/status.json")
+	b.sh("setpriv --reuid=65534 --regid=65534 --clear-groups nfguard status -o json | grep -q '\"rights\": \"nfguard-helper\"'") // anybody may ask
 	b.is("-10", "ps -o ni= -p $("+show("MainPID")+") | tr -d ' '")
 	b.is(`  "rights": "nfguard-helper",`, "nfguard status -o json | grep '\"rights\"'")
 

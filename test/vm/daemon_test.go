@@ -104,6 +104,28 @@ func (n *node) hung(t *testing.T) {
 	n.Sh(t, "rm "+dropin+"; systemctl daemon-reload; systemctl restart nfguard")
 }
 
+// A start is not ended for a modprobe that takes longer than TimeoutStartSec=, and
+// says meanwhile what it waits for.
+func (n *node) slowStart(t *testing.T) {
+	const dropin, slow = "/run/systemd/system/nfguard.service.d/timeout.conf", "/etc/modprobe.d/slow.conf"
+	n.Write(t, dropin, []byte("[Service]\nTimeoutStartSec=3s\n"), 0o644)
+	n.Write(t, slow, []byte("install br_netfilter sleep 7; /sbin/modprobe --ignore-install br_netfilter\n"), 0o644)
+	n.Sh(t, "systemctl stop nfguard; rmmod br_netfilter; systemctl daemon-reload")
+	mark := n.mark(t)
+	n.Sh(t, "systemctl start --no-block nfguard")
+	n.Until(t, "systemctl status nfguard | grep 'Status: \"starting: .*: running modprobe br_netfilter'")
+	if got := n.Run(t, "setpriv", "--reuid=65534", "--clear-groups", "nfguard", "status").Code; got != 1 {
+		t.Errorf("while it starts, nfguard status as nobody: exit status %d, want 1", got)
+	}
+	n.record(t, mark, "NFGUARD_EVENT=start")
+	n.wantRight(t)
+	if got := n.Sh(t, "journalctl --quiet UNIT=nfguard.service --since="+mark); strings.Contains(got, "timed out") {
+		t.Errorf("the start was ended:\n%s", got)
+	}
+	n.Sh(t, "stat -c %a /run/nfguard/lock | grep -x 600")
+	n.Sh(t, "rm "+dropin+" "+slow+"; systemctl daemon-reload; systemctl restart nfguard")
+}
+
 func (n *node) mainPID(t *testing.T) string {
 	t.Helper()
 	return n.Sh(t, "systemctl show --value --property=MainPID nfguard")

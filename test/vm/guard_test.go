@@ -38,6 +38,7 @@ var life = []story{
 	{"the daemon is taken over", "from inside its sandbox each of some sixty attempts fails that succeeds outside: to start a unit, to reach D-Bus or any other socket, to write, to load a module or a BPF program, to trace, to mount; the helper does nothing but what root's configuration says", true, (*node).takenOver},
 	{"killed", "started again by systemd; what happened meanwhile is found", false, (*node).killed},
 	{"hung", "the watchdog starts it again", false, (*node).hung},
+	{"slow start", "it is given more than TimeoutStartSec= while it gets on", false, (*node).slowStart},
 	{"removed", "the daemon is stopped; the live values, the drop-ins and the configuration stay", false, (*node).removed},
 	{"installed again", "as after the first installation, with the configuration from before", false, (*node).installedAgain},
 	{"purged", "nothing of it is left on the disk; the live values stay", false, (*node).purged},

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -44,7 +45,7 @@ func (p *process) bounded(parent context.Context, limit time.Duration) (context.
 			case <-ctx.Done():
 				return
 			case <-p.done: // it will do no more
-				cancel(fmt.Errorf("%s has ended: %v", p.cmd.Path, p.err))
+				cancel(errors.Join(fmt.Errorf("%s has ended", p.cmd.Path), p.err))
 				return
 			case <-ticks.C:
 			}

@@ -102,8 +102,8 @@ func (d *doc) line(l *history.Line, hosts bool) {
 	switch {
 	case l.Fight != nil:
 		f := l.Fight
-		d.put("<td role=\"cell\" class=\"subject\">%s</td><td role=\"cell\" colspan=\"3\">%s in %s</td><td role=\"cell\">%s</td>",
-			f.Subject, words.Count(f.Changes, "time"), words.Short(f.Ended.Sub(f.Began)), cmp.Or(f.Who, "–"))
+		d.put("<td role=\"cell\" class=\"subject\">%s%s</td><td role=\"cell\" colspan=\"3\">%s in %s</td><td role=\"cell\">%s</td>",
+			f.Subject, d.notes(r, ""), words.Count(f.Changes, "time"), words.Short(f.Ended.Sub(f.Began)), cmp.Or(f.Who, "–"))
 	case r.Changes() == 0 || r.Event == guard.EventContention:
 		d.put("<td role=\"cell\" colspan=\"%d\">%s%s</td>", rest, r.Message, d.notes(r, r.Message))
 	default:

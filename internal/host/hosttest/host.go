@@ -14,6 +14,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/step"
 )
 
 // Host is a machine in memory. All its methods are safe together.
@@ -25,6 +26,9 @@ type Host struct {
 	files  map[string]string
 	writes []guard.Action
 	bridging
+
+	hung  chan struct{} // surveys wait until it is closed; nil: none does
+	doing string        // as they say
 
 	kubeProxy guard.KubeProxy
 	findings  []guard.Finding
@@ -183,11 +187,35 @@ func (h *Host) Value(k guard.Key) (v guard.Value, lost bool) {
 	return v, lost
 }
 
+// HangSurvey has each survey hang when it reads files, and say that it is at the
+// step what, until release is called.
+func (h *Host) HangSurvey(what string) (release func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	hung := make(chan struct{})
+	h.hung, h.doing = hung, what
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.hung == hung {
+			h.hung = nil
+		}
+		close(hung)
+	}
+}
+
 // Refresh implements reconcile.Host: nothing is ever stale here.
 func (h *Host) Refresh(*guard.Policy) int { return 0 }
 
 // Survey implements reconcile.Host.
-func (h *Host) Survey(_ context.Context, p *guard.Policy, look guard.Look) guard.Observation {
+func (h *Host) Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation {
+	h.mu.Lock()
+	hung, doing := h.hung, h.doing
+	h.mu.Unlock()
+	if hung != nil && (look != 0 || p.ModulesLoad+p.SysctlD != "") {
+		step.Begin(ctx, doing)
+		<-hung
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	o := guard.Observation{IPv6Off: h.IPv6Off, Bridges: slices.Clone(h.bridges), Bridging: h.Bridging}
@@ -227,7 +255,10 @@ func (h *Host) Survey(_ context.Context, p *guard.Policy, look guard.Look) guard
 }
 
 // Do implements reconcile.Host.
-func (h *Host) Do(_ context.Context, a guard.Action) error {
+func (h *Host) Do(ctx context.Context, a guard.Action) error {
+	if a.Op == guard.LoadModule {
+		step.Begin(ctx, "running modprobe "+a.Subject)
+	}
 	if a.Op == guard.LoadModule && h.Hang != nil {
 		<-h.Hang
 	}

@@ -484,11 +484,15 @@ func request(text []byte, more ...int) (string, error) {
 		return "", err
 	}
 	b := make([]byte, 1<<16)
-	n, err := unix.Read(p[0], b)
-	if err != nil {
-		return "", err
+	for {
+		n, err := unix.Read(p[0], b)
+		if err != nil {
+			return "", err
+		}
+		if !strings.Contains(string(b[:n]), `"begun":true`) {
+			return string(b[:n]), nil
+		}
 	}
-	return string(b[:n]), nil
 }
 
 // hostileRequests succeeds if one of them is answered as if it had been done.
