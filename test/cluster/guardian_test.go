@@ -45,7 +45,7 @@ func TestNothingIsLeft(t *testing.T) {
 			}
 			return "not started"
 		})
-		time.Sleep(moment) // it is the moment that is tested
+		time.Sleep(moment)                                                                 // it is the moment that is tested
 		if whom != "the guardian" && slices.Contains(childrenOf(run.Process.Pid), tests) { // it may have ended
 			_ = syscall.Kill(tests, syscall.SIGKILL)
 		}
