@@ -141,7 +141,11 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 // machine is as wanted: look again.
 func (l *Linux) Do(ctx context.Context, a guard.Action) error {
 	if l.o.Helper != nil && (a.Op == guard.LoadModule || a.Op == guard.WriteFile) {
-		step.Begin(ctx, "waiting for nfguard-helper.service, to "+a.Op.String()+" "+a.Subject)
+		what := "writing " + a.Subject
+		if a.Op == guard.LoadModule {
+			what = "running modprobe " + a.Subject
+		}
+		step.Begin(ctx, what+", by nfguard-helper.service")
 		err := l.o.Helper.Do(ctx, a)
 		if !errors.Is(err, ErrNoHelper) {
 			return err
