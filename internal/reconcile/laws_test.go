@@ -14,13 +14,16 @@ import (
 // FuzzLaws starts from any state of a host and any fault, and holds the pass
 // to its laws: two passes converge wherever the host allows it, a third
 // writes nothing, nothing is ever set to 0 or unloaded, no flag of a bridge
-// that is not kept is touched, and what an observing pass sees it leaves alone.
+// that is not kept is touched, nor a file of somebody else's, and what an
+// observing pass sees it leaves alone.
 func FuzzLaws(f *testing.F) {
 	f.Add(uint16(0), uint8(0))
 	f.Add(uint16(0xffff), uint8(0))
 	f.Add(uint16(0x0155), uint8(3))
 	f.Add(uint16(0x0c03), uint8(0))
 	f.Add(uint16(0x1c03), uint8(64))
+	f.Add(uint16(0x2021), uint8(0))
+	f.Add(uint16(0x0c21), uint8(0))
 	f.Fuzz(func(t *testing.T, state uint16, faults uint8) {
 		on := func(bit int) bool { return state&(1<<bit) != 0 }
 		h := hosttest.New(on(0))
@@ -33,8 +36,11 @@ func FuzzLaws(f *testing.F) {
 		if on(4) {
 			p.Sysctls = append(p.Sysctls, guard.Setting{Key: "net.ipv4.ip_forward", Value: "1"})
 		}
-		if on(5) {
+		foreign := on(5) && on(13) // somebody else's file, which stays
+		if foreign {
 			h.SetFile(modulesLoad, "something else\n")
+		} else if on(5) {
+			h.SetFile(modulesLoad, p.ModulesLoadText()+"and something else\n")
 		}
 		if on(6) {
 			h.SetFile(sysctlD, p.SysctlText(&guard.Observation{}))
@@ -86,6 +92,9 @@ func FuzzLaws(f *testing.F) {
 				t.Errorf("flags of %s were touched: %+v", a.Subject, a)
 			}
 		}
+		if foreign && h.File(modulesLoad) != "something else\n" {
+			t.Errorf("somebody else's file is now %q", h.File(modulesLoad))
+		}
 		third := pass()
 		if p.Mode == guard.Observe {
 			v, fl := h.State()
@@ -95,7 +104,11 @@ func FuzzLaws(f *testing.F) {
 			return
 		}
 		if !broken {
-			if got := second.Verdict(); got != guard.Right {
+			want := guard.Right
+			if foreign && p.ModulesLoad != "" {
+				want = guard.Wrong
+			}
+			if got := second.Verdict(); got != want {
 				t.Errorf("after two passes the host is %s: %+v", got, second.Items)
 			}
 			if again := h.Writes(); len(again) > 0 {

@@ -3,6 +3,7 @@ package packaging
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,7 @@ func TestDebInImage(t *testing.T) {
 // TestDebOnHost is the life of the package on a Debian that runs.
 func TestDebOnHost(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
+	legacy := lab.Tool(t, lab.Netns, "iptables-legacy")
 	tree := debian(t)
 	run(t, "cp", current(t).deb, tree+"/current.deb")
 	run(t, "cp", next(t).deb, tree+"/next.deb")
@@ -87,6 +89,16 @@ func TestDebOnHost(t *testing.T) {
 	b.sh("setpriv --reuid=65534 --regid=65534 --clear-groups nfguard status -o json | grep -q '\"rights\": \"nfguard-helper\"'") // anybody may ask
 	b.is("-10", "ps -o ni= -p $("+show("MainPID")+") | tr -d ' '")
 	b.is(`  "rights": "nfguard-helper",`, "nfguard status -o json | grep '\"rights\"'")
+
+	t.Log("rules of iptables-legacy are seen from inside of the sandbox")
+	for _, args := range []string{"-N KUBE-SERVICES", "-A KUBE-SERVICES -j RETURN", "-A PREROUTING -j KUBE-SERVICES"} {
+		cmd := exec.Command("nsenter", append(strings.Fields("--target "+b.leader+" --net "+legacy+" -t nat"), strings.Fields(args)...)...)
+		cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+filepath.Join(t.TempDir(), "lock"))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", cmd.Args, err, out)
+		}
+	}
+	b.sh("systemctl restart nfguard; nfguard status | grep -F 'iptables mode (legacy), IPv4'")
 
 	t.Log("drop-ins that are removed are written again, by the helper")
 	b.sh("rm /etc/modules-load.d/nfguard.conf /etc/sysctl.d/99-zz-nfguard.conf")
