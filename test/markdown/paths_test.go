@@ -1,0 +1,27 @@
+package markdown
+
+import (
+	"os"
+	"regexp"
+	"testing"
+)
+
+// What ARCHITECTURE.md and SECURITY.md name of the repository is there.
+func TestPathsAreThere(t *testing.T) {
+	const root = "../../"
+	for _, page := range []string{"ARCHITECTURE.md", "SECURITY.md", "docs/safety.md"} {
+		text, err := os.ReadFile(root + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths := regexp.MustCompile(`(?:^|[^/\w])((?:internal|cmd|config|docs|packaging|systemd|test)/[A-Za-z0-9_./-]*[A-Za-z0-9_])`).FindAllStringSubmatch(string(text), -1)
+		if len(paths) < 4 {
+			t.Errorf("%s names %d paths", page, len(paths))
+		}
+		for _, path := range paths {
+			if _, err := os.Stat(root + path[1]); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+	}
+}
