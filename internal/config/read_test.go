@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -122,6 +123,12 @@ func TestLoadBadPlaces(t *testing.T) {
 				return writeMode(dir+"/conf.d", "", 0o644)
 			},
 			want: `/etc/nfguard/conf.d: cannot be read: not a directory (hint: see what it is: ls -ld /etc/nfguard/conf.d)`,
+		},
+		"conf.d is a link that leads nowhere": {
+			spoil: func(dir string) error {
+				return errors.Join(os.RemoveAll(dir+"/conf.d"), os.Symlink("nowhere", dir+"/conf.d"))
+			},
+			want: `/etc/nfguard/conf.d: cannot be read: no such file or directory (hint: is the name right? without any file the defaults hold: nfguard config show)`,
 		},
 		"the file is a link that leads nowhere": {
 			spoil: func(dir string) error { return os.Symlink("nowhere", dir+"/nfguard.toml") },
