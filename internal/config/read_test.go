@@ -15,6 +15,7 @@ import (
 
 func TestCheckBadFiles(t *testing.T) {
 	const notText = `/f:1: is not UTF-8 text (hint: is it the right file? save it as UTF-8)`
+	const deep = `nests tables too deeply (hint: a key has two parts at most: a [table] on a line of its own, its keys below)`
 	tests := map[string]struct {
 		make func(t *testing.T, name string) error
 		want string
@@ -58,6 +59,23 @@ func TestCheckBadFiles(t *testing.T) {
 		"1 MiB of noise": {
 			make: func(_ *testing.T, name string) error { return os.WriteFile(name, noise(1<<20), 0o644) },
 			want: `/f: is larger than 64 KiB (hint: is it the right file? nfguard.toml has a few KiB)`,
+		},
+		"a key of a thousand parts": {
+			make: func(_ *testing.T, name string) error {
+				return os.WriteFile(name, []byte("\n"+strings.Repeat(`"a" . `, 999)+"a = 1\n"), 0o644)
+			},
+			want: `/f:2: ` + deep,
+		},
+		"a thousand tables in braces": {
+			make: func(_ *testing.T, name string) error {
+				return os.WriteFile(name, []byte("\n\na = "+strings.Repeat("{a = ", 1000)+"1"+strings.Repeat("}", 1000)), 0o644)
+			},
+			want: `/f:3: ` + deep,
+		},
+		"dots in a comment": {
+			make: func(_ *testing.T, name string) error {
+				return os.WriteFile(name, []byte("# "+strings.Repeat(". ", 99)+strings.Repeat(".", 99)+"\n"), 0o644)
+			},
 		},
 		"a little noise": {
 			make: func(_ *testing.T, name string) error { return os.WriteFile(name, noise(1<<10), 0o644) },
