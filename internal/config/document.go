@@ -34,12 +34,40 @@ func (n node) isTable() bool {
 // parse returns the top-level keys of a TOML document in the order of the
 // text, or the first mistake in its syntax.
 func parse(text string) ([]node, *Problem) {
+	if p := tooDeep(text); p != nil {
+		return nil, p
+	}
 	var top map[string]toml.Primitive
 	meta, err := toml.Decode(text, &top)
 	if err != nil {
 		return nil, syntax(err, text)
 	}
 	return nodes(meta, text, node{}, top), nil
+}
+
+// deepKey is a key of more parts than any of ours has.
+var deepKey = regexp.MustCompile(`(?:` + keyPart + `[ \t]*\.[ \t]*){16}`)
+
+const (
+	keyPart   = `(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')`
+	maxInline = 64 // tables in braces, of which none is needed
+)
+
+// tooDeep refuses what nests deeply: the toml package takes time and memory by
+// the square of the depth, and a tree's file is not root's.
+func tooDeep(text string) *Problem {
+	at := -1
+	if m := deepKey.FindStringIndex(text); m != nil {
+		at = m[0]
+	} else if strings.Count(text, "{") > maxInline {
+		at = strings.IndexByte(text, '{')
+	}
+	if at < 0 {
+		return nil
+	}
+	p := wrong("nests tables too deeply", "a key has two parts at most: a [table] on a line of its own, its keys below")
+	p.Line = 1 + strings.Count(text[:at], "\n")
+	return p
 }
 
 // nodes returns the keys of a table in the order of the text.

@@ -2,9 +2,7 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -115,7 +113,7 @@ func (l *loader) safe(dir string) bool {
 
 func (l *loader) readDir(dir string) {
 	entries, err := l.source.list(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !l.source.missing(dir) {
 		l.begin(l.source.shown(dir))
 		l.problem(unreadable(l.source.shown(dir), err))
 		return

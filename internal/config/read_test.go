@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 func TestCheckBadFiles(t *testing.T) {
 	const notText = `/f:1: is not UTF-8 text (hint: is it the right file? save it as UTF-8)`
+	const deep = `nests tables too deeply (hint: a key has two parts at most: a [table] on a line of its own, its keys below)`
 	tests := map[string]struct {
 		make func(t *testing.T, name string) error
 		want string
@@ -57,6 +59,23 @@ func TestCheckBadFiles(t *testing.T) {
 		"1 MiB of noise": {
 			make: func(_ *testing.T, name string) error { return os.WriteFile(name, noise(1<<20), 0o644) },
 			want: `/f: is larger than 64 KiB (hint: is it the right file? nfguard.toml has a few KiB)`,
+		},
+		"a key of a thousand parts": {
+			make: func(_ *testing.T, name string) error {
+				return os.WriteFile(name, []byte("\n"+strings.Repeat(`"a" . `, 999)+"a = 1\n"), 0o644)
+			},
+			want: `/f:2: ` + deep,
+		},
+		"a thousand tables in braces": {
+			make: func(_ *testing.T, name string) error {
+				return os.WriteFile(name, []byte("\n\na = "+strings.Repeat("{a = ", 1000)+"1"+strings.Repeat("}", 1000)), 0o644)
+			},
+			want: `/f:3: ` + deep,
+		},
+		"dots in a comment": {
+			make: func(_ *testing.T, name string) error {
+				return os.WriteFile(name, []byte("# "+strings.Repeat(". ", 99)+strings.Repeat(".", 99)+"\n"), 0o644)
+			},
 		},
 		"a little noise": {
 			make: func(_ *testing.T, name string) error { return os.WriteFile(name, noise(1<<10), 0o644) },
@@ -122,6 +141,12 @@ func TestLoadBadPlaces(t *testing.T) {
 				return writeMode(dir+"/conf.d", "", 0o644)
 			},
 			want: `/etc/nfguard/conf.d: cannot be read: not a directory (hint: see what it is: ls -ld /etc/nfguard/conf.d)`,
+		},
+		"conf.d is a link that leads nowhere": {
+			spoil: func(dir string) error {
+				return errors.Join(os.RemoveAll(dir+"/conf.d"), os.Symlink("nowhere", dir+"/conf.d"))
+			},
+			want: `/etc/nfguard/conf.d: cannot be read: no such file or directory (hint: is the name right? without any file the defaults hold: nfguard config show)`,
 		},
 		"the file is a link that leads nowhere": {
 			spoil: func(dir string) error { return os.Symlink("nowhere", dir+"/nfguard.toml") },

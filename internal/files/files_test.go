@@ -9,8 +9,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/test/lab"
@@ -144,6 +146,37 @@ func TestTreeHasNoWayOut(t *testing.T) {
 				t.Errorf("the file outside is %q", text)
 			}
 		})
+	}
+}
+
+// A FIFO in place of a directory is no directory.
+func TestListWaitsForNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := files.OpenTree(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tree.Close()
+	listed := make(chan error, 1)
+	go func() {
+		_, err := tree.List("/fifo")
+		listed <- err
+	}()
+	select {
+	case err := <-listed:
+		if !errors.Is(err, syscall.ENOTDIR) {
+			t.Errorf("%v, want ENOTDIR", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for the FIFO")
+		f, err := os.OpenFile(filepath.Join(dir, "fifo"), os.O_RDWR, 0) // have it go on
+		if err == nil {
+			<-listed
+			f.Close()
+		}
 	}
 }
 

@@ -196,16 +196,23 @@ func (t *Tree) read(name, at string, limit int64) ([]byte, error) {
 	return Limited(f, limit)
 }
 
-// List returns the entries of a directory by name.
+// List returns the entries of a directory by name. It waits for nothing that
+// stands in its place.
 func (t *Tree) List(dir string) ([]fs.DirEntry, error) {
 	at, err := t.Resolve(dir)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := fs.ReadDir(t.root.FS(), at)
+	f, err := t.root.OpenFile(at, os.O_RDONLY|syscall.O_DIRECTORY|careful, 0)
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	for _, e := range entries {
 		if e.Type()&fs.ModeSymlink == 0 {
 			t.seen[path.Join(at, e.Name())] = seen{kind: e.Type()} // spares a look at each
