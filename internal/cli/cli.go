@@ -46,6 +46,7 @@ type app struct {
 	client     helper.Client // asks for what takes more rights, where helped says so
 	proxies    kubeProxies
 	code       int
+	reloads    atomic.Bool  // SIGHUP has the configuration read again
 	patience   atomic.Int64 // a time.Duration: how long it may take to stop
 }
 
@@ -63,12 +64,34 @@ const (
 )
 
 // Main runs the command line args and returns the exit code. ctx is cancelled
-// to stop, with a [Stopped] where that is by a signal; each signal on reload has
-// the daemon read its configuration again. A command that does not end when it
-// is told to goes on after Main has returned: the process is to exit then.
-func Main(ctx context.Context, args []string, s Streams, reload <-chan os.Signal) int {
-	s = Streams{guarded(s.Out), guarded(s.Err)}
+// to stop, with a [Stopped] where that is by a signal; each signal on hangup has
+// the daemon read its configuration again, and ends any other command. A command
+// that does not end when it is told to goes on after Main has returned: the
+// process is to exit then.
+func Main(ctx context.Context, args []string, s Streams, hangup <-chan os.Signal) int {
+	out := guarded(s.Out)
+	s = Streams{out, guarded(s.Err)}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	reload := make(chan os.Signal, 1)
 	a := &app{Streams: s, ctx: ctx, reload: reload}
+	go func() {
+		for {
+			select {
+			case sig := <-hangup:
+				if !a.reloads.Load() {
+					cancel(Stopped(syscall.SIGHUP))
+					return
+				}
+				select {
+				case reload <- sig:
+				default: // one waits already
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	a.patience.Store(int64(patience))
 	cmd := a.command()
 	cmd.SetArgs(args)
@@ -78,6 +101,11 @@ func Main(ctx context.Context, args []string, s Streams, reload <-chan os.Signal
 	go func() {
 		if err := cmd.Execute(); err != nil {
 			a.complain(err)
+			done <- exitTrouble
+			return
+		}
+		if out.err != nil { // what has not arrived was not said
+			a.complain(out.err)
 			done <- exitTrouble
 			return
 		}

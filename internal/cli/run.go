@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/daemon"
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/instance"
 	"github.com/nfguard/nfguard/internal/journal"
 	"github.com/nfguard/nfguard/internal/metrics"
@@ -43,6 +44,7 @@ Exit codes: 0 stopped as told, 2 could not start.`,
 
 func (a *app) run(verbose bool) error {
 	a.patience.Store(int64(patienceRun))
+	a.reloads.Store(true)
 	if a.root != "" {
 		return &hintError{errors.New("a tree has no kernel to guard"), "use " + a.treeApply()}
 	}
@@ -228,14 +230,7 @@ func writeStatusFile(dir string, s daemon.Status) error {
 	if err != nil {
 		return err
 	}
-	fresh := filepath.Join(dir, ".status.json")
-	if err := os.WriteFile(fresh, append(text, '\n'), 0o644); err != nil {
-		return err
-	}
-	if err := os.Chmod(fresh, 0o644); err != nil { // whatever the umask: anybody may read it
-		return err
-	}
-	return os.Rename(fresh, filepath.Join(dir, statusFile))
+	return files.Replace(filepath.Join(dir, statusFile), append(text, '\n'), nil)
 }
 
 // notifier tells systemd, in a goroutine of its own: a manager that does not

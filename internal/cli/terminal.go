@@ -20,6 +20,7 @@ type output struct {
 	io.Writer
 	terminal bool
 	held     []byte // the beginning of a colour, or of a rune
+	err      error  // the first of the writer's
 }
 
 // guarded is w with care.
@@ -36,6 +37,9 @@ func (s *output) Write(b []byte) (int, error) {
 	var text []byte
 	text, s.held = s.harmless(append(s.held, b...))
 	if _, err := s.Writer.Write(text); err != nil {
+		if s.err == nil {
+			s.err = err
+		}
 		return 0, err
 	}
 	return len(b), nil

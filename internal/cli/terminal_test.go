@@ -89,3 +89,22 @@ func TestTerminal(t *testing.T) {
 		t.Errorf("the pipe got %q, want %q", pipe.String(), want)
 	}
 }
+
+// What could not be written is not taken for said, in any form and command.
+func TestFullDisk(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"version"}, {"check", "-o", "json"}, {"check"}, {"apply", "--dry-run"}, {"config", "show"}} {
+		if args[0] != "--help" && args[0] != "version" {
+			args = append(args, "--root", t.TempDir())
+		}
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e bytes.Buffer
+		code := Main(t.Context(), args, Streams{Out: full, Err: &e}, nil)
+		full.Close()
+		if want := "nfguard: error: write /dev/full: no space left on device\n"; code != 2 || e.String() != want {
+			t.Errorf("%q: want exit 2 and %q, got %d and %q", args, want, code, &e)
+		}
+	}
+}

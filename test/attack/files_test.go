@@ -372,10 +372,11 @@ func TestM4SignalEndsEveryCommand(t *testing.T) {
 	}
 	for i, args := range commands {
 		t.Run(strings.Join(args[:min(len(args), 2)], " "), func(t *testing.T) {
-			sig, code := syscall.SIGTERM, 128+15
-			if i%2 == 1 {
-				sig, code = syscall.SIGINT, 128+2
+			sig := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}[i%3]
+			if args[0] == "run" { // which reads its configuration at SIGHUP
+				sig = syscall.SIGTERM
 			}
+			code := 128 + int(sig)
 			cmd := exec.Command(binary, args...)
 			cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+dir)
 			var out bytes.Buffer
