@@ -23,12 +23,16 @@ import (
 // groups and files. Two processes see to it that none of it is left: the one
 // that go test started is the guardian of the other, which runs the tests. When
 // the tests end, or are killed, the guardian ends what they have left; when it
-// is killed, they do so themselves. Where both are killed at once, the next run
-// removes what is left.
+// is killed, a cleaner takes the place of the tests. Where both are killed at
+// once, the next run removes what is left.
 
 // guarded is the environment variable that gives the tests the directory of
 // the run, whose base name is also that of the run's control groups.
 const guarded = "NFGUARD_CLUSTER_DIR"
+
+// orphaned is the environment variable that gives a process which has taken the
+// place of tests whose guardian was killed the directory to clean.
+const orphaned = "NFGUARD_CLUSTER_CLEAN"
 
 const prefix = "nfguard-cluster-"
 
@@ -42,6 +46,10 @@ func guard(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "be told of orphans:", err)
 		return 1
 	}
+	if left := os.Getenv(orphaned); left != "" {
+		clean(left)
+		return 1
+	}
 	if dir == "" {
 		return guardian()
 	}
@@ -51,7 +59,11 @@ func guard(m *testing.M) int {
 	go func() {
 		for ; os.Getppid() == parent; time.Sleep(100 * time.Millisecond) {
 		}
-		end.Lock() // the tests fail meanwhile, and end nothing
+		end.Lock()
+		// The tests end here, at once, and make nothing while it is removed. What
+		// they have started stays a child of this process.
+		err := unix.Exec("/proc/self/exe", os.Args[:1], append(os.Environ(), orphaned+"="+dir))
+		fmt.Fprintln(os.Stderr, "clean up:", err)
 		clean(dir)
 		os.Exit(1)
 	}()
