@@ -19,7 +19,7 @@ TOOLS      := busybox:busybox-static gcc:gcc ip:iproute2 iptables:iptables journ
               nft:nftables nsenter:util-linux sysctl:procps systemd-journal-remote:systemd-journal-remote \
               systemd-nspawn:systemd-container
 CLUSTER_TOOLS := runc:runc
-PACK_TOOLS := lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm rpmlint:rpmlint \
+PACK_TOOLS := cpio:cpio lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm rpmlint:rpmlint \
               shellcheck:shellcheck
 FLEET_TOOLS := ansible:ansible-core
 BPF_TOOLS := clang-14:clang-14 llvm-strip-14:llvm-14
