@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/test/lab"
 )
 
 func TestCheckBadFiles(t *testing.T) {
@@ -180,9 +182,7 @@ func TestLoadBadPlaces(t *testing.T) {
 // Who owns the tree can change all that is in it, and so is believed; nobody
 // else is but root.
 func TestLoadOwners(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root gives files away")
-	}
+	lab.Need(t, lab.Root) // who alone gives files away
 	const alice, bob = 1001, 1002
 	tests := map[string]struct {
 		owner, tree int
