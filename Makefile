@@ -29,14 +29,14 @@ VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils
 # What tries the whole program, the longest first; and everything else.
 HOSTED := ./test/packaging ./test/netns ./test/attack ./test/fleet ./test/demo/...
 UNIT := $(shell $(GO) list ./... | grep -v /test/) ./test/markdown
-FUZZ := internal/reconcile:FuzzLaws internal/config:FuzzLoad internal/rtnl:FuzzParseLink internal/rtnl:FuzzParseAddress \
-        internal/source/uevent:FuzzParse internal/journal:FuzzEncode internal/proc:FuzzLocate \
+FUZZ := internal/core/reconcile:FuzzLaws internal/core/config:FuzzLoad internal/kernel/rtnl:FuzzParseLink internal/kernel/rtnl:FuzzParseAddress \
+        internal/core/source/uevent:FuzzParse internal/core/journal:FuzzEncode internal/kernel/proc:FuzzLocate \
         internal/kernel/xtables:FuzzUses internal/kernel/xtables:FuzzRules internal/kernel/nfnl:FuzzParse \
-        internal/kernel/nfnl:FuzzMessage internal/netfilter:FuzzEndpoints internal/boot:FuzzSysctl \
-        internal/boot:FuzzModprobe internal/boot:FuzzModulesDep internal/boot:FuzzTuned \
-        internal/services:FuzzParseIPTables internal/services:FuzzElement internal/probe:FuzzFrames \
-        internal/probe/dns:FuzzRead internal/probe/dns:FuzzResolvConf \
-        internal/trace/kernel:FuzzParse internal/history:FuzzExport internal/cli:FuzzPrintable internal/helper:FuzzParse internal/helper:FuzzDecode internal/fleet:FuzzParse internal/trace:FuzzRead
+        internal/kernel/nfnl:FuzzMessage internal/kernel/netfilter:FuzzEndpoints internal/core/boot:FuzzSysctl \
+        internal/core/boot:FuzzModprobe internal/core/boot:FuzzModulesDep internal/core/boot:FuzzTuned \
+        internal/diag/services:FuzzParseIPTables internal/diag/services:FuzzElement internal/diag/probe:FuzzFrames \
+        internal/diag/probe/dns:FuzzRead internal/diag/probe/dns:FuzzResolvConf \
+        internal/diag/trace/kernel:FuzzParse internal/diag/history:FuzzExport internal/cli:FuzzPrintable internal/core/helper:FuzzParse internal/core/helper:FuzzDecode internal/diag/fleet:FuzzParse internal/diag/trace:FuzzRead
 
 .PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test race lint fuzz netns path proxytest cluster clustertest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
 
@@ -70,7 +70,7 @@ netns: deps ## the real nfguard against the real kernel, in throw-away namespace
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) ./test/netns ./test/attack ./test/demo/...
 
 cover: ## guard, reconcile and config are covered over 90 %
-	@for p in guard reconcile config; do \
+	@for p in core/guard core/reconcile core/config; do \
 		$(GO) test -cover ./internal/$$p | awk -v p=$$p '{ print; for (i = 1; i <= NF; i++) if ($$i == "coverage:") c = $$(i + 1) + 0 } \
 			END { if (c <= 90) { print p " is covered by " c " %, less than 90 %"; exit 1 } }' || exit 1; \
 	done

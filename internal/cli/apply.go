@@ -6,9 +6,9 @@ import (
 	"io"
 	"sync"
 
-	"github.com/nfguard/nfguard/internal/guard"
-	"github.com/nfguard/nfguard/internal/journal"
-	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/journal"
+	"github.com/nfguard/nfguard/internal/core/reconcile"
 )
 
 func (a *app) apply(form format, dry bool) error {

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/nfguard/nfguard/internal/guard"
-	"github.com/nfguard/nfguard/internal/pods"
-	"github.com/nfguard/nfguard/internal/reconcile"
-	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/kernel/pods"
+	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
 
 // bridgeRow is a bridge with what is in effect for it: the sysctl or its own

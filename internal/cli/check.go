@@ -10,11 +10,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/boot"
-	"github.com/nfguard/nfguard/internal/daemon"
-	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/core/boot"
+	"github.com/nfguard/nfguard/internal/core/daemon"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/reconcile"
 	"github.com/nfguard/nfguard/internal/printable"
-	"github.com/nfguard/nfguard/internal/reconcile"
 )
 
 func (a *app) checkCommand() *cobra.Command {

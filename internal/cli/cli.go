@@ -18,8 +18,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nfguard/nfguard/internal/build"
-	"github.com/nfguard/nfguard/internal/config"
-	"github.com/nfguard/nfguard/internal/helper"
+	"github.com/nfguard/nfguard/internal/core/config"
+	"github.com/nfguard/nfguard/internal/core/helper"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/nfguard/nfguard/internal/config"
+	"github.com/nfguard/nfguard/internal/core/config"
 )
 
 func (a *app) configCommand() *cobra.Command {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/diag/history"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 

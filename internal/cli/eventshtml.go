@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/build"
-	"github.com/nfguard/nfguard/internal/config"
-	"github.com/nfguard/nfguard/internal/history"
-	"github.com/nfguard/nfguard/internal/history/report"
+	"github.com/nfguard/nfguard/internal/core/config"
+	"github.com/nfguard/nfguard/internal/diag/history"
+	"github.com/nfguard/nfguard/internal/diag/history/report"
 )
 
 // htmlEvents is one page.

@@ -6,8 +6,8 @@ import (
 	"io"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/guard"
-	"github.com/nfguard/nfguard/internal/history"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/diag/history"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 

@@ -15,9 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/core/host"
+	"github.com/nfguard/nfguard/internal/diag/history"
 	"github.com/nfguard/nfguard/internal/files"
-	"github.com/nfguard/nfguard/internal/history"
-	"github.com/nfguard/nfguard/internal/host"
 )
 
 // namedSource is a journal in export format, and its name for people; "" where

@@ -14,13 +14,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/daemon"
-	"github.com/nfguard/nfguard/internal/guard"
-	"github.com/nfguard/nfguard/internal/helper"
-	"github.com/nfguard/nfguard/internal/host"
-	"github.com/nfguard/nfguard/internal/journal"
+	"github.com/nfguard/nfguard/internal/core/daemon"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/helper"
+	"github.com/nfguard/nfguard/internal/core/host"
+	"github.com/nfguard/nfguard/internal/core/journal"
+	"github.com/nfguard/nfguard/internal/core/source/exec"
 	"github.com/nfguard/nfguard/internal/kernel/hook"
-	"github.com/nfguard/nfguard/internal/source/exec"
 )
 
 // helped reports whether the helper makes the changes for which this process

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/helper"
-	"github.com/nfguard/nfguard/internal/host"
+	"github.com/nfguard/nfguard/internal/core/helper"
+	"github.com/nfguard/nfguard/internal/core/host"
 )
 
 // helping returns what the helper does with the configuration, which names

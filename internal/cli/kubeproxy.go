@@ -8,10 +8,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/guard"
-	"github.com/nfguard/nfguard/internal/netfilter"
-	"github.com/nfguard/nfguard/internal/proc"
-	"github.com/nfguard/nfguard/internal/step"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/step"
+	"github.com/nfguard/nfguard/internal/kernel/netfilter"
+	"github.com/nfguard/nfguard/internal/kernel/proc"
 )
 
 // kubeProxies looks for what there is of kube-proxy: native processes by their

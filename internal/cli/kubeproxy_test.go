@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/guard"
-	"github.com/nfguard/nfguard/internal/proc"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/kernel/proc"
 	"github.com/nfguard/nfguard/test/lab"
 )
 

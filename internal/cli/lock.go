@@ -6,10 +6,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nfguard/nfguard/internal/daemon"
-	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/core/daemon"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/kernel/hook"
-	"github.com/nfguard/nfguard/internal/source"
 )
 
 // writeHook is the BPF program that sees every write to a guarded sysctl, where

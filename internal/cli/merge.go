@@ -7,10 +7,10 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/nfguard/nfguard/internal/fleet"
-	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/words"
+	"github.com/nfguard/nfguard/internal/diag/fleet"
 	"github.com/nfguard/nfguard/internal/printable"
-	"github.com/nfguard/nfguard/internal/words"
 )
 
 // merge makes one table of what many hosts said. What could not be read is an

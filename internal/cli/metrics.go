@@ -1,10 +1,10 @@
 package cli
 
 import (
-	"github.com/nfguard/nfguard/internal/daemon"
-	"github.com/nfguard/nfguard/internal/guard"
-	"github.com/nfguard/nfguard/internal/metrics"
-	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/core/daemon"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/metrics"
+	"github.com/nfguard/nfguard/internal/core/reconcile"
 )
 
 // both records each event twice.

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/reconcile"
 	"github.com/nfguard/nfguard/internal/printable"
-	"github.com/nfguard/nfguard/internal/reconcile"
 )
 
 // maxCondition is how long a message node-problem-detector takes, in bytes; of

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nfguard/nfguard/internal/guard"
-	"github.com/nfguard/nfguard/internal/reconcile"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/reconcile"
 )
 
 // TestCondition: whatever the host is like, one line of 80 bytes at the most

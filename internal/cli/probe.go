@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/guard"
-	"github.com/nfguard/nfguard/internal/probe"
-	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/diag/probe"
+	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
 
 // errTree is what there is to say to --root.

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/probe"
-	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/diag/probe"
+	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
 
 // realFlags are those of probe --bridge.

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nfguard/nfguard/internal/probe"
-	"github.com/nfguard/nfguard/internal/probe/dns"
-	"github.com/nfguard/nfguard/internal/services"
+	"github.com/nfguard/nfguard/internal/diag/probe"
+	"github.com/nfguard/nfguard/internal/diag/probe/dns"
+	"github.com/nfguard/nfguard/internal/diag/services"
 )
 
 // askOn asks from a pod on a bridge.

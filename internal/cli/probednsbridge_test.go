@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nfguard/nfguard/internal/services"
+	"github.com/nfguard/nfguard/internal/diag/services"
 )
 
 // TestDNSService: whom a pod on a bridge asks, of what kube-proxy's rules have.

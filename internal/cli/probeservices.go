@@ -10,11 +10,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nfguard/nfguard/internal/host"
-	"github.com/nfguard/nfguard/internal/netfilter"
-	"github.com/nfguard/nfguard/internal/probe"
-	"github.com/nfguard/nfguard/internal/rtnl"
-	"github.com/nfguard/nfguard/internal/services"
+	"github.com/nfguard/nfguard/internal/core/host"
+	"github.com/nfguard/nfguard/internal/diag/probe"
+	"github.com/nfguard/nfguard/internal/diag/services"
+	"github.com/nfguard/nfguard/internal/kernel/netfilter"
+	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
 
 // services are the Services of kube-proxy's rules, sorted, and what rules those are.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nfguard/nfguard/internal/services"
+	"github.com/nfguard/nfguard/internal/diag/services"
 )
 
 // TestNamed: which Services --service is.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/nfguard/nfguard/internal/probe"
+	"github.com/nfguard/nfguard/internal/diag/probe"
 )
 
 // write prints the proof for people, and of which host it is.

@@ -16,14 +16,14 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/daemon"
+	"github.com/nfguard/nfguard/internal/core/daemon"
+	"github.com/nfguard/nfguard/internal/core/instance"
+	"github.com/nfguard/nfguard/internal/core/journal"
+	"github.com/nfguard/nfguard/internal/core/metrics"
+	"github.com/nfguard/nfguard/internal/core/step"
 	"github.com/nfguard/nfguard/internal/files"
-	"github.com/nfguard/nfguard/internal/instance"
-	"github.com/nfguard/nfguard/internal/journal"
-	"github.com/nfguard/nfguard/internal/metrics"
-	"github.com/nfguard/nfguard/internal/pods"
+	"github.com/nfguard/nfguard/internal/kernel/pods"
 	"github.com/nfguard/nfguard/internal/printable"
-	"github.com/nfguard/nfguard/internal/step"
 )
 
 func (a *app) runCommand() *cobra.Command {

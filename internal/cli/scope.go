@@ -1,8 +1,8 @@
 package cli
 
 import (
-	"github.com/nfguard/nfguard/internal/config"
-	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/core/config"
+	"github.com/nfguard/nfguard/internal/core/guard"
 )
 
 // selection is the part of the policy for scope "bridges", nil for the other.

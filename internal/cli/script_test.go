@@ -41,7 +41,7 @@ func TestScripts(t *testing.T) {
 // ways puts the goldens of the package trace into a script's directory.
 func ways(dir string) error {
 	for name, golden := range map[string]string{"before.json": "key0.golden.json", "after.json": "key1.golden.json", "before.txt": "key0.golden.txt"} {
-		b, err := os.ReadFile(filepath.Join("../trace/testdata", golden))
+		b, err := os.ReadFile(filepath.Join("../diag/trace/testdata", golden))
 		if err == nil && name == "before.txt" {
 			b = append(b, "exit 1\n"...)
 		}

@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/nfguard/nfguard/internal/daemon"
+	"github.com/nfguard/nfguard/internal/core/daemon"
+	"github.com/nfguard/nfguard/internal/core/words"
 	"github.com/nfguard/nfguard/internal/printable"
-	"github.com/nfguard/nfguard/internal/words"
 )
 
 func (a *app) statusCommand() *cobra.Command {

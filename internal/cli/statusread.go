@@ -9,13 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/daemon"
+	"github.com/nfguard/nfguard/internal/core/daemon"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/host"
+	"github.com/nfguard/nfguard/internal/core/instance"
+	"github.com/nfguard/nfguard/internal/core/words"
 	"github.com/nfguard/nfguard/internal/files"
-	"github.com/nfguard/nfguard/internal/guard"
-	"github.com/nfguard/nfguard/internal/host"
-	"github.com/nfguard/nfguard/internal/instance"
-	"github.com/nfguard/nfguard/internal/monotonic"
-	"github.com/nfguard/nfguard/internal/words"
+	"github.com/nfguard/nfguard/internal/kernel/monotonic"
 )
 
 // statusView is what the daemon has published, and what this command has seen

@@ -7,10 +7,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nfguard/nfguard/internal/daemon"
-	"github.com/nfguard/nfguard/internal/guard"
-	"github.com/nfguard/nfguard/internal/instance"
-	"github.com/nfguard/nfguard/internal/monotonic"
+	"github.com/nfguard/nfguard/internal/core/daemon"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/instance"
+	"github.com/nfguard/nfguard/internal/kernel/monotonic"
 )
 
 // A daemon whose loop hangs tells of nothing: by the kernel's clock, its next look

@@ -6,9 +6,9 @@ import (
 	"os"
 	"strings"
 
-	"github.com/nfguard/nfguard/internal/boot"
-	"github.com/nfguard/nfguard/internal/daemon"
-	"github.com/nfguard/nfguard/internal/guard"
+	"github.com/nfguard/nfguard/internal/core/boot"
+	"github.com/nfguard/nfguard/internal/core/daemon"
+	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 

@@ -9,9 +9,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/diag/trace"
+	"github.com/nfguard/nfguard/internal/diag/trace/kernel"
 	"github.com/nfguard/nfguard/internal/files"
-	"github.com/nfguard/nfguard/internal/trace"
-	"github.com/nfguard/nfguard/internal/trace/kernel"
 )
 
 // traceOptions are the flags of trace.

@@ -1,10 +1,10 @@
 package cli
 
 import (
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/host"
+	"github.com/nfguard/nfguard/internal/core/reconcile"
 	"github.com/nfguard/nfguard/internal/files"
-	"github.com/nfguard/nfguard/internal/guard"
-	"github.com/nfguard/nfguard/internal/host"
-	"github.com/nfguard/nfguard/internal/reconcile"
 )
 
 // checkTree is check of a tree. It knows no kernel, and so has a way of its own.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 

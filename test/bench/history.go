@@ -15,8 +15,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/guard"
-	"github.com/nfguard/nfguard/internal/journal"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/journal"
 )
 
 // manyRecords is a drift every six seconds, for a week.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nfguard/nfguard/internal/fleet"
+	"github.com/nfguard/nfguard/internal/diag/fleet"
 	"github.com/nfguard/nfguard/test/lab"
 )
 
@@ -19,7 +19,7 @@ func TestAnsible(t *testing.T) {
 	ansible := lab.Tool(t, lab.Root, "ansible")
 	dir := t.TempDir()
 	for _, name := range []string{"right", "wrong"} {
-		text, err := os.ReadFile("../../internal/fleet/testdata/" + name + ".json")
+		text, err := os.ReadFile("../../internal/diag/fleet/testdata/" + name + ".json")
 		if err != nil {
 			t.Fatal(err)
 		}

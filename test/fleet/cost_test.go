@@ -18,7 +18,7 @@ import (
 // TestCostOfADay says what a node sends in a day, and has Prometheus store it.
 func TestCostOfADay(t *testing.T) {
 	promtool := lab.Tool(t, lab.Root, "promtool")
-	text, err := os.ReadFile("../../internal/metrics/testdata/worker.prom")
+	text, err := os.ReadFile("../../internal/core/metrics/testdata/worker.prom")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -373,7 +373,7 @@ func TestDashboardCounts(t *testing.T) {
 func TestMetricsLint(t *testing.T) {
 	promtool := lab.Tool(t, lab.Root, "promtool")
 	for _, name := range []string{"worker.prom", "stopped.prom"} {
-		f, err := os.Open(filepath.Join("../../internal/metrics/testdata", name))
+		f, err := os.Open(filepath.Join("../../internal/core/metrics/testdata", name))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nfguard/nfguard/internal/probe/dns/dnstest"
+	"github.com/nfguard/nfguard/internal/diag/probe/dns/dnstest"
 )
 
 // The command as a person runs it in a pod, by the pod's own resolv.conf: its

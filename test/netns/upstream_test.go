@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nfguard/nfguard/internal/netfilter"
+	"github.com/nfguard/nfguard/internal/kernel/netfilter"
 	"github.com/nfguard/nfguard/test/kubeproxy/upstream"
 	"github.com/nfguard/nfguard/test/lab"
 )

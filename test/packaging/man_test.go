@@ -101,7 +101,7 @@ func TestManHasEveryCommand(t *testing.T) {
 // TestManHasEveryMetric takes the names from the file that a test keeps.
 func TestManHasEveryMetric(t *testing.T) {
 	text := page(t, "nfguard-metrics.8")
-	types := regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(read(t, root+"/internal/metrics/testdata/worker.prom"), -1)
+	types := regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(read(t, root+"/internal/core/metrics/testdata/worker.prom"), -1)
 	if len(types) < 20 {
 		t.Fatalf("want 20 metrics or more, got %d", len(types))
 	}
@@ -146,7 +146,7 @@ func TestManOfEvents(t *testing.T) {
 // TestManHasEveryField takes the fields and kinds from the journal's own list.
 func TestManHasEveryField(t *testing.T) {
 	text := page(t, "nfguard.8")
-	for line := range strings.Lines(read(t, root+"/internal/journal/testdata/names.golden")) {
+	for line := range strings.Lines(read(t, root+"/internal/core/journal/testdata/names.golden")) {
 		name := strings.Fields(line)[0]
 		switch name {
 		case "MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER": // systemd.journal-fields(7)
@@ -166,8 +166,8 @@ func TestManHasJSON(t *testing.T) {
 		least int
 		files []string
 	}{
-		{"nfguard-probe.8", 50, []string{"probe/judge.go", "probe/settings.go", "probe/probe.go", "cli/probe.go", "cli/probebridge.go"}},
-		{"nfguard-probe-dns.8", 60, []string{"probe/dns/report.go", "probe/dns/cause.go", "probe/dns/diagnose.go", "probe/dns/resolvconf.go", "cli/probedns.go"}},
+		{"nfguard-probe.8", 50, []string{"diag/probe/judge.go", "diag/probe/settings.go", "diag/probe/probe.go", "cli/probe.go", "cli/probebridge.go"}},
+		{"nfguard-probe-dns.8", 60, []string{"diag/probe/dns/report.go", "diag/probe/dns/cause.go", "diag/probe/dns/diagnose.go", "diag/probe/dns/resolvconf.go", "cli/probedns.go"}},
 	} {
 		text, found := page(t, tt.page), 0
 		for _, file := range tt.files {

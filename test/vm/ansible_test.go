@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nfguard/nfguard/internal/fleet"
+	"github.com/nfguard/nfguard/internal/diag/fleet"
 	"github.com/nfguard/nfguard/test/lab"
 	"github.com/nfguard/nfguard/test/vm"
 )

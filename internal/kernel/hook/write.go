@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/monotonic"
+	"github.com/nfguard/nfguard/internal/kernel/monotonic"
 )
 
 // Verdict is what became of a write: enum verdict of sysctl.bpf.c.

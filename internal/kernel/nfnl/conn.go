@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
 
 // Conn asks nf_tables one thing after the other: see [rtnl.Dial]. It is for one

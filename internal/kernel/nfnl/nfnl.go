@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/rtnl"
+	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
 
 // header is what a message begins with: struct nlmsghdr, struct nfgenmsg.

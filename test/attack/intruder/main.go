@@ -26,7 +26,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/helper"
+	"github.com/nfguard/nfguard/internal/core/helper"
 )
 
 // attempt is one way out. It returns nil if it succeeded.

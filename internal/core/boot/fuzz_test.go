@@ -1,0 +1,85 @@
+package boot
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/nfguard/nfguard/internal/core/guard"
+)
+
+// The parsers take whatever is in a file: they never panic, and a place that
+// they name is in the file.
+
+func FuzzSysctl(f *testing.F) {
+	f.Add("net.bridge.bridge-nf-call-iptables = 1\n-net/*/b[a-\n# x\n{a,{b,c}}*=\x00\n", "1")
+	f.Add("-\n=\n-=\n/=/\n.=.\n[=[\n\\=\\\n{{,}}?=1", "1")
+	f.Fuzz(func(t *testing.T, text, want string) {
+		lines := parseSysctl("f", []byte(text), func(string) bool { return true })
+		total := strings.Count(text, "\n") + 1
+		for _, key := range []string{"net/bridge/bridge-nf-call-iptables", "a"} {
+			s := guard.Setting{Key: guard.Key(strings.ReplaceAll(key, "/", ".")), Value: want}
+			writes, _ := systemdWrites(lines, key)
+			for _, w := range [][]assignment{writes, procpsWrites(lines, key, 3), procpsWrites(lines, key, 4)} {
+				o := outcome(SystemdSysctl, s, w)
+				if o.Line < 0 || o.Line > total {
+					t.Errorf("%+v of %d lines", o, total)
+				}
+				// What is written once more, last and by name, wins with each reader.
+				last := append(lines[:len(lines):len(lines)], assignment{Place{"g", 1}, key, key, "1", true})
+				again, _ := systemdWrites(last, key)
+				for _, w := range [][]assignment{again, procpsWrites(last, key, 3), procpsWrites(last, key, 4)} {
+					if o := outcome(SystemdSysctl, guard.Setting{Key: s.Key, Value: "1"}, w); o.Effect != "1" || o.File != "g" {
+						t.Errorf("the last line does not win: %+v", o)
+					}
+				}
+			}
+		}
+	})
+}
+
+func FuzzModprobe(f *testing.F) {
+	f.Add("install br_* \\\n /bin/false\nblacklist br-netfilter\n# \\\n\\", "module_blacklist=\"a b\",c -- x=y")
+	f.Fuzz(func(t *testing.T, text, cmdline string) {
+		rules := parseModprobe("f", []byte(text))
+		fc := forecast{o: &Options{}, words: parseCmdline(cmdline)}
+		r := fc.forbidden(rules, "br_netfilter", []string{"bridge"})
+		if r != nil && (r.Line < 0 || r.Line > strings.Count(text, "\n")+1 || r.text == "") {
+			t.Errorf("%+v", r)
+		}
+		fc.bootSysctl("a/b")
+		fc.ipv6Off()
+	})
+}
+
+func FuzzModulesDep(f *testing.F) {
+	f.Add("kernel/net/br_netfilter.ko#/br_netfilter.ko.xz: kernel")
+	f.Add("kernel/x.ko: kernel/net/bridge/br_netfilter.ko\nkernel/net/bridge/br_netfilter.ko.xz: kernel/net/bridge/bridge.ko.xz\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		names := []string{"/br_netfilter.ko", "/br-netfilter.ko"}
+		got, ok := entry([]byte(text), names)
+		want := "" // what looking at each line says
+		for _, name := range names {
+			for line := range strings.Lines(text) {
+				line = strings.TrimSuffix(line, "\n")
+				file, _, _ := strings.Cut(line, ":")
+				for _, end := range []string{"", ".xz", ".zst", ".gz"} {
+					if want == "" && strings.HasSuffix(file, name+end) {
+						want = line
+					}
+				}
+			}
+		}
+		if got != want || ok != (want != "") {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	})
+}
+
+func FuzzTuned(f *testing.F) {
+	f.Add("[main]\ninclude=a, b\n[sysctl]\nreplace=1\nx=1 # y\n[]\n[\n]\n=\n[x]\ntype=sysctl")
+	f.Fuzz(func(_ *testing.T, text string) {
+		parseProfile("f", []byte(text))
+		shellValue([]byte(text), "ENABLED")
+		mainOption([]byte(text), "reapply_sysctl")
+	})
+}

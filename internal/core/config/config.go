@@ -1,0 +1,155 @@
+// Package config reads nfguard.toml and the drop-ins beside it into a Config
+// and says of every value where it came from. All that is wrong with the
+// files is reported at once, each with its place and the next step.
+//
+// It only reads the files: whether a sysctl exists, a bridge matches or a
+// mode works on this kernel is for its users to find out.
+package config
+
+import (
+	"time"
+
+	"github.com/nfguard/nfguard/internal/core/guard"
+)
+
+// Config is the whole configuration. Load and Default return one that obeys
+// the rules of each key; it is plain data and safe to copy, but copies share
+// their lists.
+type Config struct {
+	Mode       Mode
+	Scope      Scope
+	Module     Module
+	Sysctl     []Sysctl // the three keys of br_netfilter first, then others as the files add them
+	Confirm    Confirm
+	Bridges    Bridges
+	KubeProxy  KubeProxy
+	Persist    Persist
+	Timing     Timing
+	Contention Contention
+	Journal    Journal
+	Metrics    Metrics
+}
+
+// Mode says what is done about drift.
+type Mode string
+
+// The modes.
+const (
+	ModeEnforce Mode = "enforce" // put it right and record it
+	ModeObserve Mode = "observe" // record it, change nothing
+	ModeLock    Mode = "lock"    // have the kernel keep a foreign value from being stored
+)
+
+// Scope says where bridged packets are handed to netfilter.
+type Scope string
+
+// The scopes.
+const (
+	ScopeHost    Scope = "host"    // on every bridge, by the sysctls
+	ScopeBridges Scope = "bridges" // on the bridges that carry pods, by their own flag
+)
+
+// Module is the kernel module that is kept loaded.
+type Module struct {
+	Name              string // letters, digits, _ and -; never empty
+	OverrideBlacklist bool   // load it although modprobe.d forbids it
+}
+
+// Sysctl is one guarded key.
+type Sysctl struct {
+	Key    guard.Key
+	Value  string // what the kernel shall show; "" when ignored
+	Ignore bool   // leave the key alone, whatever it holds
+}
+
+// Confirm says that what is dangerous is meant.
+type Confirm struct {
+	Sysctl []string // keys that run programs or switch off protections
+}
+
+// Bridges selects bridges where the scope is ScopeBridges. The patterns are
+// those of path.Match and well-formed; Ignore wins.
+type Bridges struct {
+	Match  []string // by name
+	Auto   bool     // by evidence that they carry pods; Match is nil then
+	Ignore []string
+}
+
+// KubeProxy tells how kube-proxy, or what contains it, is recognised.
+type KubeProxy struct {
+	Processes []string // names of programs, without directories
+	Units     []string // systemd services, with their suffix
+}
+
+// Persist says what is written for the next boot. The paths are absolute,
+// clean and differ.
+type Persist struct {
+	Enabled     bool
+	ModulesLoad string // a file of modules-load.d(5)
+	Sysctl      string // a file of sysctl.d(5)
+}
+
+// Timing says how often the machine is looked at without news of a change.
+type Timing struct {
+	Resync time.Duration // between looks at the live values; 0 means that nfguard chooses
+	Audit  time.Duration // between looks at everything, files included
+}
+
+// Contention says when repeated reversals of one key are a fight: Limit of
+// them within Window.
+type Contention struct {
+	Limit  int
+	Window time.Duration
+	Policy Policy
+}
+
+// Policy says how a fight over a key is conducted.
+type Policy string
+
+// The policies.
+const (
+	PolicyHold  Policy = "hold"  // keep correcting, paced
+	PolicyYield Policy = "yield" // stop correcting, keep recording
+)
+
+// Journal says how records are kept.
+type Journal struct {
+	Sync bool // journald is asked to write records of drift to disk at once
+}
+
+// Metrics says where numbers are left for others to collect.
+type Metrics struct {
+	Textfile string // an absolute, clean path ending in .prom; "" for none
+}
+
+// Default returns the configuration that holds where no file says otherwise.
+// config/nfguard.toml documents it; a test keeps the two equal.
+func Default() Config {
+	return Config{
+		Mode:   ModeEnforce,
+		Scope:  ScopeHost,
+		Module: Module{Name: "br_netfilter"},
+		Sysctl: []Sysctl{
+			{Key: guard.IPTables, Value: "1"},
+			{Key: guard.IP6Tables, Value: "1"},
+			{Key: guard.ARPTables, Value: "1"},
+		},
+		Confirm: Confirm{Sysctl: []string{}},
+		Bridges: Bridges{
+			Match:  []string{"cni*", "cbr*", "kube-bridge", "weave", "docker0"},
+			Ignore: []string{"virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"},
+		},
+		KubeProxy: KubeProxy{
+			Processes: []string{"kube-proxy", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s", "kubelite"},
+			Units:     []string{"kube-proxy.service", "k3s.service", "k3s-agent.service", "rke2-agent.service"},
+		},
+		Persist: Persist{
+			Enabled:     true,
+			ModulesLoad: "/etc/modules-load.d/nfguard.conf",
+			Sysctl:      "/etc/sysctl.d/99-zz-nfguard.conf",
+		},
+		Timing:     Timing{Audit: time.Minute},
+		Contention: Contention{Limit: 10, Window: time.Minute, Policy: PolicyHold},
+		Journal:    Journal{Sync: true},
+	}
+}

@@ -1,0 +1,75 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/source"
+	"github.com/nfguard/nfguard/internal/kernel/monotonic"
+)
+
+// reconfigure reads the configuration and, when it is good, swaps it in.
+func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
+	asked := d.asked
+	d.reload, d.asked = time.Time{}, false
+	var settings Settings
+	var err error
+	d.beginWork("reload")
+	defer d.endWork()
+	if d.beside(ctx, func(ctx context.Context) { settings, err = d.o.Load(ctx) }) != nil {
+		return // we are to stop
+	}
+	var sources []source.Source
+	if err == nil {
+		sources, err = d.o.Sources(settings, d.lending)
+	}
+	same := err == nil && reflect.DeepEqual(settings, d.settings)
+	if same && !asked && d.status.badConf == nil {
+		return // a file was touched
+	}
+	if err != nil && !asked && d.status.badConf != nil && err.Error() == d.status.badConf.Error() {
+		return // said already
+	}
+	e := guard.Event{Kind: guard.EventConfig, Outcome: guard.OutcomeObserved, Time: now, Subject: "configuration", Duration: -1, Source: "reload"}
+	d.o.Notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonic.Nano()/1000)) // systemd wants both
+	switch {
+	case err != nil:
+		e.Outcome, e.Err = guard.OutcomeFailed, err
+		e.Message = fmt.Sprintf("the configuration was not reloaded, the old one stays in force: %v", err)
+		e.Next = "mend it, check it with nfguard config check, and reload again"
+	case same:
+		e.Message = "the configuration was read again: nothing has changed"
+	default:
+		e.Message = "the configuration was reloaded"
+		d.rec.Ahead(ctx, settings.Policy, reconcile.Trigger{Source: "reload", Time: now})
+		d.stop()
+		d.o.Stopped()
+		d.settings = settings
+		d.rec.SetPolicy(settings.Policy, settings.Contention)
+		d.startSources(sources)
+		d.confess(settings)
+	}
+	if err == nil {
+		d.want(reconcile.Trigger{Source: "reload", Time: now, Look: guard.LookAll})
+		d.lastHint = time.Time{}
+	}
+	d.status.badConf = err
+	d.publish(now) // first: who reads the record finds the status of after it
+	d.o.Recorder.Record(e)
+	d.o.Notify("READY=1")
+}
+
+// confess records what of the settings can't be kept here.
+func (d *Daemon) confess(s Settings) {
+	d.status.weak = d.o.Weak(s)
+	for _, f := range d.status.weak {
+		d.o.Recorder.Record(guard.Event{
+			Kind: guard.EventConfig, Outcome: guard.OutcomeFailed, Time: time.Now(), Subject: f.Subject, Duration: -1,
+			Source: "start", Message: f.Sentence, Next: f.Next,
+		})
+	}
+}

@@ -1,0 +1,101 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/source"
+)
+
+// startSources starts the sources and waits a moment until each has
+// subscribed or failed, so that the look that follows misses nothing.
+func (d *Daemon) startSources(sources []source.Source) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	var names []string
+	for _, s := range sources {
+		names = append(names, s.Name())
+	}
+	d.inbox.Keep(names) // of one that the settings ask for no more nobody waits for news
+	for name := range d.said {
+		if !slices.Contains(names, name) {
+			delete(d.said, name)
+		}
+	}
+	for _, s := range sources {
+		running.Go(func() { source.Supervise(ctx, &meeting{s, d.rec}, d.inbox) })
+	}
+	d.stop = func() {
+		cancel()
+		awaitShortly(&running)
+	}
+	d.awaitSources(len(sources), 2*time.Second, func(h source.Health) bool { return h.Up || h.Error != source.Starting })
+}
+
+// meeting is a source whose bridges are met at once, by the goroutine that
+// hears of them: to ring for the loop, and to have it ring for another
+// goroutine, takes longer than to set their flags.
+type meeting struct {
+	source.Source
+	rec *reconcile.Reconciler
+}
+
+func (m *meeting) Run(ctx context.Context, hint func(source.Hint)) error {
+	return m.Source.Run(ctx, func(h source.Hint) {
+		if h.Device != "" && m.rec.Meet(ctx, h.Device, reconcile.Trigger{Source: h.Source, Time: h.Time}) {
+			h.Device = ""
+		}
+		hint(h)
+	})
+}
+
+// awaitSources waits until ok holds for all n sources, at most for limit.
+func (d *Daemon) awaitSources(n int, limit time.Duration, ok func(source.Health) bool) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
+		settled := 0
+		for _, h := range d.inbox.Health() {
+			if ok(h) {
+				settled++
+			}
+		}
+		if settled >= n {
+			return
+		}
+		d.wait.Wait(-1, time.Until(deadline))
+	}
+}
+
+// patience is how long a source may be away before that is recorded: one
+// that is back at once was not missed.
+const patience = 3 * time.Second
+
+// checkSources records the sources that stay away and those that are back.
+func (d *Daemon) checkSources(now time.Time) (again time.Time) {
+	for _, h := range d.inbox.Health() {
+		e := guard.Event{Kind: guard.EventSource, Time: now, Subject: h.Name, Duration: -1, Source: "timer"}
+		switch {
+		case !h.Up && !d.said[h.Name]:
+			if due := h.Since.Add(patience); now.Before(due) {
+				again = earlier(again, due)
+				continue
+			}
+			d.said[h.Name] = true
+			e.Outcome, e.Have, e.Now = guard.OutcomeFailed, "up", "down"
+			e.Message = fmt.Sprintf("no news from the source %s: %s; the resync finds what it would have told, later", h.Name, h.Error)
+		case h.Up && d.said[h.Name]:
+			delete(d.said, h.Name)
+			e.Outcome, e.Have, e.Now = guard.OutcomeObserved, "down", "up"
+			e.Message = fmt.Sprintf("news from the source %s again (%s)", h.Name, h.How)
+		default:
+			continue
+		}
+		d.o.Recorder.Record(e)
+		d.status.changed = true
+	}
+	return again
+}

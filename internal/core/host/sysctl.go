@@ -1,0 +1,160 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/core/guard"
+)
+
+// maxValue bounds the text of one sysctl; procfs hands out at most a page.
+const maxValue = 4096
+
+// keyFile is a sysctl through a descriptor that stays open. The descriptor
+// makes a look one pread, belongs for good to the network namespace in which
+// it was opened, and keeps the inode alive, without which a watch on the file
+// dies in silence when memory gets scarce. After the module was unloaded it
+// answers ENOENT, also when the module is back: it has to be opened anew.
+type keyFile struct {
+	path   string
+	fd     int // -1: not open
+	denied error
+	last   string
+	buf    [maxValue]byte
+}
+
+// Value reads one sysctl. It also tells whether that had been taken away since
+// the last look, whether or not it is back: that is what an unloaded module
+// looks like. It allocates only when the value changed.
+func (l *Linux) Value(k guard.Key) (v guard.Value, lost bool) { return l.file(k).read() }
+
+func (l *Linux) file(k guard.Key) *keyFile {
+	f := l.files[k]
+	if f == nil {
+		f = &keyFile{path: filepath.Join(l.o.Proc, "sys", k.Path()), fd: -1}
+		l.files[k] = f
+	}
+	return f
+}
+
+// Refresh opens anew each sysctl whose file is another one than that behind
+// its descriptor, and returns how many there were. Those that p does not guard
+// are closed and forgotten.
+func (l *Linux) Refresh(p *guard.Policy) int {
+	guarded := make(map[guard.Key]bool, len(p.Sysctls))
+	for _, s := range p.Sysctls {
+		guarded[s.Key] = true
+	}
+	n := 0
+	for key, f := range l.files {
+		if !guarded[key] {
+			f.close()
+			delete(l.files, key)
+			continue
+		}
+		if f.fd >= 0 && !f.same() {
+			f.close()
+			n++
+		}
+	}
+	return n
+}
+
+func (f *keyFile) same() bool {
+	var open, named unix.Stat_t
+	return unix.Fstat(f.fd, &open) == nil && unix.Stat(f.path, &named) == nil &&
+		open.Ino == named.Ino && open.Dev == named.Dev
+}
+
+// read returns the value, and whether the sysctl behind the open descriptor
+// was unregistered.
+func (f *keyFile) read() (v guard.Value, lost bool) {
+	for {
+		fresh := f.fd < 0
+		if fresh {
+			if err := f.open(); err != nil {
+				return unread(err), lost
+			}
+		}
+		n, err := retry(func() (int, error) { return unix.Pread(f.fd, f.buf[:], 0) })
+		if err == nil {
+			text := f.buf[:n]
+			if n > 0 && text[n-1] == '\n' {
+				text = text[:n-1]
+			}
+			if f.last != string(text) { // a comparison makes no string
+				f.last = string(text)
+			}
+			return guard.Value{State: guard.Present, Have: f.last}, lost
+		}
+		f.close()
+		if fresh || !errors.Is(err, unix.ENOENT) {
+			return unread(&fs.PathError{Op: "read", Path: f.path, Err: err}), lost
+		}
+		lost = true
+	}
+}
+
+// unread tells a sysctl that is not there from one that could not be read.
+func unread(err error) guard.Value {
+	if errors.Is(err, fs.ErrNotExist) {
+		return guard.Value{State: guard.Absent}
+	}
+	return guard.Value{Err: err}
+}
+
+// open opens for reading and writing, or where that is refused for reading,
+// and then remembers what a write would have said.
+func (f *keyFile) open() error {
+	f.denied = nil
+	fd, err := retry(func() (int, error) { return unix.Open(f.path, unix.O_RDWR|unix.O_CLOEXEC, 0) })
+	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+		f.denied = err
+		fd, err = retry(func() (int, error) { return unix.Open(f.path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	}
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: f.path, Err: err}
+	}
+	f.fd = fd
+	return nil
+}
+
+func (f *keyFile) close() {
+	if f.fd >= 0 {
+		unix.Close(f.fd)
+		f.fd = -1
+	}
+}
+
+// set writes the value through the open descriptor: opening the file again
+// would double the time that the foreign value stays.
+func (l *Linux) set(k guard.Key, value string) error {
+	f := l.file(k)
+	if f.denied != nil {
+		f.close() // tried again with the next look: a mount may have changed
+		return fmt.Errorf("set %s: %w", k, &fs.PathError{Op: "open", Path: f.path, Err: f.denied})
+	}
+	if f.fd < 0 {
+		return fmt.Errorf("set %s: %w", k, &fs.PathError{Op: "write", Path: f.path, Err: unix.ENOENT})
+	}
+	buf := append(f.buf[:0], value...)
+	buf = append(buf, '\n')
+	if _, err := retry(func() (int, error) { return unix.Pwrite(f.fd, buf, 0) }); err != nil {
+		return fmt.Errorf("set %s to %s: %w", k, value, &fs.PathError{Op: "write", Path: f.path, Err: err})
+	}
+	return nil
+}
+
+// retry repeats a system call that a signal interrupted.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if err == nil || !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}

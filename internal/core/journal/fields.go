@@ -1,0 +1,212 @@
+package journal
+
+import (
+	"strconv"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/journal"
+
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/printable"
+)
+
+// Field is one field of a journal entry.
+type Field struct{ Name, Value string }
+
+// The fields of an entry. Once released a name is never dropped, renamed or
+// given another meaning.
+const (
+	FieldMessage    = "MESSAGE"
+	FieldMessageID  = "MESSAGE_ID"
+	FieldPriority   = "PRIORITY"
+	FieldIdentifier = "SYSLOG_IDENTIFIER" // always [Identifier]
+
+	FieldTime       = "NFGUARD_TIME" // when it was found: RFC 3339, UTC; the journal's own time is when it was told
+	FieldEvent      = "NFGUARD_EVENT"
+	FieldAbout      = "NFGUARD_ABOUT" // of a contention: the kind of the events that it stands for
+	FieldOutcome    = "NFGUARD_OUTCOME"
+	FieldSubject    = "NFGUARD_SUBJECT"
+	FieldWant       = "NFGUARD_WANT"
+	FieldHave       = "NFGUARD_HAVE"
+	FieldNow        = "NFGUARD_NOW"
+	FieldSource     = "NFGUARD_SOURCE"
+	FieldDuration   = "NFGUARD_DURATION_USEC"
+	FieldPass       = "NFGUARD_PASS"
+	FieldSuppressed = "NFGUARD_SUPPRESSED"
+	FieldError      = "NFGUARD_ERROR"
+	FieldNext       = "NFGUARD_NEXT"
+
+	// The fields that systemd-networkd's sysctl monitor writes (systemd 257,
+	// networkd-sysctl.c), with its meaning: the file below /proc/sys, what
+	// stood before the foreign write (a BPF program alone sees that), what the
+	// foreign process wrote, and what we hold it to be.
+	FieldSysctl   = "SYSCTL"
+	FieldOldValue = "OLDVALUE"
+	FieldNewValue = "NEWVALUE"
+	FieldOurValue = "OURVALUE"
+
+	// Who did it, as far as the kernel told us. From a sender that is root,
+	// journald looks OBJECT_PID up itself and, if that process still runs,
+	// adds what it finds, OBJECT_CMDLINE and second values of ours included.
+	// Which of two comes first is for the journal file to say (systemd 252: the
+	// one that was in the file first); MESSAGE has ours. We send no command line.
+	FieldObjectPID    = "OBJECT_PID"
+	FieldObjectComm   = "OBJECT_COMM"
+	FieldObjectExe    = "OBJECT_EXE"
+	FieldObjectUnit   = "OBJECT_SYSTEMD_UNIT"
+	FieldObjectCgroup = "OBJECT_SYSTEMD_CGROUP"
+
+	// Where it runs in a container, as its control group tells.
+	FieldContainer = "NFGUARD_CONTAINER_ID"
+	FieldPod       = "NFGUARD_POD_UID"
+
+	// What they are called, as the node's own directories of logs tell.
+	FieldPodName       = "NFGUARD_POD_NAME"
+	FieldPodNamespace  = "NFGUARD_POD_NAMESPACE"
+	FieldContainerName = "NFGUARD_CONTAINER_NAME"
+)
+
+// Identifier is the SYSLOG_IDENTIFIER of everything that nfguard writes.
+const Identifier = "nfguard"
+
+// eventLost is the one event that the guard knows nothing of: records that
+// the journal did not take.
+const eventLost guard.EventKind = "lost"
+
+// messageID returns the MESSAGE_ID of a kind, under which the catalog
+// explains it. The ids are random and never reused.
+func messageID(k guard.EventKind) string {
+	switch k {
+	case guard.EventDrift:
+		return "4f513955a72e451957e0c1036a86391a"
+	case guard.EventDenied:
+		return "acd3d0349800469d9993980e827d38b1"
+	case guard.EventModule:
+		return "084b86254c874ee4948d839395ecc745"
+	case guard.EventDropin:
+		return "f9b38123c31d4b229683c1370be0fdb6"
+	case guard.EventBridge:
+		return "fcac3f1caf1240ec2a7b10d3cc4c2bf2"
+	case guard.EventFlag:
+		return "c789aeb281c34f4e8b8979d0794bf3bd"
+	case guard.EventKubeProxy:
+		return "572e0c700cae41faa0d3f2748c119659"
+	case guard.EventNextBoot:
+		return "d4730e044a2e4f1ea99840a67485b537"
+	case guard.EventContention:
+		return "11fa906760844c18d7ff5166a72ae710"
+	case guard.EventConfig:
+		return "0811cf9dbc3e4dc24a7d269530b905f9"
+	case guard.EventSource:
+		return "a43fbbc787fc4ed011527e0d06b93104"
+	case guard.EventLook:
+		return "bb186b40650af3ed67363a6bdefc7edb"
+	case guard.EventStart:
+		return "b77e5ef5c3424be5ce04327c232a65f4"
+	case guard.EventStop:
+		return "8b25fd28a8004dc45e0d1b32f2fb0723"
+	case eventLost:
+		return "0e388f2de013482643a4c7c1febb371d"
+	}
+	return ""
+}
+
+// priority is "err" where the host is not as wanted now or a record is
+// gone, "warning" where the host was not as wanted, and below that what is
+// only good to know.
+func priority(e guard.Event) sd.Priority {
+	if e.Outcome == guard.OutcomeFailed || e.Outcome == guard.OutcomeReverted {
+		if e.Kind == guard.EventSource || e.Kind == guard.EventLook {
+			return sd.PriWarning // the sysctls are still looked after
+		}
+		return sd.PriErr
+	}
+	switch e.Kind {
+	case guard.EventDrift, guard.EventDenied, guard.EventModule, guard.EventDropin, guard.EventNextBoot, guard.EventContention, eventLost:
+		return sd.PriWarning
+	case guard.EventFlag:
+		return sd.PriNotice // every bridge that is new is without its flags
+	case guard.EventKubeProxy:
+		if e.Outcome == guard.OutcomeCorrected { // the node was not ready for it
+			return sd.PriWarning
+		}
+		return sd.PriNotice
+	case guard.EventConfig, guard.EventSource, guard.EventLook, guard.EventStart, guard.EventStop:
+		return sd.PriNotice
+	case guard.EventBridge:
+		return sd.PriInfo
+	}
+	return sd.PriNotice
+}
+
+// Fields returns the journal entry for e: MESSAGE first, then always in the
+// same order, without the fields that e says nothing about. What is shown, also
+// by the message catalog, is printable: journalctl prints "[88B blob data]" in
+// place of a message with a control character in it, or leaves sequences out.
+// What a process calls itself stands as it is in OBJECT_*.
+func Fields(e guard.Event) []Field {
+	fs := make(fields, 0, 32) // all that there are
+	fs.add(FieldMessage, printable.Text(e.Message))
+	fs.add(FieldMessageID, messageID(e.Kind))
+	fs.common(priority(e), e.Time)
+	fs.add(FieldEvent, string(e.Kind))
+	fs.add(FieldAbout, string(e.About))
+	fs.add(FieldOutcome, string(e.Outcome))
+	fs.add(FieldSubject, printable.Name(e.Subject))
+	fs.add(FieldWant, e.Want)
+	fs.add(FieldHave, e.Have)
+	fs.add(FieldNow, e.Now)
+	fs.add(FieldSource, e.Source)
+	if e.Duration > 0 || e.Duration == 0 && e.Outcome == guard.OutcomeRewritten {
+		fs.add(FieldDuration, strconv.FormatInt(e.Duration.Microseconds(), 10))
+	}
+	fs.count(FieldPass, e.Pass)
+	fs.count(FieldSuppressed, uint64(max(e.Suppressed, 0)))
+	if e.Err != nil {
+		fs.add(FieldError, e.Err.Error())
+	}
+	fs.add(FieldNext, e.Next)
+	if e.Kind == guard.EventDrift || e.Kind == guard.EventDenied ||
+		e.Kind == guard.EventContention && (e.About == "" || e.About == guard.EventDrift || e.About == guard.EventDenied) {
+		fs.add(FieldSysctl, "/proc/sys/"+guard.Key(e.Subject).Path())
+		fs.add(FieldOldValue, e.Old)
+		fs.add(FieldNewValue, e.Have)
+		fs.add(FieldOurValue, e.Want)
+	}
+	if e.Writer.PID > 0 {
+		fs.count(FieldObjectPID, uint64(e.Writer.PID))
+		fs.add(FieldObjectComm, e.Writer.Comm)
+		fs.add(FieldObjectExe, e.Writer.Exe)
+		fs.add(FieldObjectUnit, e.Writer.Unit)
+		fs.add(FieldObjectCgroup, e.Writer.Cgroup)
+		fs.add(FieldContainer, e.Writer.Container)
+		fs.add(FieldPod, e.Writer.Pod)
+		fs.add(FieldPodName, e.Writer.PodName)
+		fs.add(FieldPodNamespace, e.Writer.PodNamespace)
+		fs.add(FieldContainerName, e.Writer.ContainerName)
+	}
+	return fs
+}
+
+type fields []Field
+
+func (fs *fields) add(name, value string) {
+	if value != "" {
+		*fs = append(*fs, Field{name, value})
+	}
+}
+
+func (fs *fields) count(name string, n uint64) {
+	if n > 0 {
+		fs.add(name, strconv.FormatUint(n, 10))
+	}
+}
+
+// common adds what events and log lines share.
+func (fs *fields) common(p sd.Priority, found time.Time) {
+	fs.add(FieldPriority, strconv.Itoa(int(p)))
+	fs.add(FieldIdentifier, Identifier)
+	if !found.IsZero() {
+		fs.add(FieldTime, found.UTC().Format(time.RFC3339Nano))
+	}
+}

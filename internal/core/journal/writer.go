@@ -1,0 +1,229 @@
+// Package journal writes the audit record: every [guard.Event] becomes one
+// native entry of the systemd journal, and so does every line of the log.
+// Where there is no journal, events are lines of JSON and the log is text,
+// on stderr. Nothing is read back here; journalctl and `nfguard events` do
+// that.
+//
+// Entries are not sent by go-systemd's journal.Send, for the goroutine that
+// makes a pass must never wait for journald. Send writes to an unconnected
+// datagram socket, without a deadline. While journald is stopped or slow and
+// its queue is full (net.unix.max_dgram_qlen), a write ends in EAGAIN and
+// frees its buffer; that wakes the writer's own poll, and unix_dgram_poll
+// counts an unconnected socket as writable whatever its receiver's queue:
+// the call spins until there is room. Measured on Linux 6.18: 1.1 s of CPU
+// per second. A connected socket is writable only when its peer has room;
+// the same wait cost 0.3 ms. Hence a connected socket of our own, with
+// deadlines, behind a queue.
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/core/guard"
+)
+
+const (
+	// queueLen is how many records wait for a journald that is away, at
+	// 1 KiB each. A fight is one record a minute, so this is hours of trouble.
+	queueLen = 256
+
+	// drainTime is how long Run goes on after its context ended. With one
+	// attempt under way that makes two seconds: systemd waits 90 for us.
+	drainTime = 2*time.Second - attemptTime
+)
+
+// Options say where records go. The zero value is right for the daemon.
+type Options struct {
+	Socket   string    // journald's native socket; "" is the system's
+	Sync     bool      // see [Writer.SetSync]
+	Fallback io.Writer // takes the records where there is no journal, and complaints about it; nil is stderr
+	Plain    bool      // write to Fallback although there is a journal
+
+	// Synchronize has journald write to disk what it has; nil is [Synchronize].
+	Synchronize func(context.Context) error
+}
+
+// Writer takes records without ever making the caller wait, and hands them
+// to the journal in their order. Its methods may be called from any goroutine.
+type Writer struct {
+	queue chan entry
+	lost  atomic.Int64 // refused by a full queue, or never taken by the journal, and not yet told
+	sync  atomic.Bool
+
+	journal  *socket // nil without a journal,
+	syncer   *syncer // and so is this
+	fallback io.Writer
+}
+
+// entry is one encoded record on its way.
+type entry struct {
+	data []byte
+	sync bool // ask journald to write it to disk
+}
+
+// Open decides, for good, where records go: to Fallback if o.Plain is set or
+// journald's socket is not there, otherwise to the journal, which may come
+// and go from then on. Nothing is written before [Writer.Run].
+func Open(o Options) *Writer {
+	if o.Socket == "" {
+		o.Socket = "/run/systemd/journal/socket"
+	}
+	if o.Synchronize == nil {
+		o.Synchronize = Synchronize
+	}
+	if o.Fallback == nil {
+		o.Fallback = os.Stderr
+	}
+	w := &Writer{queue: make(chan entry, queueLen), fallback: o.Fallback}
+	w.SetSync(o.Sync)
+	if _, err := os.Stat(o.Socket); o.Plain || errors.Is(err, fs.ErrNotExist) {
+		return w
+	}
+	log := slog.New(slog.NewTextHandler(o.Fallback, nil))
+	w.journal = &socket{path: o.Socket, trouble: complaint{
+		log:    log,
+		begins: "the journal takes no records",
+		ends:   "the journal takes records again",
+	}}
+	w.syncer = newSyncer(o.Synchronize, complaint{
+		log:    log,
+		begins: "the journal is not written to disk on request",
+		ends:   "the journal is written to disk on request again",
+	})
+	return w
+}
+
+// SetSync says whether journald is asked to write its files to disk after
+// drift, module and contention records, at most once a second. Without it
+// a power cut takes the last minutes of the journal with it. It holds for
+// records from now on.
+func (w *Writer) SetSync(on bool) { w.sync.Store(on) }
+
+// Record queues e and returns at once. When the queue is full e is dropped:
+// the oldest records are kept, because the first drift after journald went
+// away says who began, and later ones of a fight say little new. As soon as
+// the queue is empty again an entry tells how many were lost.
+func (w *Writer) Record(e guard.Event) {
+	w.push(entry{data: w.encode(Fields(e)), sync: w.sync.Load() && precious(e.Kind)})
+}
+
+// precious reports whether records of a kind must survive a power cut.
+func precious(k guard.EventKind) bool {
+	return k == guard.EventDrift || k == guard.EventModule || k == guard.EventContention
+}
+
+func (w *Writer) push(e entry) {
+	select {
+	case w.queue <- e:
+	default:
+		w.lost.Add(1)
+	}
+}
+
+// Run hands queued records to the journal until ctx is cancelled, then for
+// two seconds at most what is still queued. While the journal is away it
+// keeps them and tries again. It returns nil, or an error that counts the
+// records that were lost and could not be told. It is called once.
+func (w *Writer) Run(ctx context.Context) error {
+	grace, expire := context.WithCancel(context.WithoutCancel(ctx))
+	defer expire()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(drainTime, expire) })()
+
+	if w.journal != nil {
+		defer w.journal.close()
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		syncing, stop := context.WithCancel(grace)
+		defer stop()
+		wg.Go(func() { w.syncer.run(syncing, grace) })
+	}
+	for ctx.Err() == nil {
+		select {
+		case e := <-w.queue:
+			w.deliver(grace, e)
+		case <-ctx.Done():
+		}
+	}
+	for len(w.queue) > 0 {
+		w.deliver(grace, <-w.queue)
+	}
+	if n := w.lost.Load(); n > 0 {
+		return errors.New(lostMessage(n))
+	}
+	return nil
+}
+
+// deliver sends e and, once nothing waits behind it, tells what was lost.
+func (w *Writer) deliver(ctx context.Context, e entry) {
+	switch err := w.send(ctx, e.data); {
+	case err != nil:
+		w.lost.Add(1)
+	case e.sync && w.syncer != nil:
+		w.syncer.ask()
+	}
+	if len(w.queue) > 0 {
+		return
+	}
+	if n := w.lost.Swap(0); n > 0 {
+		told := Fields(guard.Event{
+			Kind:       eventLost,
+			Outcome:    guard.OutcomeFailed,
+			Time:       time.Now(),
+			Message:    lostMessage(n),
+			Suppressed: int(n),
+		})
+		if w.send(ctx, w.encode(told)) != nil {
+			w.lost.Add(n)
+		}
+	}
+}
+
+func lostMessage(n int64) string {
+	if n == 1 {
+		return "1 record was lost: the journal did not take it in time"
+	}
+	return fmt.Sprintf("%d records were lost: the journal did not take them in time", n)
+}
+
+// encode puts an entry into the form that send takes.
+func (w *Writer) encode(fs []Field) []byte {
+	if w.journal == nil {
+		return jsonLine(fs)
+	}
+	return native(fs)
+}
+
+func (w *Writer) send(ctx context.Context, record []byte) error {
+	if w.journal == nil {
+		_, err := w.fallback.Write(record)
+		return err
+	}
+	return w.journal.send(ctx, record)
+}
+
+// complaint logs an error once until it changes, and its end.
+type complaint struct {
+	log          *slog.Logger
+	begins, ends string
+	last         string // the error that was logged, "" when all is well
+}
+
+func (c *complaint) say(err error) {
+	switch {
+	case err == nil && c.last != "":
+		c.last = ""
+		c.log.Info(c.ends)
+	case err != nil && err.Error() != c.last:
+		c.last = err.Error()
+		c.log.Warn(c.begins, "error", err)
+	}
+}

@@ -1,0 +1,189 @@
+package reconcile
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/words"
+)
+
+// asChanged tells what the administrator has had changed from what others have.
+const asChanged = "as the changed configuration asks"
+
+var (
+	errNotKept  = errors.New("it did not stay: the kernel does not keep it, or somebody whom nfguard can't see changes it back at once")
+	errVanished = errors.New("it went away right after it was set")
+)
+
+// notKeptError says of a sysctl that takes a value and shows another one.
+type notKeptError struct{ wrote, shows string }
+
+func (e *notKeptError) Error() string {
+	return fmt.Sprintf("it did not stay: %s was written %d times and the kernel shows %s; "+
+		"it prints that value in another way, another key changes this one, or somebody whom nfguard can't see does",
+		quoted(e.wrote), maxStuck, quoted(e.shows))
+}
+
+func (*notKeptError) Unwrap() error { return errNotKept }
+
+func (e *notKeptError) Next() string {
+	return fmt.Sprintf("if %s is what you mean, write it so under [sysctl]; to leave the key alone set it to \"ignore\" there", quoted(e.shows))
+}
+
+// driftMessage is the sentence of a drift. bound is how long the foreign
+// value can have stood at most, where only that is known; 0: not even that.
+func driftMessage(e *guard.Event, bound time.Duration) string {
+	var b strings.Builder
+	switch e.Outcome {
+	case guard.OutcomeObserved, guard.OutcomeHeld:
+		fmt.Fprintf(&b, "%s is %s, wanted %s%s; left so in mode observe", e.Subject, quoted(e.Have), e.Want, by(e.Writer))
+		return b.String()
+	case guard.OutcomeFailed:
+		fmt.Fprintf(&b, "%s is %s, wanted %s%s; could not set it: %v", e.Subject, quoted(e.Have), e.Want, by(e.Writer), e.Err)
+		return b.String()
+	case guard.OutcomeCorrected, guard.OutcomeReverted, guard.OutcomeDenied, guard.OutcomeRewritten:
+	}
+	fmt.Fprintf(&b, "%s was %s, set ", e.Subject, quoted(e.Have))
+	switch {
+	case e.Duration >= 0:
+		fmt.Fprintf(&b, "back to %s after %s%s", e.Want, words.Short(e.Duration), by(e.Writer))
+	case e.Source == "start":
+		fmt.Fprintf(&b, "back to %s, as found at start", e.Want)
+	case bound > 0:
+		fmt.Fprintf(&b, "back to %s, after at most %s (nobody was seen writing it)", e.Want, words.Short(bound))
+	case e.Source == "reload":
+		fmt.Fprintf(&b, "to %s, %s", e.Want, asChanged)
+	default:
+		fmt.Fprintf(&b, "back to %s", e.Want)
+	}
+	if e.Outcome == guard.OutcomeReverted {
+		b.WriteString(", and changed again at once")
+	}
+	return b.String()
+}
+
+// keptMessage is the sentence of a write whose value the kernel did not store,
+// or, where no value is known, of the writes of a storm that it did not tell of.
+func keptMessage(e *guard.Event) string {
+	name, outcome := words.Writer(e.Writer), "refused"
+	if e.Outcome == guard.OutcomeRewritten {
+		outcome = "rewritten"
+	}
+	if e.Have == "" {
+		if name != "" {
+			name = " by " + name
+		}
+		return fmt.Sprintf("%s stays %s: %d more writes%s were %s", e.Subject, e.Want, 1+e.Suppressed, name, outcome)
+	}
+	name = cmp.Or(name, "a process")
+	if e.Outcome == guard.OutcomeRewritten {
+		return fmt.Sprintf("%s stays %s: %s wrote %s, which was rewritten", e.Subject, e.Want, name, quoted(e.Have))
+	}
+	return fmt.Sprintf("%s stays %s: %s wrote %s and was refused", e.Subject, e.Want, name, quoted(e.Have))
+}
+
+// correctedMessage is the sentence for a module or a drop-in that was put
+// right, which took so long. gone are the bridges that went since the pass before.
+func correctedMessage(e *guard.Event, took time.Duration, gone []string) string {
+	switch e.Kind { //nolint:exhaustive // only these two are put right here
+	case guard.EventModule:
+		msg := fmt.Sprintf("%s was not loaded, loaded in %s", e.Subject, words.Short(took))
+		if len(gone) > 0 {
+			msg += fmt.Sprintf("; with it went %s and all ports, and they do not come back by themselves: have the CNI plugin make them again",
+				strings.Join(gone, ", "))
+		}
+		return msg
+	default:
+		if e.Source == "reload" {
+			return e.Subject + " is written anew, " + asChanged
+		}
+		return fmt.Sprintf("%s was %s, written again", e.Subject, e.Have)
+	}
+}
+
+func stuckMessage(e *guard.Event) string {
+	return fmt.Sprintf("%s is %s, wanted %s: %v", e.Subject, orUnknown(e.Now), e.Want, e.Err)
+}
+
+// by names the writer, or nothing.
+func by(w guard.Writer) string {
+	who := words.Writer(w)
+	if who == "" {
+		return ""
+	}
+	return " (written by " + who + ")"
+}
+
+// next is the next step for an error, or "".
+func next(err error) string {
+	var known interface{ Next() string }
+	if errors.As(err, &known) {
+		return known.Next()
+	}
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return "it is mounted read-only: give nfguard's unit write access to it, or run nfguard on the host and not in a container"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "the disk is full: make room; nothing was lost, the old file is in place"
+	case errors.Is(err, errNotKept):
+		return "find out who changes it back: nfguard events names those who were seen"
+	case errors.Is(err, fs.ErrPermission):
+		return "run it as root; under systemd see the unit's capabilities, elsewhere a security module"
+	}
+	return ""
+}
+
+// Readiness says in a few words how the guarded things stand.
+func Readiness(items []guard.Item) string {
+	var keys, right, bridges, flagged int
+	module := "the module is not loaded"
+	for _, it := range items {
+		switch it.Kind { //nolint:exhaustive // the kinds of items
+		case guard.EventModule:
+			if it.Verdict == guard.Right {
+				module = it.Subject + " loaded"
+			}
+		case guard.EventDrift:
+			keys++
+			if it.Verdict == guard.Right || it.Verdict == guard.Excused {
+				right++
+			}
+		case guard.EventFlag:
+			bridges++
+			if it.Verdict == guard.Right || it.Verdict == guard.Excused {
+				flagged++
+			}
+		}
+	}
+	if keys+bridges == 0 {
+		return module + ", no key and no bridge to keep"
+	}
+	var parts []string
+	if keys > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %d keys", right, keys))
+	}
+	if bridges > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %d bridges", flagged, bridges))
+	}
+	return module + ", " + strings.Join(parts, " and ") + " as wanted"
+}
+
+func quoted(value string) string {
+	if value == "" || strings.ContainsAny(value, " \t") {
+		return fmt.Sprintf("%q", value)
+	}
+	return value
+}
+
+func orUnknown(have string) string {
+	if have == "" {
+		return "unknown"
+	}
+	return have
+}

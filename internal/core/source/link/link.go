@@ -1,0 +1,70 @@
+// Package link tells of bridge devices, and of those of a few names, that are
+// created, changed and deleted in the network namespace in which it is run. It
+// does not look at them, and other devices, ports of bridges among them, never
+// wake it: a thousand veths cost it nothing.
+package link
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/core/source"
+	"github.com/nfguard/nfguard/internal/kernel/rtnl"
+)
+
+const name = "link"
+
+// receiveBuffer holds about a thousand messages of 4 kB: a burst of bridges
+// that the kernel's default, with room for fifty, would lose.
+const receiveBuffer = 4 << 20
+
+// Source is the source "link".
+type Source struct {
+	buffer  int
+	devices []string
+}
+
+var _ source.Source = (*Source)(nil)
+
+// New returns the source of news of bridges and of devices of those names.
+func New(devices ...string) *Source { return &Source{buffer: receiveBuffer, devices: devices} }
+
+// Name is "link".
+func (*Source) Name() string { return name }
+
+// Run hints "bridge NAME appeared" and "… changed", with the device, "bridge
+// NAME went", "device NAME …" of those that are no bridge, and "news lost" where
+// they came faster than they were read; it goes on after that. It subscribes in
+// the network namespace of the calling thread.
+func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
+	sub, err := rtnl.Subscribe(s.buffer, s.devices...)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+
+	say := func(reason, device string) {
+		hint(source.Hint{Source: name, Reason: reason, Time: time.Now(), Device: device})
+	}
+	say("subscribed", "")
+	for {
+		news, err := sub.Next(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.ENOBUFS):
+			say("news lost", "")
+		case err != nil:
+			return err
+		case !news.Bridge:
+			say("device "+news.Name+" "+string(news.Change), "")
+		case news.Change == rtnl.Went:
+			say("bridge "+news.Name+" went", "")
+		default:
+			say("bridge "+news.Name+" "+string(news.Change), news.Name)
+		}
+	}
+}

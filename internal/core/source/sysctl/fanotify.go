@@ -1,0 +1,60 @@
+package sysctl
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/core/source"
+)
+
+var fanotify = mechanism{name: "fanotify", note: "which tells who writes", open: openFanotify, read: readFanotify}
+
+// openFanotify marks the inodes in the mode that hands out a descriptor for
+// each event: it works on every kernel, while file handles on procfs came
+// only after 6.5. It needs CAP_SYS_ADMIN.
+func openFanotify(f *files) (int, error) {
+	fd, err := unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY|unix.O_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	for _, file := range f.fds {
+		if file < 0 {
+			continue
+		}
+		if err := unix.FanotifyMark(fd, unix.FAN_MARK_ADD, unix.FAN_MODIFY, file, ""); err != nil {
+			unix.Close(fd)
+			return -1, err
+		}
+	}
+	return fd, nil
+}
+
+const fanotifySize = int(unsafe.Sizeof(unix.FanotifyEventMetadata{}))
+
+func readFanotify(w *watch, hint func(source.Hint)) error {
+	return w.drain(func(b []byte) {
+		for len(b) >= fanotifySize {
+			e := (*unix.FanotifyEventMetadata)(unsafe.Pointer(&b[0]))
+			if e.Event_len < uint32(fanotifySize) || int(e.Event_len) > len(b) {
+				return
+			}
+			b = b[e.Event_len:]
+			w.fanotifyEvent(e, hint)
+		}
+	})
+}
+
+func (w *watch) fanotifyEvent(e *unix.FanotifyEventMetadata, hint func(source.Hint)) {
+	if e.Fd < 0 { // FAN_NOFD: the queue overflowed
+		hint(source.Hint{Source: name, Reason: "news lost: the queue overflowed"})
+		return
+	}
+	var st unix.Stat_t
+	err := unix.Fstat(int(e.Fd), &st)
+	unix.Close(int(e.Fd))
+	if err != nil || e.Pid == w.self {
+		return
+	}
+	hint(source.Hint{Source: name, Reason: "written", Path: w.path(st.Ino), Writer: source.ReadWriter(int(e.Pid))})
+}

@@ -1,0 +1,235 @@
+package sysctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/nfguard/nfguard/internal/core/source"
+	"github.com/nfguard/nfguard/test/lab"
+)
+
+var keys = []string{
+	"/proc/sys/net/bridge/bridge-nf-call-iptables",
+	"/proc/sys/net/bridge/bridge-nf-call-ip6tables",
+}
+
+// loop is a lender that polls the watch as the daemon does.
+type loop struct {
+	lent chan source.Watch
+	back chan error
+}
+
+func newLoop() *loop { return &loop{make(chan source.Watch, 1), make(chan error, 1)} }
+
+func (l *loop) Lend(ctx context.Context, w source.Watch) error {
+	l.lent <- w
+	select {
+	case err := <-l.back:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// news waits until the watch is readable and returns what it tells, without
+// times, as "reason path comm".
+func news(t *testing.T, w source.Watch, wait time.Duration) (lines []string) {
+	t.Helper()
+	fds := []unix.PollFd{{Fd: int32(w.FD()), Events: unix.POLLIN}}
+	for deadline := time.Now().Add(wait); ; {
+		n, err := unix.Poll(fds, max(0, int(time.Until(deadline).Milliseconds())))
+		if err == unix.EINTR {
+			continue
+		}
+		if n == 0 {
+			return lines
+		}
+		if err := w.Read(func(h source.Hint) {
+			line := strings.TrimSpace(fmt.Sprint(h.Reason, " ", filepath.Base(h.Path), " ", h.Writer.Comm))
+			if len(lines) == 0 || lines[len(lines)-1] != line {
+				lines = append(lines, line)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		wait = 50 * time.Millisecond // what belongs together comes together
+		deadline = time.Now().Add(wait)
+	}
+}
+
+// start runs a source in a namespace of its own and returns its first watch.
+func start(t *testing.T, only string) (*lab.Namespace, *loop, source.Watch, chan error) {
+	t.Helper()
+	ns, l := lab.NewNamespace(t), newLoop()
+	ctx, cancel := context.WithCancel(t.Context())
+	s := New(keys, l, nil, "")
+	s.only = only
+	done := make(chan error, 1)
+	ns.Go(func() { done <- s.Run(ctx, func(source.Hint) {}) })
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(5 * time.Second):
+			t.Error("Run did not end")
+		}
+	})
+	return ns, l, <-l.lent, done
+}
+
+func TestWritersAreNamed(t *testing.T) {
+	ns, _, w, _ := start(t, "fanotify")
+	// A process, and one in a PID namespace of its own, by the same mount.
+	for _, pre := range [][]string{nil, {"unshare", "-p", "-f"}} {
+		args := append(pre, "sh", "-c", "echo 0 > /proc/sys/net/bridge/bridge-nf-call-ip6tables; read wait")
+		cmd := ns.Command(args[0], args[1:]...)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"written bridge-nf-call-ip6tables sh"}
+		if diff := cmp.Diff(want, news(t, w, 5*time.Second)); diff != "" {
+			t.Errorf("%v: news (-want +got):\n%s", pre, diff)
+		}
+		in.Close()
+		_ = cmd.Wait() // read finds no line
+	}
+	// The same file of another network namespace is another file.
+	lab.NewNamespace(t).Run(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
+	if got := news(t, w, 100*time.Millisecond); got != nil {
+		t.Errorf("news of another namespace: %q", got)
+	}
+}
+
+func TestOwnWritesAreNoNews(t *testing.T) {
+	ns, _, w, _ := start(t, "fanotify")
+	ns.Do(func() {
+		if err := os.WriteFile(keys[0], []byte("0\n"), 0); err != nil {
+			t.Error(err)
+		}
+	})
+	if got := news(t, w, 100*time.Millisecond); got != nil {
+		t.Errorf("news: %q", got)
+	}
+}
+
+func TestInotify(t *testing.T) {
+	ns, _, w, _ := start(t, "inotify")
+	ns.Run(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
+	if diff := cmp.Diff([]string{"written ."}, news(t, w, 2*time.Second)); diff != "" {
+		t.Errorf("news (-want +got):\n%s", diff)
+	}
+}
+
+// Memory pressure drops inodes, and a watch that sits on one dies in silence
+// unless the file is kept open.
+func TestWatchOutlivesDroppedCaches(t *testing.T) {
+	for _, m := range []string{"fanotify", "inotify"} {
+		t.Run(m, func(t *testing.T) {
+			ns, _, w, _ := start(t, m)
+			if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("2\n"), 0); err != nil {
+				t.Fatal(err)
+			}
+			ns.Do(func() {
+				if err := w.Check(); err != nil {
+					t.Error(err)
+				}
+			})
+			ns.Run(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
+			if got := news(t, w, 2*time.Second); len(got) == 0 {
+				t.Error("no news after the caches were dropped")
+			}
+		})
+	}
+}
+
+// The files of a module that comes and goes are other files each time.
+func TestStale(t *testing.T) {
+	dir := t.TempDir()
+	paths := []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}
+	lab.Need(t, lab.Root)
+	l := newLoop()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s := New(paths, l, nil, "")
+	if err := s.Run(ctx, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("without any file: %v", err)
+	}
+	if err := os.WriteFile(paths[0], nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var how []string
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, func(h source.Hint) { how = append(how, h.Reason) }) }()
+	w := <-l.lent
+	if err := w.Check(); err != nil {
+		t.Errorf("nothing has changed: %v", err)
+	}
+	if err := os.WriteFile(paths[1], nil, 0o644); err != nil { // the module was loaded
+		t.Fatal(err)
+	}
+	if err := w.Check(); !errors.Is(err, source.ErrStale) {
+		t.Errorf("a file appeared: %v", err)
+	}
+	l.back <- source.ErrStale
+	w = <-l.lent
+	if err := w.Check(); err != nil {
+		t.Errorf("opened anew: %v", err)
+	}
+	os.Remove(paths[0])
+	if err := w.Check(); !errors.Is(err, source.ErrStale) {
+		t.Errorf("a file went: %v", err)
+	}
+	l.back <- errors.New("read fanotify: bad file descriptor")
+	if err := <-done; err == nil {
+		t.Error("Run hides why it lost its watch")
+	}
+	want := []string{"subscribed: fanotify, which tells who writes", "subscribed: fanotify, which tells who writes"}
+	if diff := cmp.Diff(want, how); diff != "" {
+		t.Errorf("hints (-want +got):\n%s", diff)
+	}
+}
+
+func TestFanotifyRefused(t *testing.T) {
+	lab.Need(t, lab.Root)
+	ns, l := lab.NewNamespace(t), newLoop()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	how := make(chan string, 1)
+	ns.Go(func() {
+		// On this thread only, which dies with the function.
+		if err := dropSysAdmin(); err != nil {
+			how <- err.Error()
+			return
+		}
+		_ = New(keys, l, nil, "").Run(ctx, func(h source.Hint) { how <- h.Reason })
+	})
+	want := "subscribed: inotify, which does not tell who writes (fanotify: operation not permitted)"
+	if got := <-how; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// dropSysAdmin takes CAP_SYS_ADMIN from the calling thread.
+func dropSysAdmin() error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return err
+	}
+	data[0].Effective &^= 1 << unix.CAP_SYS_ADMIN
+	return unix.Capset(&hdr, &data[0])
+}
