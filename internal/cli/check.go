@@ -14,6 +14,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/daemon"
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
@@ -220,13 +221,13 @@ func release() string {
 func (a *app) row(it guard.Item) row {
 	r := row{Subject: it.Subject, Verdict: it.Verdict, Want: it.Want, Have: it.Have, Reason: it.Reason, Next: it.Next}
 	switch it.Kind { //nolint:exhaustive // the kinds that are guarded
-	case guard.EventModule:
+	case record.KindModule:
 		r.Kind = "module"
-	case guard.EventDrift:
+	case record.KindDrift:
 		r.Kind = "sysctl"
-	case guard.EventFlag:
+	case record.KindFlag:
 		r.Kind = "bridge"
-	case guard.EventDropin:
+	case record.KindDropin:
 		r.Kind = "dropin"
 	}
 	if it.Action != nil {

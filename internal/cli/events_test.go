@@ -23,6 +23,7 @@ import (
 	"github.com/nfguard/nfguard/internal/cli"
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/journal"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/test/lab"
 )
 
@@ -36,7 +37,7 @@ type worker struct {
 var epoch = time.Date(2026, 11, 23, 4, 0, 0, 0, time.UTC)
 
 // record adds an entry as journald has it, of uid and with what journald adds.
-func (w *worker) record(sec int, uid string, e guard.Event, added ...journal.Field) {
+func (w *worker) record(sec int, uid string, e record.Event, added ...journal.Field) {
 	w.n++
 	e.Time = epoch.Add(time.Duration(sec) * time.Second)
 	fmt.Fprintf(&w.export, "__CURSOR=s=%s;i=%x\n__REALTIME_TIMESTAMP=%d\n__MONOTONIC_TIMESTAMP=%d\n_BOOT_ID=%s\n",
@@ -50,11 +51,11 @@ func (w *worker) record(sec int, uid string, e guard.Event, added ...journal.Fie
 	w.export.WriteByte('\n')
 }
 
-func drift(comm string, pid int) guard.Event {
-	return guard.Event{
-		Kind: guard.EventDrift, Outcome: guard.OutcomeCorrected, Subject: string(guard.IPTables), Want: "1", Have: "0", Now: "1",
+func drift(comm string, pid int) record.Event {
+	return record.Event{
+		Kind: record.KindDrift, Outcome: record.Corrected, Subject: string(guard.IPTables), Want: "1", Have: "0", Now: "1",
 		Message:  fmt.Sprintf("it was 0, set back to 1 (written by %s[%d])", comm, pid),
-		Duration: time.Millisecond, Source: "sysctl", Writer: guard.Writer{PID: pid, Comm: comm},
+		Duration: time.Millisecond, Source: "sysctl", Writer: record.Process{PID: pid, Comm: comm},
 	}
 }
 

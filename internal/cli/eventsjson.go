@@ -6,7 +6,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/diag/history"
 	"github.com/nfguard/nfguard/internal/printable"
 )
@@ -14,28 +14,28 @@ import (
 // eventRow is a record as JSON: its fields are named as in the journal, in
 // lower case and without NFGUARD_.
 type eventRow struct {
-	Time      time.Time       `json:"time"` // when it was found
-	Host      string          `json:"hostname"`
-	MachineID string          `json:"machine_id,omitempty"`
-	BootID    string          `json:"boot_id,omitempty"`
-	Event     guard.EventKind `json:"event"`
-	About     guard.EventKind `json:"about,omitempty"`
-	Outcome   guard.Outcome   `json:"outcome"`
-	Subject   string          `json:"subject"`
-	Message   string          `json:"message"`
-	Want      string          `json:"want,omitempty"`
-	Old       string          `json:"oldvalue,omitempty"`
-	Have      string          `json:"have,omitempty"`
-	Now       string          `json:"now,omitempty"`
-	Duration  *int64          `json:"duration_usec,omitempty"`
-	Source    string          `json:"source,omitempty"`
-	Pass      uint64          `json:"pass,omitempty"`
-	Suppress  int             `json:"suppressed,omitempty"`
-	Error     string          `json:"error,omitempty"`
-	Next      string          `json:"next,omitempty"`
-	Object    *objectRow      `json:"object,omitempty"`
-	Teller    tellerRow       `json:"recorded_by"`
-	Told      *time.Time      `json:"recorded,omitempty"`
+	Time      time.Time      `json:"time"` // when it was found
+	Host      string         `json:"hostname"`
+	MachineID string         `json:"machine_id,omitempty"`
+	BootID    string         `json:"boot_id,omitempty"`
+	Event     record.Kind    `json:"event"`
+	About     record.Kind    `json:"about,omitempty"`
+	Outcome   record.Outcome `json:"outcome"`
+	Subject   string         `json:"subject"`
+	Message   string         `json:"message"`
+	Want      string         `json:"want,omitempty"`
+	Old       string         `json:"oldvalue,omitempty"`
+	Have      string         `json:"have,omitempty"`
+	Now       string         `json:"now,omitempty"`
+	Duration  *int64         `json:"duration_usec,omitempty"`
+	Source    string         `json:"source,omitempty"`
+	Pass      uint64         `json:"pass,omitempty"`
+	Suppress  int            `json:"suppressed,omitempty"`
+	Error     string         `json:"error,omitempty"`
+	Next      string         `json:"next,omitempty"`
+	Object    *objectRow     `json:"object,omitempty"`
+	Teller    tellerRow      `json:"recorded_by"`
+	Told      *time.Time     `json:"recorded,omitempty"`
 }
 
 // objectRow is the process of a record: who did it.

@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/words"
 	"github.com/nfguard/nfguard/internal/diag/history"
 	"github.com/nfguard/nfguard/internal/printable"
@@ -75,12 +75,12 @@ func (t *textEvents) row(when, host, event, outcome, what string) {
 		fmt.Fprintf(t.w, "%-12s  ", printable.Text(host))
 	}
 	word := fmt.Sprintf("%-9s", printable.Text(outcome))
-	switch guard.Outcome(outcome) { //nolint:exhaustive // the others have no colour
-	case guard.OutcomeFailed, guard.OutcomeReverted:
+	switch record.Outcome(outcome) { //nolint:exhaustive // the others have no colour
+	case record.Failed, record.Reverted:
 		word = t.st.bad(word)
-	case guard.OutcomeCorrected, guard.OutcomeDenied, guard.OutcomeRewritten:
+	case record.Corrected, record.Denied, record.Rewritten:
 		word = t.st.good(word)
-	case guard.OutcomeHeld:
+	case record.Held:
 		word = t.st.warn(word)
 	}
 	fmt.Fprintf(t.w, "%-11s  %s  %s\n", printable.Text(event), word, printable.Text(what))
@@ -94,7 +94,7 @@ func (t *textEvents) note(text string) {
 // stood, what woke nfguard and who it was; or the record's own sentence, where
 // it is not about a change.
 func describeRecord(r *history.Record) string {
-	if r.Changes() == 0 || r.Event == guard.EventContention {
+	if r.Changes() == 0 || r.Event == record.KindContention {
 		return r.Message
 	}
 	return columns(r.Subject, r.Change(), cmp.Or(stood(r.Duration), "-"), r.Source, cmp.Or(r.Who(), "-"))

@@ -2,15 +2,15 @@ package cli
 
 import (
 	"github.com/nfguard/nfguard/internal/core/daemon"
-	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/metrics"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // both records each event twice.
 type both [2]reconcile.Recorder
 
-func (b both) Record(e guard.Event) {
+func (b both) Record(e record.Event) {
 	for _, r := range b {
 		r.Record(e)
 	}

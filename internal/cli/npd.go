@@ -7,6 +7,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
@@ -31,7 +32,7 @@ func (a *app) condition() error {
 	r := reconcile.Audit(a.ctx, m, &s.Policy)
 	live := reconcile.Report{Items: r.Items[:0:0]}
 	for _, it := range r.Items {
-		if it.Kind != guard.EventDropin {
+		if it.Kind != record.KindDropin {
 			live.Items = append(live.Items, it)
 		}
 	}

@@ -6,20 +6,21 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // TestCondition: whatever the host is like, one line of 80 bytes at the most
 // says it, and is text.
 func TestCondition(t *testing.T) {
 	key := func(subject string, v guard.Verdict) guard.Item {
-		return guard.Item{Kind: guard.EventDrift, Subject: subject, Verdict: v, Want: "1", Have: "0"}
+		return guard.Item{Kind: record.KindDrift, Subject: subject, Verdict: v, Want: "1", Have: "0"}
 	}
 	tests := []struct {
 		name  string
 		items []guard.Item
 		want  string
 	}{
-		{"as wanted", []guard.Item{{Kind: guard.EventModule, Subject: "br_netfilter", Verdict: guard.Right}, key("a", guard.Right), key("b", guard.Excused)}, "br_netfilter loaded, 2 of 2 keys as wanted"},
+		{"as wanted", []guard.Item{{Kind: record.KindModule, Subject: "br_netfilter", Verdict: guard.Right}, key("a", guard.Right), key("b", guard.Excused)}, "br_netfilter loaded, 2 of 2 keys as wanted"},
 		{"the prefix goes without saying", []guard.Item{key(string(guard.IPTables), guard.Wrong)}, "bridge-nf-call-iptables is 0, wanted 1"},
 		{"what is known to be wrong first", []guard.Item{key("u", guard.Uncertain), key("w", guard.Blocked)}, "w is 0, wanted 1; 1 more"},
 		{"a name that a terminal obeys", []guard.Item{key("br\x1b[2J", guard.Uncertain)}, `could not look at br\x1b[2J`},

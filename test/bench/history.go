@@ -17,6 +17,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/journal"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // manyRecords is a drift every six seconds, for a week.
@@ -139,15 +140,15 @@ func makeJournal(ctx context.Context, dir string, records int) error {
 
 // writeDrift writes a record in export format, with what journald adds.
 func writeDrift(w io.Writer, i int) {
-	writers := []guard.Writer{
+	writers := []record.Process{
 		{Comm: "tuned", Exe: "/usr/bin/python3.11", Unit: "tuned.service", Cgroup: "/system.slice/tuned.service"},
 		{Comm: "sysctl", Exe: "/usr/sbin/sysctl", Unit: "session-3.scope", Cgroup: "/user.slice/user-0.slice/session-3.scope"},
 		{Comm: "systemd-sysctl", Exe: "/usr/lib/systemd/systemd-sysctl", Unit: "systemd-sysctl.service", Cgroup: "/system.slice/systemd-sysctl.service"},
 	}
 	at := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(i) * 6 * time.Second)
 	keys := []guard.Key{guard.IPTables, guard.IP6Tables, guard.ARPTables}
-	e := guard.Event{
-		Kind: guard.EventDrift, Outcome: guard.OutcomeCorrected, Time: at, Subject: string(keys[i%len(keys)]),
+	e := record.Event{
+		Kind: record.KindDrift, Outcome: record.Corrected, Time: at, Subject: string(keys[i%len(keys)]),
 		Want: "1", Old: "1", Have: "0", Now: "1", Duration: time.Duration(20+i%3000) * time.Microsecond, Source: "sysctl", Pass: uint64(i + 1),
 		Writer: writers[i/7%len(writers)],
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/kernel/pods"
 )
@@ -166,8 +167,8 @@ func TestPodIsNamed(t *testing.T) {
 		time.Sleep(time.Second)
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		named := slices.ContainsFunc(r.events, func(e guard.Event) bool {
-			return e.Kind == guard.EventKubeProxy && e.Writer.PodName == "setup" && e.Writer.PodNamespace == "kube-system" && e.Writer.ContainerName == "init"
+		named := slices.ContainsFunc(r.events, func(e record.Event) bool {
+			return e.Kind == record.KindKubeProxy && e.Writer.PodName == "setup" && e.Writer.PodNamespace == "kube-system" && e.Writer.ContainerName == "init"
 		})
 		if !named {
 			t.Errorf("no record of kube-proxy has the name of its pod: %+v", r.events)

@@ -17,6 +17,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 )
 
@@ -166,7 +167,7 @@ type rig struct {
 	mu       sync.Mutex
 	settings Settings
 	loadErr  error
-	events   []guard.Event
+	events   []record.Event
 	log      []string // records and notifications, each after the time since the start
 	status   Status
 	quiet    bool
@@ -176,7 +177,7 @@ type rig struct {
 	done   chan error
 }
 
-func (r *rig) Record(e guard.Event) {
+func (r *rig) Record(e record.Event) {
 	r.mu.Lock()
 	r.events = append(r.events, e)
 	r.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/kernel/proc"
 )
@@ -102,7 +103,7 @@ func (d *Daemon) news() []reconcile.Evidence {
 
 func (d *Daemon) evidence(h source.Hint) reconcile.Evidence {
 	e := reconcile.Evidence{Writer: writer(h.Writer)}
-	e.Who = func() guard.Writer {
+	e.Who = func() record.Process {
 		w := h.Writer
 		if h.Who != nil {
 			w = h.Who()
@@ -113,9 +114,9 @@ func (d *Daemon) evidence(h source.Hint) reconcile.Evidence {
 		e.Exact, e.At, e.Old, e.New, e.Missed = true, h.Time, c.Old, c.New, int(c.Missed)
 		switch c.Answer {
 		case source.Refused:
-			e.Outcome = guard.OutcomeDenied
+			e.Outcome = record.Denied
 		case source.Rewritten:
-			e.Outcome = guard.OutcomeRewritten
+			e.Outcome = record.Rewritten
 		case source.Stored:
 		}
 	}
@@ -127,16 +128,16 @@ func (d *Daemon) evidence(h source.Hint) reconcile.Evidence {
 	return e
 }
 
-func writer(w source.Writer) guard.Writer {
+func writer(w source.Writer) record.Process {
 	place := proc.Locate(w.Cgroup)
-	return guard.Writer{
+	return record.Process{
 		PID: w.PID, Comm: w.Comm, Exe: w.Exe, Cgroup: w.Cgroup,
 		Unit: place.Unit, Container: place.Container, Pod: place.Pod,
 	}
 }
 
 // named adds what the pod of w is called.
-func (d *Daemon) named(w guard.Writer) guard.Writer {
+func (d *Daemon) named(w record.Process) record.Process {
 	if d.o.PodName != nil && w.Pod != "" && w.PodName == "" {
 		n := d.o.PodName(w.Pod, w.Container)
 		w.PodNamespace, w.PodName, w.ContainerName = n.Namespace, n.Pod, n.Container
@@ -148,7 +149,7 @@ func (d *Daemon) named(w guard.Writer) guard.Writer {
 // known yet: kube-proxy's, say.
 type naming struct{ d *Daemon }
 
-func (n naming) Record(e guard.Event) {
+func (n naming) Record(e record.Event) {
 	e.Writer = n.d.named(e.Writer)
 	n.d.o.Recorder.Record(e)
 }

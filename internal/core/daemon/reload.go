@@ -8,6 +8,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/kernel/monotonic"
 )
@@ -34,11 +35,11 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 	if err != nil && !asked && d.status.badConf != nil && err.Error() == d.status.badConf.Error() {
 		return // said already
 	}
-	e := guard.Event{Kind: guard.EventConfig, Outcome: guard.OutcomeObserved, Time: now, Subject: "configuration", Duration: -1, Source: "reload"}
+	e := record.Event{Kind: record.KindConfig, Outcome: record.Observed, Time: now, Subject: "configuration", Duration: -1, Source: "reload"}
 	d.o.Notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonic.Nano()/1000)) // systemd wants both
 	switch {
 	case err != nil:
-		e.Outcome, e.Err = guard.OutcomeFailed, err
+		e.Outcome, e.Err = record.Failed, err
 		e.Message = fmt.Sprintf("the configuration was not reloaded, the old one stays in force: %v", err)
 		e.Next = "mend it, check it with nfguard config check, and reload again"
 	case same:
@@ -67,8 +68,8 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 func (d *Daemon) confess(s Settings) {
 	d.status.weak = d.o.Weak(s)
 	for _, f := range d.status.weak {
-		d.o.Recorder.Record(guard.Event{
-			Kind: guard.EventConfig, Outcome: guard.OutcomeFailed, Time: time.Now(), Subject: f.Subject, Duration: -1,
+		d.o.Recorder.Record(record.Event{
+			Kind: record.KindConfig, Outcome: record.Failed, Time: time.Now(), Subject: f.Subject, Duration: -1,
 			Source: "start", Message: f.Sentence, Next: f.Next,
 		})
 	}

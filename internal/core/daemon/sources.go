@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 )
 
@@ -77,7 +77,7 @@ const patience = 3 * time.Second
 // checkSources records the sources that stay away and those that are back.
 func (d *Daemon) checkSources(now time.Time) (again time.Time) {
 	for _, h := range d.inbox.Health() {
-		e := guard.Event{Kind: guard.EventSource, Time: now, Subject: h.Name, Duration: -1, Source: "timer"}
+		e := record.Event{Kind: record.KindSource, Time: now, Subject: h.Name, Duration: -1, Source: "timer"}
 		switch {
 		case !h.Up && !d.said[h.Name]:
 			if due := h.Since.Add(patience); now.Before(due) {
@@ -85,11 +85,11 @@ func (d *Daemon) checkSources(now time.Time) (again time.Time) {
 				continue
 			}
 			d.said[h.Name] = true
-			e.Outcome, e.Have, e.Now = guard.OutcomeFailed, "up", "down"
+			e.Outcome, e.Have, e.Now = record.Failed, "up", "down"
 			e.Message = fmt.Sprintf("no news from the source %s: %s; the resync finds what it would have told, later", h.Name, h.Error)
 		case h.Up && d.said[h.Name]:
 			delete(d.said, h.Name)
-			e.Outcome, e.Have, e.Now = guard.OutcomeObserved, "down", "up"
+			e.Outcome, e.Have, e.Now = record.Observed, "down", "up"
 			e.Message = fmt.Sprintf("news from the source %s again (%s)", h.Name, h.How)
 		default:
 			continue

@@ -13,6 +13,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/instance"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/printable"
 )
@@ -191,7 +192,7 @@ func (d *Daemon) snapshot(now time.Time) Status {
 	}
 	var bad []string
 	for _, it := range report.Items {
-		if it.Kind == guard.EventDrift {
+		if it.Kind == record.KindDrift {
 			s.Sysctls = append(s.Sysctls, Sysctl{guard.Key(it.Subject), it.Want, it.Have, it.Verdict})
 		}
 		if it.Verdict == guard.Wrong || it.Verdict == guard.Blocked || it.Verdict == guard.Uncertain {
@@ -252,8 +253,8 @@ func (d *Daemon) begin(r reconcile.Report) {
 	if s.Rights != RightsItself {
 		who = "; module and drop-ins by " + s.Rights
 	}
-	d.o.Recorder.Record(guard.Event{
-		Kind: guard.EventStart, Outcome: guard.OutcomeObserved, Time: time.Now(), Subject: "nfguard", Source: "start",
+	d.o.Recorder.Record(record.Event{
+		Kind: record.KindStart, Outcome: record.Observed, Time: time.Now(), Subject: "nfguard", Source: "start",
 		Duration: time.Since(d.status.started), Pass: r.Pass, Now: string(r.Verdict()),
 		Message: fmt.Sprintf("on guard (%s, mode %s): %s; news from %s", build.Version(), s.Mode, s.Sentence, strings.Join(how, ", ")) + who,
 	})
@@ -269,8 +270,8 @@ func (d *Daemon) end(ctx context.Context) {
 	d.ending = true
 	d.rec.Leave(time.Now())
 	totals := d.rec.Totals()
-	d.o.Recorder.Record(guard.Event{
-		Kind: guard.EventStop, Outcome: guard.OutcomeObserved, Time: time.Now(), Subject: "nfguard", Source: "signal",
+	d.o.Recorder.Record(record.Event{
+		Kind: record.KindStop, Outcome: record.Observed, Time: time.Now(), Subject: "nfguard", Source: "signal",
 		Duration: time.Since(d.status.started),
 		Message:  fmt.Sprintf("off guard, the host stays as it is; %d corrected, %d attempts failed", totals.Corrected, totals.Failed),
 	})

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/step"
 	"github.com/nfguard/nfguard/internal/core/words"
 	"github.com/nfguard/nfguard/internal/kernel/monotonic"
@@ -74,8 +74,8 @@ func (d *Daemon) lasts(now time.Time) bool {
 func (d *Daemon) lookEnded(now time.Time) {
 	if d.late {
 		d.late = false
-		d.o.Recorder.Record(guard.Event{
-			Kind: guard.EventLook, Outcome: guard.OutcomeObserved, Time: now, Subject: lookSubject,
+		d.o.Recorder.Record(record.Event{
+			Kind: record.KindLook, Outcome: record.Observed, Time: now, Subject: lookSubject,
 			Have: d.lateStep, Now: "ended", Duration: now.Sub(d.lastLook), Source: "timer", Pass: d.status.report.Pass,
 			Message: fmt.Sprintf("a look has ended, %s after the one before; it had waited at: %s", words.Short(now.Sub(d.lastLook)), d.lateStep),
 		})
@@ -104,8 +104,8 @@ func (d *Daemon) watchWork(now time.Time) (again time.Time) {
 	}
 	if !d.reload.IsZero() && !now.Before(d.reload) && !d.reloadSaid {
 		d.reloadSaid, d.status.changed = true, true
-		d.o.Recorder.Record(guard.Event{
-			Kind: guard.EventConfig, Outcome: guard.OutcomeFailed, Time: now, Subject: "configuration", Duration: -1, Source: "reload",
+		d.o.Recorder.Record(record.Event{
+			Kind: record.KindConfig, Outcome: record.Failed, Time: now, Subject: "configuration", Duration: -1, Source: "reload",
 			Message: fmt.Sprintf("a reload was asked for, and waits for a %s that has run for %s: %s; the old configuration stays in force",
 				d.work.kind, words.Short(now.Sub(d.work.began)), at.What),
 			Next: lateNext,
@@ -113,8 +113,8 @@ func (d *Daemon) watchWork(now time.Time) (again time.Time) {
 	}
 	if !d.late && !now.Before(d.lateAt()) {
 		d.late, d.lateStep, d.status.changed = true, at.What, true
-		d.o.Recorder.Record(guard.Event{
-			Kind: guard.EventLook, Outcome: guard.OutcomeFailed, Time: now, Subject: lookSubject,
+		d.o.Recorder.Record(record.Event{
+			Kind: record.KindLook, Outcome: record.Failed, Time: now, Subject: lookSubject,
 			Have: at.What, Now: "late", Duration: now.Sub(d.lastLook), Source: "timer", Pass: d.status.report.Pass,
 			Message: fmt.Sprintf("no look has ended for %s: %s has taken %s; the sysctls are looked after meanwhile, and nothing else",
 				words.Short(now.Sub(d.lastLook)), at.What, words.Short(now.Sub(at.Since))),

@@ -3,6 +3,8 @@ package guard
 import (
 	"fmt"
 	"strings"
+
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // Remembered is what nfguard has set of a bridge's flags, and not taken back.
@@ -38,7 +40,7 @@ func PlanFlags(p *Policy, o *Observation) []Item {
 		}
 	case o.Bridging != nil:
 		items = append(items, Item{
-			Kind: EventFlag, Subject: AllBridges, Verdict: Uncertain, Want: "known",
+			Kind: record.KindFlag, Subject: AllBridges, Verdict: Uncertain, Want: "known",
 			Reason: fmt.Sprintf("could not look: %v", o.Bridging), Err: o.Bridging,
 		})
 	default:
@@ -78,7 +80,7 @@ func planFlags(s *Selection, o *Observation, b *Bridge, m Remembered) []Item {
 		return nil
 	}
 	it := Item{
-		Kind: EventFlag, Subject: b.Name, Verdict: Right, Why: c.Why,
+		Kind: record.KindFlag, Subject: b.Name, Verdict: Right, Why: c.Why,
 		Want: Flags{true, true, true}.text(s.Families), Have: have.text(s.Families),
 	}
 	if c.Err != nil {
@@ -123,7 +125,7 @@ func planStale(s *Selection, b *Bridge, m Remembered, c Choice) []Item {
 		return nil
 	}
 	return []Item{{
-		Kind: EventFlag, Subject: b.Name, Verdict: Wrong, Why: c.Why,
+		Kind: record.KindFlag, Subject: b.Name, Verdict: Wrong, Why: c.Why,
 		Want: Flags{}.text(take.families()), Have: take.text(take.families()),
 		Reason: "nfguard set it on evidence that the bridge carries pods, and there is none any more: " + c.Why,
 		Action: &Action{Op: ClearFlags, Subject: b.Name, Index: b.Index, Flags: m.Evidence, Evidence: true},
@@ -167,7 +169,7 @@ func planLeft(p *Policy, o *Observation, b *Bridge, m Remembered) []Item {
 		return nil
 	}
 	it := Item{
-		Kind: EventFlag, Subject: b.Name, Verdict: Wrong,
+		Kind: record.KindFlag, Subject: b.Name, Verdict: Wrong,
 		Want: Flags{}.text(left.families()), Have: left.text(left.families()),
 		Reason: `nfguard set it with scope = "bridges", and the sysctls hand its frames over now`,
 	}

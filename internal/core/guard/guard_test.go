@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 func TestKeyPath(t *testing.T) {
@@ -85,12 +86,12 @@ func TestPlanFor(t *testing.T) {
 			},
 			want: []guard.Item{
 				{
-					Kind: guard.EventModule, Subject: "br_netfilter", Verdict: guard.Wrong, Want: "loaded", Have: "not loaded",
+					Kind: record.KindModule, Subject: "br_netfilter", Verdict: guard.Wrong, Want: "loaded", Have: "not loaded",
 					Reason: "without it no bridged packet is handed to iptables", Action: &guard.Action{Op: guard.LoadModule, Subject: "br_netfilter"},
 				},
-				{Kind: guard.EventDrift, Subject: string(guard.IPTables), Verdict: guard.Wrong, Want: "1", Have: "absent", Reason: "it comes with br_netfilter, which is not loaded"},
-				{Kind: guard.EventDrift, Subject: string(guard.IP6Tables), Verdict: guard.Wrong, Want: "1", Have: "absent", Reason: "it comes with br_netfilter, which is not loaded"},
-				{Kind: guard.EventDrift, Subject: string(guard.ARPTables), Verdict: guard.Wrong, Want: "0", Have: "absent", Reason: "it comes with br_netfilter, which is not loaded"},
+				{Kind: record.KindDrift, Subject: string(guard.IPTables), Verdict: guard.Wrong, Want: "1", Have: "absent", Reason: "it comes with br_netfilter, which is not loaded"},
+				{Kind: record.KindDrift, Subject: string(guard.IP6Tables), Verdict: guard.Wrong, Want: "1", Have: "absent", Reason: "it comes with br_netfilter, which is not loaded"},
+				{Kind: record.KindDrift, Subject: string(guard.ARPTables), Verdict: guard.Wrong, Want: "0", Have: "absent", Reason: "it comes with br_netfilter, which is not loaded"},
 			},
 		},
 		{
@@ -100,7 +101,7 @@ func TestPlanFor(t *testing.T) {
 				o.Module.State, o.Values, o.Dropins = guard.Absent, nil, o.Dropins[:1]
 			},
 			want: []guard.Item{{
-				Kind: guard.EventModule, Subject: "br_netfilter", Verdict: guard.Wrong, Want: "loaded", Have: "not loaded",
+				Kind: record.KindModule, Subject: "br_netfilter", Verdict: guard.Wrong, Want: "loaded", Have: "not loaded",
 				Reason: "without it no bridged packet is handed to iptables", Action: &guard.Action{Op: guard.LoadModule, Subject: "br_netfilter", Force: true},
 			}},
 		},
@@ -109,7 +110,7 @@ func TestPlanFor(t *testing.T) {
 			host: func(o *guard.Observation) {
 				o.Module = guard.Module{State: guard.Absent, Obstacle: &guard.Obstacle{Reason: "modules are off", Next: "reboot"}}
 			},
-			want: []guard.Item{{Kind: guard.EventModule, Subject: "br_netfilter", Verdict: guard.Blocked, Want: "loaded", Have: "not loaded", Reason: "modules are off", Next: "reboot"}},
+			want: []guard.Item{{Kind: record.KindModule, Subject: "br_netfilter", Verdict: guard.Blocked, Want: "loaded", Have: "not loaded", Reason: "modules are off", Next: "reboot"}},
 		},
 		{
 			name: "module unknown, key unreadable, drop-in unreadable: nothing is done",
@@ -119,16 +120,16 @@ func TestPlanFor(t *testing.T) {
 				o.Dropins[0] = guard.Dropin{Path: "/m", Err: boom}
 			},
 			want: []guard.Item{
-				{Kind: guard.EventModule, Subject: "br_netfilter", Verdict: guard.Uncertain, Want: "loaded", Reason: "could not look: boom", Err: boom},
-				{Kind: guard.EventDrift, Subject: string(guard.IPTables), Verdict: guard.Uncertain, Want: "1", Reason: "could not look: boom", Err: boom},
-				{Kind: guard.EventDropin, Subject: "/m", Verdict: guard.Uncertain, Want: "as written by nfguard", Reason: "could not look: boom", Err: boom},
+				{Kind: record.KindModule, Subject: "br_netfilter", Verdict: guard.Uncertain, Want: "loaded", Reason: "could not look: boom", Err: boom},
+				{Kind: record.KindDrift, Subject: string(guard.IPTables), Verdict: guard.Uncertain, Want: "1", Reason: "could not look: boom", Err: boom},
+				{Kind: record.KindDropin, Subject: "/m", Verdict: guard.Uncertain, Want: "as written by nfguard", Reason: "could not look: boom", Err: boom},
 			},
 		},
 		{
 			name: "a foreign value",
 			host: func(o *guard.Observation) { o.Values[0] = present("0") },
 			want: []guard.Item{{
-				Kind: guard.EventDrift, Subject: string(guard.IPTables), Verdict: guard.Wrong, Want: "1", Have: "0", Reason: needed,
+				Kind: record.KindDrift, Subject: string(guard.IPTables), Verdict: guard.Wrong, Want: "1", Have: "0", Reason: needed,
 				Action: &guard.Action{Op: guard.SetSysctl, Subject: string(guard.IPTables), Value: "1"},
 			}},
 		},
@@ -136,7 +137,7 @@ func TestPlanFor(t *testing.T) {
 			name: "arptables wanted 0 and set to 1",
 			host: func(o *guard.Observation) { o.Values[2] = present("1") },
 			want: []guard.Item{{
-				Kind: guard.EventDrift, Subject: string(guard.ARPTables), Verdict: guard.Wrong, Want: "0", Have: "1", Reason: "not the value that is guarded",
+				Kind: record.KindDrift, Subject: string(guard.ARPTables), Verdict: guard.Wrong, Want: "0", Have: "1", Reason: "not the value that is guarded",
 				Action: &guard.Action{Op: guard.SetSysctl, Subject: string(guard.ARPTables), Value: "0"},
 			}},
 		},
@@ -144,7 +145,7 @@ func TestPlanFor(t *testing.T) {
 			name: "module there, key not: another kernel's key",
 			host: func(o *guard.Observation) { o.Values[1] = guard.Value{State: guard.Absent} },
 			want: []guard.Item{{
-				Kind: guard.EventDrift, Subject: string(guard.IP6Tables), Verdict: guard.Blocked, Want: "1", Have: "absent",
+				Kind: record.KindDrift, Subject: string(guard.IP6Tables), Verdict: guard.Blocked, Want: "1", Have: "absent",
 				Reason: "this kernel has no such key", Next: `check the spelling, or set it to "ignore" under [sysctl]`,
 			}},
 		},
@@ -156,7 +157,7 @@ func TestPlanFor(t *testing.T) {
 				o.Dropins[1].Have = policy().SysctlText(o)
 			},
 			want: []guard.Item{{
-				Kind: guard.EventDrift, Subject: string(guard.IP6Tables), Verdict: guard.Excused, Want: "1", Have: "0",
+				Kind: record.KindDrift, Subject: string(guard.IP6Tables), Verdict: guard.Excused, Want: "1", Have: "0",
 				Reason: "IPv6 is switched off in this kernel, and with 1 it would drop every bridged IPv6 frame",
 			}},
 		},
@@ -164,7 +165,7 @@ func TestPlanFor(t *testing.T) {
 			name: "IPv6 off, key at 1: said, not touched",
 			host: func(o *guard.Observation) { o.IPv6Off = true; o.Dropins[1].Have = policy().SysctlText(o) },
 			want: []guard.Item{{
-				Kind: guard.EventDrift, Subject: string(guard.IP6Tables), Verdict: guard.Excused, Want: "1", Have: "1",
+				Kind: record.KindDrift, Subject: string(guard.IP6Tables), Verdict: guard.Excused, Want: "1", Have: "1",
 				Reason: "IPv6 is switched off in this kernel: it drops every bridged IPv6 frame now",
 				Next:   `if IPv6 frames have to cross a bridge, set it to 0 yourself and to "ignore" under [sysctl]`,
 			}},
@@ -177,12 +178,12 @@ func TestPlanFor(t *testing.T) {
 			},
 			want: []guard.Item{
 				{
-					Kind: guard.EventDropin, Subject: "/m", Verdict: guard.Wrong, Want: "as written by nfguard", Have: "absent",
+					Kind: record.KindDropin, Subject: "/m", Verdict: guard.Wrong, Want: "as written by nfguard", Have: "absent",
 					Reason: "the setting would not be there after a reboot until nfguard has started",
 					Action: &guard.Action{Op: guard.WriteFile, Subject: "/m", Value: policy().ModulesLoadText(), Modules: true},
 				},
 				{
-					Kind: guard.EventDropin, Subject: "/s", Verdict: guard.Wrong, Want: "as written by nfguard", Have: "changed",
+					Kind: record.KindDropin, Subject: "/s", Verdict: guard.Wrong, Want: "as written by nfguard", Have: "changed",
 					Reason: "it is not what nfguard wrote",
 					Action: &guard.Action{Op: guard.WriteFile, Subject: "/s", Value: policy().SysctlText(right())},
 				},
@@ -196,12 +197,12 @@ func TestPlanFor(t *testing.T) {
 			},
 			want: []guard.Item{
 				{
-					Kind: guard.EventDropin, Subject: "/m", Verdict: guard.Blocked, Want: "as written by nfguard", Have: "somebody else's",
+					Kind: record.KindDropin, Subject: "/m", Verdict: guard.Blocked, Want: "as written by nfguard", Have: "somebody else's",
 					Reason: "its first line does not say that nfguard wrote it, so it is left as it is",
 					Next:   "move it away if nobody needs it there, or name another file: modules_load under [persist]",
 				},
 				{
-					Kind: guard.EventDropin, Subject: "/s", Verdict: guard.Blocked, Want: "as written by nfguard", Have: "somebody else's",
+					Kind: record.KindDropin, Subject: "/s", Verdict: guard.Blocked, Want: "as written by nfguard", Have: "somebody else's",
 					Reason: "its first line does not say that nfguard wrote it, so it is left as it is",
 					Next:   "move it away if nobody needs it there, or name another file: sysctl under [persist]",
 				},
@@ -213,7 +214,7 @@ func TestPlanFor(t *testing.T) {
 				o.Dropins[0] = guard.Dropin{Path: "/m", State: guard.Present, Have: "a FIFO", Obstacle: policy().NotAFile("/m", "a FIFO")}
 			},
 			want: []guard.Item{{
-				Kind: guard.EventDropin, Subject: "/m", Verdict: guard.Blocked, Want: "as written by nfguard", Have: "a FIFO",
+				Kind: record.KindDropin, Subject: "/m", Verdict: guard.Blocked, Want: "as written by nfguard", Have: "a FIFO",
 				Reason: "it is a FIFO, not a regular file, and is left as it is",
 				Next:   "move it away if nobody needs it there, or name another file: modules_load under [persist]",
 			}},

@@ -1,6 +1,10 @@
 package guard
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/nfguard/nfguard/internal/core/record"
+)
 
 // Verdict is the judgement on one guarded thing.
 type Verdict string
@@ -16,8 +20,8 @@ const (
 
 // Item is the judgement on one guarded thing, with what is to be done.
 type Item struct {
-	Kind    EventKind // EventModule, EventDrift, EventFlag or EventDropin
-	Subject string    // module, key, bridge or path
+	Kind    record.Kind // record.KindModule, record.KindDrift, record.KindFlag or record.KindDropin
+	Subject string      // module, key, bridge or path
 	Verdict Verdict
 	Want    string
 	Have    string
@@ -96,25 +100,25 @@ func PlanDropins(p *Policy, o *Observation) []Item {
 
 // Guards reports whether p asks for a thing of this kind. Of bridges it does not
 // tell: that depends on what they are.
-func (p *Policy) Guards(kind EventKind, subject string) bool {
+func (p *Policy) Guards(kind record.Kind, subject string) bool {
 	switch kind { //nolint:exhaustive // the kinds of items
-	case EventModule:
+	case record.KindModule:
 		return subject == p.Module
-	case EventDrift:
+	case record.KindDrift:
 		for _, s := range p.Sysctls {
 			if string(s.Key) == subject {
 				return true
 			}
 		}
 		return false
-	case EventDropin:
+	case record.KindDropin:
 		return subject == p.ModulesLoad || subject == p.SysctlD
 	}
 	return true
 }
 
 func planModule(p *Policy, o *Observation) Item {
-	it := Item{Kind: EventModule, Subject: p.Module, Want: "loaded"}
+	it := Item{Kind: record.KindModule, Subject: p.Module, Want: "loaded"}
 	switch o.Module.State {
 	case Present:
 		it.Verdict, it.Have = Right, "loaded"
@@ -137,7 +141,7 @@ func planModule(p *Policy, o *Observation) Item {
 // PlanSysctl judges v, the value of one sysctl of p, and nothing of o but the
 // module and whether IPv6 is off.
 func PlanSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
-	it := Item{Kind: EventDrift, Subject: string(s.Key), Want: s.Value, Have: v.Have}
+	it := Item{Kind: record.KindDrift, Subject: string(s.Key), Want: s.Value, Have: v.Have}
 	switch {
 	case v.State == Unknown:
 		it.Verdict, it.Err = Uncertain, v.Err
@@ -186,7 +190,7 @@ func planDropin(p *Policy, o *Observation, d Dropin) Item {
 	if d.Path == p.SysctlD {
 		want = p.SysctlText(o)
 	}
-	it := Item{Kind: EventDropin, Subject: d.Path, Want: "as written by nfguard"}
+	it := Item{Kind: record.KindDropin, Subject: d.Path, Want: "as written by nfguard"}
 	switch {
 	case d.Obstacle != nil:
 		it.Verdict, it.Have, it.Reason, it.Next = Blocked, d.Have, d.Obstacle.Reason, d.Obstacle.Next

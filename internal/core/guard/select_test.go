@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 var sameError = cmp.Comparer(func(a, b error) bool { return errors.Is(a, b) })
@@ -105,7 +106,7 @@ func TestPlanFlags(t *testing.T) {
 	boom := errors.New("boom")
 	const needed = "a pod that calls a Service with an endpoint on its own node gets the reply from the wrong address"
 	const both = "iptables 1, ip6tables 1"
-	kept := guard.Item{Kind: guard.EventFlag, Subject: "cni0", Verdict: guard.Right, Want: both, Have: both, Why: "matches cni*"}
+	kept := guard.Item{Kind: record.KindFlag, Subject: "cni0", Verdict: guard.Right, Want: both, Have: both, Why: "matches cni*"}
 	flag := func(f ...guard.Family) *guard.Action {
 		a := &guard.Action{Op: guard.SetFlags, Subject: "cni0", Index: 3}
 		for _, x := range f {
@@ -123,7 +124,7 @@ func TestPlanFlags(t *testing.T) {
 		{
 			"both are missing, one action", func(_ *guard.Policy, o *guard.Observation) { o.Bridges[0] = guard.Bridge{Name: "cni0", Index: 3} },
 			[]guard.Item{{
-				Kind: guard.EventFlag, Subject: "cni0", Verdict: guard.Wrong, Want: both, Have: "iptables 0, ip6tables 0", Why: "matches cni*",
+				Kind: record.KindFlag, Subject: "cni0", Verdict: guard.Wrong, Want: both, Have: "iptables 0, ip6tables 0", Why: "matches cni*",
 				Reason: needed, Action: flag(guard.IPv4, guard.IPv6),
 			}},
 		},
@@ -132,21 +133,21 @@ func TestPlanFlags(t *testing.T) {
 				o.Bridges[0].CallIP6Tables, o.On = false, [3]bool{false, true, false}
 			},
 			[]guard.Item{{
-				Kind: guard.EventFlag, Subject: "cni0", Verdict: guard.Wrong, Want: both, Have: "iptables 1, ip6tables 0", Why: "matches cni*",
+				Kind: record.KindFlag, Subject: "cni0", Verdict: guard.Wrong, Want: both, Have: "iptables 1, ip6tables 0", Why: "matches cni*",
 				Reason: "its frames are handed over only as long as the sysctls stay 1", Action: flag(guard.IPv6),
 			}},
 		},
 		{
 			"IPv6 is off: ip6tables is left", func(_ *guard.Policy, o *guard.Observation) { o.IPv6Off, o.Bridges[0].CallIP6Tables = true, false },
 			[]guard.Item{{
-				Kind: guard.EventFlag, Subject: "cni0", Verdict: guard.Excused, Want: both, Have: "iptables 1, ip6tables 0", Why: "matches cni*",
+				Kind: record.KindFlag, Subject: "cni0", Verdict: guard.Excused, Want: both, Have: "iptables 1, ip6tables 0", Why: "matches cni*",
 				Reason: "IPv6 is switched off in this kernel, and with 1 it would drop every bridged IPv6 frame",
 			}},
 		},
 		{
 			"IPv6 is off and the flag on: said, not touched", func(_ *guard.Policy, o *guard.Observation) { o.IPv6Off = true },
 			[]guard.Item{{
-				Kind: guard.EventFlag, Subject: "cni0", Verdict: guard.Excused, Want: both, Have: both, Why: "matches cni*",
+				Kind: record.KindFlag, Subject: "cni0", Verdict: guard.Excused, Want: both, Have: both, Why: "matches cni*",
 				Reason: "IPv6 is switched off in this kernel: it drops every bridged IPv6 frame now",
 				Next:   `if IPv6 frames have to cross it: ip link set cni0 type bridge nf_call_ip6tables 0, and "net.bridge.bridge-nf-call-ip6tables" = "ignore" under [sysctl]`,
 			}},
@@ -154,13 +155,13 @@ func TestPlanFlags(t *testing.T) {
 		{
 			"IPv6 is off, iptables is missing", func(_ *guard.Policy, o *guard.Observation) { o.IPv6Off, o.Bridges[0].CallIPTables = true, false },
 			[]guard.Item{{
-				Kind: guard.EventFlag, Subject: "cni0", Verdict: guard.Wrong, Want: both, Have: "iptables 0, ip6tables 1", Why: "matches cni*",
+				Kind: record.KindFlag, Subject: "cni0", Verdict: guard.Wrong, Want: both, Have: "iptables 0, ip6tables 1", Why: "matches cni*",
 				Reason: needed, Action: flag(guard.IPv4),
 			}},
 		},
 		{
 			"bridges unknown", func(_ *guard.Policy, o *guard.Observation) { o.Bridges, o.Bridging = nil, boom },
-			[]guard.Item{{Kind: guard.EventFlag, Subject: "bridges", Verdict: guard.Uncertain, Want: "known", Reason: "could not look: boom", Err: boom}},
+			[]guard.Item{{Kind: record.KindFlag, Subject: "bridges", Verdict: guard.Uncertain, Want: "known", Reason: "could not look: boom", Err: boom}},
 		},
 		{
 			"evidence unknown: not touched", func(p *guard.Policy, o *guard.Observation) {
@@ -168,7 +169,7 @@ func TestPlanFlags(t *testing.T) {
 				o.Bridges = []guard.Bridge{{Name: "cni0", Ports: guard.Ports{Pods: 1}}}
 			},
 			[]guard.Item{{
-				Kind: guard.EventFlag, Subject: "cni0", Verdict: guard.Uncertain, Want: both, Have: "iptables 0, ip6tables 0",
+				Kind: record.KindFlag, Subject: "cni0", Verdict: guard.Uncertain, Want: both, Have: "iptables 0, ip6tables 0",
 				Why:    "a port leads into other network namespaces, but not all CNI configuration could be read",
 				Reason: "a port leads into other network namespaces, but not all CNI configuration could be read: boom", Err: boom,
 			}},
@@ -198,17 +199,17 @@ func TestPlanLeft(t *testing.T) {
 		want   []guard.Item
 	}{
 		{"in effect", func(*guard.Policy, *guard.Observation) {}, []guard.Item{{
-			Kind: guard.EventFlag, Subject: "cni0", Verdict: guard.Wrong, Want: "iptables 0, arptables 0", Have: "iptables 1, arptables 1",
+			Kind: record.KindFlag, Subject: "cni0", Verdict: guard.Wrong, Want: "iptables 0, arptables 0", Have: "iptables 1, arptables 1",
 			Reason: now, Action: unflag(guard.Flags{true, false, true}),
 		}}},
 		{"not in effect: it waits, but not for what nobody wants", func(_ *guard.Policy, o *guard.Observation) { o.On = [3]bool{} }, []guard.Item{{
-			Kind: guard.EventFlag, Subject: "cni0", Verdict: guard.Wrong, Want: "iptables 0, arptables 0", Have: "iptables 1, arptables 1",
+			Kind: record.KindFlag, Subject: "cni0", Verdict: guard.Wrong, Want: "iptables 0, arptables 0", Have: "iptables 1, arptables 1",
 			Reason: waits, Action: unflag(guard.Flags{2: true}),
 		}}},
 		{"the module is away", func(p *guard.Policy, o *guard.Observation) {
 			p.Sysctls[2].Value, o.Module.State = "1", guard.Absent
 		}, []guard.Item{{
-			Kind: guard.EventFlag, Subject: "cni0", Verdict: guard.Wrong, Want: "iptables 0, arptables 0", Have: "iptables 1, arptables 1", Reason: waits,
+			Kind: record.KindFlag, Subject: "cni0", Verdict: guard.Wrong, Want: "iptables 0, arptables 0", Have: "iptables 1, arptables 1", Reason: waits,
 		}}},
 		{"somebody has cleared them", func(_ *guard.Policy, o *guard.Observation) {
 			o.Bridges[0].CallIPTables, o.Bridges[0].CallARPTables = false, false

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/test/lab"
 )
 
@@ -71,7 +71,7 @@ func TestCatalog(t *testing.T) {
 			if diff := cmp.Diff(wantHeader, e.header); diff != "" {
 				t.Error(diff)
 			}
-			always := Fields(guard.Event{Kind: k, Outcome: "x", Subject: "x", Want: "x", Suppressed: 1})
+			always := Fields(record.Event{Kind: k, Outcome: "x", Subject: "x", Want: "x", Suppressed: 1})
 			for _, m := range regexp.MustCompile(`@(\w+)@`).FindAllStringSubmatch(e.header["Subject"]+e.text, -1) {
 				if value(always, m[1]) == "" {
 					t.Errorf("not every record has %s", m[1])

@@ -7,6 +7,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/journal"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
@@ -71,39 +72,39 @@ const Identifier = "nfguard"
 
 // eventLost is the one event that the guard knows nothing of: records that
 // the journal did not take.
-const eventLost guard.EventKind = "lost"
+const eventLost record.Kind = "lost"
 
 // messageID returns the MESSAGE_ID of a kind, under which the catalog
 // explains it. The ids are random and never reused.
-func messageID(k guard.EventKind) string {
+func messageID(k record.Kind) string {
 	switch k {
-	case guard.EventDrift:
+	case record.KindDrift:
 		return "4f513955a72e451957e0c1036a86391a"
-	case guard.EventDenied:
+	case record.KindDenied:
 		return "acd3d0349800469d9993980e827d38b1"
-	case guard.EventModule:
+	case record.KindModule:
 		return "084b86254c874ee4948d839395ecc745"
-	case guard.EventDropin:
+	case record.KindDropin:
 		return "f9b38123c31d4b229683c1370be0fdb6"
-	case guard.EventBridge:
+	case record.KindBridge:
 		return "fcac3f1caf1240ec2a7b10d3cc4c2bf2"
-	case guard.EventFlag:
+	case record.KindFlag:
 		return "c789aeb281c34f4e8b8979d0794bf3bd"
-	case guard.EventKubeProxy:
+	case record.KindKubeProxy:
 		return "572e0c700cae41faa0d3f2748c119659"
-	case guard.EventNextBoot:
+	case record.KindNextBoot:
 		return "d4730e044a2e4f1ea99840a67485b537"
-	case guard.EventContention:
+	case record.KindContention:
 		return "11fa906760844c18d7ff5166a72ae710"
-	case guard.EventConfig:
+	case record.KindConfig:
 		return "0811cf9dbc3e4dc24a7d269530b905f9"
-	case guard.EventSource:
+	case record.KindSource:
 		return "a43fbbc787fc4ed011527e0d06b93104"
-	case guard.EventLook:
+	case record.KindLook:
 		return "bb186b40650af3ed67363a6bdefc7edb"
-	case guard.EventStart:
+	case record.KindStart:
 		return "b77e5ef5c3424be5ce04327c232a65f4"
-	case guard.EventStop:
+	case record.KindStop:
 		return "8b25fd28a8004dc45e0d1b32f2fb0723"
 	case eventLost:
 		return "0e388f2de013482643a4c7c1febb371d"
@@ -114,26 +115,26 @@ func messageID(k guard.EventKind) string {
 // priority is "err" where the host is not as wanted now or a record is
 // gone, "warning" where the host was not as wanted, and below that what is
 // only good to know.
-func priority(e guard.Event) sd.Priority {
-	if e.Outcome == guard.OutcomeFailed || e.Outcome == guard.OutcomeReverted {
-		if e.Kind == guard.EventSource || e.Kind == guard.EventLook {
+func priority(e record.Event) sd.Priority {
+	if e.Outcome == record.Failed || e.Outcome == record.Reverted {
+		if e.Kind == record.KindSource || e.Kind == record.KindLook {
 			return sd.PriWarning // the sysctls are still looked after
 		}
 		return sd.PriErr
 	}
 	switch e.Kind {
-	case guard.EventDrift, guard.EventDenied, guard.EventModule, guard.EventDropin, guard.EventNextBoot, guard.EventContention, eventLost:
+	case record.KindDrift, record.KindDenied, record.KindModule, record.KindDropin, record.KindNextBoot, record.KindContention, eventLost:
 		return sd.PriWarning
-	case guard.EventFlag:
+	case record.KindFlag:
 		return sd.PriNotice // every bridge that is new is without its flags
-	case guard.EventKubeProxy:
-		if e.Outcome == guard.OutcomeCorrected { // the node was not ready for it
+	case record.KindKubeProxy:
+		if e.Outcome == record.Corrected { // the node was not ready for it
 			return sd.PriWarning
 		}
 		return sd.PriNotice
-	case guard.EventConfig, guard.EventSource, guard.EventLook, guard.EventStart, guard.EventStop:
+	case record.KindConfig, record.KindSource, record.KindLook, record.KindStart, record.KindStop:
 		return sd.PriNotice
-	case guard.EventBridge:
+	case record.KindBridge:
 		return sd.PriInfo
 	}
 	return sd.PriNotice
@@ -144,7 +145,7 @@ func priority(e guard.Event) sd.Priority {
 // by the message catalog, is printable: journalctl prints "[88B blob data]" in
 // place of a message with a control character in it, or leaves sequences out.
 // What a process calls itself stands as it is in OBJECT_*.
-func Fields(e guard.Event) []Field {
+func Fields(e record.Event) []Field {
 	fs := make(fields, 0, 32) // all that there are
 	fs.add(FieldMessage, printable.Text(e.Message))
 	fs.add(FieldMessageID, messageID(e.Kind))
@@ -157,7 +158,7 @@ func Fields(e guard.Event) []Field {
 	fs.add(FieldHave, e.Have)
 	fs.add(FieldNow, e.Now)
 	fs.add(FieldSource, e.Source)
-	if e.Duration > 0 || e.Duration == 0 && e.Outcome == guard.OutcomeRewritten {
+	if e.Duration > 0 || e.Duration == 0 && e.Outcome == record.Rewritten {
 		fs.add(FieldDuration, strconv.FormatInt(e.Duration.Microseconds(), 10))
 	}
 	fs.count(FieldPass, e.Pass)
@@ -166,8 +167,8 @@ func Fields(e guard.Event) []Field {
 		fs.add(FieldError, e.Err.Error())
 	}
 	fs.add(FieldNext, e.Next)
-	if e.Kind == guard.EventDrift || e.Kind == guard.EventDenied ||
-		e.Kind == guard.EventContention && (e.About == "" || e.About == guard.EventDrift || e.About == guard.EventDenied) {
+	if e.Kind == record.KindDrift || e.Kind == record.KindDenied ||
+		e.Kind == record.KindContention && (e.About == "" || e.About == record.KindDrift || e.About == record.KindDenied) {
 		fs.add(FieldSysctl, "/proc/sys/"+guard.Key(e.Subject).Path())
 		fs.add(FieldOldValue, e.Old)
 		fs.add(FieldNewValue, e.Have)

@@ -18,16 +18,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
 var update = flag.Bool("update", false, "renew the goldens in testdata")
 
 // drift is an event that says everything that an event can say.
-func drift() guard.Event {
-	return guard.Event{
-		Kind:     guard.EventDrift,
-		Outcome:  guard.OutcomeReverted,
+func drift() record.Event {
+	return record.Event{
+		Kind:     record.KindDrift,
+		Outcome:  record.Reverted,
 		Time:     time.Date(2026, 3, 1, 2, 3, 4, 567_000_000, time.FixedZone("CET", 3600)),
 		Subject:  string(guard.IPTables),
 		Message:  "net.bridge.bridge-nf-call-iptables was 0, set back to 1 after 84µs (written by tuned[812], tuned.service)",
@@ -36,7 +37,7 @@ func drift() guard.Event {
 		Now:      "0",
 		Duration: 84*time.Microsecond + 999,
 		Source:   "sysctl",
-		Writer: guard.Writer{
+		Writer: record.Process{
 			PID:    812,
 			Comm:   "tuned",
 			Exe:    "/usr/bin/python3.11",
@@ -53,7 +54,7 @@ func drift() guard.Event {
 func TestFields(t *testing.T) {
 	tests := []struct {
 		name  string
-		event guard.Event
+		event record.Event
 		want  []Field
 	}{
 		{
@@ -89,13 +90,13 @@ func TestFields(t *testing.T) {
 		},
 		{
 			name: "nobody knows who, nor how long",
-			event: guard.Event{
-				Kind:     guard.EventModule,
-				Outcome:  guard.OutcomeCorrected,
+			event: record.Event{
+				Kind:     record.KindModule,
+				Outcome:  record.Corrected,
 				Subject:  "br_netfilter",
 				Message:  "br_netfilter was not loaded, loaded it",
 				Duration: -1,
-				Writer:   guard.Writer{Comm: "modprobe"},
+				Writer:   record.Process{Comm: "modprobe"},
 			},
 			want: []Field{
 				{"MESSAGE", "br_netfilter was not loaded, loaded it"},
@@ -109,7 +110,7 @@ func TestFields(t *testing.T) {
 		},
 		{
 			name:  "a kind of tomorrow",
-			event: guard.Event{Kind: "tomorrow"},
+			event: record.Event{Kind: "tomorrow"},
 			want:  []Field{{"PRIORITY", "5"}, {"SYSLOG_IDENTIFIER", "nfguard"}, {"NFGUARD_EVENT", "tomorrow"}},
 		},
 	}
@@ -123,38 +124,38 @@ func TestFields(t *testing.T) {
 }
 
 func TestPriority(t *testing.T) {
-	const failed, corrected, observed = guard.OutcomeFailed, guard.OutcomeCorrected, guard.OutcomeObserved
+	const failed, corrected, observed = record.Failed, record.Corrected, record.Observed
 	tests := []struct {
-		kind    guard.EventKind
-		outcome guard.Outcome
+		kind    record.Kind
+		outcome record.Outcome
 		want    string
 	}{
-		{guard.EventDrift, corrected, "4"},
-		{guard.EventDrift, observed, "4"},
-		{guard.EventDrift, failed, "3"},
-		{guard.EventDrift, guard.OutcomeReverted, "3"},
-		{guard.EventDenied, guard.OutcomeDenied, "4"},
-		{guard.EventModule, failed, "3"},
-		{guard.EventDropin, corrected, "4"},
-		{guard.EventContention, guard.OutcomeHeld, "4"},
-		{guard.EventSource, failed, "4"},
-		{guard.EventSource, observed, "5"},
-		{guard.EventBridge, observed, "6"},
-		{guard.EventBridge, failed, "3"},
-		{guard.EventKubeProxy, observed, "5"},
-		{guard.EventKubeProxy, corrected, "4"},
-		{guard.EventKubeProxy, failed, "3"},
-		{guard.EventNextBoot, observed, "4"},
-		{guard.EventConfig, observed, "5"},
-		{guard.EventConfig, failed, "3"},
-		{guard.EventStart, observed, "5"},
-		{guard.EventStart, failed, "3"},
-		{guard.EventStop, observed, "5"},
+		{record.KindDrift, corrected, "4"},
+		{record.KindDrift, observed, "4"},
+		{record.KindDrift, failed, "3"},
+		{record.KindDrift, record.Reverted, "3"},
+		{record.KindDenied, record.Denied, "4"},
+		{record.KindModule, failed, "3"},
+		{record.KindDropin, corrected, "4"},
+		{record.KindContention, record.Held, "4"},
+		{record.KindSource, failed, "4"},
+		{record.KindSource, observed, "5"},
+		{record.KindBridge, observed, "6"},
+		{record.KindBridge, failed, "3"},
+		{record.KindKubeProxy, observed, "5"},
+		{record.KindKubeProxy, corrected, "4"},
+		{record.KindKubeProxy, failed, "3"},
+		{record.KindNextBoot, observed, "4"},
+		{record.KindConfig, observed, "5"},
+		{record.KindConfig, failed, "3"},
+		{record.KindStart, observed, "5"},
+		{record.KindStart, failed, "3"},
+		{record.KindStop, observed, "5"},
 		{eventLost, failed, "3"},
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%s %s", tt.kind, tt.outcome), func(t *testing.T) {
-			if got := strconv.Itoa(int(priority(guard.Event{Kind: tt.kind, Outcome: tt.outcome}))); got != tt.want {
+			if got := strconv.Itoa(int(priority(record.Event{Kind: tt.kind, Outcome: tt.outcome}))); got != tt.want {
 				t.Errorf("want %s, got %s", tt.want, got)
 			}
 		})
@@ -173,7 +174,7 @@ func TestNames(t *testing.T) {
 		}
 		fmt.Fprintln(&golden, n)
 	}
-	seen := map[string]guard.EventKind{}
+	seen := map[string]record.Kind{}
 	for _, k := range kinds(t) {
 		id := messageID(k)
 		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(id) {
@@ -206,13 +207,13 @@ func TestNames(t *testing.T) {
 }
 
 // kinds returns every kind of event that there is.
-func kinds(t *testing.T) []guard.EventKind {
-	var ks []guard.EventKind
-	for _, k := range constants(t, "../guard/event.go", "Event") {
-		ks = append(ks, guard.EventKind(k))
+func kinds(t *testing.T) []record.Kind {
+	var ks []record.Kind
+	for _, k := range constants(t, "../record/event.go", "Kind") {
+		ks = append(ks, record.Kind(k))
 	}
 	if len(ks) == 0 {
-		t.Fatal("no kind of event in guard's source")
+		t.Fatal("no kind of event in the source of record")
 	}
 	return append(ks, eventLost)
 }
@@ -250,9 +251,9 @@ func constants(t *testing.T, path, prefix string) []string {
 // The fields of the process keep it as it is.
 func TestM5MessageIsPrintable(t *testing.T) {
 	for _, comm := range []string{"\x01", "\xff", "\x1b]0;x\a", "two\nlines", "\u202egpj", "\u200b", "tab\tbed"} {
-		e := guard.Event{
-			Kind: guard.EventDrift, Outcome: guard.OutcomeCorrected, Subject: "br\x1b0", Message: "x was 0 (written by " + comm + "[812])",
-			Writer: guard.Writer{PID: 812, Comm: comm},
+		e := record.Event{
+			Kind: record.KindDrift, Outcome: record.Corrected, Subject: "br\x1b0", Message: "x was 0 (written by " + comm + "[812])",
+			Writer: record.Process{PID: 812, Comm: comm},
 		}
 		got := make(map[string]string)
 		for _, f := range Fields(e) {

@@ -17,7 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/test/lab"
 )
 
@@ -61,7 +61,7 @@ func TestJournald(t *testing.T) {
 		"OBJECT_SYSTEMD_UNIT=tuned.service",
 		"SYSCTL=/proc/sys/net/bridge/bridge-nf-call-iptables",
 		"SYSLOG_IDENTIFIER=nfguard",
-		"MESSAGE_ID=" + messageID(guard.EventDrift),
+		"MESSAGE_ID=" + messageID(record.KindDrift),
 	} {
 		t.Run("found by "+match, func(t *testing.T) {
 			if n := len(j.entries(t, match)); n != 1 {
@@ -71,7 +71,7 @@ func TestJournald(t *testing.T) {
 	}
 	t.Run("large", func(t *testing.T) {
 		large := numbered(1)
-		large.Kind = guard.EventDropin
+		large.Kind = record.KindDropin
 		large.Err = errors.New(strings.Repeat("a long story\n", 1<<16))
 		w.Record(large)
 		got := j.wait(t, "NFGUARD_EVENT=dropin")
@@ -82,7 +82,7 @@ func TestJournald(t *testing.T) {
 	t.Run("names that hide", func(t *testing.T) {
 		for comm, shown := range map[string]string{"\x01": `\x01`, "\xff": `\xff`, "\x1b]0;x\a": `\x1b]0;x\a`, "two\nlines": `two\nlines`} {
 			e := drift()
-			e.Kind, e.Subject = guard.EventModule, "m"
+			e.Kind, e.Subject = record.KindModule, "m"
 			e.Writer.PID, e.Writer.Comm = endedProcess(t), comm
 			e.Message = "m was absent (written by " + comm + "[812])"
 			w.Record(e)
@@ -103,8 +103,8 @@ func TestJournald(t *testing.T) {
 	t.Run("a writer that still runs", func(t *testing.T) {
 		// The reason for the warning at FieldObjectPID.
 		e := drift()
-		e.Kind = guard.EventContention
-		e.Writer = guard.Writer{PID: os.Getpid(), Comm: "ours"}
+		e.Kind = record.KindContention
+		e.Writer = record.Process{PID: os.Getpid(), Comm: "ours"}
 		w.Record(e)
 		got := j.wait(t, "NFGUARD_EVENT=contention")
 		comms, ok := got[FieldObjectComm].([]any)

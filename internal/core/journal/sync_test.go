@@ -13,8 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 func TestSyncIsPaced(t *testing.T) {
@@ -154,13 +153,13 @@ func TestWriterAsksForSync(t *testing.T) {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	w.Record(guard.Event{Kind: guard.EventDrift})
+	w.Record(record.Event{Kind: record.KindDrift})
 	silent()
 	w.SetSync(true)
-	w.Record(guard.Event{Kind: guard.EventBridge})
+	w.Record(record.Event{Kind: record.KindBridge})
 	silent()
-	for _, k := range []guard.EventKind{guard.EventDrift, guard.EventModule, guard.EventContention} {
-		w.Record(guard.Event{Kind: k})
+	for _, k := range []record.Kind{record.KindDrift, record.KindModule, record.KindContention} {
+		w.Record(record.Event{Kind: k})
 		j.next(t)
 		select {
 		case <-asked:

@@ -1,4 +1,4 @@
-// Package journal writes the audit record: every [guard.Event] becomes one
+// Package journal writes the audit record: every [record.Event] becomes one
 // native entry of the systemd journal, and so does every line of the log.
 // Where there is no journal, events are lines of JSON and the log is text,
 // on stderr. Nothing is read back here; journalctl and `nfguard events` do
@@ -28,7 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 const (
@@ -112,13 +112,13 @@ func (w *Writer) SetSync(on bool) { w.sync.Store(on) }
 // the oldest records are kept, because the first drift after journald went
 // away says who began, and later ones of a fight say little new. As soon as
 // the queue is empty again an entry tells how many were lost.
-func (w *Writer) Record(e guard.Event) {
+func (w *Writer) Record(e record.Event) {
 	w.push(entry{data: w.encode(Fields(e)), sync: w.sync.Load() && precious(e.Kind)})
 }
 
 // precious reports whether records of a kind must survive a power cut.
-func precious(k guard.EventKind) bool {
-	return k == guard.EventDrift || k == guard.EventModule || k == guard.EventContention
+func precious(k record.Kind) bool {
+	return k == record.KindDrift || k == record.KindModule || k == record.KindContention
 }
 
 func (w *Writer) push(e entry) {
@@ -174,9 +174,9 @@ func (w *Writer) deliver(ctx context.Context, e entry) {
 		return
 	}
 	if n := w.lost.Swap(0); n > 0 {
-		told := Fields(guard.Event{
+		told := Fields(record.Event{
 			Kind:       eventLost,
-			Outcome:    guard.OutcomeFailed,
+			Outcome:    record.Failed,
 			Time:       time.Now(),
 			Message:    lostMessage(n),
 			Suppressed: int(n),

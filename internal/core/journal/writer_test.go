@@ -16,9 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"golang.org/x/sys/unix"
-
-	"github.com/nfguard/nfguard/internal/core/guard"
 )
 
 func TestWriterKeepsTheOrder(t *testing.T) {
@@ -186,7 +185,7 @@ func TestWriterWithoutJournal(t *testing.T) {
 			out := new(buffer)
 			tt.options.Fallback = out
 			w := Open(tt.options)
-			w.Record(guard.Event{Kind: guard.EventDrift, Outcome: guard.OutcomeCorrected, Message: "put right", Subject: "net.ipv4.ip_forward"})
+			w.Record(record.Event{Kind: record.KindDrift, Outcome: record.Corrected, Message: "put right", Subject: "net.ipv4.ip_forward"})
 			slog.New(w.Handler(slog.LevelDebug)).Debug("looked", "keys", 3)
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
@@ -229,8 +228,8 @@ func BenchmarkRecord(b *testing.B) {
 	}
 }
 
-func numbered(n int) guard.Event {
-	return guard.Event{Kind: guard.EventDrift, Outcome: guard.OutcomeCorrected, Message: strconv.Itoa(n)}
+func numbered(n int) record.Event {
+	return record.Event{Kind: record.KindDrift, Outcome: record.Corrected, Message: strconv.Itoa(n)}
 }
 
 func value(fs []Field, name string) string {

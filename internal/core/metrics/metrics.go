@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 )
 
@@ -63,7 +64,7 @@ type thing struct {
 // culprit counts the foreign values that a unit has written to a key.
 type culprit struct {
 	key, unit string
-	outcome   guard.Outcome
+	outcome   record.Outcome
 	n         uint64
 }
 
@@ -77,70 +78,70 @@ const (
 )
 
 // Record counts e, which the journal gets as well.
-func (m *Metrics) Record(e guard.Event) {
+func (m *Metrics) Record(e record.Event) {
 	about, n := e.Kind, uint64(1+max(e.Suppressed, 0))
-	if e.Kind == guard.EventContention { // it is only about others
+	if e.Kind == record.KindContention { // it is only about others
 		about, n = e.About, uint64(max(e.Suppressed, 0))
 		if about == "" {
-			about = guard.EventDrift
+			about = record.KindDrift
 		}
 	}
 	kind := kindOf(about)
 	switch {
 	case n == 0:
-	case about == guard.EventDenied:
+	case about == record.KindDenied:
 		outcome := e.Outcome
-		if e.Kind == guard.EventContention {
-			outcome = guard.OutcomeDenied
+		if e.Kind == record.KindContention {
+			outcome = record.Denied
 		}
 		m.culprit(e.Subject, unitOf(e.Writer), outcome).n += n
 	case kind == "":
-	case e.Kind == guard.EventContention || drifted(&e):
+	case e.Kind == record.KindContention || drifted(&e):
 		t := m.thing(kind, e.Subject)
 		t.drifts += n
 		outcome := e.Outcome
 		switch {
-		case e.Kind == guard.EventContention, corrected(&e):
+		case e.Kind == record.KindContention, corrected(&e):
 			t.corrections += n
-			outcome = guard.OutcomeCorrected
-		case e.Outcome == guard.OutcomeRewritten: // by the kernel, before it was stored
+			outcome = record.Corrected
+		case e.Outcome == record.Rewritten: // by the kernel, before it was stored
 			t.corrections += n
 		}
-		if about == guard.EventDrift {
+		if about == record.KindDrift {
 			m.culprit(e.Subject, unitOf(e.Writer), outcome).n += n
 		}
 	}
-	if e.Kind == guard.EventDrift && corrected(&e) && e.Duration >= 0 {
+	if e.Kind == record.KindDrift && corrected(&e) && e.Duration >= 0 {
 		m.stood.observe(e.Duration)
 	}
 }
 
 // drifted reports whether e tells of a thing that was not as wanted: not of the
 // end of that, nor of one that could not be looked at.
-func drifted(e *guard.Event) bool {
+func drifted(e *record.Event) bool {
 	if e.Have == "" && e.Err != nil {
 		return false
 	}
-	return e.Outcome != guard.OutcomeObserved || !guard.SameValue(e.Now, e.Want)
+	return e.Outcome != record.Observed || !guard.SameValue(e.Now, e.Want)
 }
 
 // corrected reports whether e was put right, if only until somebody else was
 // there again. What did not stay without that has failed.
-func corrected(e *guard.Event) bool {
-	return e.Outcome == guard.OutcomeCorrected || e.Outcome == guard.OutcomeReverted && e.Err == nil
+func corrected(e *record.Event) bool {
+	return e.Outcome == record.Corrected || e.Outcome == record.Reverted && e.Err == nil
 }
 
 // kindOf is the word for a guarded thing, as nfguard check -o json has it; ""
 // for an event of another kind.
-func kindOf(k guard.EventKind) string {
+func kindOf(k record.Kind) string {
 	switch k { //nolint:exhaustive // those of guarded things
-	case guard.EventDrift:
+	case record.KindDrift:
 		return "sysctl"
-	case guard.EventModule:
+	case record.KindModule:
 		return "module"
-	case guard.EventFlag:
+	case record.KindFlag:
 		return "bridge"
-	case guard.EventDropin:
+	case record.KindDropin:
 		return "dropin"
 	}
 	return ""
@@ -148,7 +149,7 @@ func kindOf(k guard.EventKind) string {
 
 // unitOf is the writer as a label. Names that are made up for each login,
 // container or call are left out, for each would be a series for ever.
-func unitOf(w guard.Writer) string {
+func unitOf(w record.Process) string {
 	switch {
 	case w.PID == 0:
 		return "unknown" // nobody saw it
@@ -175,7 +176,7 @@ func (m *Metrics) thing(kind, subject string) *thing {
 	return &m.things[len(m.things)-1]
 }
 
-func (m *Metrics) culprit(key, unit string, o guard.Outcome) *culprit {
+func (m *Metrics) culprit(key, unit string, o record.Outcome) *culprit {
 	for i := range m.culprits {
 		if c := &m.culprits[i]; c.key == key && c.unit == unit && c.outcome == o {
 			return c

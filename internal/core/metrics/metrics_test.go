@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/printable"
 )
@@ -78,12 +79,12 @@ func worker() State {
 		Started: time.Unix(1_800_000_000, 0), LastPass: time.Unix(1_800_003_600, 250e6), Passes: 61, Audit: time.Minute,
 		Mode: guard.Enforce, Scope: "host", Verdict: guard.Wrong, Failed: 3,
 		Items: []guard.Item{
-			{Kind: guard.EventModule, Subject: "br_netfilter", Verdict: guard.Right},
-			{Kind: guard.EventDrift, Subject: string(guard.IPTables), Verdict: guard.Right},
-			{Kind: guard.EventDrift, Subject: string(guard.IP6Tables), Verdict: guard.Excused},
-			{Kind: guard.EventDrift, Subject: string(guard.ARPTables), Verdict: guard.Right},
-			{Kind: guard.EventDrift, Subject: "net.ipv4.conf.eth0/100.rp_filter", Verdict: guard.Uncertain},
-			{Kind: guard.EventDropin, Subject: "/etc/sysctl.d/99-zz-nfguard.conf", Verdict: guard.Blocked},
+			{Kind: record.KindModule, Subject: "br_netfilter", Verdict: guard.Right},
+			{Kind: record.KindDrift, Subject: string(guard.IPTables), Verdict: guard.Right},
+			{Kind: record.KindDrift, Subject: string(guard.IP6Tables), Verdict: guard.Excused},
+			{Kind: record.KindDrift, Subject: string(guard.ARPTables), Verdict: guard.Right},
+			{Kind: record.KindDrift, Subject: "net.ipv4.conf.eth0/100.rp_filter", Verdict: guard.Uncertain},
+			{Kind: record.KindDropin, Subject: "/etc/sysctl.d/99-zz-nfguard.conf", Verdict: guard.Blocked},
 		},
 		Complaints: map[string]string{string(guard.ARPTables): "a look since the pass found it wrong"},
 		Fights:     []string{string(guard.IPTables)},
@@ -98,10 +99,10 @@ func worker() State {
 	}
 }
 
-func event(kind guard.EventKind, o guard.Outcome, unit string) guard.Event {
-	e := guard.Event{Kind: kind, Outcome: o, Subject: string(guard.IPTables), Want: "1", Have: "0", Now: "1", Duration: -1}
+func event(kind record.Kind, o record.Outcome, unit string) record.Event {
+	e := record.Event{Kind: kind, Outcome: o, Subject: string(guard.IPTables), Want: "1", Have: "0", Now: "1", Duration: -1}
 	if unit != "" {
-		e.Writer = guard.Writer{PID: 812, Unit: unit}
+		e.Writer = record.Process{PID: 812, Unit: unit}
 	}
 	return e
 }
@@ -109,7 +110,7 @@ func event(kind guard.EventKind, o guard.Outcome, unit string) guard.Event {
 // TestGolden is the file as people see it.
 func TestGolden(t *testing.T) {
 	var m Metrics
-	e := event(guard.EventDrift, guard.OutcomeCorrected, "tuned.service")
+	e := event(record.KindDrift, record.Corrected, "tuned.service")
 	e.Duration = 84 * time.Microsecond
 	m.Record(e)
 	s := worker()
@@ -146,92 +147,92 @@ func TestRecord(t *testing.T) {
 	foreign := func(outcome, unit string) string {
 		return fmt.Sprintf(`nfguard_foreign_values_total{key="net.bridge.bridge-nf-call-iptables",outcome=%q,unit=%q}`, outcome, unit)
 	}
-	with := func(e guard.Event, change func(*guard.Event)) guard.Event { change(&e); return e }
+	with := func(e record.Event, change func(*record.Event)) record.Event { change(&e); return e }
 	tests := []struct {
 		name  string
-		event guard.Event
+		event record.Event
 		want  map[string]float64 // what is not 0
 	}{
 		{
 			"put right, how long is known",
-			with(event(guard.EventDrift, guard.OutcomeCorrected, "tuned.service"), func(e *guard.Event) { e.Duration = time.Millisecond }),
+			with(event(record.KindDrift, record.Corrected, "tuned.service"), func(e *record.Event) { e.Duration = time.Millisecond }),
 			map[string]float64{drifts: 1, corrections: 1, stood: 1, foreign("corrected", "tuned.service"): 1},
 		},
 		{
 			"put right, nobody was seen",
-			event(guard.EventDrift, guard.OutcomeCorrected, ""),
+			event(record.KindDrift, record.Corrected, ""),
 			map[string]float64{drifts: 1, corrections: 1, foreign("corrected", "unknown"): 1},
 		},
 		{
 			"put right and wrong again at once",
-			event(guard.EventDrift, guard.OutcomeReverted, "tuned.service"),
+			event(record.KindDrift, record.Reverted, "tuned.service"),
 			map[string]float64{drifts: 1, corrections: 1, foreign("corrected", "tuned.service"): 1},
 		},
 		{
 			"left so in mode observe",
-			with(event(guard.EventDrift, guard.OutcomeObserved, "tuned.service"), func(e *guard.Event) { e.Now = "0" }),
+			with(event(record.KindDrift, record.Observed, "tuned.service"), func(e *record.Event) { e.Now = "0" }),
 			map[string]float64{drifts: 1, foreign("observed", "tuned.service"): 1},
 		},
 		{
 			"others have put it right",
-			event(guard.EventDrift, guard.OutcomeObserved, ""),
+			event(record.KindDrift, record.Observed, ""),
 			map[string]float64{},
 		},
 		{
 			"could not be set",
-			with(event(guard.EventDrift, guard.OutcomeFailed, ""), func(e *guard.Event) { e.Now = "0" }),
+			with(event(record.KindDrift, record.Failed, ""), func(e *record.Event) { e.Now = "0" }),
 			map[string]float64{drifts: 1, foreign("failed", "unknown"): 1},
 		},
 		{
 			"could not be looked at",
-			with(event(guard.EventDrift, guard.OutcomeFailed, ""), func(e *guard.Event) { e.Have, e.Now, e.Err = "", "", errors.New("denied") }),
+			with(event(record.KindDrift, record.Failed, ""), func(e *record.Event) { e.Have, e.Now, e.Err = "", "", errors.New("denied") }),
 			map[string]float64{},
 		},
 		{
 			"could not be looked at in mode observe",
-			with(event(guard.EventDrift, guard.OutcomeObserved, ""), func(e *guard.Event) { e.Have, e.Now, e.Err = "", "", errors.New("denied") }),
+			with(event(record.KindDrift, record.Observed, ""), func(e *record.Event) { e.Have, e.Now, e.Err = "", "", errors.New("denied") }),
 			map[string]float64{},
 		},
 		{
 			"written, and it did not stay",
-			with(event(guard.EventDropin, guard.OutcomeReverted, ""), func(e *guard.Event) {
+			with(event(record.KindDropin, record.Reverted, ""), func(e *record.Event) {
 				e.Subject, e.Err = "/etc/sysctl.d/99-zz-nfguard.conf", errors.New("it did not stay")
 			}),
 			map[string]float64{`nfguard_drifts_total{kind="dropin",subject="/etc/sysctl.d/99-zz-nfguard.conf"}`: 1},
 		},
 		{
 			"refused by the lock, with writes that nobody told of",
-			with(event(guard.EventDenied, guard.OutcomeDenied, "tuned.service"), func(e *guard.Event) { e.Suppressed = 4 }),
+			with(event(record.KindDenied, record.Denied, "tuned.service"), func(e *record.Event) { e.Suppressed = 4 }),
 			map[string]float64{foreign("denied", "tuned.service"): 5},
 		},
 		{
 			"rewritten by the lock",
-			event(guard.EventDenied, guard.OutcomeRewritten, "tuned.service"),
+			event(record.KindDenied, record.Rewritten, "tuned.service"),
 			map[string]float64{foreign("rewritten", "tuned.service"): 1},
 		},
 		{
 			"a fight, which stands for what it counts",
-			with(event(guard.EventContention, guard.OutcomeHeld, "tuned.service"), func(e *guard.Event) { e.Suppressed, e.Duration = 300, time.Minute }),
+			with(event(record.KindContention, record.Held, "tuned.service"), func(e *record.Event) { e.Suppressed, e.Duration = 300, time.Minute }),
 			map[string]float64{drifts: 300, corrections: 300, foreign("corrected", "tuned.service"): 300},
 		},
 		{
 			"a fight against the lock",
-			with(event(guard.EventContention, guard.OutcomeHeld, "tuned.service"), func(e *guard.Event) { e.Suppressed, e.About = 300, guard.EventDenied }),
+			with(event(record.KindContention, record.Held, "tuned.service"), func(e *record.Event) { e.Suppressed, e.About = 300, record.KindDenied }),
 			map[string]float64{foreign("denied", "tuned.service"): 300},
 		},
 		{
 			"the end of a fight, with nothing left to count",
-			event(guard.EventContention, guard.OutcomeObserved, "tuned.service"),
+			event(record.KindContention, record.Observed, "tuned.service"),
 			map[string]float64{},
 		},
 		{
 			"another kind",
-			event(guard.EventKubeProxy, guard.OutcomeCorrected, "kube-proxy.service"),
+			event(record.KindKubeProxy, record.Corrected, "kube-proxy.service"),
 			map[string]float64{},
 		},
 		{
 			"a drop-in, of which there is no writer",
-			with(event(guard.EventDropin, guard.OutcomeCorrected, ""), func(e *guard.Event) { e.Subject = "/etc/sysctl.d/99-zz-nfguard.conf" }),
+			with(event(record.KindDropin, record.Corrected, ""), func(e *record.Event) { e.Subject = "/etc/sysctl.d/99-zz-nfguard.conf" }),
 			map[string]float64{
 				`nfguard_drifts_total{kind="dropin",subject="/etc/sysctl.d/99-zz-nfguard.conf"}`:      1,
 				`nfguard_corrections_total{kind="dropin",subject="/etc/sysctl.d/99-zz-nfguard.conf"}`: 1,
@@ -271,16 +272,16 @@ func TestZeroFromTheStart(t *testing.T) {
 func TestUnitOf(t *testing.T) {
 	tests := []struct {
 		name   string
-		writer guard.Writer
+		writer record.Process
 		want   string
 	}{
-		{"nobody was seen", guard.Writer{}, "unknown"},
-		{"a service", guard.Writer{PID: 1, Unit: "tuned.service"}, "tuned.service"},
-		{"outside of units", guard.Writer{PID: 1}, "none"},
-		{"a login", guard.Writer{PID: 1, Unit: "session-4711.scope"}, "transient"},
-		{"systemd-run", guard.Writer{PID: 1, Unit: "run-r0123456789abcdef.service"}, "transient"},
-		{"a container", guard.Writer{PID: 1, Unit: "cri-containerd-0123.scope", Container: "0123"}, "container"},
-		{"a pod's sandbox", guard.Writer{PID: 1, Pod: "0123"}, "container"},
+		{"nobody was seen", record.Process{}, "unknown"},
+		{"a service", record.Process{PID: 1, Unit: "tuned.service"}, "tuned.service"},
+		{"outside of units", record.Process{PID: 1}, "none"},
+		{"a login", record.Process{PID: 1, Unit: "session-4711.scope"}, "transient"},
+		{"systemd-run", record.Process{PID: 1, Unit: "run-r0123456789abcdef.service"}, "transient"},
+		{"a container", record.Process{PID: 1, Unit: "cri-containerd-0123.scope", Container: "0123"}, "container"},
+		{"a pod's sandbox", record.Process{PID: 1, Pod: "0123"}, "container"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -298,12 +299,12 @@ func TestBounded(t *testing.T) {
 	s := worker()
 	const storm = 1000
 	for i := range storm {
-		e := event(guard.EventDrift, guard.OutcomeCorrected, fmt.Sprintf("made-up-%d.service", i))
+		e := event(record.KindDrift, record.Corrected, fmt.Sprintf("made-up-%d.service", i))
 		m.Record(e)
-		e.Kind, e.Subject = guard.EventFlag, fmt.Sprintf("br-%d", i)
+		e.Kind, e.Subject = record.KindFlag, fmt.Sprintf("br-%d", i)
 		m.Record(e)
 		s.Bridges = append(s.Bridges, guard.Bridge{Name: e.Subject})
-		s.Items = append(s.Items, guard.Item{Kind: guard.EventFlag, Subject: e.Subject, Verdict: guard.Right})
+		s.Items = append(s.Items, guard.Item{Kind: record.KindFlag, Subject: e.Subject, Verdict: guard.Right})
 	}
 	s.Bridges = append(s.Bridges, guard.Bridge{Name: "late", Ports: guard.Ports{Pods: 1}})
 	samples := parse(t, m.render(&s))
@@ -331,7 +332,7 @@ func TestBounded(t *testing.T) {
 func TestAnyText(t *testing.T) {
 	for _, unit := range []string{`a"b\c`, "two\nlines", "\xff\xfe", "ünit.service", ""} {
 		var m Metrics
-		e := event(guard.EventDrift, guard.OutcomeCorrected, "x")
+		e := event(record.KindDrift, record.Corrected, "x")
 		e.Writer.Unit = unit
 		m.Record(e)
 		s := worker()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // render is the file for s: all that is known.
@@ -102,7 +103,7 @@ func (m *Metrics) guarded(t *text, s *State) {
 			v = 0
 		case guard.Uncertain:
 		}
-		if it.Kind == guard.EventFlag {
+		if it.Kind == record.KindFlag {
 			if flags++; flags > maxBridges {
 				continue
 			}
@@ -179,7 +180,7 @@ func (t *text) bridges(s *State) {
 	for i := range list {
 		f.add(float64(list[i].Ports.Pods), "bridge", list[i].Name)
 	}
-	loaded := slices.ContainsFunc(s.Items, func(it guard.Item) bool { return it.Kind == guard.EventModule && it.Verdict == guard.Right })
+	loaded := slices.ContainsFunc(s.Items, func(it guard.Item) bool { return it.Kind == record.KindModule && it.Verdict == guard.Right })
 	f = t.family("nfguard_bridge_effective", gauge,
 		"Whether frames that cross a bridge are handed to netfilter, by the sysctl or the flag of the bridge.")
 	for i := range list {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // compare tells which bridges are in one list and not in the other. One that
@@ -32,7 +33,7 @@ func compare(before, after []guard.Bridge) (gone, came []string) {
 // there are many.
 func (r *Reconciler) recordBridges(t Trigger, gone, came []string, items []guard.Item) {
 	const more = "bridges came or went"
-	e := guard.Event{Kind: guard.EventBridge, Outcome: guard.OutcomeObserved, Time: time.Now(), Duration: -1, Source: t.Source, Pass: r.passes}
+	e := record.Event{Kind: record.KindBridge, Outcome: record.Observed, Time: time.Now(), Duration: -1, Source: t.Source, Pass: r.passes}
 	for _, name := range gone {
 		e.Subject, e.Have, e.Now = name, "there", "gone"
 		e.Message = "bridge " + name + " went"
@@ -48,15 +49,15 @@ func (r *Reconciler) recordBridges(t Trigger, gone, came []string, items []guard
 // tickBridges records how many bridges came and went, and what there was to be
 // known of bridges, without a record of its own.
 func (r *Reconciler) tickBridges(now time.Time) time.Time {
-	moves := r.tickPaced(&r.moves, now, func(n int) guard.Event {
-		return guard.Event{
-			Kind: guard.EventBridge, Subject: guard.AllBridges,
+	moves := r.tickPaced(&r.moves, now, func(n int) record.Event {
+		return record.Event{
+			Kind: record.KindBridge, Subject: guard.AllBridges,
 			Message: fmt.Sprintf("%d more bridges came or went since the last record; now: %s", n, listBridges(r.bridges)),
 		}
 	})
-	return earlier(moves, r.tickPaced(&r.notes, now, func(n int) guard.Event {
-		return guard.Event{
-			Kind: guard.EventBridge, Subject: guard.AllBridges, Next: "nfguard check says what is so now",
+	return earlier(moves, r.tickPaced(&r.notes, now, func(n int) record.Event {
+		return record.Event{
+			Kind: record.KindBridge, Subject: guard.AllBridges, Next: "nfguard check says what is so now",
 			Message: fmt.Sprintf("%d more notes on bridges came or were settled since the last record; now there are %d", n, len(r.concerns)),
 		}
 	}))

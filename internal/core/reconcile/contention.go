@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/words"
 )
 
@@ -27,17 +28,17 @@ type fight struct {
 	recorded time.Time
 	count    int // reversals since the last record
 	total    int
-	writer   guard.Writer
+	writer   record.Process
 	tally    tally
 	subject  string
-	kind     guard.EventKind
-	outcome  guard.Outcome
+	kind     record.Kind
+	outcome  record.Outcome
 	stuck    int // corrections in a row that did not stay
 }
 
 // did says what the other side does to the subject.
 func (f *fight) did() string {
-	if f.kind == guard.EventDenied || f.outcome == guard.OutcomeRewritten {
+	if f.kind == record.KindDenied || f.outcome == record.Rewritten {
 		return "written to"
 	}
 	return "changed"
@@ -45,7 +46,7 @@ func (f *fight) did() string {
 
 // reversal records e, which was put right or never stored, or counts it and
 // those that it stands for where it is part of a fight.
-func (r *Reconciler) reversal(f *fight, e guard.Event) {
+func (r *Reconciler) reversal(f *fight, e record.Event) {
 	f.last, f.subject, f.kind, f.outcome = e.Time, e.Subject, e.Kind, e.Outcome
 	if e.Writer.PID != 0 {
 		f.writer = e.Writer
@@ -72,17 +73,17 @@ func (r *Reconciler) reversal(f *fight, e guard.Event) {
 	f.count, f.total = 0, 1+e.Suppressed
 	policy := "nfguard goes on correcting it, at a bounded pace, and records it once a minute"
 	switch {
-	case e.Kind == guard.EventDenied:
+	case e.Kind == record.KindDenied:
 		policy = "none of it is stored; that is recorded once a minute"
-	case e.Outcome == guard.OutcomeObserved:
+	case e.Outcome == record.Observed:
 		policy = "mode observe leaves it so, and that is recorded once a minute"
 	case r.limits.Yield:
 		policy = "nfguard leaves it alone until nobody has written to it for " + words.Short(r.limits.Window)
-	case e.Outcome == guard.OutcomeRewritten:
+	case e.Outcome == record.Rewritten:
 		policy = "none of it is stored; that is recorded once a minute"
 	}
 	r.yield(f)
-	e.About, e.Kind, e.Outcome, e.Suppressed = e.Kind, guard.EventContention, guard.OutcomeHeld, 1+e.Suppressed
+	e.About, e.Kind, e.Outcome, e.Suppressed = e.Kind, record.KindContention, record.Held, 1+e.Suppressed
 	e.Message = fmt.Sprintf("%s was %s %d times within %s%s; %s",
 		e.Subject, f.did(), r.limits.Limit, words.Short(e.Time.Sub(f.times[0])), f.by(), policy)
 	e.Writer = f.side()
@@ -94,19 +95,19 @@ func (r *Reconciler) reversal(f *fight, e guard.Event) {
 // yield tells the kernel whether to leave a key to the other side. Only mode
 // enforce yields: in mode lock nobody else has a say.
 func (r *Reconciler) yield(f *fight) {
-	if r.o.Yield != nil && f.kind == guard.EventDrift {
+	if r.o.Yield != nil && f.kind == record.KindDrift {
 		r.o.Yield(guard.Key(f.subject), r.policy.Mode == guard.Enforce && r.limits.Yield && f.on)
 	}
 }
 
 // spare says how to leave alone what is fought over.
-func spare(kind guard.EventKind) string {
+func spare(kind record.Kind) string {
 	switch kind { //nolint:exhaustive // those that are put right
-	case guard.EventFlag:
+	case record.KindFlag:
 		return "add the bridge to ignore under [bridges]"
-	case guard.EventDropin:
+	case record.KindDropin:
 		return "set enabled = false under [persist]"
-	case guard.EventModule:
+	case record.KindModule:
 		return "set mode = \"observe\""
 	}
 	return "set the key to \"ignore\" under [sysctl]"
@@ -129,17 +130,17 @@ func (r *Reconciler) tick(f *fight, now time.Time) time.Time {
 	if !f.on {
 		return time.Time{}
 	}
-	e := guard.Event{
-		Kind: guard.EventContention, Outcome: guard.OutcomeHeld, Time: now, Subject: f.subject,
+	e := record.Event{
+		Kind: record.KindContention, Outcome: record.Held, Time: now, Subject: f.subject,
 		Duration: now.Sub(f.began), Source: "timer", Pass: r.passes, Suppressed: f.count, Writer: f.side(), About: f.kind,
 	}
 	if now.Sub(f.last) >= r.limits.Window {
 		f.on = false
-		e.Outcome, e.Duration = guard.OutcomeObserved, f.last.Sub(f.began)
+		e.Outcome, e.Duration = record.Observed, f.last.Sub(f.began)
 		e.Message = fmt.Sprintf("nobody has %s %s for %s; it was %s %d more times in the %s before%s",
 			f.did(), f.subject, words.Short(r.limits.Window), f.did(), f.total-1, words.Short(e.Duration), f.by())
 		r.o.Recorder.Record(e)
-		f.count, f.total, f.writer, f.tally = 0, 0, guard.Writer{}, tally{}
+		f.count, f.total, f.writer, f.tally = 0, 0, record.Process{}, tally{}
 		r.yield(f)
 		return time.Time{}
 	}

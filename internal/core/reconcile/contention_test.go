@@ -13,6 +13,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // fightFor has a stranger write 0 every step for d, and returns a line for
@@ -22,7 +23,7 @@ func fightFor(t *testing.T, c reconcile.Contention, step, d, quiet time.Duration
 	h, rec := hosttest.New(true), new(recorder)
 	p := policy()
 	p.ModulesLoad, p.SysctlD = "", ""
-	writer := guard.Writer{PID: 812, Comm: "tuned"}
+	writer := record.Process{PID: 812, Comm: "tuned"}
 	var news []reconcile.Evidence
 	r := reconcile.New(p, c, reconcile.Options{Host: h, Recorder: rec, News: func() []reconcile.Evidence {
 		n := news
@@ -54,7 +55,7 @@ func fightFor(t *testing.T, c reconcile.Contention, step, d, quiet time.Duration
 	}
 	drifts, counted := 0, 0
 	for _, e := range rec.events {
-		if e.Kind == guard.EventDrift {
+		if e.Kind == record.KindDrift {
 			drifts++
 			continue
 		}
@@ -140,7 +141,7 @@ func TestFightIsObserved(t *testing.T) {
 		stands := 0
 		for _, e := range rec.events {
 			stands += e.Suppressed
-			if e.Kind == guard.EventDrift {
+			if e.Kind == record.KindDrift {
 				stands++
 			}
 		}

@@ -3,7 +3,7 @@ package reconcile
 import (
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // The store of a value follows the news of it within microseconds, unless its
@@ -76,7 +76,7 @@ func (e *Evidence) counts() bool { return e.Exact && e.New == "" }
 
 // who is the writer, with all that can still be read of it. One that fights
 // is not looked up again.
-func (e *Evidence) who(f *fight) guard.Writer {
+func (e *Evidence) who(f *fight) record.Process {
 	switch {
 	case e.Who == nil:
 		return e.Writer
@@ -94,13 +94,13 @@ func (r *Reconciler) recordKept(d Evidence) {
 		if k.Key != d.Key {
 			continue
 		}
-		e := guard.Event{
-			Kind: guard.EventDenied, Outcome: d.Outcome, Time: d.At, Subject: string(k.Key),
+		e := record.Event{
+			Kind: record.KindDenied, Outcome: d.Outcome, Time: d.At, Subject: string(k.Key),
 			Want: k.Value, Old: d.Old, Have: d.New, Now: k.Value,
 			Duration: -1, Source: "sysctl", Writer: d.who(&k.fight), Pass: r.passes, Suppressed: d.Missed,
 		}
-		if n := uint64(1 + d.Missed); d.Outcome == guard.OutcomeRewritten {
-			e.Kind, e.Duration = guard.EventDrift, 0
+		if n := uint64(1 + d.Missed); d.Outcome == record.Rewritten {
+			e.Kind, e.Duration = record.KindDrift, 0
 			r.totals.Drifts += n
 			r.totals.Corrected += n
 		} else {
@@ -113,8 +113,8 @@ func (r *Reconciler) recordKept(d Evidence) {
 
 func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 	k := &r.keys[c.key]
-	e := guard.Event{
-		Kind: guard.EventDrift, Outcome: c.outcome, Time: c.at, Subject: string(k.Key),
+	e := record.Event{
+		Kind: record.KindDrift, Outcome: c.outcome, Time: c.at, Subject: string(k.Key),
 		Want: k.Value, Have: c.have, Now: k.Value,
 		Duration: -1, Source: t.Source, Pass: r.passes, Err: c.err,
 	}
@@ -146,7 +146,7 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 	if !told && !c.asked && !c.former.IsZero() {
 		bound = c.at.Sub(c.former)
 	}
-	if c.outcome == guard.OutcomeReverted && !told { // by whom? The next looks tell whether it holds
+	if c.outcome == record.Reverted && !told { // by whom? The next looks tell whether it holds
 		k.unheld++
 		return
 	}
@@ -155,7 +155,7 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 	n := uint64(1 + e.Suppressed)
 	r.totals.Drifts += n
 	switch c.outcome {
-	case guard.OutcomeCorrected, guard.OutcomeReverted:
+	case record.Corrected, record.Reverted:
 		r.totals.Corrected += n
 		r.change("set", e, nil)
 		e.Message = driftMessage(&e, bound)
@@ -165,20 +165,20 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 			return
 		}
 		r.reversal(&k.fight, e)
-	case guard.OutcomeFailed:
+	case record.Failed:
 		r.totals.Failed += n
 		e.Now, e.Next = c.have, next(c.err)
 		r.change("set", e, c.err)
 		e.Message = driftMessage(&e, bound)
 		r.complain(e)
-	case guard.OutcomeObserved, guard.OutcomeHeld, guard.OutcomeDenied, guard.OutcomeRewritten: // only the first occurs
+	case record.Observed, record.Held, record.Denied, record.Rewritten: // only the first occurs
 		e.Now = c.have
 		e.Message = driftMessage(&e, bound)
 		r.reversal(&k.fight, e)
 	}
 }
 
-func (r *Reconciler) change(op string, e guard.Event, err error) {
+func (r *Reconciler) change(op string, e record.Event, err error) {
 	if len(r.changes) >= 64 { // a report is for people; the counters count
 		return
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // told returns a host that is right, with a kernel that tells what news holds.
@@ -34,7 +35,7 @@ func TestToldBeforeStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var news []reconcile.Evidence
 		h, rec, r := told(t, &news)
-		writer := guard.Writer{PID: 812, Comm: "tuned", Unit: "tuned.service", Container: "0123456789abcdef"}
+		writer := record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service", Container: "0123456789abcdef"}
 		news = []reconcile.Evidence{{Key: guard.IPTables, Writer: writer, Exact: true, At: time.Now(), Old: "1", New: "0"}}
 		at := time.Now()
 		look := r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: at})
@@ -52,12 +53,12 @@ func TestToldBeforeStored(t *testing.T) {
 		if !look.Next.IsZero() {
 			t.Errorf("all is told and done, and another look is wanted at %v", look.Next)
 		}
-		want := []guard.Event{{
-			Kind: guard.EventDrift, Outcome: guard.OutcomeCorrected, Time: at.Add(600 * time.Microsecond), Subject: string(guard.IPTables),
+		want := []record.Event{{
+			Kind: record.KindDrift, Outcome: record.Corrected, Time: at.Add(600 * time.Microsecond), Subject: string(guard.IPTables),
 			Message: "net.bridge.bridge-nf-call-iptables was 0, set back to 1 after 600µs (written by tuned[812], container 0123456789ab)",
 			Want:    "1", Old: "1", Have: "0", Now: "1", Duration: 600 * time.Microsecond, Source: "sysctl", Writer: writer, Pass: 1,
 		}}
-		if diff := cmp.Diff(want, rec.events, cmpopts.IgnoreFields(guard.Event{}, "Err")); diff != "" {
+		if diff := cmp.Diff(want, rec.events, cmpopts.IgnoreFields(record.Event{}, "Err")); diff != "" {
 			t.Errorf("records (-want +got):\n%s", diff)
 		}
 		// A write that was told and never came (refused by somebody else) is
@@ -83,8 +84,8 @@ func TestToldBeforeStored(t *testing.T) {
 // TestNextWriterIsNotBlamed: the loop is held up right after it has put a value
 // back, and hears of that writer and of the next one together.
 func TestNextWriterIsNotBlamed(t *testing.T) {
-	first, next := guard.Writer{PID: 1, Comm: "sh"}, guard.Writer{PID: 2, Comm: "sysctl"}
-	by := func(w guard.Writer) reconcile.Evidence {
+	first, next := record.Process{PID: 1, Comm: "sh"}, record.Process{PID: 2, Comm: "sysctl"}
+	by := func(w record.Process) reconcile.Evidence {
 		return reconcile.Evidence{Key: guard.IPTables, Writer: w, Exact: true, At: time.Now(), Old: "1", New: "0"}
 	}
 	for _, tt := range []struct {
@@ -145,8 +146,8 @@ func TestRewritten(t *testing.T) {
 				rec.events, told = nil, nil
 				write := func(missed int, value string) {
 					news = append(news, reconcile.Evidence{
-						Key: guard.IPTables, Writer: guard.Writer{PID: 812, Comm: "tuned"},
-						Exact: true, At: time.Now(), Old: "1", New: value, Outcome: guard.OutcomeRewritten, Missed: missed,
+						Key: guard.IPTables, Writer: record.Process{PID: 812, Comm: "tuned"},
+						Exact: true, At: time.Now(), Old: "1", New: value, Outcome: record.Rewritten, Missed: missed,
 					})
 					r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
 				}
@@ -158,7 +159,7 @@ func TestRewritten(t *testing.T) {
 					t.Errorf("totals %+v, want %d", r.Totals(), n)
 				}
 				for _, e := range rec.events[:limits.Limit-1] {
-					if e.Kind != guard.EventDrift || e.Outcome != guard.OutcomeRewritten || e.Duration != 0 {
+					if e.Kind != record.KindDrift || e.Outcome != record.Rewritten || e.Duration != 0 {
 						t.Errorf("recorded %+v", e)
 					}
 				}
@@ -189,9 +190,9 @@ func TestStormIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var news []reconcile.Evidence
 		_, rec, r := told(t, &news)
-		for _, w := range []guard.Writer{{PID: 812, Comm: "python3"}, {}} {
+		for _, w := range []record.Process{{PID: 812, Comm: "python3"}, {}} {
 			news = append(news, reconcile.Evidence{
-				Key: guard.IPTables, Writer: w, Exact: true, At: time.Now(), Outcome: guard.OutcomeDenied, Missed: 6234,
+				Key: guard.IPTables, Writer: w, Exact: true, At: time.Now(), Outcome: record.Denied, Missed: 6234,
 			})
 		}
 		r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
@@ -211,8 +212,8 @@ func TestFightSaysWhoDidHowMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var news []reconcile.Evidence
 		h, rec, r := told(t, &news)
-		python, other := guard.Writer{PID: 812, Comm: "python3"}, guard.Writer{PID: 99, Comm: "sysctl"}
-		say := func(w guard.Writer, value string, missed int) {
+		python, other := record.Process{PID: 812, Comm: "python3"}, record.Process{PID: 99, Comm: "sysctl"}
+		say := func(w record.Process, value string, missed int) {
 			news = append(news, reconcile.Evidence{Key: guard.IPTables, Writer: w, Exact: true, At: time.Now(), New: value, Missed: missed})
 		}
 		for range limits.Limit {
@@ -221,7 +222,7 @@ func TestFightSaysWhoDidHowMany(t *testing.T) {
 			r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
 		}
 		say(python, "", 5999) // not told of one by one, and stored
-		say(guard.Writer{}, "", 999)
+		say(record.Process{}, "", 999)
 		say(other, "", 99)
 		r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
 		before := len(rec.events)
@@ -241,15 +242,15 @@ func TestDenied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var news []reconcile.Evidence
 		_, rec, r := told(t, &news)
-		deny := func(o guard.Outcome, missed int) {
+		deny := func(o record.Outcome, missed int) {
 			news = append(news, reconcile.Evidence{
-				Key: guard.IPTables, Writer: guard.Writer{PID: 812, Comm: "tuned", Unit: "tuned.service"},
+				Key: guard.IPTables, Writer: record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service"},
 				Exact: true, At: time.Now(), Old: "1", New: "0", Outcome: o, Missed: missed,
 			})
 			r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
 		}
-		deny(guard.OutcomeDenied, 0)
-		deny(guard.OutcomeRewritten, 0)
+		deny(record.Denied, 0)
+		deny(record.Rewritten, 0)
 		want := []string{
 			"denied denied: net.bridge.bridge-nf-call-iptables stays 1: tuned[812], tuned.service wrote 0 and was refused",
 			"drift rewritten: net.bridge.bridge-nf-call-iptables stays 1: tuned[812], tuned.service wrote 0, which was rewritten",
@@ -258,13 +259,13 @@ func TestDenied(t *testing.T) {
 			t.Errorf("records (-want +got):\n%s", diff)
 		}
 		for range 100 {
-			deny(guard.OutcomeDenied, 999)
+			deny(record.Denied, 999)
 			time.Sleep(100 * time.Millisecond)
 		}
 		counted := 0
 		for _, e := range rec.events {
 			counted += e.Suppressed
-			if e.Kind == guard.EventDenied {
+			if e.Kind == record.KindDenied {
 				counted++
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/step"
 	"github.com/nfguard/nfguard/internal/core/words"
 )
@@ -229,7 +230,7 @@ func (r *Reconciler) recordMet() {
 	g.visits = g.visits[:0]
 	clear(g.fought)
 	for name, f := range r.things {
-		if f.on && f.kind == guard.EventFlag {
+		if f.on && f.kind == record.KindFlag {
 			if g.fought == nil {
 				g.fought = make(map[string]struct{})
 			}
@@ -270,8 +271,8 @@ func (r *Reconciler) recordVisit(v *visit) {
 	if !v.acted || !v.there && v.err != nil { // it went meanwhile
 		return
 	}
-	e := guard.Event{
-		Kind: guard.EventFlag, Outcome: guard.OutcomeCorrected, Time: v.at, Subject: v.name,
+	e := record.Event{
+		Kind: record.KindFlag, Outcome: record.Corrected, Time: v.at, Subject: v.name,
 		Want: v.was.Want, Have: v.was.Have, Now: v.was.Want, Duration: -1, Source: v.cause.Source, Pass: r.passes,
 	}
 	if v.cause.Source == "link" && !v.cause.Time.IsZero() {
@@ -279,7 +280,7 @@ func (r *Reconciler) recordVisit(v *visit) {
 	}
 	r.totals.Drifts++
 	f := r.thing(v.name)
-	f.kind = guard.EventFlag
+	f.kind = record.KindFlag
 	right := !v.there || v.now.Verdict == guard.Right || v.now.Verdict == guard.Excused
 	if f.stuck++; right {
 		f.stuck = 0
@@ -289,7 +290,7 @@ func (r *Reconciler) recordVisit(v *visit) {
 	}
 	if right || v.err == nil && (f.on || f.stuck < maxFlagStuck) {
 		if !right {
-			e.Outcome = guard.OutcomeReverted
+			e.Outcome = record.Reverted
 		}
 		r.totals.Corrected++
 		e.Message = flagMessage(&e, v.was.Why, taken)
@@ -303,7 +304,7 @@ func (r *Reconciler) recordVisit(v *visit) {
 		return
 	}
 	r.totals.Failed++
-	if e.Outcome, e.Err = guard.OutcomeFailed, v.err; v.err == nil {
+	if e.Outcome, e.Err = record.Failed, v.err; v.err == nil {
 		e.Err = errNotKept
 	}
 	e.Next = next(e.Err)
@@ -312,7 +313,7 @@ func (r *Reconciler) recordVisit(v *visit) {
 	r.complain(e)
 }
 
-func flagMessage(e *guard.Event, why string, taken bool) string {
+func flagMessage(e *record.Event, why string, taken bool) string {
 	s := fmt.Sprintf("bridge %s had %s", e.Subject, e.Have)
 	switch {
 	case taken && why != "":
@@ -321,7 +322,7 @@ func flagMessage(e *guard.Event, why string, taken bool) string {
 		return s + ` of scope "bridges", taken back: the sysctls are in effect`
 	}
 	s += ", set to "
-	if e.Now == e.Want || e.Outcome == guard.OutcomeReverted {
+	if e.Now == e.Want || e.Outcome == record.Reverted {
 		s += "1"
 	} else {
 		s += e.Now
@@ -333,7 +334,7 @@ func flagMessage(e *guard.Event, why string, taken bool) string {
 		s += ", as found at start"
 	}
 	s += " (" + why + ")"
-	if e.Outcome == guard.OutcomeReverted {
+	if e.Outcome == record.Reverted {
 		s += ", and changed again at once"
 	}
 	return s
@@ -345,21 +346,21 @@ func (r *Reconciler) prune(t Trigger, items []guard.Item) {
 	now := time.Now()
 	judged := make(map[string]bool, len(items))
 	for _, it := range items {
-		if it.Kind == guard.EventFlag {
+		if it.Kind == record.KindFlag {
 			judged[it.Subject] = true
 		}
 	}
 	for subject, c := range r.standing {
-		if c.kind != guard.EventFlag || judged[subject] {
+		if c.kind != record.KindFlag || judged[subject] {
 			continue
 		}
 		if subject == guard.AllBridges {
-			r.ended(guard.Event{Kind: c.kind, Time: now, Subject: subject, Now: "known", Source: t.Source, Pass: r.passes}, "is as wanted again", "")
+			r.ended(record.Event{Kind: c.kind, Time: now, Subject: subject, Now: "known", Source: t.Source, Pass: r.passes}, "is as wanted again", "")
 		}
 		r.settled(subject)
 	}
 	for subject, f := range r.things {
-		if f.kind == guard.EventFlag && !f.on && now.Sub(f.last) > r.limits.Window && !judged[subject] {
+		if f.kind == record.KindFlag && !f.on && now.Sub(f.last) > r.limits.Window && !judged[subject] {
 			delete(r.things, subject)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/words"
 )
 
@@ -329,16 +330,16 @@ func TestFlagFight(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 			r.Tick(time.Now())
-			kinds := make(map[guard.EventKind]int)
+			kinds := make(map[record.Kind]int)
 			for _, e := range rec.events {
 				kinds[e.Kind]++
 			}
-			want := map[guard.EventKind]int{guard.EventFlag: 9, guard.EventContention: 1}
+			want := map[record.Kind]int{record.KindFlag: 9, record.KindContention: 1}
 			if diff := cmp.Diff(want, kinds); diff != "" {
 				t.Errorf("yield %v: records (-want +got):\n%s", yield, diff)
 			}
 			last := rec.events[len(rec.events)-1]
-			if last.About != guard.EventFlag || last.Next != "stop the other side, or add the bridge to ignore under [bridges]" {
+			if last.About != record.KindFlag || last.Next != "stop the other side, or add the bridge to ignore under [bridges]" {
 				t.Errorf("record: %+v", last)
 			}
 			if got := r.Fights(); len(got) != 1 || got[0] != "cni0" {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/words"
 )
 
@@ -65,8 +66,8 @@ func (r *Reconciler) followProxy(t Trigger, rep *Report, now *guard.KubeProxy) {
 	}
 	old := p.state
 	p.judge()
-	e := guard.Event{
-		Kind: guard.EventKubeProxy, Outcome: guard.OutcomeObserved, Time: time.Now(), Subject: "kube-proxy",
+	e := record.Event{
+		Kind: record.KindKubeProxy, Outcome: record.Observed, Time: time.Now(), Subject: "kube-proxy",
 		Have: string(old), Now: string(p.state), Duration: -1, Source: t.Source, Pass: r.passes,
 	}
 	var before []guard.Process
@@ -126,8 +127,8 @@ func (r *Reconciler) recordRules() {
 	c := p.change
 	before := guard.KubeProxy{Rules: p.told}
 	p.told, p.change = p.seen.Rules, nil
-	e := guard.Event{
-		Kind: guard.EventKubeProxy, Outcome: guard.OutcomeObserved, Time: c.last, Subject: "kube-proxy", Writer: p.writer(),
+	e := record.Event{
+		Kind: record.KindKubeProxy, Outcome: record.Observed, Time: c.last, Subject: "kube-proxy", Writer: p.writer(),
 		Now: string(p.state), Duration: -1, Source: c.trigger.Source, Pass: r.passes,
 	}
 	switch {
@@ -148,11 +149,11 @@ func (r *Reconciler) recordRules() {
 }
 
 // writer is the kube-proxy that runs, if one does.
-func (p *proxy) writer() guard.Writer {
+func (p *proxy) writer() record.Process {
 	if n := len(p.seen.Processes); n > 0 {
 		return writer(p.seen.Processes[n-1])
 	}
-	return guard.Writer{}
+	return record.Process{}
 }
 
 // judge sets the state, with what was seen before in mind.
@@ -171,7 +172,7 @@ func (p *proxy) judge() {
 
 // readiness adds to e whether the node was ready for kube-proxy, and if it
 // was not, why, and for how long.
-func (r *Reconciler) readiness(e *guard.Event, t Trigger, rep *Report) {
+func (r *Reconciler) readiness(e *record.Event, t Trigger, rep *Report) {
 	var was, is []string
 	for _, c := range rep.Changes {
 		switch {
@@ -185,7 +186,7 @@ func (r *Reconciler) readiness(e *guard.Event, t Trigger, rep *Report) {
 		}
 	}
 	for _, it := range rep.Items {
-		if it.Kind != guard.EventDropin && it.Verdict != guard.Right && it.Verdict != guard.Excused {
+		if it.Kind != record.KindDropin && it.Verdict != guard.Right && it.Verdict != guard.Excused {
 			is = append(is, it.Subject+" is "+orUnknown(it.Have))
 		}
 	}
@@ -195,16 +196,16 @@ func (r *Reconciler) readiness(e *guard.Event, t Trigger, rep *Report) {
 	}
 	switch {
 	case len(is) > 0:
-		e.Outcome = guard.OutcomeFailed
+		e.Outcome = record.Failed
 		if r.policy.Mode == guard.Observe {
-			e.Outcome = guard.OutcomeObserved
+			e.Outcome = record.Observed
 		}
 		e.Message += "; the node is not ready: " + strings.Join(is, ", ")
 		if r.proxy.unready.IsZero() {
 			r.proxy.unready = from
 		}
 	case len(was) > 0:
-		e.Outcome, e.Duration = guard.OutcomeCorrected, max(e.Time.Sub(from), 0)
+		e.Outcome, e.Duration = record.Corrected, max(e.Time.Sub(from), 0)
 		e.Message += "; the node was not ready: " + strings.Join(was, ", ")
 		if e.Duration > 0 {
 			e.Message += "; it was made so within " + words.Short(e.Duration)
@@ -222,7 +223,7 @@ func (r *Reconciler) readiness(e *guard.Event, t Trigger, rep *Report) {
 }
 
 // readied records that the node has become ready under a running kube-proxy.
-func (r *Reconciler) readied(e guard.Event, rep *Report) {
+func (r *Reconciler) readied(e record.Event, rep *Report) {
 	p := &r.proxy
 	if p.unready.IsZero() {
 		return
@@ -232,7 +233,7 @@ func (r *Reconciler) readied(e guard.Event, rep *Report) {
 		return
 	}
 	for _, it := range rep.Items {
-		if it.Kind != guard.EventDropin && it.Verdict != guard.Right && it.Verdict != guard.Excused {
+		if it.Kind != record.KindDropin && it.Verdict != guard.Right && it.Verdict != guard.Excused {
 			return
 		}
 	}
@@ -244,7 +245,7 @@ func (r *Reconciler) readied(e guard.Event, rep *Report) {
 
 // recordProxy records e, or counts it where a kube-proxy comes and goes all
 // the time.
-func (r *Reconciler) recordProxy(e guard.Event) {
+func (r *Reconciler) recordProxy(e record.Event) {
 	r.recordPaced(&r.proxy.pace, e, "starts and ends")
 }
 
@@ -258,9 +259,9 @@ func (r *Reconciler) tickProxy(now time.Time) (again time.Time) {
 			r.recordRules()
 		}
 	}
-	return earlier(again, r.tickPaced(&p.pace, now, func(n int) guard.Event {
-		return guard.Event{
-			Kind: guard.EventKubeProxy, Subject: "kube-proxy", Now: string(p.state),
+	return earlier(again, r.tickPaced(&p.pace, now, func(n int) record.Event {
+		return record.Event{
+			Kind: record.KindKubeProxy, Subject: "kube-proxy", Now: string(p.state),
 			Message: fmt.Sprintf("kube-proxy started or ended %d more times since the last record; now: %s", n, p.seen.Describe()),
 		}
 	}))
@@ -314,8 +315,8 @@ func left(k *guard.KubeProxy) string {
 	return k.DescribeRules()
 }
 
-func writer(p guard.Process) guard.Writer {
-	return guard.Writer{PID: p.PID, Comm: p.Comm, Exe: p.Exe, Unit: p.Unit, Cgroup: p.Cgroup, Container: p.Container, Pod: p.Pod}
+func writer(p guard.Process) record.Process {
+	return record.Process{PID: p.PID, Comm: p.Comm, Exe: p.Exe, Unit: p.Unit, Cgroup: p.Cgroup, Container: p.Container, Pod: p.Pod}
 }
 
 // maxNames bounds a list in a sentence.

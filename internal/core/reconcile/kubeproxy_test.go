@@ -14,6 +14,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 func process(pid int) guard.Process {
@@ -248,7 +249,7 @@ func TestManyBridges(t *testing.T) {
 		}
 		counted := 0
 		for _, e := range rec.events {
-			if e.Kind != guard.EventBridge {
+			if e.Kind != record.KindBridge {
 				t.Errorf("recorded: %s", e.Message)
 			}
 			if counted += 1 + e.Suppressed; e.Subject == guard.AllBridges {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // key is what is known of one guarded sysctl.
@@ -30,7 +31,7 @@ type correction struct {
 	at      time.Time // after it was written over
 	former  time.Time // the latest time at which it cannot have stood there
 	asked   bool      // it was the configuration that changed
-	outcome guard.Outcome
+	outcome record.Outcome
 	err     error
 }
 
@@ -136,7 +137,7 @@ func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, l
 		c := correction{key: i, asked: k.asked, have: v.Have, since: k.since, found: time.Now(), at: now, former: former}
 		if r.policy.Mode == guard.Observe {
 			if k.noted != v.Have {
-				k.noted, c.outcome = v.Have, guard.OutcomeObserved
+				k.noted, c.outcome = v.Have, record.Observed
 				r.pending = append(r.pending, c)
 			}
 			continue
@@ -147,9 +148,9 @@ func (r *Reconciler) correct(ctx context.Context, t Trigger, former time.Time, l
 		}
 		c.err = r.o.Host.Do(ctx, guard.Action{Op: guard.SetSysctl, Subject: string(k.Key), Value: k.Value})
 		c.at = time.Now()
-		c.outcome = guard.OutcomeCorrected
+		c.outcome = record.Corrected
 		if c.err != nil {
-			c.outcome = guard.OutcomeFailed
+			c.outcome = record.Failed
 		}
 		r.pending = append(r.pending, c)
 	}
@@ -191,16 +192,16 @@ func (r *Reconciler) confirm(done []correction, look *Look) {
 		}
 		if c.err == nil {
 			if v.State != guard.Present {
-				c.outcome, c.err = guard.OutcomeFailed, errVanished
+				c.outcome, c.err = record.Failed, errVanished
 				look.Lost = true
 				continue
 			}
-			c.outcome = guard.OutcomeReverted
+			c.outcome = record.Reverted
 			if k.stuck++; k.stuck < maxStuck {
 				look.Next = earlier(look.Next, c.at.Add(10*time.Millisecond))
 				continue
 			}
-			c.outcome, c.err = guard.OutcomeFailed, &notKeptError{wrote: k.Value, shows: v.Have}
+			c.outcome, c.err = record.Failed, &notKeptError{wrote: k.Value, shows: v.Have}
 		}
 		k.backoff = min(max(2*k.backoff, time.Second), time.Minute)
 		k.retry = c.at.Add(k.backoff)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/words"
 )
 
@@ -38,16 +39,16 @@ func (e *notKeptError) Next() string {
 
 // driftMessage is the sentence of a drift. bound is how long the foreign
 // value can have stood at most, where only that is known; 0: not even that.
-func driftMessage(e *guard.Event, bound time.Duration) string {
+func driftMessage(e *record.Event, bound time.Duration) string {
 	var b strings.Builder
 	switch e.Outcome {
-	case guard.OutcomeObserved, guard.OutcomeHeld:
+	case record.Observed, record.Held:
 		fmt.Fprintf(&b, "%s is %s, wanted %s%s; left so in mode observe", e.Subject, quoted(e.Have), e.Want, by(e.Writer))
 		return b.String()
-	case guard.OutcomeFailed:
+	case record.Failed:
 		fmt.Fprintf(&b, "%s is %s, wanted %s%s; could not set it: %v", e.Subject, quoted(e.Have), e.Want, by(e.Writer), e.Err)
 		return b.String()
-	case guard.OutcomeCorrected, guard.OutcomeReverted, guard.OutcomeDenied, guard.OutcomeRewritten:
+	case record.Corrected, record.Reverted, record.Denied, record.Rewritten:
 	}
 	fmt.Fprintf(&b, "%s was %s, set ", e.Subject, quoted(e.Have))
 	switch {
@@ -62,7 +63,7 @@ func driftMessage(e *guard.Event, bound time.Duration) string {
 	default:
 		fmt.Fprintf(&b, "back to %s", e.Want)
 	}
-	if e.Outcome == guard.OutcomeReverted {
+	if e.Outcome == record.Reverted {
 		b.WriteString(", and changed again at once")
 	}
 	return b.String()
@@ -70,9 +71,9 @@ func driftMessage(e *guard.Event, bound time.Duration) string {
 
 // keptMessage is the sentence of a write whose value the kernel did not store,
 // or, where no value is known, of the writes of a storm that it did not tell of.
-func keptMessage(e *guard.Event) string {
+func keptMessage(e *record.Event) string {
 	name, outcome := words.Writer(e.Writer), "refused"
-	if e.Outcome == guard.OutcomeRewritten {
+	if e.Outcome == record.Rewritten {
 		outcome = "rewritten"
 	}
 	if e.Have == "" {
@@ -82,7 +83,7 @@ func keptMessage(e *guard.Event) string {
 		return fmt.Sprintf("%s stays %s: %d more writes%s were %s", e.Subject, e.Want, 1+e.Suppressed, name, outcome)
 	}
 	name = cmp.Or(name, "a process")
-	if e.Outcome == guard.OutcomeRewritten {
+	if e.Outcome == record.Rewritten {
 		return fmt.Sprintf("%s stays %s: %s wrote %s, which was rewritten", e.Subject, e.Want, name, quoted(e.Have))
 	}
 	return fmt.Sprintf("%s stays %s: %s wrote %s and was refused", e.Subject, e.Want, name, quoted(e.Have))
@@ -90,9 +91,9 @@ func keptMessage(e *guard.Event) string {
 
 // correctedMessage is the sentence for a module or a drop-in that was put
 // right, which took so long. gone are the bridges that went since the pass before.
-func correctedMessage(e *guard.Event, took time.Duration, gone []string) string {
+func correctedMessage(e *record.Event, took time.Duration, gone []string) string {
 	switch e.Kind { //nolint:exhaustive // only these two are put right here
-	case guard.EventModule:
+	case record.KindModule:
 		msg := fmt.Sprintf("%s was not loaded, loaded in %s", e.Subject, words.Short(took))
 		if len(gone) > 0 {
 			msg += fmt.Sprintf("; with it went %s and all ports, and they do not come back by themselves: have the CNI plugin make them again",
@@ -107,12 +108,12 @@ func correctedMessage(e *guard.Event, took time.Duration, gone []string) string 
 	}
 }
 
-func stuckMessage(e *guard.Event) string {
+func stuckMessage(e *record.Event) string {
 	return fmt.Sprintf("%s is %s, wanted %s: %v", e.Subject, orUnknown(e.Now), e.Want, e.Err)
 }
 
 // by names the writer, or nothing.
-func by(w guard.Writer) string {
+func by(w record.Process) string {
 	who := words.Writer(w)
 	if who == "" {
 		return ""
@@ -145,16 +146,16 @@ func Readiness(items []guard.Item) string {
 	module := "the module is not loaded"
 	for _, it := range items {
 		switch it.Kind { //nolint:exhaustive // the kinds of items
-		case guard.EventModule:
+		case record.KindModule:
 			if it.Verdict == guard.Right {
 				module = it.Subject + " loaded"
 			}
-		case guard.EventDrift:
+		case record.KindDrift:
 			keys++
 			if it.Verdict == guard.Right || it.Verdict == guard.Excused {
 				right++
 			}
-		case guard.EventFlag:
+		case record.KindFlag:
 			bridges++
 			if it.Verdict == guard.Right || it.Verdict == guard.Excused {
 				flagged++

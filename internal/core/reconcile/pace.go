@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // pace lets a few records through at once and then one every now and then.
@@ -46,7 +46,7 @@ func (p *pace) due() time.Time {
 
 // recordPaced records e, or counts it. more is what those are that were kept
 // back: "starts and ends".
-func (r *Reconciler) recordPaced(p *pace, e guard.Event, more string) {
+func (r *Reconciler) recordPaced(p *pace, e record.Event, more string) {
 	n, ok := p.take(e.Time)
 	if !ok {
 		return
@@ -61,14 +61,14 @@ func (r *Reconciler) recordPaced(p *pace, e guard.Event, more string) {
 // tickPaced records, once it is due, what was kept back and has not been
 // counted by another record since, and returns when it is due. tell is given the
 // count.
-func (r *Reconciler) tickPaced(p *pace, now time.Time, tell func(n int) guard.Event) (again time.Time) {
+func (r *Reconciler) tickPaced(p *pace, now time.Time, tell func(n int) record.Event) (again time.Time) {
 	due := p.due()
 	if due.IsZero() || now.Before(due) {
 		return due
 	}
 	n, _ := p.take(now)
 	e := tell(n)
-	e.Outcome, e.Time, e.Duration, e.Source, e.Pass, e.Suppressed = guard.OutcomeObserved, now, -1, "timer", r.passes, n
+	e.Outcome, e.Time, e.Duration, e.Source, e.Pass, e.Suppressed = record.Observed, now, -1, "timer", r.passes, n
 	r.o.Recorder.Record(e)
 	return time.Time{}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/words"
 )
 
@@ -92,12 +93,12 @@ func vanished(p *guard.Policy, o *guard.Observation) bool {
 func (r *Reconciler) beyond(t Trigger, rep *Report, o *guard.Observation) {
 	r.followProxy(t, rep, o.KubeProxy)
 	o.KubeProxy = r.proxy.seen
-	r.odd = r.follow(t, guard.EventKubeProxy, r.odd, o.KubeProxy.Findings())
+	r.odd = r.follow(t, record.KindKubeProxy, r.odd, o.KubeProxy.Findings())
 	if o.Bridging == nil {
-		r.concerns = r.follow(t, guard.EventBridge, r.concerns, guard.Concerns(&r.policy, o))
+		r.concerns = r.follow(t, record.KindBridge, r.concerns, guard.Concerns(&r.policy, o))
 	}
 	if o.NextBoot != nil {
-		r.ahead = r.follow(t, guard.EventNextBoot, r.ahead, o.NextBoot.Findings)
+		r.ahead = r.follow(t, record.KindNextBoot, r.ahead, o.NextBoot.Findings)
 	}
 	rep.explain(&r.policy, o, r.ProxyState(), r.concerns, &guard.NextBoot{Findings: r.ahead})
 }
@@ -128,7 +129,7 @@ func (r *Reconciler) act(ctx context.Context, t Trigger, items []guard.Item, tri
 			continue
 		}
 		acted = true
-		if it.Kind == guard.EventFlag {
+		if it.Kind == record.KindFlag {
 			flags, tried[it.Subject] = true, attempt{}
 			r.enqueue(errand{name: it.Subject, policy: &p, cause: t, stale: it.Action.Op == guard.ClearFlags && it.Action.Evidence})
 			continue
@@ -165,19 +166,19 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 			was = f
 		}
 		a, acted := tried[it.Subject]
-		if it.Kind == guard.EventFlag {
+		if it.Kind == record.KindFlag {
 			acted = false
 		}
 		if acted {
 			was, op = a.was, a.was.Action.Op.String()
 		}
-		e := guard.Event{
+		e := record.Event{
 			Kind: it.Kind, Time: time.Now(), Subject: it.Subject, Want: it.Want, Have: was.Have, Now: it.Have,
 			Duration: -1, Source: t.Source, Pass: r.passes, Next: it.Next,
 		}
 		switch {
 		case acted && it.Verdict == guard.Right:
-			e.Outcome = guard.OutcomeCorrected
+			e.Outcome = record.Corrected
 			e.Message = correctedMessage(&e, a.took, gone)
 			r.change(op, e, nil)
 			r.settled(it.Subject)
@@ -186,14 +187,14 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 			r.reversal(r.thing(it.Subject), e)
 		case acted && a.err == nil:
 			r.totals.Failed++
-			e.Outcome, e.Err = guard.OutcomeReverted, errNotKept
+			e.Outcome, e.Err = record.Reverted, errNotKept
 			e.Next = next(e.Err)
 			r.change(op, e, e.Err)
 			e.Message = stuckMessage(&e)
 			r.complain(e)
 		case acted:
 			r.totals.Failed++
-			e.Outcome, e.Err = guard.OutcomeFailed, a.err
+			e.Outcome, e.Err = record.Failed, a.err
 			if n := next(a.err); n != "" {
 				e.Next = n
 			}
@@ -204,16 +205,16 @@ func (r *Reconciler) settle(t Trigger, first, items []guard.Item, tried map[stri
 			r.ended(e, "is as wanted again", "")
 		case it.Verdict == guard.Excused:
 			r.ended(e, "is left as it is", ": "+it.Reason)
-		case it.Kind == guard.EventDrift && it.Action != nil:
+		case it.Kind == record.KindDrift && it.Action != nil:
 			// Live has recorded it.
-		case it.Kind == guard.EventDrift && it.Verdict == guard.Wrong:
+		case it.Kind == record.KindDrift && it.Verdict == guard.Wrong:
 			// The module's own record covers it.
-		case it.Kind == guard.EventFlag && it.Verdict == guard.Wrong && r.policy.Mode != guard.Observe:
+		case it.Kind == record.KindFlag && it.Verdict == guard.Wrong && r.policy.Mode != guard.Observe:
 			// Tend has recorded it, or the record of a sysctl covers it.
 		default:
-			e.Outcome, e.Err = guard.OutcomeFailed, it.Err
+			e.Outcome, e.Err = record.Failed, it.Err
 			if r.policy.Mode == guard.Observe {
-				e.Outcome = guard.OutcomeObserved
+				e.Outcome = record.Observed
 			}
 			e.Message = it.Subject + " is " + orUnknown(it.Have) + ", wanted " + it.Want + ": " + it.Reason
 			r.complain(e)
@@ -232,7 +233,7 @@ func index(items []guard.Item) map[about]guard.Item {
 }
 
 type about struct {
-	kind    guard.EventKind
+	kind    record.Kind
 	subject string
 }
 
@@ -248,12 +249,12 @@ func (r *Reconciler) thing(subject string) *fight {
 // complaint is what stands recorded about a subject. It is not repeated until
 // it changes, and its end is recorded too.
 type complaint struct {
-	kind    guard.EventKind
+	kind    record.Kind
 	message string
 	since   time.Time
 }
 
-func (r *Reconciler) complain(e guard.Event) {
+func (r *Reconciler) complain(e record.Event) {
 	if r.standing[e.Subject].message == e.Message {
 		return
 	}
@@ -269,13 +270,13 @@ func (r *Reconciler) settled(subject string) { delete(r.standing, subject) }
 
 // ended records the end of a complaint that somebody else settled, and how it is
 // now.
-func (r *Reconciler) ended(e guard.Event, how, why string) {
+func (r *Reconciler) ended(e record.Event, how, why string) {
 	c, ok := r.standing[e.Subject]
 	if !ok {
 		return
 	}
 	r.settled(e.Subject)
-	e.Outcome, e.Duration, e.Next = guard.OutcomeObserved, e.Time.Sub(c.since), ""
+	e.Outcome, e.Duration, e.Next = record.Observed, e.Time.Sub(c.since), ""
 	e.Message = e.Subject + " " + how + " (" + e.Now + "), after " + words.Short(e.Duration) + why
 	r.o.Recorder.Record(e)
 }

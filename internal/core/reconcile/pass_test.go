@@ -17,6 +17,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 const (
@@ -37,9 +38,9 @@ func policy() guard.Policy {
 var limits = reconcile.Contention{Limit: 10, Window: time.Minute}
 
 // recorder keeps events in memory.
-type recorder struct{ events []guard.Event }
+type recorder struct{ events []record.Event }
 
-func (r *recorder) Record(e guard.Event) { r.events = append(r.events, e) }
+func (r *recorder) Record(e record.Event) { r.events = append(r.events, e) }
 
 // lines returns kind, outcome and message of what was recorded since the last
 // call.
@@ -216,7 +217,7 @@ func TestForeignWriteIsNamed(t *testing.T) {
 	}})
 	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
 	h.Write(guard.IPTables, "0")
-	tuned := guard.Writer{PID: 812, Comm: "tuned", Unit: "tuned.service"}
+	tuned := record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service"}
 	news = []reconcile.Evidence{{Key: guard.IPTables, Writer: tuned}}
 	woken := time.Now().Add(-84 * time.Microsecond)
 	r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: woken})
@@ -231,8 +232,8 @@ func TestForeignWriteIsNamed(t *testing.T) {
 	if e.Duration < 84*time.Microsecond || e.Duration > time.Second {
 		t.Errorf("it stood for %v, woken 84µs ago", e.Duration)
 	}
-	want := guard.Event{
-		Kind: guard.EventDrift, Outcome: guard.OutcomeCorrected, Subject: string(guard.IPTables),
+	want := record.Event{
+		Kind: record.KindDrift, Outcome: record.Corrected, Subject: string(guard.IPTables),
 		Want: "1", Have: "0", Now: "1", Source: "sysctl", Writer: tuned, Pass: 1,
 		Message: "net.bridge.bridge-nf-call-iptables was 0, set back to 1 after " + e.Duration.Round(time.Microsecond).String() + " (written by tuned[812], tuned.service)",
 		Time:    e.Time, Duration: e.Duration,
@@ -278,11 +279,11 @@ func TestOvertaken(t *testing.T) {
 	if got := h.Get(guard.IPTables); got != "1" {
 		t.Errorf("the key is %q", got)
 	}
-	var outcomes []guard.Outcome
+	var outcomes []record.Outcome
 	for _, e := range rec.events {
 		outcomes = append(outcomes, e.Outcome)
 	}
-	want := []guard.Outcome{guard.OutcomeReverted, guard.OutcomeReverted, guard.OutcomeCorrected}
+	want := []record.Outcome{record.Reverted, record.Reverted, record.Corrected}
 	if diff := cmp.Diff(want, outcomes); diff != "" {
 		t.Errorf("outcomes (-want +got):\n%s", diff)
 	}
@@ -363,7 +364,7 @@ func TestModuleUnloadedAndBridgesGone(t *testing.T) {
 	}
 	r.Pass(t.Context(), reconcile.Trigger{Source: "resync"})
 	for i := range rec.events {
-		if rec.events[i].Kind == guard.EventModule && rec.events[i].Duration >= 0 {
+		if rec.events[i].Kind == record.KindModule && rec.events[i].Duration >= 0 {
 			t.Errorf("how long it was away nobody has seen, and the record says %v", rec.events[i].Duration)
 		}
 		rec.events[i].Message = cut(rec.events[i].Message)

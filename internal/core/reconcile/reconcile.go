@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // Host is the machine that is kept right.
@@ -42,7 +43,7 @@ type Host interface {
 
 // Recorder keeps events. Record never blocks.
 type Recorder interface {
-	Record(e guard.Event)
+	Record(e record.Event)
 }
 
 // Trigger says why a pass is made.
@@ -55,8 +56,8 @@ type Trigger struct {
 // Evidence is a write to a sysctl of which the kernel told.
 type Evidence struct {
 	Key    guard.Key // "": some key
-	Writer guard.Writer
-	Who    func() guard.Writer // all that can be read of the writer, which takes its time; nil: Writer is all
+	Writer record.Process
+	Who    func() record.Process // all that can be read of the writer, which takes its time; nil: Writer is all
 
 	// Vague says that somebody has written, and that it may have been us: it
 	// explains a value that does not stay, and accounts for no correction.
@@ -67,10 +68,10 @@ type Evidence struct {
 	// yet when it is looked for.
 	Exact   bool
 	At      time.Time
-	Old     string        // what was there
-	New     string        // what was to be; "": several writes, which are only counted
-	Outcome guard.Outcome // OutcomeDenied or OutcomeRewritten where it was not stored; "" otherwise
-	Missed  int           // how many more writes to this key the kernel did not tell of
+	Old     string         // what was there
+	New     string         // what was to be; "": several writes, which are only counted
+	Outcome record.Outcome // OutcomeDenied or OutcomeRewritten where it was not stored; "" otherwise
+	Missed  int            // how many more writes to this key the kernel did not tell of
 }
 
 // Options are the parts of a Reconciler. Host and Recorder are needed.
@@ -184,7 +185,7 @@ func (r *Reconciler) drop() {
 	now := time.Now()
 	for _, subject := range slices.Sorted(maps.Keys(r.standing)) {
 		if kind := r.standing[subject].kind; !r.policy.Guards(kind, subject) {
-			r.ended(guard.Event{
+			r.ended(record.Event{
 				Kind: kind, Time: now, Subject: subject, Now: "no longer configured", Source: "reload", Pass: r.passes,
 			}, "is left as it is", "")
 		}
@@ -209,7 +210,7 @@ func (r *Reconciler) Current(items []guard.Item) []guard.Item {
 		for i := range r.keys {
 			k, v := &r.keys[i], r.values[i]
 			// One that is not there any more is the next pass's, which is due at once.
-			if it.Kind == guard.EventDrift && string(k.Key) == it.Subject && v.State == guard.Present {
+			if it.Kind == record.KindDrift && string(k.Key) == it.Subject && v.State == guard.Present {
 				it = guard.PlanSysctl(&r.policy, &o, k.Setting, v)
 			}
 		}

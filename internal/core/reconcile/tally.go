@@ -3,7 +3,7 @@ package reconcile
 import (
 	"fmt"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/words"
 )
 
@@ -16,7 +16,7 @@ type tally struct {
 
 // side is one program.
 type side struct {
-	writer guard.Writer // the last process of that name, with what is known of it
+	writer record.Process // the last process of that name, with what is known of it
 	n      int
 }
 
@@ -25,7 +25,7 @@ type side struct {
 const maxSides = 32
 
 // add counts n writes by w, and for nobody where w is not known.
-func (t *tally) add(w guard.Writer, n int) {
+func (t *tally) add(w record.Process, n int) {
 	t.total += n
 	if w.PID == 0 {
 		return
@@ -45,7 +45,7 @@ func (t *tally) add(w guard.Writer, n int) {
 }
 
 // know completes what is known of a writer.
-func (t *tally) know(w guard.Writer) {
+func (t *tally) know(w record.Process) {
 	for i := range t.by {
 		if s := &t.by[i]; s.writer.Comm == w.Comm {
 			s.writer = w
@@ -66,7 +66,7 @@ func (t *tally) most() side {
 
 // side is who fights: who wrote most, or where the kernel does not count whom the
 // last record names.
-func (f *fight) side() guard.Writer {
+func (f *fight) side() record.Process {
 	if top := f.tally.most(); top.n > 0 && f.tally.total > 1 {
 		return top.writer
 	}

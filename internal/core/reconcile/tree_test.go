@@ -9,6 +9,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // tree is a tree in memory.
@@ -81,7 +82,7 @@ func TestApplyTree(t *testing.T) {
 				t.Errorf("the next look finds something else (-want +got):\n%s", diff)
 			}
 			for _, it := range again.Items {
-				if it.Kind != guard.EventDropin {
+				if it.Kind != record.KindDropin {
 					t.Errorf("a tree has a %s", it.Kind)
 				}
 			}

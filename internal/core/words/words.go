@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // Short prints a duration with three digits at the most.
@@ -61,7 +61,7 @@ func Comm(comm string) string {
 
 // Writer names who wrote, and where that runs: "tuned[812], tuned.service". ""
 // is nobody who was seen.
-func Writer(w guard.Writer) string {
+func Writer(w record.Process) string {
 	if w.PID == 0 {
 		return ""
 	}

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 func TestShort(t *testing.T) {
@@ -46,21 +46,21 @@ func TestCount(t *testing.T) {
 func TestWriter(t *testing.T) {
 	tests := []struct {
 		name string
-		w    guard.Writer
+		w    record.Process
 		want string
 	}{
-		{"nobody was seen", guard.Writer{Comm: "x"}, ""},
-		{"outside of units", guard.Writer{PID: 812, Comm: "tuned"}, "tuned[812]"},
-		{"a service", guard.Writer{PID: 812, Comm: "tuned", Unit: "tuned.service"}, "tuned[812], tuned.service"},
-		{"gone before its name was read", guard.Writer{PID: 812, Unit: "tuned.service"}, "process[812], tuned.service"},
-		{"a container", guard.Writer{PID: 7, Comm: "sysctl", Unit: "cri-0123456789abcdef.scope", Container: "0123456789abcdef"}, "sysctl[7], container 0123456789ab"},
+		{"nobody was seen", record.Process{Comm: "x"}, ""},
+		{"outside of units", record.Process{PID: 812, Comm: "tuned"}, "tuned[812]"},
+		{"a service", record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service"}, "tuned[812], tuned.service"},
+		{"gone before its name was read", record.Process{PID: 812, Unit: "tuned.service"}, "process[812], tuned.service"},
+		{"a container", record.Process{PID: 7, Comm: "sysctl", Unit: "cri-0123456789abcdef.scope", Container: "0123456789abcdef"}, "sysctl[7], container 0123456789ab"},
 		{
 			"a container of a pod",
-			guard.Writer{PID: 7, Comm: "sysctl", Container: "c0", PodNamespace: "kube-system", PodName: "setup", ContainerName: "init"},
+			record.Process{PID: 7, Comm: "sysctl", Container: "c0", PodNamespace: "kube-system", PodName: "setup", ContainerName: "init"},
 			"sysctl[7], pod kube-system/setup, container init",
 		},
-		{"a pod", guard.Writer{PID: 7, Comm: "sysctl", Container: "c0", PodNamespace: "kube-system", PodName: "setup"}, "sysctl[7], pod kube-system/setup"},
-		{"a container with a short id", guard.Writer{PID: 7, Comm: "sysctl", Container: "c0"}, "sysctl[7], container c0"},
+		{"a pod", record.Process{PID: 7, Comm: "sysctl", Container: "c0", PodNamespace: "kube-system", PodName: "setup"}, "sysctl[7], pod kube-system/setup"},
+		{"a container with a short id", record.Process{PID: 7, Comm: "sysctl", Container: "c0"}, "sysctl[7], container c0"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // Fight is a series of changes of one thing that nfguard recorded as one: it
@@ -94,10 +94,10 @@ func NewFolder(emit func(*Line)) *Folder {
 func (f *Folder) Add(r *Record) {
 	f.release(r.Time.Add(-approach), maxHeld-1)
 	switch {
-	case r.Event == guard.EventContention:
+	case r.Event == record.KindContention:
 		f.contention(r)
 		return
-	case r.Event == guard.EventStop || r.Event == guard.EventStart:
+	case r.Event == record.KindStop || r.Event == record.KindStart:
 		f.leave(r)
 	case part(r):
 		if fight := f.open[r.thing()]; fight != nil {
@@ -118,7 +118,7 @@ func (f *Folder) Close() {
 // put right, or never came to be.
 func part(r *Record) bool {
 	switch r.Outcome { //nolint:exhaustive // what else there is tells something of its own
-	case guard.OutcomeCorrected, guard.OutcomeReverted, guard.OutcomeDenied, guard.OutcomeRewritten:
+	case record.Corrected, record.Reverted, record.Denied, record.Rewritten:
 		return r.Changes() > 0 && !r.Failed()
 	}
 	return false
@@ -151,7 +151,7 @@ func (f *Folder) contention(r *Record) {
 	if !begins { // the time that went by, whatever the clock was set to meanwhile; none is not told
 		fight.Ended = fight.noticed.Add(max(r.Duration, 0))
 	}
-	if r.Outcome == guard.OutcomeObserved {
+	if r.Outcome == record.Observed {
 		f.end(key, fight, FightOver)
 	}
 }
@@ -202,7 +202,7 @@ func (f *Folder) end(key thing, fight *Fight, s FightState) {
 	f.hold(Line{
 		Record: Record{
 			Time: fight.told, Host: fight.Host, Machine: fight.Machine,
-			Event: guard.EventContention, Subject: fight.Subject, Duration: fight.Ended.Sub(fight.Began), Teller: fight.teller,
+			Event: record.KindContention, Subject: fight.Subject, Duration: fight.Ended.Sub(fight.Began), Teller: fight.teller,
 		},
 		Fight: fight,
 	})

@@ -7,8 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -16,25 +15,25 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 // drift is a change that was put right, so many seconds after noon.
 func drift(sec int, subject string) Record {
 	return Record{
-		Time: noon.Add(time.Duration(sec) * time.Second), Host: "guard", Machine: "mach", Boot: "b00t", Event: guard.EventDrift,
-		Outcome: guard.OutcomeCorrected, Subject: subject, Want: "1", Have: "0", Now: "1", Duration: time.Millisecond, Source: "sysctl",
-		Process: guard.Writer{PID: 812, Comm: "tuned", Unit: "tuned.service"}, Teller: Teller{UID: "0", Comm: Identifier, Unit: Service},
+		Time: noon.Add(time.Duration(sec) * time.Second), Host: "guard", Machine: "mach", Boot: "b00t", Event: record.KindDrift,
+		Outcome: record.Corrected, Subject: subject, Want: "1", Have: "0", Now: "1", Duration: time.Millisecond, Source: "sysctl",
+		Process: record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service"}, Teller: Teller{UID: "0", Comm: Identifier, Unit: Service},
 	}
 }
 
 // fightRecord is one of a fight that was noticed at since.
-func fightRecord(sec, since int, subject, source string, o guard.Outcome, changes int) Record {
+func fightRecord(sec, since int, subject, source string, o record.Outcome, changes int) Record {
 	r := drift(sec, subject)
-	r.Event, r.Outcome, r.Source, r.Suppressed = guard.EventContention, o, source, changes
+	r.Event, r.Outcome, r.Source, r.Suppressed = record.KindContention, o, source, changes
 	if source == "timer" {
 		r.Duration = time.Duration(sec-since) * time.Second
 	}
 	return r
 }
 
-func guardRecord(sec int, kind guard.EventKind) Record {
+func guardRecord(sec int, kind record.Kind) Record {
 	r := drift(sec, "nfguard")
-	r.Event, r.Outcome, r.Process, r.Want, r.Now = kind, guard.OutcomeObserved, guard.Writer{}, "", ""
+	r.Event, r.Outcome, r.Process, r.Want, r.Now = kind, record.Observed, record.Process{}, "", ""
 	r.Message = string(kind) + " it"
 	return r
 }
@@ -59,21 +58,21 @@ func story(records []Record) string {
 func TestFolder(t *testing.T) {
 	whole := []Record{
 		drift(0, "a"), drift(100, "a"), drift(101, "b"), drift(102, "a"), drift(103, "a"),
-		fightRecord(104, 104, "a", "sysctl", guard.OutcomeHeld, 1),
+		fightRecord(104, 104, "a", "sysctl", record.Held, 1),
 		drift(110, "b"),
-		fightRecord(164, 104, "a", "timer", guard.OutcomeHeld, 400),
-		fightRecord(240, 104, "a", "timer", guard.OutcomeObserved, 7),
+		fightRecord(164, 104, "a", "timer", record.Held, 400),
+		fightRecord(240, 104, "a", "timer", record.Observed, 7),
 		drift(500, "a"),
 	}
 	whole[8].Duration = 66 * time.Second // the last change was a minute and ten seconds before
-	silence := fightRecord(162, 102, "a", "timer", guard.OutcomeObserved, 0)
+	silence := fightRecord(162, 102, "a", "timer", record.Observed, 0)
 	silence.Duration = -1 // no time went by, and that is not told
-	set := fightRecord(2400, 0, "a", "timer", guard.OutcomeObserved, 8)
+	set := fightRecord(2400, 0, "a", "timer", record.Observed, 8)
 	set.Duration = 30 * time.Second
 	otherHost := drift(103, "a")
 	otherHost.Machine, otherHost.Host = "other", "other"
 	failed := drift(120, "a")
-	failed.Outcome = guard.OutcomeFailed
+	failed.Outcome = record.Failed
 	tests := []struct {
 		name    string
 		records []Record
@@ -95,38 +94,38 @@ func TestFolder(t *testing.T) {
 		},
 		{
 			name: "nobody goes on with it", records: []Record{
-				drift(100, "a"), fightRecord(102, 102, "a", "sysctl", guard.OutcomeHeld, 1), silence,
+				drift(100, "a"), fightRecord(102, 102, "a", "sysctl", record.Held, 1), silence,
 			},
 			want: "2m42s a: fight over, 2 changes in 3 records, 1m40s to 1m42s, by tuned.service\n",
 		},
 		{
 			name: "the clock is set forward within it", records: []Record{
-				whole[5], fightRecord(1e9, 1e9-60, "a", "timer", guard.OutcomeHeld, 400),
+				whole[5], fightRecord(1e9, 1e9-60, "a", "timer", record.Held, 400),
 			},
 			want: "277777h46m40s a: fight on, 401 changes in 2 records, 1m44s to 2m44s, by tuned.service\n",
 		},
 		{
 			name: "the clock is set back within it, and before", records: []Record{
-				drift(9000, "a"), drift(0, "a"), drift(3000, "a"), fightRecord(3030, 3030, "a", "sysctl", guard.OutcomeHeld, 1), set,
+				drift(9000, "a"), drift(0, "a"), drift(3000, "a"), fightRecord(3030, 3030, "a", "sysctl", record.Held, 1), set,
 			},
 			want: "2h30m0s a\n0s a\n40m0s a: fight over, 10 changes in 3 records, 50m0s to 51m0s, by tuned.service\n",
 		},
 		{
-			name: "nfguard stops before its end", records: append(whole[5:6:6], guardRecord(130, guard.EventStop), drift(131, "a")),
+			name: "nfguard stops before its end", records: append(whole[5:6:6], guardRecord(130, record.KindStop), drift(131, "a")),
 			want: "1m44s a: fight left open, 1 changes in 1 records, 1m44s to 1m44s, by tuned.service\n2m10s nfguard\n2m11s a\n",
 		},
 		{
 			name: "nfguard stops in two fights",
 			records: []Record{
-				fightRecord(3, 3, "b", "sysctl", guard.OutcomeHeld, 1), fightRecord(3, 3, "a", "sysctl", guard.OutcomeHeld, 1),
-				fightRecord(2, 2, "c", "sysctl", guard.OutcomeHeld, 1), guardRecord(4, guard.EventStop),
+				fightRecord(3, 3, "b", "sysctl", record.Held, 1), fightRecord(3, 3, "a", "sysctl", record.Held, 1),
+				fightRecord(2, 2, "c", "sysctl", record.Held, 1), guardRecord(4, record.KindStop),
 			},
 			want: "2s c: fight left open, 1 changes in 1 records, 2s to 2s, by tuned.service\n" +
 				"3s a: fight left open, 1 changes in 1 records, 3s to 3s, by tuned.service\n" +
 				"3s b: fight left open, 1 changes in 1 records, 3s to 3s, by tuned.service\n4s nfguard\n",
 		},
 		{
-			name: "another begins before its end", records: append(whole[5:6:6], fightRecord(300, 300, "a", "sysctl", guard.OutcomeHeld, 1)),
+			name: "another begins before its end", records: append(whole[5:6:6], fightRecord(300, 300, "a", "sysctl", record.Held, 1)),
 			want: "1m44s a: fight left open, 1 changes in 1 records, 1m44s to 1m44s, by tuned.service\n" +
 				"5m0s a: fight on, 1 changes in 1 records, 5m0s to 5m0s, by tuned.service\n",
 		},
@@ -163,46 +162,46 @@ func TestFolderHoldsLittle(t *testing.T) {
 
 func TestTally(t *testing.T) {
 	session := drift(10, "b")
-	session.Process = guard.Writer{PID: 7, Comm: "sysctl", Unit: "session-3.scope"}
+	session.Process = record.Process{PID: 7, Comm: "sysctl", Unit: "session-3.scope"}
 	session.Suppressed = 2
 	found := drift(20, "b")
-	found.Process, found.Source, found.Duration = guard.Writer{}, "start", -1
+	found.Process, found.Source, found.Duration = record.Process{}, "start", -1
 	asked := found
 	asked.Source, asked.Time = "reload", found.Time.Add(time.Second)
 	observed := drift(86400, "a")
-	observed.Outcome, observed.Now = guard.OutcomeObserved, "0"
+	observed.Outcome, observed.Now = record.Observed, "0"
 	settled := observed
 	settled.Now = "1"
 	blocked := observed
-	blocked.Event, blocked.Subject, blocked.Error = guard.EventModule, "br_netfilter", "it is not there"
-	blocked.Process, blocked.Source = guard.Writer{}, "reload" // which only led to the look
-	absent := observed                                         // enforce could not put it right either
+	blocked.Event, blocked.Subject, blocked.Error = record.KindModule, "br_netfilter", "it is not there"
+	blocked.Process, blocked.Source = record.Process{}, "reload" // which only led to the look
+	absent := observed                                           // enforce could not put it right either
 	absent.Subject, absent.Have, absent.Now, absent.Next = "d", "absent", "absent", "check the spelling"
 	unseen := drift(86450, "a")
-	unseen.Outcome, unseen.Have, unseen.Now, unseen.Error = guard.OutcomeFailed, "", "", "open: permission denied"
+	unseen.Outcome, unseen.Have, unseen.Now, unseen.Error = record.Failed, "", "", "open: permission denied"
 	several := settled
 	several.Subject, several.Want, several.Now = "net.ipv4.tcp_rmem", "1 2 3", "1\t2\t3"
 	denied := drift(86500, "c")
-	denied.Event, denied.Outcome, denied.Duration = guard.EventDenied, guard.OutcomeDenied, -1
+	denied.Event, denied.Outcome, denied.Duration = record.KindDenied, record.Denied, -1
 	failed := drift(86600, "a")
-	failed.Outcome = guard.OutcomeFailed
+	failed.Outcome = record.Failed
 	reverted := drift(86605, "a")
-	reverted.Outcome = guard.OutcomeReverted
+	reverted.Outcome = record.Reverted
 	notKept := drift(86606, "/etc/sysctl.d/99-zz-nfguard.conf")
-	notKept.Event, notKept.Outcome, notKept.Error, notKept.Process = guard.EventDropin, guard.OutcomeReverted, "it did not stay", guard.Writer{}
-	against := func(r Record) Record { r.About = guard.EventDenied; return r }
+	notKept.Event, notKept.Outcome, notKept.Error, notKept.Process = record.KindDropin, record.Reverted, "it did not stay", record.Process{}
+	against := func(r Record) Record { r.About = record.KindDenied; return r }
 	applied := drift(86900, "b")
-	applied.Source, applied.Process, applied.Duration = "apply", guard.Writer{}, -1
-	rebooted := guardRecord(86700, guard.EventStart)
+	applied.Source, applied.Process, applied.Duration = "apply", record.Process{}, -1
+	rebooted := guardRecord(86700, record.KindStart)
 	rebooted.Boot = "b00t2"
 
 	tally := NewTally(time.UTC)
 	for _, r := range []Record{
-		guardRecord(0, guard.EventStart), drift(1, "a"), session, found, asked, observed, settled, blocked,
+		guardRecord(0, record.KindStart), drift(1, "a"), session, found, asked, observed, settled, blocked,
 		absent, unseen, several,
-		denied, against(fightRecord(86510, 86510, "c", "sysctl", guard.OutcomeHeld, 1)), against(fightRecord(86570, 86510, "c", "timer", guard.OutcomeObserved, 50)),
-		failed, reverted, notKept, fightRecord(86610, 86610, "a", "sysctl", guard.OutcomeHeld, 1),
-		rebooted, guardRecord(86800, guard.EventStop), applied,
+		denied, against(fightRecord(86510, 86510, "c", "sysctl", record.Held, 1)), against(fightRecord(86570, 86510, "c", "timer", record.Observed, 50)),
+		failed, reverted, notKept, fightRecord(86610, 86610, "a", "sysctl", record.Held, 1),
+		rebooted, guardRecord(86800, record.KindStop), applied,
 	} {
 		tally.Add(&r)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/words"
 	"github.com/nfguard/nfguard/internal/kernel/proc"
 )
@@ -23,9 +24,9 @@ type Record struct {
 	Machine string    // the machine id, by which hosts are told apart
 	Boot    string    // the id of the boot
 
-	Event   guard.EventKind
-	About   guard.EventKind // of a contention: what it is about; "" elsewhere
-	Outcome guard.Outcome
+	Event   record.Kind
+	About   record.Kind // of a contention: what it is about; "" elsewhere
+	Outcome record.Outcome
 	Subject string
 	Message string
 
@@ -36,7 +37,7 @@ type Record struct {
 
 	Duration   time.Duration // negative: unknown
 	Source     string
-	Process    guard.Writer // who did it; of kube_proxy, kube-proxy itself
+	Process    record.Process // who did it; of kube_proxy, kube-proxy itself
 	Pass       uint64
 	Suppressed int
 	Error      string
@@ -111,9 +112,9 @@ func (r *Record) foreign() string {
 // nobody could look.
 func (r *Record) Changes() int {
 	switch r.Event { //nolint:exhaustive // the others change nothing that is guarded
-	case guard.EventContention: // counts its first one, too
+	case record.KindContention: // counts its first one, too
 		return r.Suppressed
-	case guard.EventDrift, guard.EventDenied, guard.EventModule, guard.EventDropin, guard.EventFlag:
+	case record.KindDrift, record.KindDenied, record.KindModule, record.KindDropin, record.KindFlag:
 		if r.settled() || r.Have == "" && r.Error != "" {
 			return 0
 		}
@@ -125,14 +126,14 @@ func (r *Record) Changes() int {
 // settled reports whether the record is the end of a complaint: what was not
 // as wanted is so again, by somebody else's doing.
 func (r *Record) settled() bool {
-	return r.Outcome == guard.OutcomeObserved && r.Now != "" && guard.SameValue(r.Now, r.Want)
+	return r.Outcome == record.Observed && r.Now != "" && guard.SameValue(r.Now, r.Want)
 }
 
 // Failed reports whether nfguard could not put the thing right. What it did and
 // what then did not stay has failed where that has no other cause; elsewhere
 // somebody else was quick.
 func (r *Record) Failed() bool {
-	return r.Outcome == guard.OutcomeFailed || r.Outcome == guard.OutcomeReverted && r.Error != ""
+	return r.Outcome == record.Failed || r.Outcome == record.Reverted && r.Error != ""
 }
 
 // LeftAlone reports whether nfguard would have put the thing right and left
@@ -140,8 +141,8 @@ func (r *Record) Failed() bool {
 // right either.
 func (r *Record) LeftAlone() bool {
 	switch r.Event { //nolint:exhaustive // the kinds that are put right
-	case guard.EventDrift, guard.EventModule, guard.EventDropin, guard.EventFlag:
-		return r.Outcome == guard.OutcomeObserved && r.Error == "" && r.Next == "" && !r.settled()
+	case record.KindDrift, record.KindModule, record.KindDropin, record.KindFlag:
+		return r.Outcome == record.Observed && r.Error == "" && r.Next == "" && !r.settled()
 	}
 	return false
 }
@@ -185,9 +186,9 @@ func (r *Record) Who() string { return words.Writer(r.Process) }
 // Change says from what to what.
 func (r *Record) Change() string {
 	switch r.Outcome { //nolint:exhaustive // elsewhere it is what it became
-	case guard.OutcomeDenied, guard.OutcomeRewritten:
+	case record.Denied, record.Rewritten:
 		return orDash(r.Now) + ", not " + orDash(r.Have)
-	case guard.OutcomeObserved, guard.OutcomeFailed:
+	case record.Observed, record.Failed:
 		return orDash(r.Have) + ", wanted " + orDash(r.Want)
 	}
 	return orDash(r.Have) + " → " + orDash(r.Now)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/journal"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // trusted are the fields that journald adds.
@@ -19,7 +20,7 @@ const trusted = "__REALTIME_TIMESTAMP=1795405977698463\n_BOOT_ID=b00t\n_HOSTNAME
 	"_PID=399\n_COMM=nfguard\n_SYSTEMD_UNIT=nfguard.service\n"
 
 // written is e as the journal has it.
-func written(e guard.Event) string {
+func written(e record.Event) string {
 	s := trusted + "_UID=0\n"
 	for _, f := range journal.Fields(e) {
 		s += binaryField(f.Name, f.Value)
@@ -46,12 +47,12 @@ func all(t *testing.T, in string) ([]Record, *Reader) {
 // TestReadsWhatIsWritten: what internal/core/journal writes of an event is read
 // back, all of it.
 func TestReadsWhatIsWritten(t *testing.T) {
-	e := guard.Event{
-		Kind: guard.EventDrift, About: guard.EventDenied, Outcome: guard.OutcomeReverted, Time: time.Date(2026, 11, 23, 3, 52, 57, 692_625_782, time.UTC),
+	e := record.Event{
+		Kind: record.KindDrift, About: record.KindDenied, Outcome: record.Reverted, Time: time.Date(2026, 11, 23, 3, 52, 57, 692_625_782, time.UTC),
 		Subject: string(guard.IPTables), Message: "a sentence (written by tuned[812], tuned.service)",
 		Want: "1", Old: "2", Have: "0", Now: "3", Duration: 84 * time.Microsecond, Source: "sysctl", Pass: 7, Suppressed: 3,
 		Err: errors.New("a\nlong story"), Next: "stop it",
-		Writer: guard.Writer{
+		Writer: record.Process{
 			PID: 812, Comm: "tuned", Exe: "/usr/bin/python3.11", Unit: "tuned.service", Cgroup: "/system.slice/tuned.service", Container: "c0", Pod: "p0",
 			PodNamespace: "kube-system", PodName: "setup-x7", ContainerName: "sysctl",
 		},
@@ -69,9 +70,9 @@ func TestReadsWhatIsWritten(t *testing.T) {
 		Process: e.Writer, Pass: e.Pass, Suppressed: e.Suppressed, Error: "a\nlong story", Next: e.Next,
 		Teller: Teller{PID: 399, UID: "0", Comm: "nfguard", Unit: "nfguard.service"},
 	}
-	got, _ := all(t, written(e)+written(guard.Event{Kind: guard.EventStop, Duration: -1}))
+	got, _ := all(t, written(e)+written(record.Event{Kind: record.KindStop, Duration: -1}))
 	if diff := cmp.Diff([]Record{want, {
-		Time: want.Told, Told: want.Told, Host: "guard", Machine: "mach", Boot: "b00t", Event: guard.EventStop, Duration: -1, Teller: want.Teller,
+		Time: want.Told, Told: want.Told, Host: "guard", Machine: "mach", Boot: "b00t", Event: record.KindStop, Duration: -1, Teller: want.Teller,
 	}}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -89,7 +90,7 @@ func TestReadsWhatIsWritten(t *testing.T) {
 func TestKinds(t *testing.T) {
 	for _, k := range Kinds() {
 		found := false
-		for _, f := range journal.Fields(guard.Event{Kind: k}) {
+		for _, f := range journal.Fields(record.Event{Kind: k}) {
 			found = found || f.Name == journal.FieldMessageID
 		}
 		if !found {
@@ -166,7 +167,7 @@ func TestManyNames(t *testing.T) {
 func TestNonsense(t *testing.T) {
 	got, _ := all(t, "__REALTIME_TIMESTAMP=x\n_UID=0\n_PID=-1\nNFGUARD_EVENT=drift\nNFGUARD_TIME=yesterday\nNFGUARD_DURATION_USEC=9223372036854775807\n"+
 		"NFGUARD_PASS=x\nNFGUARD_SUPPRESSED=-5\nOBJECT_PID=99999999999\nOBJECT_COMM=x\n\n")
-	want := []Record{{Time: time.Unix(0, 0).UTC(), Event: guard.EventDrift, Duration: -1, Teller: Teller{UID: "0"}}}
+	want := []Record{{Time: time.Unix(0, 0).UTC(), Event: record.KindDrift, Duration: -1, Teller: Teller{UID: "0"}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

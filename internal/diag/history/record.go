@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
@@ -151,7 +151,7 @@ func (e *entry) reset() {
 func (e *entry) record(r *Record) {
 	*r = Record{
 		Host: e.host, Machine: e.machine, Boot: e.boot,
-		Event: guard.EventKind(e.event), About: guard.EventKind(e.about), Outcome: guard.Outcome(e.outcome), Subject: e.subject, Message: e.message,
+		Event: record.Kind(e.event), About: record.Kind(e.about), Outcome: record.Outcome(e.outcome), Subject: e.subject, Message: e.message,
 		Want: e.want, Old: e.old, Have: e.have, Now: e.now,
 		Duration: -1, Source: e.source, Error: e.failure, Next: e.next,
 		Teller: Teller{PID: number(e.pid), UID: e.uid, Comm: e.comm, Unit: e.unit, Cgroup: e.group},
@@ -169,7 +169,7 @@ func (e *entry) record(r *Record) {
 	}
 	r.Pass, _ = strconv.ParseUint(e.pass, 10, 64)
 	r.Suppressed = number(e.suppressed)
-	r.Process = guard.Writer{
+	r.Process = record.Process{
 		PID: number(e.objectPID), Exe: e.exe, Cgroup: e.cgroup, Container: e.container, Pod: e.pod,
 		PodName: e.podName, PodNamespace: e.podSpace, ContainerName: e.containerName,
 	}

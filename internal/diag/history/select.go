@@ -6,14 +6,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // Filter says which records are wanted. The zero value wants all.
 type Filter struct {
 	Since, Until time.Time // zero: from the first on, to the last
-	Events       []guard.EventKind
-	Outcomes     []guard.Outcome
+	Events       []record.Kind
+	Outcomes     []record.Outcome
 	Subjects     []string // names, or patterns with *, ? and [, in which * matches a slash, too
 }
 
@@ -46,22 +46,22 @@ func matches(pattern, subject string) bool {
 }
 
 // Kinds are the events that records tell of.
-func Kinds() []guard.EventKind {
-	return []guard.EventKind{
-		guard.EventDrift, guard.EventDenied, guard.EventModule, guard.EventDropin, guard.EventBridge, guard.EventFlag,
-		guard.EventKubeProxy, guard.EventNextBoot, guard.EventContention, guard.EventConfig, guard.EventSource,
-		guard.EventLook, EventLost, guard.EventStart, guard.EventStop,
+func Kinds() []record.Kind {
+	return []record.Kind{
+		record.KindDrift, record.KindDenied, record.KindModule, record.KindDropin, record.KindBridge, record.KindFlag,
+		record.KindKubeProxy, record.KindNextBoot, record.KindContention, record.KindConfig, record.KindSource,
+		record.KindLook, EventLost, record.KindStart, record.KindStop,
 	}
 }
 
 // EventLost is the kind of a record that tells of records that the journal
 // did not take.
-const EventLost guard.EventKind = "lost"
+const EventLost record.Kind = "lost"
 
 // Outcomes are all that can come of an event.
-func Outcomes() []guard.Outcome {
-	return []guard.Outcome{
-		guard.OutcomeCorrected, guard.OutcomeObserved, guard.OutcomeFailed, guard.OutcomeReverted,
-		guard.OutcomeHeld, guard.OutcomeDenied, guard.OutcomeRewritten,
+func Outcomes() []record.Outcome {
+	return []record.Outcome{
+		record.Corrected, record.Observed, record.Failed, record.Reverted,
+		record.Held, record.Denied, record.Rewritten,
 	}
 }

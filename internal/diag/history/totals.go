@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // Totals are what a history comes to. Their size does not grow with it.
@@ -101,7 +101,7 @@ func (t *Tally) Add(r *Record) {
 		t.to = r.Time
 	}
 	t.host(r)
-	if r.Changes() == 0 && r.Event != guard.EventContention {
+	if r.Changes() == 0 && r.Event != record.KindContention {
 		return
 	}
 	culprit := r.NamedCulprit()
@@ -129,9 +129,9 @@ func (r *Record) NamedCulprit() string {
 		return name
 	case r.Source == "start":
 		return AtStart
-	case r.Source == "reload" && (r.Event == guard.EventDrift || r.Event == guard.EventDropin):
+	case r.Source == "reload" && (r.Event == record.KindDrift || r.Event == record.KindDropin):
 		return Asked // of others it is what led to the look
-	case r.Event == guard.EventFlag:
+	case r.Event == record.KindFlag:
 		return NewBridge
 	}
 	return Unseen
@@ -156,11 +156,11 @@ func (s *Sum) add(r *Record) {
 	if r.Time.After(s.Last) {
 		s.Last = r.Time
 	}
-	if r.Event == guard.EventContention {
+	if r.Event == record.KindContention {
 		if r.Source != "timer" {
 			s.Fights++
 		}
-		if r.About == guard.EventDenied {
+		if r.About == record.KindDenied {
 			s.Kept += n
 		} else {
 			s.Corrected += n
@@ -168,26 +168,26 @@ func (s *Sum) add(r *Record) {
 		return
 	}
 	switch r.Outcome { // as the daemon counts
-	case guard.OutcomeCorrected, guard.OutcomeHeld:
+	case record.Corrected, record.Held:
 		s.Corrected += n
-	case guard.OutcomeDenied:
+	case record.Denied:
 		s.Kept += n
-	case guard.OutcomeRewritten:
-		if r.Event == guard.EventDenied { // by the lock, as it once could
+	case record.Rewritten:
+		if r.Event == record.KindDenied { // by the lock, as it once could
 			s.Kept += n
 		} else {
 			s.Corrected += n
 		}
-	case guard.OutcomeFailed, guard.OutcomeReverted:
+	case record.Failed, record.Reverted:
 		if r.Failed() {
 			s.Failed += n
 		} else {
 			s.Corrected += n
 		}
-	case guard.OutcomeObserved:
+	case record.Observed:
 		s.Observed += n
 	}
-	if r.Event == guard.EventDrift {
+	if r.Event == record.KindDrift {
 		s.Longest = max(s.Longest, r.Duration)
 	}
 }
@@ -215,9 +215,9 @@ func (t *Tally) host(r *Record) {
 		h.Boots++
 	}
 	switch {
-	case r.Event == guard.EventStop:
+	case r.Event == record.KindStop:
 		h.On = false
-	case r.Event == guard.EventStart:
+	case r.Event == record.KindStart:
 		h.Start, h.On = r.Message, true
 	case !r.Once():
 		h.On = true

@@ -18,7 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/diag/history"
 )
 
@@ -26,42 +26,42 @@ var update = flag.Bool("update", false, "renew the goldens in testdata")
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-func record(host string, sec int, kind guard.EventKind, outcome guard.Outcome, subject string) history.Record {
+func entry(host string, sec int, kind record.Kind, outcome record.Outcome, subject string) history.Record {
 	return history.Record{
 		Time: noon.Add(time.Duration(sec) * time.Second), Host: host, Machine: "id of " + host, Boot: host, Event: kind, Outcome: outcome,
 		Subject: subject, Message: fmt.Sprintf("%s of %s", kind, subject), Duration: -1, Teller: history.Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: history.Service},
 	}
 }
 
-func drift(host string, sec int, outcome guard.Outcome, key, now string) history.Record {
-	r := record(host, sec, guard.EventDrift, outcome, key)
+func drift(host string, sec int, outcome record.Outcome, key, now string) history.Record {
+	r := entry(host, sec, record.KindDrift, outcome, key)
 	r.Want, r.Have, r.Now, r.Duration, r.Source = "1", "0", now, 84*time.Microsecond, "sysctl"
-	r.Process = guard.Writer{PID: 812, Comm: "tuned", Unit: "tuned.service"}
+	r.Process = record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service"}
 	return r
 }
 
 // story has one of everything, on two hosts.
 func story() []history.Record {
 	const key = "net.bridge.bridge-nf-call-iptables"
-	hostile := drift("worker-1", 9000, guard.OutcomeDenied, key, "1")
-	hostile.Event = guard.EventDenied
-	hostile.Process = guard.Writer{PID: 7, Comm: "</td><script>\x1b[2J"}
-	fight := record("worker-1", 100, guard.EventContention, guard.OutcomeHeld, key)
+	hostile := drift("worker-1", 9000, record.Denied, key, "1")
+	hostile.Event = record.KindDenied
+	hostile.Process = record.Process{PID: 7, Comm: "</td><script>\x1b[2J"}
+	fight := entry("worker-1", 100, record.KindContention, record.Held, key)
 	fight.Suppressed, fight.Source, fight.Process = 1, "sysctl", hostile.Process
 	over := fight
-	over.Time, over.Outcome, over.Suppressed, over.Source, over.Duration = fight.Time.Add(200*time.Second), guard.OutcomeObserved, 99, "timer", 140*time.Second
-	failed := record("worker-2", 4000, guard.EventModule, guard.OutcomeFailed, "br_netfilter")
+	over.Time, over.Outcome, over.Suppressed, over.Source, over.Duration = fight.Time.Add(200*time.Second), record.Observed, 99, "timer", 140*time.Second
+	failed := entry("worker-2", 4000, record.KindModule, record.Failed, "br_netfilter")
 	failed.Have, failed.Want, failed.Now, failed.Error, failed.Next = "absent", "loaded", "absent", "it is not there", "install it"
-	found := drift("worker-2", 7200, guard.OutcomeCorrected, key, "1")
-	found.Process, found.Duration, found.Source, found.Teller = guard.Writer{}, -1, "start", history.Teller{UID: "0", Comm: "logger", PID: 9, Unit: "session-3.scope"}
+	found := drift("worker-2", 7200, record.Corrected, key, "1")
+	found.Process, found.Duration, found.Source, found.Teller = record.Process{}, -1, "start", history.Teller{UID: "0", Comm: "logger", PID: 9, Unit: "session-3.scope"}
 	return []history.Record{
-		record("worker-1", 0, guard.EventStart, guard.OutcomeObserved, "nfguard"),
-		drift("worker-1", 50, guard.OutcomeCorrected, key, "1"),
+		entry("worker-1", 0, record.KindStart, record.Observed, "nfguard"),
+		drift("worker-1", 50, record.Corrected, key, "1"),
 		fight, over, failed,
-		record("worker-1", 5000, guard.EventStop, guard.OutcomeObserved, "nfguard"),
+		entry("worker-1", 5000, record.KindStop, record.Observed, "nfguard"),
 		found,
-		record("worker-1", 8000, guard.EventStart, guard.OutcomeObserved, "nfguard"),
-		drift("worker-1", 8500, guard.OutcomeObserved, key, "0"),
+		entry("worker-1", 8000, record.KindStart, record.Observed, "nfguard"),
+		drift("worker-1", 8500, record.Observed, key, "0"),
 		hostile,
 	}
 }
@@ -210,7 +210,7 @@ func TestZones(t *testing.T) {
 
 // TestOnce: what nfguard apply did is told, and nobody is on guard by that.
 func TestOnce(t *testing.T) {
-	applied := drift("worker-1", 0, guard.OutcomeCorrected, "a", "1")
+	applied := drift("worker-1", 0, record.Corrected, "a", "1")
 	applied.Source = "apply"
 	got := page(t, []history.Record{applied}, Facts{})
 	check(t, got)
@@ -291,7 +291,7 @@ func TestContrast(t *testing.T) {
 func TestPageIsBounded(t *testing.T) {
 	var records []history.Record
 	for i := range 5 * maxRows {
-		r := drift("worker-1", 600*i, guard.OutcomeCorrected, fmt.Sprint("key", i%(2*maxLanes)), "1")
+		r := drift("worker-1", 600*i, record.Corrected, fmt.Sprint("key", i%(2*maxLanes)), "1")
 		r.Process.Unit = fmt.Sprintf("unit%d.service", i%7)
 		records = append(records, r)
 	}
@@ -339,7 +339,7 @@ func TestTimeline(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tl := newTimeline()
 			for _, ms := range tt.at {
-				r := drift("worker-1", 0, guard.OutcomeCorrected, "a", "1")
+				r := drift("worker-1", 0, record.Corrected, "a", "1")
 				r.Time = noon.Add(time.Duration(ms) * time.Millisecond)
 				tl.add(&r)
 			}

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/words"
 	"github.com/nfguard/nfguard/internal/diag/history"
 )
@@ -104,7 +104,7 @@ func (d *doc) line(l *history.Line, hosts bool) {
 		f := l.Fight
 		d.put("<td role=\"cell\" class=\"subject\">%s%s</td><td role=\"cell\" colspan=\"3\">%s in %s</td><td role=\"cell\">%s</td>",
 			f.Subject, d.notes(r, ""), words.Count(f.Changes, "time"), words.Short(f.Ended.Sub(f.Began)), cmp.Or(f.Who, "–"))
-	case r.Changes() == 0 || r.Event == guard.EventContention:
+	case r.Changes() == 0 || r.Event == record.KindContention:
 		d.put("<td role=\"cell\" colspan=\"%d\">%s%s</td>", rest, r.Message, d.notes(r, r.Message))
 	default:
 		d.put("<td role=\"cell\" class=\"subject\">%s%s</td><td role=\"cell\">%s</td><td role=\"cell\" class=\"n\">%s</td><td role=\"cell\">%s</td><td role=\"cell\">%s</td>",

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/diag/history"
 )
 
@@ -44,7 +44,7 @@ func class(r *history.Record) verdict {
 	switch {
 	case r.Failed():
 		return wrong
-	case r.Outcome == guard.OutcomeObserved && r.Event != guard.EventContention && r.Changes() > 0:
+	case r.Outcome == record.Observed && r.Event != record.KindContention && r.Changes() > 0:
 		return left
 	}
 	return right
@@ -184,14 +184,14 @@ func (t *timeline) watch(r *history.Record) {
 		t.hosts[id] = w
 	}
 	switch {
-	case len(w.spans) == 0, r.Event == guard.EventStart && len(w.spans) < maxSpans:
+	case len(w.spans) == 0, r.Event == record.KindStart && len(w.spans) < maxSpans:
 		w.spans = append(w.spans, span{r.Time, r.Time})
 		w.on = true
-	case w.on || r.Event == guard.EventStart:
+	case w.on || r.Event == record.KindStart:
 		w.spans[len(w.spans)-1].to = r.Time
 		w.on = true
 	}
-	if r.Event == guard.EventStop {
+	if r.Event == record.KindStop {
 		w.on = false
 	}
 }

@@ -1,0 +1,86 @@
+// Package record has the types of the record: what happened, to what, by whom.
+// It knows nothing of who finds that out, or where it is kept.
+package record
+
+import "time"
+
+// Kind says what an event is about; the journal keeps it in
+// NFGUARD_EVENT, each kind with a MESSAGE_ID of its own.
+type Kind string
+
+// The kinds of events. Once released a kind is never renamed.
+const (
+	KindDrift      Kind = "drift"       // a guarded sysctl had another value
+	KindDenied     Kind = "denied"      // a foreign value was kept from being stored
+	KindModule     Kind = "module"      // br_netfilter was missing, or went away
+	KindDropin     Kind = "dropin"      // a drop-in of ours was missing or changed
+	KindBridge     Kind = "bridge"      // a bridge came or went, or is worth a note
+	KindFlag       Kind = "bridge_flag" // a bridge that is kept had not its own flags
+	KindKubeProxy  Kind = "kube_proxy"  // kube-proxy, or its rules, came or went
+	KindNextBoot   Kind = "next_boot"   // a file of others will undo the setting at the next boot, or no longer will
+	KindContention Kind = "contention"  // a key is reversed again and again
+	KindConfig     Kind = "config"      // the configuration was reloaded, or refused
+	KindSource     Kind = "source"      // a source of news was lost, or is back
+	KindLook       Kind = "look"        // no look at everything has ended for too long, or one has again
+	KindStart      Kind = "start"       // the daemon reached its first full look
+	KindStop       Kind = "stop"        // the daemon was told to stop
+)
+
+// Outcome says what came of an event; the journal keeps it in
+// NFGUARD_OUTCOME.
+type Outcome string
+
+// The outcomes. Once released an outcome is never renamed.
+const (
+	Corrected Outcome = "corrected" // put right by us
+	Observed  Outcome = "observed"  // seen, and nothing was to be done about it
+	Failed    Outcome = "failed"    // we tried, or were kept from trying
+	Reverted  Outcome = "reverted"  // put right by us and wrong again on the next look
+	Held      Outcome = "held"      // one of many in a fight, which goes on
+	Denied    Outcome = "denied"    // the writer was refused, and its value never stored
+	Rewritten Outcome = "rewritten" // the writer was told that all went well, and our value was stored
+)
+
+// Process is one that changed a sysctl, as far as the kernel could
+// still tell when it was asked. A PID of zero means that nobody knows.
+type Process struct {
+	PID    int
+	Comm   string
+	Exe    string
+	Unit   string // systemd unit, "" outside of one
+	Cgroup string
+
+	Container string // container id, "" outside of one
+	Pod       string // uid of the pod
+
+	// What they are called, as far as this node tells: names, and no evidence.
+	PodNamespace  string
+	PodName       string
+	ContainerName string
+}
+
+// Event is one entry of the audit record.
+type Event struct {
+	Kind    Kind
+	Outcome Outcome
+	Time    time.Time // when it was found
+	Subject string    // a sysctl key, a module, a path, a bridge
+	Message string    // one sentence for people
+
+	Want string // what the policy asks for
+	Old  string // what stood before the foreign write, where the kernel told; "" otherwise
+	Have string // what was found, or was to be written
+	Now  string // what is there after the pass
+
+	// Duration is how long the foreign state stood, from the moment that
+	// news of it woke us. Negative: unknown.
+	Duration time.Duration
+
+	Source     string // what woke us: a source's name, "resync", "audit", …
+	Writer     Process
+	Pass       uint64 // which pass found it, counted from 1
+	Suppressed int    // how many corrections without a record of their own this one stands for
+	Err        error  // why it failed
+	About      Kind   // of a contention: the kind of what is fought over; "" is a sysctl
+	Next       string // what to do about it, a sentence for people; "" when nothing
+}
