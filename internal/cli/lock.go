@@ -8,7 +8,6 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/daemon"
 	"github.com/nfguard/nfguard/internal/core/guard"
-	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/kernel/hook"
 )
 
@@ -52,7 +51,7 @@ func (h *writeHook) open(s daemon.Settings) (*hook.Hook, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hook.Open(l, hook.Use{Answer: hookAnswer(s.Answer), ExemptSelf: true, Watched: true, Limit: told})
+	return hook.Open(l, hook.Use{Answer: hookAnswer(s.Policy.Mode), ExemptSelf: true, Watched: true, Limit: told})
 }
 
 // follow has the hook keep to new settings. Other keys are another program,
@@ -62,7 +61,7 @@ func (h *writeHook) follow(s daemon.Settings) error {
 		return nil
 	}
 	if slices.Equal(h.Keys(), hookKeys(s)) {
-		h.SetAnswer(hookAnswer(s.Answer))
+		h.SetAnswer(hookAnswer(s.Policy.Mode))
 		return nil
 	}
 	fresh, err := h.open(s)
@@ -104,13 +103,14 @@ func hookKeys(s daemon.Settings) []hook.Key {
 	return keys
 }
 
-func hookAnswer(a source.Answer) hook.Answer {
-	switch a {
-	case source.Refused:
+// hookAnswer is what the kernel shall do with a foreign value, where it can.
+func hookAnswer(m guard.Mode) hook.Answer {
+	switch m {
+	case guard.Lock:
 		return hook.Refuse
-	case source.Rewritten:
+	case guard.Enforce:
 		return hook.Rewrite
-	case source.Stored:
+	case guard.Observe:
 	}
 	return hook.Observe
 }
@@ -120,7 +120,7 @@ const lockSubject = `mode = "lock"`
 
 // weak says what of the settings the kernel does not let us keep.
 func (h *writeHook) weak(s daemon.Settings) []guard.Finding {
-	if s.Answer != source.Refused { // where the kernel does not rewrite, what it stores is put right
+	if s.Policy.Mode != guard.Lock { // where the kernel does not rewrite, what it stores is put right
 		return nil
 	}
 	next := "see bpf(2) for what that takes, or set mode = \"enforce\""
@@ -155,7 +155,7 @@ func (h *writeHook) weak(s daemon.Settings) []guard.Finding {
 // locked says for a check, which has no hook, whether the daemon's lock is in
 // force.
 func (a *app) locked(s *daemon.Settings) []guard.Finding {
-	if s.Answer != source.Refused || a.root != "" {
+	if s.Policy.Mode != guard.Lock || a.root != "" {
 		return nil
 	}
 	status, err := readStatus()

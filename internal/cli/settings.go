@@ -77,9 +77,8 @@ func settingsOf(c config.Config) daemon.Settings {
 	case config.ModeObserve:
 		s.Policy.Mode = guard.Observe
 	case config.ModeLock:
-		s.Policy.Mode, s.Answer = guard.Lock, source.Refused
+		s.Policy.Mode = guard.Lock
 	case config.ModeEnforce:
-		s.Answer = source.Rewritten
 	}
 	if s.Resync == 0 {
 		s.Resync, s.ResyncTold = resync, resyncTold
@@ -115,7 +114,7 @@ func (a *app) sources(s daemon.Settings, loop source.Lender) ([]source.Source, e
 	paths := make([]string, len(s.Policy.Sysctls))
 	var devices []string
 	for i, k := range s.Policy.Sysctls {
-		paths[i] = daemon.SysctlPath(k.Key)
+		paths[i] = k.Key.File()
 		if d := k.Key.Device(); d != "" && !slices.Contains(devices, d) {
 			devices = append(devices, d)
 		}

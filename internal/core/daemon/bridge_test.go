@@ -152,7 +152,7 @@ func TestPodIsNamed(t *testing.T) {
 		r.said()
 		time.Sleep(5 * time.Second)
 		h.Write(guard.IPTables, "0")
-		r.watch.tellBy(guard.IPTables, source.Writer{PID: 7, Comm: "sh", Cgroup: "/kubepods/pod" + id[:32] + "/" + id})
+		r.watch.tellBy(guard.IPTables, source.Located(record.Process{PID: 7, Comm: "sh"}, "/kubepods/pod"+id[:32]+"/"+id))
 		synctest.Wait()
 		const want = "(written by sh[7], pod kube-system/setup, container init)"
 		if got := strings.Join(r.said(), "\n"); !strings.Contains(got, want) {

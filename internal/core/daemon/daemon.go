@@ -31,9 +31,6 @@ type Settings struct {
 	ResyncTold time.Duration // the same where the kernel tells of every write; 0: no other
 	Audit      time.Duration // between passes when nothing happens
 
-	// Answer is what the kernel shall do with a foreign value, where it can.
-	Answer source.Answer
-
 	// Textfile is where the metrics go; "" for nowhere. The loop passes it on.
 	Textfile string
 }
@@ -193,7 +190,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	d.settings = settings
 	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
-		Host: d.o.Host, Recorder: naming{d}, Beside: d.beside, Aside: d.aside, News: d.news, Yield: d.o.Yield,
+		Host: d.o.Host, Recorder: naming{d}, Beside: d.beside, Aside: d.aside, News: d.news, Named: d.named, Yield: d.o.Yield,
 	})
 	sources, err := d.o.Sources(settings, d.lending)
 	if err != nil {

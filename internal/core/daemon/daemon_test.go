@@ -56,32 +56,32 @@ func (n *nap) Wait(fd int, d time.Duration) bool {
 type watch struct {
 	nap   *nap
 	mu    sync.Mutex
-	hints []source.Hint
+	news  []record.Write
 	stale bool
 
 	complete bool
 	reads    int
-	rest     *source.Hint
+	rest     *record.Write
 }
 
 func (w *watch) FD() int { return 7 }
 
 func (w *watch) Complete() bool { return w.complete }
 
-func (w *watch) Rest(hint func(source.Hint)) {
+func (w *watch) Rest(tell func(record.Write)) {
 	if w.rest != nil {
-		hint(*w.rest)
+		tell(*w.rest)
 	}
 }
 
-func (w *watch) Read(hint func(source.Hint)) error {
+func (w *watch) Read(tell func(record.Write)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reads++
-	for _, h := range w.hints {
-		hint(h)
+	for _, r := range w.news {
+		tell(r)
 	}
-	w.hints = nil
+	w.news = nil
 	return nil
 }
 
@@ -97,12 +97,12 @@ func (w *watch) Check() error {
 
 // tell is the kernel: somebody has written.
 func (w *watch) tell(k guard.Key) {
-	w.tellBy(k, source.Writer{PID: 812, Comm: "tuned", Cgroup: "/system.slice/tuned.service"})
+	w.tellBy(k, record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service"})
 }
 
-func (w *watch) tellBy(k guard.Key, by source.Writer) {
+func (w *watch) tellBy(k guard.Key, by record.Process) {
 	w.mu.Lock()
-	w.hints = append(w.hints, source.Hint{Source: "sysctl", Path: SysctlPath(k), Writer: by})
+	w.news = append(w.news, record.Write{File: k.File(), Writer: by})
 	w.mu.Unlock()
 	select {
 	case w.nap.hot <- struct{}{}:
@@ -305,9 +305,9 @@ func TestEndCountsTheRest(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		r.said()
 		r.watch.mu.Lock()
-		r.watch.rest = &source.Hint{
-			Source: "sysctl", Time: time.Now(), Path: SysctlPath(guard.IPTables), Writer: source.Writer{PID: 812, Comm: "tuned"},
-			Change: &source.Change{Answer: source.Refused, Missed: 41},
+		r.watch.rest = &record.Write{
+			File: guard.IPTables.File(), Writer: record.Process{PID: 812, Comm: "tuned"},
+			Exact: true, At: time.Now(), Outcome: record.Denied, Missed: 41,
 		}
 		r.watch.mu.Unlock()
 		r.cancel()

@@ -8,7 +8,6 @@ import (
 	"github.com/nfguard/nfguard/internal/core/reconcile"
 	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
-	"github.com/nfguard/nfguard/internal/kernel/proc"
 )
 
 // await waits for news of a write, a ring, the time next, or until the sysctls
@@ -77,17 +76,12 @@ func (d *Daemon) look(ctx context.Context, readable bool) {
 const betweenObserved = 5 * time.Second
 
 // news takes what the kernel told of writes since the last call.
-func (d *Daemon) news() []reconcile.Evidence {
+func (d *Daemon) news() (seen []record.Write) {
 	w := d.lending.lent()
 	if w == nil {
 		return nil
 	}
-	var seen []reconcile.Evidence
-	take := func(h source.Hint) {
-		e := d.evidence(h)
-		e.Vague = w.Complete() && h.Path == "" // one that tells of all writes tells of which
-		seen = append(seen, e)
-	}
+	take := func(r record.Write) { seen = append(seen, r) }
 	err := w.Read(take)
 	if d.ending {
 		w.Rest(take)
@@ -99,41 +93,6 @@ func (d *Daemon) news() []reconcile.Evidence {
 		d.lastNews = time.Now()
 	}
 	return seen
-}
-
-func (d *Daemon) evidence(h source.Hint) reconcile.Evidence {
-	e := reconcile.Evidence{Writer: writer(h.Writer)}
-	e.Who = func() record.Process {
-		w := h.Writer
-		if h.Who != nil {
-			w = h.Who()
-		}
-		return d.named(writer(w))
-	}
-	if c := h.Change; c != nil {
-		e.Exact, e.At, e.Old, e.New, e.Missed = true, h.Time, c.Old, c.New, int(c.Missed)
-		switch c.Answer {
-		case source.Refused:
-			e.Outcome = record.Denied
-		case source.Rewritten:
-			e.Outcome = record.Rewritten
-		case source.Stored:
-		}
-	}
-	for _, s := range d.settings.Policy.Sysctls {
-		if h.Path != "" && h.Path == SysctlPath(s.Key) {
-			e.Key = s.Key
-		}
-	}
-	return e
-}
-
-func writer(w source.Writer) record.Process {
-	place := proc.Locate(w.Cgroup)
-	return record.Process{
-		PID: w.PID, Comm: w.Comm, Exe: w.Exe, Cgroup: w.Cgroup,
-		Unit: place.Unit, Container: place.Container, Pod: place.Pod,
-	}
 }
 
 // named adds what the pod of w is called.
@@ -153,6 +112,3 @@ func (n naming) Record(e record.Event) {
 	e.Writer = n.d.named(e.Writer)
 	n.d.o.Recorder.Record(e)
 }
-
-// SysctlPath is the file of k, as the sources name it.
-func SysctlPath(k guard.Key) string { return "/proc/sys/" + k.Path() }

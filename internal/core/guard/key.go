@@ -37,6 +37,9 @@ func (k Key) Path() string {
 	}, string(k))
 }
 
+// File returns the file of k, as who tells of a write names it.
+func (k Key) File() string { return "/proc/sys/" + k.Path() }
+
 // Device returns the name of the network device that k is of, and comes and goes
 // with, or "": "eth0.100" of net.ipv4.conf.eth0/100.rp_filter.
 func (k Key) Device() string {

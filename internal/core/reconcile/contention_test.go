@@ -24,8 +24,8 @@ func fightFor(t *testing.T, c reconcile.Contention, step, d, quiet time.Duration
 	p := policy()
 	p.ModulesLoad, p.SysctlD = "", ""
 	writer := record.Process{PID: 812, Comm: "tuned"}
-	var news []reconcile.Evidence
-	r := reconcile.New(p, c, reconcile.Options{Host: h, Recorder: rec, News: func() []reconcile.Evidence {
+	var news []record.Write
+	r := reconcile.New(p, c, reconcile.Options{Host: h, Recorder: rec, News: func() []record.Write {
 		n := news
 		news = nil
 		return n
@@ -34,7 +34,7 @@ func fightFor(t *testing.T, c reconcile.Contention, step, d, quiet time.Duration
 	start := time.Now()
 	for time.Since(start) < d {
 		h.Write(guard.IPTables, "0")
-		news = []reconcile.Evidence{{Key: guard.IPTables, Writer: writer}}
+		news = []record.Write{{File: guard.IPTables.File(), Writer: writer}}
 		r.Tick(time.Now())
 		r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
 		if h.Get(guard.IPTables) == "0" {

@@ -31,15 +31,15 @@ func (r *Reconciler) keepEvidence(now time.Time, look *Look) {
 // did not stay was overtaken, and a fight that we yielded goes on. News that
 // names nobody may be of our own write, and says nothing of a value that does
 // not stay.
-func (r *Reconciler) heed(news []Evidence) {
+func (r *Reconciler) heed(news []record.Write) {
 	now := time.Now()
 	for i := range r.keys {
 		k := &r.keys[i]
 		for _, e := range news {
-			if e.Key != k.Key && e.Key != "" {
+			if e.File != k.file && e.File != "" {
 				continue
 			}
-			if e.Exact && e.Key == k.Key {
+			if e.Exact && e.File == k.file {
 				k.fight.tally.add(e.Writer, 1+e.Missed)
 			}
 			if !e.Vague && e.Writer.PID != 0 {
@@ -70,34 +70,34 @@ func (r *Reconciler) recordCorrections(t Trigger) {
 	r.seen = kept
 }
 
-// counts reports whether e stands for writes that the kernel did not tell of one
+// counts reports whether w stands for writes that the kernel did not tell of one
 // by one, and so not of their values. (An empty write changes nothing.)
-func (e *Evidence) counts() bool { return e.Exact && e.New == "" }
+func counts(w *record.Write) bool { return w.Exact && w.New == "" }
 
 // who is the writer, with all that can still be read of it. One that fights
 // is not looked up again.
-func (e *Evidence) who(f *fight) record.Process {
+func (r *Reconciler) who(w *record.Write, f *fight) record.Process {
 	switch {
-	case e.Who == nil:
-		return e.Writer
-	case f.on && f.writer.PID == e.Writer.PID:
+	case f.on && f.writer.PID == w.Writer.PID:
 		return f.writer
+	case w.Who == nil:
+		return r.o.Named(w.Writer)
 	}
-	return e.Who()
+	return r.o.Named(w.Who())
 }
 
 // recordKept records a write whose value the kernel did not store. One that it
 // refused was denied; one that it rewrote is a drift, of no duration.
-func (r *Reconciler) recordKept(d Evidence) {
+func (r *Reconciler) recordKept(d record.Write) {
 	for i := range r.keys {
 		k := &r.keys[i]
-		if k.Key != d.Key {
+		if k.file != d.File {
 			continue
 		}
 		e := record.Event{
 			Kind: record.KindDenied, Outcome: d.Outcome, Time: d.At, Subject: string(k.Key),
 			Want: k.Value, Old: d.Old, Have: d.New, Now: k.Value,
-			Duration: -1, Source: "sysctl", Writer: d.who(&k.fight), Pass: r.passes, Suppressed: d.Missed,
+			Duration: -1, Source: "sysctl", Writer: r.who(&d, &k.fight), Pass: r.passes, Suppressed: d.Missed,
 		}
 		if n := uint64(1 + d.Missed); d.Outcome == record.Rewritten {
 			e.Kind, e.Duration = record.KindDrift, 0
@@ -118,10 +118,10 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 		Want: k.Value, Have: c.have, Now: k.Value,
 		Duration: -1, Source: t.Source, Pass: r.passes, Err: c.err,
 	}
-	told, by := false, Evidence{}
+	told, by := false, record.Write{}
 	kept := r.seen[:0]
 	for _, s := range r.seen {
-		mine := (s.Key == k.Key || s.Key == "") && s.Outcome == "" && !s.Vague && !s.At.After(c.found)
+		mine := (s.File == k.file || s.File == "") && s.Outcome == "" && !s.Vague && !s.At.After(c.found)
 		if mine {
 			told, by, e.Old = true, s, s.Old
 			if s.Exact {
@@ -133,7 +133,7 @@ func (r *Reconciler) recordCorrection(c *correction, t Trigger) {
 		}
 	}
 	r.seen = kept
-	e.Writer = by.who(&k.fight)
+	e.Writer = r.who(&by, &k.fight)
 	switch {
 	case told:
 		e.Source, e.Duration = "sysctl", max(c.at.Sub(c.since), 0)

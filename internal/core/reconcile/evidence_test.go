@@ -17,10 +17,10 @@ import (
 )
 
 // told returns a host that is right, with a kernel that tells what news holds.
-func told(t *testing.T, news *[]reconcile.Evidence) (h *hosttest.Host, rec *recorder, r *reconcile.Reconciler) {
+func told(t *testing.T, news *[]record.Write) (h *hosttest.Host, rec *recorder, r *reconcile.Reconciler) {
 	t.Helper()
 	host, rec, _ := settled(t, policy())
-	r = reconcile.New(policy(), limits, reconcile.Options{Host: host, Recorder: rec, News: func() []reconcile.Evidence {
+	r = reconcile.New(policy(), limits, reconcile.Options{Host: host, Recorder: rec, News: func() []record.Write {
 		n := *news
 		*news = nil
 		return n
@@ -33,10 +33,10 @@ func told(t *testing.T, news *[]reconcile.Evidence) (h *hosttest.Host, rec *reco
 // TestToldBeforeStored: the kernel tells of a write, and stores it later.
 func TestToldBeforeStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var news []reconcile.Evidence
+		var news []record.Write
 		h, rec, r := told(t, &news)
 		writer := record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service", Container: "0123456789abcdef"}
-		news = []reconcile.Evidence{{Key: guard.IPTables, Writer: writer, Exact: true, At: time.Now(), Old: "1", New: "0"}}
+		news = []record.Write{{File: guard.IPTables.File(), Writer: writer, Exact: true, At: time.Now(), Old: "1", New: "0"}}
 		at := time.Now()
 		look := r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: at})
 		if got := look.Next.Sub(at); got != 100*time.Microsecond {
@@ -64,7 +64,7 @@ func TestToldBeforeStored(t *testing.T) {
 		// A write that was told and never came (refused by somebody else) is
 		// looked for a while, and is nobody's drift later.
 		rec.events = nil
-		news = []reconcile.Evidence{{Key: guard.IPTables, Writer: writer, Exact: true, At: time.Now(), Old: "1", New: "0"}}
+		news = []record.Write{{File: guard.IPTables.File(), Writer: writer, Exact: true, At: time.Now(), Old: "1", New: "0"}}
 		looks := 0
 		for look = r.Live(t.Context(), reconcile.Trigger{}); !look.Next.IsZero(); look = r.Live(t.Context(), reconcile.Trigger{}) {
 			time.Sleep(time.Until(look.Next))
@@ -85,18 +85,18 @@ func TestToldBeforeStored(t *testing.T) {
 // back, and hears of that writer and of the next one together.
 func TestNextWriterIsNotBlamed(t *testing.T) {
 	first, next := record.Process{PID: 1, Comm: "sh"}, record.Process{PID: 2, Comm: "sysctl"}
-	by := func(w record.Process) reconcile.Evidence {
-		return reconcile.Evidence{Key: guard.IPTables, Writer: w, Exact: true, At: time.Now(), Old: "1", New: "0"}
+	by := func(w record.Process) record.Write {
+		return record.Write{File: guard.IPTables.File(), Writer: w, Exact: true, At: time.Now(), Old: "1", New: "0"}
 	}
 	for _, tt := range []struct {
 		name string
-		do   func(t *testing.T, h *hosttest.Host, r *reconcile.Reconciler, news *[]reconcile.Evidence)
+		do   func(t *testing.T, h *hosttest.Host, r *reconcile.Reconciler, news *[]record.Write)
 		want []string
 	}{
 		{
 			name: "by the loop",
-			do: func(t *testing.T, h *hosttest.Host, r *reconcile.Reconciler, news *[]reconcile.Evidence) {
-				*news = []reconcile.Evidence{by(first)}
+			do: func(t *testing.T, h *hosttest.Host, r *reconcile.Reconciler, news *[]record.Write) {
+				*news = []record.Write{by(first)}
 				h.Write(guard.IPTables, "0")
 				h.AfterSet = func(h *hosttest.Host, k guard.Key) {
 					h.AfterSet = nil
@@ -114,7 +114,7 @@ func TestNextWriterIsNotBlamed(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var news []reconcile.Evidence
+				var news []record.Write
 				h, rec, r := told(t, &news)
 				tt.do(t, h, r, &news)
 				r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
@@ -132,21 +132,21 @@ func TestRewritten(t *testing.T) {
 	for _, yields := range []bool{false, true} {
 		t.Run(fmt.Sprint("yields: ", yields), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var news []reconcile.Evidence
+				var news []record.Write
 				var told []string
 				host, rec, _ := settled(t, policy())
 				c := limits
 				c.Yield = yields
 				r := reconcile.New(policy(), c, reconcile.Options{
 					Host: host, Recorder: rec,
-					News:  func() []reconcile.Evidence { n := news; news = nil; return n },
+					News:  func() []record.Write { n := news; news = nil; return n },
 					Yield: func(k guard.Key, yields bool) { told = append(told, fmt.Sprint(k, " ", yields)) },
 				})
 				r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
 				rec.events, told = nil, nil
 				write := func(missed int, value string) {
-					news = append(news, reconcile.Evidence{
-						Key: guard.IPTables, Writer: record.Process{PID: 812, Comm: "tuned"},
+					news = append(news, record.Write{
+						File: guard.IPTables.File(), Writer: record.Process{PID: 812, Comm: "tuned"},
 						Exact: true, At: time.Now(), Old: "1", New: value, Outcome: record.Rewritten, Missed: missed,
 					})
 					r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
@@ -188,11 +188,11 @@ func TestRewritten(t *testing.T) {
 // What a storm leaves is said with its writer where that is known.
 func TestStormIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var news []reconcile.Evidence
+		var news []record.Write
 		_, rec, r := told(t, &news)
 		for _, w := range []record.Process{{PID: 812, Comm: "python3"}, {}} {
-			news = append(news, reconcile.Evidence{
-				Key: guard.IPTables, Writer: w, Exact: true, At: time.Now(), Outcome: record.Denied, Missed: 6234,
+			news = append(news, record.Write{
+				File: guard.IPTables.File(), Writer: w, Exact: true, At: time.Now(), Outcome: record.Denied, Missed: 6234,
 			})
 		}
 		r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
@@ -210,11 +210,11 @@ func TestStormIsCounted(t *testing.T) {
 // one by one, the rest has its writers too.
 func TestFightSaysWhoDidHowMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var news []reconcile.Evidence
+		var news []record.Write
 		h, rec, r := told(t, &news)
 		python, other := record.Process{PID: 812, Comm: "python3"}, record.Process{PID: 99, Comm: "sysctl"}
 		say := func(w record.Process, value string, missed int) {
-			news = append(news, reconcile.Evidence{Key: guard.IPTables, Writer: w, Exact: true, At: time.Now(), New: value, Missed: missed})
+			news = append(news, record.Write{File: guard.IPTables.File(), Writer: w, Exact: true, At: time.Now(), New: value, Missed: missed})
 		}
 		for range limits.Limit {
 			h.Write(guard.IPTables, "0")
@@ -240,11 +240,11 @@ func TestFightSaysWhoDidHowMany(t *testing.T) {
 
 func TestDenied(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var news []reconcile.Evidence
+		var news []record.Write
 		_, rec, r := told(t, &news)
 		deny := func(o record.Outcome, missed int) {
-			news = append(news, reconcile.Evidence{
-				Key: guard.IPTables, Writer: record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service"},
+			news = append(news, record.Write{
+				File: guard.IPTables.File(), Writer: record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service"},
 				Exact: true, At: time.Now(), Old: "1", New: "0", Outcome: o, Missed: missed,
 			})
 			r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})

@@ -11,6 +11,7 @@ import (
 // key is what is known of one guarded sysctl.
 type key struct {
 	guard.Setting
+	file    string    // of the sysctl
 	there   bool      // it was there at the last look
 	asked   bool      // the value is wanted since a reload, and has not been there since
 	since   time.Time // when it was first seen wrong; zero: it is right
@@ -89,7 +90,7 @@ func (r *Reconciler) Live(ctx context.Context, t Trigger) Look {
 			break
 		}
 		for _, e := range news {
-			if !e.counts() || e.Outcome != "" { // what was stored is found by looking
+			if !counts(&e) || e.Outcome != "" { // what was stored is found by looking
 				r.seen = append(r.seen, e)
 			}
 		}

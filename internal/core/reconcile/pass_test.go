@@ -209,8 +209,8 @@ func TestForeignWriteIsNamed(t *testing.T) {
 	h, rec := hosttest.New(true), new(recorder)
 	p := policy()
 	p.ModulesLoad, p.SysctlD = "", ""
-	var news []reconcile.Evidence
-	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec, News: func() []reconcile.Evidence {
+	var news []record.Write
+	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec, News: func() []record.Write {
 		n := news
 		news = nil
 		return n
@@ -218,7 +218,7 @@ func TestForeignWriteIsNamed(t *testing.T) {
 	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
 	h.Write(guard.IPTables, "0")
 	tuned := record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service"}
-	news = []reconcile.Evidence{{Key: guard.IPTables, Writer: tuned}}
+	news = []record.Write{{File: guard.IPTables.File(), Writer: tuned}}
 	woken := time.Now().Add(-84 * time.Microsecond)
 	r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: woken})
 
@@ -265,9 +265,9 @@ func TestOvertaken(t *testing.T) {
 			h.Write(k, "0")
 		}
 	}
-	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec, News: func() []reconcile.Evidence {
+	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec, News: func() []record.Write {
 		if times >= 0 && h.Get(guard.IPTables) == "0" {
-			return []reconcile.Evidence{{Key: guard.IPTables}}
+			return []record.Write{{File: guard.IPTables.File()}}
 		}
 		return nil
 	}})
@@ -331,8 +331,8 @@ func TestOwnNewsIsNoWriter(t *testing.T) {
 	p.Sysctls = []guard.Setting{{Key: "net.ipv4.ip_forward", Value: "0x1"}}
 	p.ModulesLoad, p.SysctlD = "", ""
 	h.Stubborn = map[guard.Key]string{"net.ipv4.ip_forward": "1"}
-	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec, News: func() []reconcile.Evidence {
-		return []reconcile.Evidence{{Vague: true}}
+	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec, News: func() []record.Write {
+		return []record.Write{{Vague: true}}
 	}})
 	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
 	for range 100 {

@@ -53,27 +53,6 @@ type Trigger struct {
 	Look   guard.Look // what else is to be looked at
 }
 
-// Evidence is a write to a sysctl of which the kernel told.
-type Evidence struct {
-	Key    guard.Key // "": some key
-	Writer record.Process
-	Who    func() record.Process // all that can be read of the writer, which takes its time; nil: Writer is all
-
-	// Vague says that somebody has written, and that it may have been us: it
-	// explains a value that does not stay, and accounts for no correction.
-	Vague bool
-
-	// Exact says that the kernel told of it before it stored the value, and
-	// told what it was: the rest is known then. The value may not be there
-	// yet when it is looked for.
-	Exact   bool
-	At      time.Time
-	Old     string         // what was there
-	New     string         // what was to be; "": several writes, which are only counted
-	Outcome record.Outcome // OutcomeDenied or OutcomeRewritten where it was not stored; "" otherwise
-	Missed  int            // how many more writes to this key the kernel did not tell of
-}
-
 // Options are the parts of a Reconciler. Host and Recorder are needed.
 type Options struct {
 	Host     Host
@@ -94,7 +73,10 @@ type Options struct {
 
 	// News returns the writes that the kernel has told of since the last
 	// call. Nil means that it never tells.
-	News func() []Evidence
+	News func() []record.Write
+
+	// Named adds to a process what its pod is called. Nil: nobody knows.
+	Named func(record.Process) record.Process
 }
 
 // Reconciler makes passes.
@@ -106,7 +88,7 @@ type Reconciler struct {
 	keys    []key
 	values  []guard.Value
 	pending []correction
-	seen    []Evidence
+	seen    []record.Write
 
 	last     time.Time // when the sysctls were looked at last
 	known    bool      // the host was surveyed
@@ -144,6 +126,9 @@ func New(p guard.Policy, c Contention, o Options) *Reconciler {
 	if o.Beside == nil {
 		o.Beside = func(ctx context.Context, work func(context.Context)) error { work(ctx); return nil }
 	}
+	if o.Named == nil {
+		o.Named = func(p record.Process) record.Process { return p }
+	}
 	if o.Aside == nil {
 		o.Aside = func(work func()) { work() }
 	}
@@ -164,7 +149,7 @@ func (r *Reconciler) SetPolicy(p guard.Policy, c Contention) {
 	r.keys = make([]key, len(p.Sysctls))
 	r.values = make([]guard.Value, len(p.Sysctls))
 	for i, s := range p.Sysctls {
-		r.keys[i] = key{Setting: s, asked: r.known}
+		r.keys[i] = key{Setting: s, file: s.Key.File(), asked: r.known}
 		for _, k := range old {
 			if k.Key == s.Key {
 				r.keys[i].fight, r.keys[i].there = k.fight, k.there

@@ -1,5 +1,6 @@
-// Package record has the types of the record: what happened, to what, by whom.
-// It knows nothing of who finds that out, or where it is kept.
+// Package record has the types of the record: what happened, to what, by whom,
+// and what the kernel told of it ([Write]). It knows nothing of who finds that
+// out, or where it is kept.
 package record
 
 import "time"

@@ -7,44 +7,18 @@ package source
 import (
 	"context"
 	"time"
+
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // Hint is a reason to look.
 type Hint struct {
-	Source string        // name of the source: "link", "uevent", …
-	Reason string        // for people: "bridge cnio0 appeared"
-	Time   time.Time     // when the news arrived
-	Writer Writer        // who caused it, where the kernel told
-	Who    func() Writer // the same with all that can still be read of it; nil: Writer is all
-	Path   string        // the file that it is about, where there is one
-	Change *Change       // what was written, where the kernel told before it stored it
-	Device string        // the network device that it is about and that is there, where there is one
-}
-
-// Change is a foreign write of which the kernel told before it stored the
-// value, at Hint.Time.
-type Change struct {
-	Old, New string // both "": several writes, which are only counted
-	Answer   Answer
-	Missed   uint64 // how many more writes to this file it did not tell of
-}
-
-// Answer is what the kernel was told to do with a foreign value.
-type Answer uint8
-
-// The answers.
-const (
-	Stored    Answer = iota // let it be stored
-	Refused                 // the writer got EPERM
-	Rewritten               // our value was stored, and the writer told that all went well
-)
-
-// Writer is the process behind a hint. A PID of zero means unknown.
-type Writer struct {
-	PID    int
-	Comm   string
-	Exe    string
-	Cgroup string // cgroup v2 path, or systemd's own hierarchy's in v1
+	Source string         // name of the source: "link", "uevent", …
+	Reason string         // for people: "bridge cnio0 appeared"
+	Time   time.Time      // when the news arrived
+	Writer record.Process // who caused it, where the kernel told
+	Path   string         // the file that it is about, where there is one
+	Device string         // the network device that it is about and that is there, where there is one
 }
 
 // Subscribed begins the reason of the hint that a source gives when it has

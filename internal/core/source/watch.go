@@ -3,6 +3,8 @@ package source
 import (
 	"context"
 	"errors"
+
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // Watch is an open subscription whose descriptor the loop itself waits on, so
@@ -13,12 +15,12 @@ type Watch interface {
 	FD() int
 
 	// Read takes all the news there is, without blocking, and hands it to
-	// hint. An error means that no more will come.
-	Read(hint func(Hint)) error
+	// tell. An error means that no more will come.
+	Read(tell func(record.Write)) error
 
-	// Rest hands to hint what Read keeps back for a while: how many writes it was
+	// Rest hands to tell what Read keeps back for a while: how many writes it was
 	// not told of one by one. It is for when nobody will read any more.
-	Rest(hint func(Hint))
+	Rest(tell func(record.Write))
 
 	// Check reports ErrStale when what is watched is not what is there now.
 	Check() error

@@ -4,6 +4,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 )
 
@@ -13,11 +14,11 @@ func TestReadWriter(t *testing.T) {
 	if w.PID != os.Getpid() || w.Exe != exe || w.Comm == "" || w.Cgroup == "" {
 		t.Errorf("this process is %+v", w)
 	}
-	if w := source.ReadWriter(0); w != (source.Writer{}) {
+	if w := source.ReadWriter(0); w != (record.Process{}) {
 		t.Errorf("pid 0 is %+v", w)
 	}
-	w = source.Writer{Cgroup: "/system.slice/tuned.service/worker"}
-	if got := w.Unit(); got != "tuned.service" {
-		t.Errorf("%s is of unit %q", w.Cgroup, got)
+	w = source.Located(w, "/system.slice/tuned.service/worker")
+	if w.Unit != "tuned.service" || w.PID != os.Getpid() {
+		t.Errorf("%s is %+v", w.Cgroup, w)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/core/source/sourcetest"
 	"github.com/nfguard/nfguard/internal/kernel/proc"
@@ -134,7 +135,7 @@ func TestNoEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close()
-	e := newEnds(p, proc.NewNames(nil), func(reason string, w source.Writer) { got = append(got, reason+" "+w.Comm) })
+	e := newEnds(p, proc.NewNames(nil), func(reason string, w record.Process) { got = append(got, reason+" "+w.Comm) })
 	if how := e.how(); how != "" {
 		t.Errorf("on this kernel: %q", how)
 	}
@@ -158,7 +159,7 @@ func TestLateNews(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close()
-	e := newEnds(p, proc.NewNames(nil), func(reason string, w source.Writer) { got = append(got, source.Hint{Reason: reason, Writer: w}) })
+	e := newEnds(p, proc.NewNames(nil), func(reason string, w record.Process) { got = append(got, source.Hint{Reason: reason, Writer: w}) })
 	defer e.close()
 
 	who, end := start(t, sleeper(t, standIn), "600")
@@ -170,8 +171,8 @@ func TestLateNews(t *testing.T) {
 	e.started(pid, standIn)
 	e.ended(-1, pid)
 
-	little := func(comm string) source.Writer { return source.Writer{PID: pid, Comm: comm} }
-	say := func(comm, what string, w source.Writer) source.Hint {
+	little := func(comm string) record.Process { return record.Process{PID: pid, Comm: comm} }
+	say := func(comm, what string, w record.Process) source.Hint {
 		return source.Hint{Reason: fmt.Sprintf("%s[%d] %s", comm, pid, what), Writer: w}
 	}
 	want := []source.Hint{

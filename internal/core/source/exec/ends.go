@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/kernel/proc"
 )
@@ -18,17 +19,17 @@ const most = 64
 type ends struct {
 	poller *poller
 	names  *proc.Names
-	say    func(reason string, w source.Writer)
+	say    func(reason string, w record.Process)
 	byPID  map[int]process
 	refuse error // why the kernel does not let us watch
 }
 
 type process struct {
 	pidfd int
-	source.Writer
+	record.Process
 }
 
-func newEnds(p *poller, names *proc.Names, say func(string, source.Writer)) *ends {
+func newEnds(p *poller, names *proc.Names, say func(string, record.Process)) *ends {
 	e := &ends{poller: p, names: names, say: say, byPID: make(map[int]process)}
 	fd, err := unix.PidfdOpen(unix.Getpid(), 0)
 	if err != nil {
@@ -85,14 +86,14 @@ func (e *ends) started(pid int, comm string) {
 func (e *ends) ended(pidfd, pid int) {
 	if p, ok := e.byPID[pid]; ok && p.pidfd == pidfd {
 		e.drop(pid)
-		e.say(fmt.Sprintf("%s[%d] ended", p.Comm, pid), p.Writer)
+		e.say(fmt.Sprintf("%s[%d] ended", p.Comm, pid), p.Process)
 	}
 }
 
 // watch returns who pid is if it still is comm, otherwise no more than what
 // is known already, and whether it is gone. Else it waits for its end.
-func (e *ends) watch(pid int, comm string) (w source.Writer, gone bool) {
-	w = source.Writer{PID: pid, Comm: comm}
+func (e *ends) watch(pid int, comm string) (w record.Process, gone bool) {
+	w = record.Process{PID: pid, Comm: comm}
 	pidfd, err := e.open(pid)
 	if errors.Is(err, unix.ESRCH) {
 		return w, true

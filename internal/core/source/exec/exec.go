@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/kernel/hook"
 	"github.com/nfguard/nfguard/internal/kernel/proc"
@@ -107,7 +108,7 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 		return err
 	}
 	defer p.close()
-	ends := newEnds(p, proc.NewNames(s.names), func(reason string, w source.Writer) {
+	ends := newEnds(p, proc.NewNames(s.names), func(reason string, w record.Process) {
 		s.noted(w.PID)
 		hint(source.Hint{Source: name, Reason: reason, Time: time.Now(), Writer: w})
 	})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/core/source/sourcetest"
 	"github.com/nfguard/nfguard/internal/kernel/hook"
@@ -63,7 +64,7 @@ func subscribe(t *testing.T, s *Source) subscription {
 }
 
 // want receives a hint, which must be of reason and w.
-func (s subscription) want(t *testing.T, reason string, w source.Writer) {
+func (s subscription) want(t *testing.T, reason string, w record.Process) {
 	t.Helper()
 	got := s.Next(t)
 	if time.Since(got.Time) > sourcetest.Patience {
@@ -103,7 +104,7 @@ func install(t testing.TB, name string, text []byte) string {
 
 // start starts a program, which ends with the test or by the function that it
 // returns, and says who it is.
-func start(t testing.TB, path string, args ...string) (who source.Writer, end func()) {
+func start(t testing.TB, path string, args ...string) (who record.Process, end func()) {
 	t.Helper()
 	cmd := exec.Command(path, args...)
 	if err := cmd.Start(); err != nil {

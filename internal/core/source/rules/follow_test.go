@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/kernel/netfilter"
 	"github.com/nfguard/nfguard/internal/kernel/nfnl"
@@ -108,7 +109,7 @@ func TestPace(t *testing.T) {
 		if most := burst + int(time.Minute/between) + 10; looks > most || looks < most-20 {
 			t.Errorf("%d looks in a minute, want about %d", looks, most)
 		}
-		if len(hints) != 1 || hints[0].Reason != "kube-proxy's rules appeared: nftables mode, IPv4 and IPv6" || hints[0].Writer != (source.Writer{}) {
+		if len(hints) != 1 || hints[0].Reason != "kube-proxy's rules appeared: nftables mode, IPv4 and IPv6" || hints[0].Writer != (record.Process{}) {
 			t.Errorf("hints %+v", hints)
 		}
 

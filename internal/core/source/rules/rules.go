@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/core/words"
 	"github.com/nfguard/nfguard/internal/kernel/netfilter"
@@ -58,7 +59,7 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 
 	f := follower{news: sub, look: new(netfilter.Look).NFT, hint: hint}
 	if waited { // what there is has appeared since
-		err = f.update(source.Writer{})
+		err = f.update(record.Process{})
 	} else {
 		f.seen, err = f.look()
 		subscribed.Time = time.Now()
@@ -118,7 +119,7 @@ func (f *follower) follow(ctx context.Context) error {
 			if err := f.news.Renew(); err != nil {
 				return err
 			}
-			writer = source.Writer{}
+			writer = record.Process{}
 		}
 		if err := f.update(writer); err != nil {
 			return err
@@ -127,7 +128,7 @@ func (f *follower) follow(ctx context.Context) error {
 }
 
 // update looks, and hints at what is different.
-func (f *follower) update(writer source.Writer) error {
+func (f *follower) update(writer record.Process) error {
 	now, err := f.look()
 	if err != nil {
 		return err
@@ -163,7 +164,7 @@ func without(a, b []netfilter.Rules) []netfilter.Rules {
 
 // writerOf reads who made a transaction. Of one that has ended, the kernel's
 // message has the name.
-func writerOf(c nfnl.Commit) source.Writer {
+func writerOf(c nfnl.Commit) record.Process {
 	w := source.ReadWriter(c.PID)
 	if w.Comm == "" {
 		w.Comm = c.Comm

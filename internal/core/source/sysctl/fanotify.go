@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 )
 
@@ -32,7 +33,7 @@ func openFanotify(f *files) (int, error) {
 
 const fanotifySize = int(unsafe.Sizeof(unix.FanotifyEventMetadata{}))
 
-func readFanotify(w *watch, hint func(source.Hint)) error {
+func readFanotify(w *watch, tell func(record.Write)) error {
 	return w.drain(func(b []byte) {
 		for len(b) >= fanotifySize {
 			e := (*unix.FanotifyEventMetadata)(unsafe.Pointer(&b[0]))
@@ -40,14 +41,14 @@ func readFanotify(w *watch, hint func(source.Hint)) error {
 				return
 			}
 			b = b[e.Event_len:]
-			w.fanotifyEvent(e, hint)
+			w.fanotifyEvent(e, tell)
 		}
 	})
 }
 
-func (w *watch) fanotifyEvent(e *unix.FanotifyEventMetadata, hint func(source.Hint)) {
-	if e.Fd < 0 { // FAN_NOFD: the queue overflowed
-		hint(source.Hint{Source: name, Reason: "news lost: the queue overflowed"})
+func (w *watch) fanotifyEvent(e *unix.FanotifyEventMetadata, tell func(record.Write)) {
+	if e.Fd < 0 { // FAN_NOFD: the queue overflowed, and news is lost
+		tell(record.Write{})
 		return
 	}
 	var st unix.Stat_t
@@ -56,5 +57,5 @@ func (w *watch) fanotifyEvent(e *unix.FanotifyEventMetadata, hint func(source.Hi
 	if err != nil || e.Pid == w.self {
 		return
 	}
-	hint(source.Hint{Source: name, Reason: "written", Path: w.path(st.Ino), Writer: source.ReadWriter(int(e.Pid))})
+	tell(record.Write{File: w.path(st.Ino), Writer: source.ReadWriter(int(e.Pid))})
 }

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/kernel/hook"
 	"github.com/nfguard/nfguard/internal/kernel/proc"
@@ -33,51 +34,54 @@ func (w *hooked) close() {
 	w.watch.close()
 }
 
-func (w *hooked) Read(hint func(source.Hint)) error {
+func (w *hooked) Read(tell func(record.Write)) error {
 	written, told := false, false
 	if err := w.drain(func([]byte) { written = true }); err != nil {
 		return err
 	}
 	err := w.hook.Read(func(x hook.Write) {
 		w.told, told = x.At, true
-		hint(w.hint(x))
+		tell(w.write(x))
 	})
 	if err != nil {
 		return err
 	}
 	if written && !told { // by us, or one of a storm that the program has left out
-		hint(source.Hint{Source: name, Reason: "written"})
+		tell(record.Write{Vague: true})
 	}
 	// A storm may end with writes that were not told of, and nobody comes after
 	// them to tell.
 	if now := time.Now(); now.Sub(w.told) <= askFor && now.Sub(w.asked) >= askEvery {
 		w.asked = now
-		w.Rest(hint)
+		w.Rest(tell)
 	}
 	return nil
 }
 
-func (w *hooked) hint(x hook.Write) source.Hint {
-	h := source.Hint{
-		Source: name, Reason: "written", Time: x.At, Path: "/proc/sys/" + x.Path,
-		Writer: source.Writer{PID: x.PID, Comm: x.Comm},
-		Who:    func() source.Writer { return w.who(x.Writer) }, // later: the value is not stored yet
+// write is x as the record has it. Of one that may be of another network
+// namespace no more is said than that it was written.
+func (w *hooked) write(x hook.Write) record.Write {
+	r := record.Write{
+		File: file(x.Path), Writer: record.Process{PID: x.PID, Comm: x.Comm},
+		Who: func() record.Process { return w.who(x.Writer) }, // later: the value is not stored yet
 	}
 	if !x.Uncertain {
-		h.Change = &source.Change{Old: x.Old, New: x.New, Answer: answer(x.Verdict)}
+		r.Exact, r.At, r.Old, r.New, r.Outcome = true, x.At, x.Old, x.New, outcome(x.Verdict)
 	}
-	return h
+	return r
 }
 
+func file(path string) string { return "/proc/sys/" + path }
+
 // who reads what the program does not tell.
-func (w *hooked) who(x hook.Writer) source.Writer {
+func (w *hooked) who(x hook.Writer) record.Process {
 	who := source.ReadWriter(x.PID)
 	if x.Comm != "" {
 		who.Comm = x.Comm // it may have ended, or be another by now
 	}
 	if who.Cgroup == "" || who.Cgroup == "/" { // version 1 says so of one that has ended
 		if path := w.groups.Path(x.CgroupID); path != "" {
-			who.Cgroup = path
+			who = source.Located(who, path)
 		}
 	}
 	return who
@@ -90,32 +94,32 @@ const (
 	askFor   = time.Minute
 )
 
-// Rest hints how many writes were not told of, and by whom.
-func (w *hooked) Rest(hint func(source.Hint)) {
+// Rest tells how many writes were not told of, and by whom.
+func (w *hooked) Rest(tell func(record.Write)) {
 	now := time.Now()
 	w.hook.Missed(func(m hook.Missed) {
 		if m.Uncertain {
 			return
 		}
-		h := source.Hint{
-			Source: name, Reason: "written", Time: now, Path: "/proc/sys/" + m.Path,
-			Writer: source.Writer{PID: m.PID, Comm: m.Comm},
-			Change: &source.Change{Answer: answer(m.Verdict), Missed: m.N - 1},
+		r := record.Write{
+			File: file(m.Path), Writer: record.Process{PID: m.PID, Comm: m.Comm},
+			Exact: true, At: now, Outcome: outcome(m.Verdict), Missed: int(m.N - 1),
 		}
 		if m.PID != 0 {
-			h.Who = func() source.Writer { return w.who(m.Writer) }
+			r.Who = func() record.Process { return w.who(m.Writer) }
 		}
-		hint(h)
+		tell(r)
 	})
 }
 
-func answer(v hook.Verdict) source.Answer {
+// outcome is what became of a value, "" where it was stored.
+func outcome(v hook.Verdict) record.Outcome {
 	switch v {
 	case hook.Refused:
-		return source.Refused
+		return record.Denied
 	case hook.Rewritten:
-		return source.Rewritten
+		return record.Rewritten
 	case hook.Allowed:
 	}
-	return source.Stored
+	return ""
 }

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/core/source"
+	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 var inotify = mechanism{name: "inotify", note: "which does not tell who writes", open: openInotify, read: readInotify}
@@ -30,20 +30,15 @@ func openInotify(f *files) (int, error) {
 
 // readInotify cannot tell our own writes from those of others; a look that
 // finds all right is what they cost.
-func readInotify(w *watch, hint func(source.Hint)) error {
+func readInotify(w *watch, tell func(record.Write)) error {
 	return w.drain(func(b []byte) {
 		for len(b) >= unix.SizeofInotifyEvent {
-			mask := binary.NativeEndian.Uint32(b[4:])
 			size := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(b[12:]))
 			if size > len(b) {
 				return
 			}
 			b = b[size:]
-			reason := "written"
-			if mask&unix.IN_Q_OVERFLOW != 0 {
-				reason = "news lost: the queue overflowed"
-			}
-			hint(source.Hint{Source: name, Reason: reason})
+			tell(record.Write{}) // also where the queue overflowed, and news is lost
 		}
 	})
 }

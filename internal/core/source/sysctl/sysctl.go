@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/kernel/hook"
 )
@@ -72,7 +73,7 @@ type mechanism struct {
 	name string
 	note string
 	open func(*files) (fd int, err error)
-	read func(w *watch, hint func(source.Hint)) error
+	read func(w *watch, tell func(record.Write)) error
 }
 
 func (s *Source) open() (watcher, string, error) {
@@ -189,7 +190,7 @@ type watch struct {
 
 func (w *watch) FD() int { return w.fd }
 
-func (w *watch) Read(hint func(source.Hint)) error { return w.read(w, hint) }
+func (w *watch) Read(tell func(record.Write)) error { return w.read(w, tell) }
 
 func (w *watch) Check() error {
 	for i, path := range w.paths {
@@ -203,7 +204,7 @@ func (w *watch) Check() error {
 }
 
 // Rest has nothing: these mechanisms count nothing.
-func (*watch) Rest(func(source.Hint)) {}
+func (*watch) Rest(func(record.Write)) {}
 
 // Complete is false: a container usually has its own mount.
 func (*watch) Complete() bool { return false }

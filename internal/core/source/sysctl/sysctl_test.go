@@ -3,17 +3,16 @@ package sysctl
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/test/lab"
 )
@@ -42,7 +41,7 @@ func (l *loop) Lend(ctx context.Context, w source.Watch) error {
 }
 
 // news waits until the watch is readable and returns what it tells, without
-// times, as "reason path comm".
+// times, as "written FILE COMM".
 func news(t *testing.T, w source.Watch, wait time.Duration) (lines []string) {
 	t.Helper()
 	fds := []unix.PollFd{{Fd: int32(w.FD()), Events: unix.POLLIN}}
@@ -54,8 +53,11 @@ func news(t *testing.T, w source.Watch, wait time.Duration) (lines []string) {
 		if n == 0 {
 			return lines
 		}
-		if err := w.Read(func(h source.Hint) {
-			line := strings.TrimSpace(fmt.Sprint(h.Reason, " ", filepath.Base(h.Path), " ", h.Writer.Comm))
+		if err := w.Read(func(r record.Write) {
+			line := "written"
+			if r.File != "" {
+				line += " " + filepath.Base(r.File) + " " + r.Writer.Comm
+			}
 			if len(lines) == 0 || lines[len(lines)-1] != line {
 				lines = append(lines, line)
 			}
@@ -129,7 +131,7 @@ func TestOwnWritesAreNoNews(t *testing.T) {
 func TestInotify(t *testing.T) {
 	ns, _, w, _ := start(t, "inotify")
 	ns.Run(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
-	if diff := cmp.Diff([]string{"written ."}, news(t, w, 2*time.Second)); diff != "" {
+	if diff := cmp.Diff([]string{"written"}, news(t, w, 2*time.Second)); diff != "" {
 		t.Errorf("news (-want +got):\n%s", diff)
 	}
 }
