@@ -9,6 +9,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/journal"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/run"
 )
 
 func (a *app) apply(form format, dry bool) error {
@@ -20,7 +21,7 @@ func (a *app) apply(form format, dry bool) error {
 	if a.root != "" {
 		return a.applyTree(form, dry, &s.Policy)
 	}
-	m := a.machine()
+	m := run.NewMachine(a.ctx)
 	defer m.Close()
 	if dry {
 		r := reconcile.Audit(a.ctx, m, &s.Policy)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/run"
 	"github.com/nfguard/nfguard/internal/kernel/pods"
 	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
@@ -156,14 +157,11 @@ func (d *document) writeBridges(w io.Writer, s style) {
 // maxPodNames is how many pods of a bridge are told by name; -o json has all.
 const maxPodNames = 8
 
-// podLogs is where the kubelet keeps the logs of pods, whose names have theirs.
-const podLogs = "/var/log"
-
 // podNames are the names of the pods on this node, by the ids that their network
 // namespaces have here. What cannot be read has no name.
 func podNames() map[int]string {
 	running, _ := pods.Running("/sys/fs/cgroup")
-	names, _ := pods.ReadNames(podLogs)
+	names, _ := pods.ReadNames(run.PodLogs)
 	called := make(map[int]string)
 	for _, p := range running {
 		if id, err := rtnl.SpaceOf(p.PID); err == nil && id >= 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
 	"github.com/nfguard/nfguard/internal/core/record"
+	"github.com/nfguard/nfguard/internal/core/run"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
@@ -66,7 +67,7 @@ func (a *app) check(form format, prove bool) error {
 	if a.root != "" {
 		return a.checkTree(form, &s.Policy)
 	}
-	m := a.machine()
+	m := run.NewMachine(a.ctx)
 	defer m.Close()
 	r := reconcile.Audit(a.ctx, m, &s.Policy)
 	a.code = auditCode(&r)

@@ -1,6 +1,6 @@
 // Package cli is the commands: their flags, their output, their exit codes.
-// It is the only place where the parts are put together, and it decides
-// nothing about the host.
+// What they have in common with the daemon is put together by package run. It
+// decides nothing about the host.
 package cli
 
 import (
@@ -19,7 +19,6 @@ import (
 
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/core/config"
-	"github.com/nfguard/nfguard/internal/core/helper"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
@@ -42,9 +41,6 @@ type app struct {
 	reload     <-chan os.Signal
 	configPath string
 	root       string
-	hook       *writeHook    // of the daemon only
-	client     helper.Client // asks for what takes more rights, where helped says so
-	proxies    kubeProxies
 	code       int
 	reloads    atomic.Bool  // SIGHUP has the configuration read again
 	patience   atomic.Int64 // a time.Duration: how long it may take to stop

@@ -8,6 +8,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
 	"github.com/nfguard/nfguard/internal/core/record"
+	"github.com/nfguard/nfguard/internal/core/run"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
@@ -27,7 +28,7 @@ func (a *app) condition() error {
 		a.say("nfguard: " + err.Error())
 		return err
 	}
-	m := a.machine()
+	m := run.NewMachine(a.ctx)
 	defer m.Close()
 	r := reconcile.Audit(a.ctx, m, &s.Policy)
 	live := reconcile.Report{Items: r.Items[:0:0]}

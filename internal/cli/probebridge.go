@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nfguard/nfguard/internal/core/run"
 	"github.com/nfguard/nfguard/internal/diag/probe"
 	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
@@ -135,7 +136,7 @@ func (a *app) addresses(f *realFlags, subnets []netip.Prefix) ([]netip.Addr, err
 		}
 		list = append(list, addr)
 	}
-	m := a.machine()
+	m := run.NewMachine(a.ctx)
 	defer m.Close()
 	who, err := m.Allocator(a.ctx, f.bridge)
 	if who == "" && err == nil {

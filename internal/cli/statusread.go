@@ -13,6 +13,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host"
 	"github.com/nfguard/nfguard/internal/core/instance"
+	"github.com/nfguard/nfguard/internal/core/run"
 	"github.com/nfguard/nfguard/internal/core/words"
 	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/kernel/monotonic"
@@ -41,9 +42,9 @@ const maxStatus = 16 << 20
 // readStatus returns what is known of the daemon. That none runs, or that it can't
 // be told, is an error.
 func readStatus() (statusView, error) {
-	dir := runtimePath()
+	dir := run.Dir()
 	var v statusView
-	if err := checkDir(dir); errors.Is(err, fs.ErrNotExist) {
+	if err := run.CheckDir(dir); errors.Is(err, fs.ErrNotExist) {
 		return v, errNotRunning()
 	} else if err != nil {
 		return v, err
@@ -75,13 +76,13 @@ func readPublished(dir string) (v statusView, silent bool, err error) {
 	if lockErr != nil && !errors.Is(lockErr, fs.ErrPermission) {
 		return v, false, lockErr
 	}
-	text, err := files.ReadNoLink(filepath.Join(dir, statusFile), maxStatus)
+	text, err := files.ReadNoLink(filepath.Join(dir, run.StatusFile), maxStatus)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return v, false, err
 	}
 	if err == nil {
 		if err := json.Unmarshal(text, &v.Status); err != nil {
-			return v, false, &hintError{fmt.Errorf("read %s: %w", filepath.Join(dir, statusFile), err), "is the daemon of another version? restart it"}
+			return v, false, &hintError{fmt.Errorf("read %s: %w", filepath.Join(dir, run.StatusFile), err), "is the daemon of another version? restart it"}
 		}
 	}
 	p := &v.Process

@@ -1,4 +1,4 @@
-package cli
+package run
 
 import (
 	"context"
@@ -27,8 +27,7 @@ func newHelping(t *testing.T, config string) (h *helping, dir string) {
 	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	a := &app{Streams: Streams{io.Discard, io.Discard}, ctx: t.Context(), configPath: path}
-	return &helping{app: a, host: host.New(host.Options{Modprobe: dir + "/modprobe"}), left: func() int { return 0 }}, dir
+	return &helping{config: path, host: host.New(host.Options{Modprobe: dir + "/modprobe"}), left: func() int { return 0 }}, dir
 }
 
 func TestHelperWritesTheDropins(t *testing.T) {
@@ -133,8 +132,7 @@ func TestHelperLeavesOneModprobe(t *testing.T) {
 }
 
 func TestHelperNeedsItsSocket(t *testing.T) {
-	a := &app{Streams: Streams{io.Discard, io.Discard}, ctx: t.Context()}
-	if err := a.helper(); err == nil || err.Error() != "it has no socket to serve" {
+	if err := Helper(t.Context(), Options{Err: io.Discard}); err == nil || err.Error() != "it has no socket to serve" {
 		t.Errorf("got %v", err)
 	}
 }

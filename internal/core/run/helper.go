@@ -1,4 +1,4 @@
-package cli
+package run
 
 import (
 	"bytes"
@@ -11,10 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/nfguard/nfguard/internal/core/daemon"
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/helper"
 	"github.com/nfguard/nfguard/internal/core/host"
@@ -23,140 +21,21 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/hook"
 )
 
-// helped reports whether the helper makes the changes for which this process
-// lacks the rights. Started by hand, root has them; the unit of the daemon takes
-// them away. A tree has no helper: whoever works on it may write to it or not.
-func (a *app) helped() bool { return a.root == "" && os.Geteuid() == 0 && !host.MayLoad() }
-
-// helpful is the helper as a host knows it.
-type helpful struct{ *helper.Client }
-
-// Do is as [host.Helper] has it.
-func (h helpful) Do(ctx context.Context, a guard.Action) error {
-	r := helper.WriteSysctls
-	switch {
-	case a.Op == guard.LoadModule:
-		r = helper.LoadModule
-	case a.Modules:
-		r = helper.WriteModules
-	}
-	_, err := h.Ask(ctx, r, nil)
-	if errors.Is(err, helper.ErrAbsent) {
-		return fmt.Errorf("%w: %w", err, host.ErrNoHelper)
-	}
-	return err
-}
-
-// loadHook is what loads the program for the sysctls.
-func (a *app) loadHook() loader {
-	if !a.helped() {
-		return hook.Load
-	}
-	return func(o hook.Options) (*hook.Loaded, error) {
-		return a.loaded(helper.LoadHook, func() (*hook.Loaded, error) { return hook.Load(o) })
-	}
-}
-
-// loadExecHook is what loads the program for the starts of processes.
-func (a *app) loadExecHook() func(names []string) (*hook.Loaded, error) {
-	if !a.helped() {
-		return hook.LoadExec
-	}
-	return func(names []string) (*hook.Loaded, error) {
-		return a.loaded(helper.LoadExecHook, func() (*hook.Loaded, error) { return hook.LoadExec(names) })
-	}
-}
-
-// loaded is a program that the helper has loaded, or where there is no helper
-// what itself returns.
-func (a *app) loaded(r helper.Request, itself func() (*hook.Loaded, error)) (*hook.Loaded, error) {
-	l := &hook.Loaded{}
-	var err error
-	l.Files, err = a.client.Ask(a.ctx, r, &l.Facts)
-	switch {
-	case errors.Is(err, helper.ErrAbsent):
-		return itself()
-	case errors.Is(err, errors.ErrUnsupported):
-		return nil, neverError{err}
-	case err != nil:
-		return nil, err
-	}
-	return l, nil
-}
-
-// neverError is an error of the helper that will be the same another time.
-type neverError struct{ error }
-
-func (e neverError) Is(target error) bool { return target == hook.ErrNotSupported }
-func (e neverError) Unwrap() error        { return e.error }
-
-// synchronize is what has journald write to disk what it has.
-func (a *app) synchronize() func(context.Context) error {
-	if !a.helped() {
-		return journal.Synchronize
-	}
-	return func(ctx context.Context) error {
-		_, err := a.client.Ask(ctx, helper.SyncJournal, nil)
-		if errors.Is(err, helper.ErrAbsent) {
-			return journal.Synchronize(ctx)
-		}
-		return err
-	}
-}
-
-// weak says what of the settings can't be kept on this host.
-func (a *app) weak(s daemon.Settings) []guard.Finding {
-	list := a.hook.weak(s)
-	if !a.helped() || a.client.There() {
-		return list
-	}
-	return append(list, guard.Finding{
-		Subject:  "nfguard-helper.socket",
-		Sentence: "nfguard-helper.socket is not there: the module, if it is unloaded, and the drop-ins, if they are changed, are not put right",
-		Next:     "systemctl unmask nfguard-helper.socket, then systemctl restart nfguard; in a container, the host has to do it",
-	})
-}
-
-// rights says who makes the changes that take more rights than others.
-func (a *app) rights() string {
-	switch {
-	case !a.helped():
-		return daemon.RightsItself
-	case a.client.There():
-		return "nfguard-helper"
-	}
-	return "nobody"
-}
-
 // How long the helper waits for the next request: a drift has the journal
 // written to disk for two seconds.
 const helperIdle = 5 * time.Second
 
-func (a *app) helperCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:    "helper",
-		Hidden: true,
-		Short:  "Make the changes that the daemon has no rights for; started by nfguard-helper.socket",
-		Args:   cobra.NoArgs,
-		RunE:   func(*cobra.Command, []string) error { return a.helper() },
-	}
-}
-
-// helper serves the requests that come in on the socket of nfguard-helper.socket.
-func (a *app) helper() error {
-	a.patience.Store(int64(patienceRun))
+// Helper serves the requests that come in on the socket of nfguard-helper.socket,
+// until none has come for a while or ctx is cancelled.
+func Helper(ctx context.Context, o Options) error {
 	socket, err := passedSocket()
 	if err != nil {
 		return err
 	}
-	if a.root != "" {
-		socket.Close()
-		return &hintError{errors.New("a tree has no helper"), "use nfguard apply --root " + a.root}
-	}
-	work := &helping{app: a, host: host.New(host.Options{}), left: leftBehind}
-	return helper.Serve(a.ctx, socket, helper.Options{
+	work := &helping{config: o.Config, host: host.New(host.Options{}), left: leftBehind}
+	return helper.Serve(ctx, socket, helper.Options{
 		Work: work.do, Busy: work.busy, Idle: helperIdle,
-		Refused: func(err error) { fmt.Fprintf(a.Err, "nfguard: refused: %v\n", err) },
+		Refused: func(err error) { fmt.Fprintf(o.Err, "nfguard: refused: %v\n", err) },
 	})
 }
 
@@ -176,8 +55,8 @@ func passedSocket() (*os.File, error) {
 // helping is what the helper does. All of it is decided by root's configuration,
 // which is read again for each request.
 type helping struct {
-	app  *app
-	host *host.Linux
+	config string
+	host   *host.Linux
 
 	left func() (pid int) // a modprobe of a helper before this one; 0: there is none
 
@@ -220,10 +99,11 @@ func (h *helping) do(ctx context.Context, r helper.Request) (facts any, files []
 	if r == helper.SyncJournal {
 		return nil, nil, journal.Synchronize(ctx)
 	}
-	s, _, err := h.app.settings()
+	c, err := load(h.config)
 	if err != nil {
 		return nil, nil, &hintError{fmt.Errorf("the configuration is wrong: %w", err), "nfguard config check tells all that is"}
 	}
+	s := Settings(c)
 	switch r {
 	case helper.LoadModule, helper.WriteModules, helper.WriteSysctls:
 		if s.Policy.Mode == guard.Observe {
