@@ -25,7 +25,7 @@ func scoped(_ *Options, s *Settings) {
 func (r *rig) appear(b ...guard.Bridge) {
 	r.host.SetBridges(b...)
 	for _, b := range b {
-		r.link.in <- source.Hint{Source: "link", Reason: "bridge " + b.Name + " appeared", Device: b.Name, Time: time.Now()}
+		r.link.in <- source.Hint{Source: "link", About: source.Devices, Kind: source.Appeared, Reason: "bridge " + b.Name + " appeared", Device: b.Name, Time: time.Now()}
 	}
 }
 
@@ -163,7 +163,7 @@ func TestPodIsNamed(t *testing.T) {
 		h.SetKubeProxy(guard.KubeProxy{Processes: []guard.Process{{
 			PID: 9, Comm: "kube-proxy", Container: id, Pod: id[:32], Started: time.Minute,
 		}}})
-		r.link.in <- source.Hint{Source: "exec", Reason: "kube-proxy[9] was executed", Time: time.Now()}
+		r.link.in <- source.Hint{Source: "exec", About: source.Processes, Kind: source.Appeared, Reason: "kube-proxy[9] was executed", Time: time.Now()}
 		time.Sleep(time.Second)
 		r.mu.Lock()
 		defer r.mu.Unlock()

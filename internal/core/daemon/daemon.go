@@ -11,7 +11,6 @@ import (
 	"context"
 	"log/slog"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
@@ -48,8 +47,9 @@ type Options struct {
 	// can be one of the configuration. Nil: no file is.
 	Configures func(path string) bool
 
-	// Sources makes the sources of news for settings.
-	Sources func(Settings, source.Lender) ([]source.Source, error)
+	// Sources makes the sources of news for settings, and says how to open the
+	// watch for writes to the guarded sysctls; nil: there is none to watch.
+	Sources func(Settings) (Opener, []source.Source, error)
 
 	// Stopped is called when the sources of former settings have stopped and
 	// those of the new ones are to start. Nil: nobody wants to know.
@@ -94,40 +94,28 @@ const RightsItself = "itself"
 type Daemon struct {
 	o       Options
 	wait    waiter
-	lending *lending
-	ending  bool // nobody will read the news after this
 	inbox   *source.Inbox
+	reloads chan struct{}
 
 	settings Settings
 	rec      *reconcile.Reconciler
-	asides   sync.WaitGroup
-	stop     func() // ends the sources and waits for them
-	reloads  chan struct{}
+	stop     func()         // ends the sources and waits for them
+	started  sync.WaitGroup // work that was started and is not waited for
+	ending   bool           // nobody will read the news after this
 
-	pace      pace      // of wake-ups by news of writes
-	deaf      time.Time // news of writes wakes nobody before
-	nextLook  time.Time
-	lastNews  time.Time // of a write
-	nextPass  time.Time // the audit, or a retry
-	lastAudit time.Time // when a pass looked at all there is
-	nextTend  time.Time // a look at single bridges that was put off; zero: none was
-	backoff   time.Duration
-	lastHint  time.Time // when a pass was last made for a hint
-	due       *reconcile.Trigger
-	settling  []time.Time // when to look at kube-proxy again after it has started
-	reload    time.Time   // when to read the configuration again; zero: not
-	asked     bool        // and that somebody asked for it
-	nextAlive time.Time
-	said      map[string]bool // sources of which it was said that they are lost
-	status    board
+	at    deadlines
+	watch watch
+	pace  pace // of wake-ups by news of writes
 
-	work       work
-	lastLook   time.Time  // when the last look at everything ended, or when Run began
-	late       bool       // it is on record that none has ended for too long
-	lateStep   string     // and what it waited for
-	reloadSaid bool       // it is on record that a reload waits
-	ready      bool       // the first look has ended
-	extended   *step.Step // where the first look was when more time was asked for
+	wanted       *reconcile.Trigger // the pass that hints ask for
+	lastForHints time.Time          // when such a pass was last made
+	settling     []time.Time        // when to look at kube-proxy again after it has started
+	backoff      time.Duration      // before the next pass after one that left something wrong
+	asked        bool               // somebody has asked for the reload that is due
+
+	lost   map[string]bool // sources of which it is on record that they are lost
+	status board
+	work   work
 }
 
 // New returns a daemon; Run starts it.
@@ -159,8 +147,8 @@ func assemble(o Options, w waiter) *Daemon {
 		o.Publish = func(Status) {}
 	}
 	return &Daemon{
-		o: o, wait: w, lending: &lending{ring: w.Ring}, inbox: source.NewInbox(w.Ring),
-		said: make(map[string]bool), reloads: make(chan struct{}, 1), extended: new(step.Step),
+		o: o, wait: w, inbox: source.NewInbox(w.Ring), lost: make(map[string]bool),
+		reloads: make(chan struct{}, 1), work: work{extended: new(step.Step)},
 	}
 }
 
@@ -177,9 +165,9 @@ func (d *Daemon) Reload() {
 // Run keeps the host right until ctx is cancelled, and returns nil then. It
 // fails only if the configuration cannot be read.
 func (d *Daemon) Run(ctx context.Context) error {
-	d.status.started = time.Now()
-	d.lastLook = d.status.started
-	d.extendStart(d.status.started)
+	now := time.Now()
+	d.status.started, d.work.lastLook = now, now
+	d.extendStart(now)
 	settings, err := d.o.Load(ctx)
 	if err != nil {
 		return err
@@ -190,19 +178,22 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	d.settings = settings
 	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
-		Host: d.o.Host, Recorder: naming{d}, Beside: d.beside, Aside: d.aside, News: d.news, Named: d.named, Yield: d.o.Yield,
+		Host: d.o.Host, Recorder: naming{d}, Beside: d.runWork, Aside: d.startWork, News: d.news, Named: d.named, Yield: d.o.Yield,
 	})
-	sources, err := d.o.Sources(settings, d.lending)
+	opener, sources, err := d.o.Sources(settings)
 	if err != nil {
 		return err
 	}
-	d.startSources(sources)
+	if d.o.Watchdog > 0 {
+		d.at.Set(feedWatchdog, now)
+	}
+	d.startSources(opener, sources)
 	defer func() { d.stop() }()
-	d.confess(settings)
+	d.recordWeak(settings)
 
 	report := d.pass(ctx, reconcile.Trigger{Source: "start", Look: guard.LookAll})
 	if report.Aborted == nil {
-		d.ready = true
+		d.work.ready = true
 		d.awaitSources(len(sources), 500*time.Millisecond, func(h source.Health) bool { return h.Up })
 		d.begin(report)
 	}
@@ -215,111 +206,63 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 // turn waits for a reason to look, and looks.
 func (d *Daemon) turn(ctx context.Context) {
-	readable := d.await(d.housekeep(time.Now()))
+	d.upkeep(time.Now())
+	readable, rung := d.await(d.at.Next())
 	if ctx.Err() != nil {
 		return
 	}
-	d.consider(d.inbox.Take()) // first: what the look finds may be what a hint is about
+	if rung {
+		d.takeHints() // first: what the look finds may be what a hint is about
+	}
 	d.look(ctx, readable)
 	now := time.Now()
-	if !d.reload.IsZero() && !now.Before(d.reload) {
+	if d.at.Due(readConfiguration, now) {
 		d.reconfigure(ctx, now)
 	}
-	if d.settles(now) {
-		d.want(reconcile.Trigger{Source: "exec", Time: now, Look: guard.LookKubeProxy})
+	if d.at.Due(lookAtKubeProxy, now) {
+		d.lookAfterStart(now)
 	}
 	switch {
-	case d.due != nil && now.Sub(d.lastHint) >= settle:
-		t := *d.due
-		d.lastHint = now
+	case d.at.Due(passForHints, now):
+		t := *d.wanted
+		d.lastForHints = now
 		d.pass(ctx, t)
-	case !now.Before(d.nextPass):
+	case d.at.Due(passAnyway, now):
 		d.pass(ctx, reconcile.Trigger{Source: "audit", Time: now, Look: guard.LookAll})
 	}
 }
 
-// The waits before something is looked at again that changes in bursts. The
-// first hint is served at once.
-const (
-	settle       = 200 * time.Millisecond // between two passes for hints
-	settleConfig = 500 * time.Millisecond // after the last change of a configuration file
-)
-
-// want asks for a pass. The first trigger of several is kept: it came first.
-// What each wants to be looked at adds up.
-func (d *Daemon) want(t reconcile.Trigger) {
-	if d.due == nil {
-		d.due = &t
-		return
+// upkeep does what is due by the clock at any time.
+func (d *Daemon) upkeep(now time.Time) {
+	if d.at.Due(feedWatchdog, now) {
+		d.o.Notify("WATCHDOG=1")
+		d.at.Set(feedWatchdog, now.Add(d.o.Watchdog/2))
 	}
-	d.due.Look |= t.Look
-}
-
-// lookFor says what news of a source is a reason to look at, beside what
-// every pass looks at.
-func lookFor(source string) guard.Look {
-	switch source {
-	case "exec", "unit", "rules":
-		return guard.LookKubeProxy
-	case "file":
-		return guard.LookNextBoot
+	if d.at.Due(openWatch, now) {
+		d.retryWatch(now)
 	}
-	return 0
-}
-
-// afterStart is when everything is looked at again after kube-proxy has
-// started: it touches sysctls, and writes its rules, later than it is
-// executed.
-var afterStart = []time.Duration{time.Second, 5 * time.Second, 15 * time.Second}
-
-// settles reports whether one of the looks after a start is due.
-func (d *Daemon) settles(now time.Time) (due bool) {
-	for len(d.settling) > 0 && !now.Before(d.settling[0]) {
-		due, d.settling = true, d.settling[1:]
+	d.at.Set(tellFights, d.rec.Tick(now))
+	if d.at.Due(tellSources, now) {
+		d.tellSources(now)
 	}
-	return due
-}
-
-// consider turns hints into what is to be done.
-func (d *Daemon) consider(hints []source.Hint) {
-	for _, h := range hints {
-		d.o.Log.Debug("hint", "source", h.Source, "reason", h.Reason, "path", h.Path)
-		d.want(reconcile.Trigger{Source: h.Source, Time: h.Time, Look: lookFor(h.Source)})
-		if h.Device != "" {
-			d.rec.Bridge(h.Device, reconcile.Trigger{Source: h.Source, Time: h.Time})
-		}
-		if (h.Source == "exec" || h.Source == "unit") && !strings.HasPrefix(h.Reason, source.Subscribed) {
-			d.settling = d.settling[:0]
-			for _, wait := range afterStart {
-				d.settling = append(d.settling, h.Time.Add(wait))
-			}
-		}
-		if h.Source == "file" && h.Reason != source.Subscribed && d.o.Configures(h.Path) {
-			d.reload = time.Now().Add(settleConfig)
-		}
-	}
-	select {
-	case <-d.reloads:
-		d.reload, d.asked = time.Now(), true
-	default:
+	if d.at.Due(publish, now) {
+		d.publish(now)
 	}
 }
 
 // pass has everything looked at.
 func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report {
-	d.consider(d.inbox.Take()) // right before the look
-	if d.due != nil {
-		t.Look |= d.due.Look
-		d.due = nil
+	d.takeHints() // right before the look
+	if d.wanted != nil {
+		t.Look |= d.wanted.Look
+		d.wanted = nil
 	}
-	if time.Since(d.lastAudit) >= d.settings.Audit { // what hints is not to put it off for ever
+	d.at.Clear(passForHints)
+	began := time.Now()
+	if d.at.Due(lookAtAll, began) { // what hints is not to put it off for ever
 		t.Look |= guard.LookAll
 	}
-	if w := d.lending.lent(); w != nil {
-		if err := w.Check(); err != nil {
-			d.lending.giveBack(err)
-		}
-	}
+	d.renewWatch(began)
 	d.beginWork("look")
 	report := d.rec.Pass(ctx, t)
 	d.endWork()
@@ -328,22 +271,31 @@ func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report
 		if ctx.Err() == nil {
 			d.o.Log.Error("pass aborted", "error", report.Aborted)
 		}
-		d.nextPass = now.Add(time.Second)
+		d.at.Set(passAnyway, now.Add(time.Second))
 		return report
 	}
 	if t.Look&guard.LookAll == guard.LookAll {
-		d.lastAudit = now
+		d.at.Set(lookAtAll, now.Add(d.settings.Audit))
 	}
+	wait := d.settings.Audit
 	if report.Verdict() == guard.Right {
 		d.backoff = 0
-		d.nextPass = now.Add(d.settings.Audit)
 	} else {
 		d.backoff = min(max(2*d.backoff, time.Second), d.settings.Audit)
-		d.nextPass = now.Add(d.backoff)
+		wait = d.backoff
 	}
-	d.nextLook = now // what the pass put off, and what came during its end
-	d.inbox.Kick()   // a source may have waited for what the pass mended
+	d.at.Set(passAnyway, now.Add(wait))
+	d.at.Set(lookAtSysctls, now) // what the pass put off, and what came during its end
+	if len(report.Changes) > 0 { // it may have loaded the module, with its sysctls
+		d.renewWatch(now)
+	}
+	if !d.at[openWatch].IsZero() { // it, or a source, may have waited for what the pass put right
+		d.watch.wait = 0
+		d.retryWatch(now)
+	}
+	d.inbox.Retry()
 	d.status.took(report)
+	d.show()
 	d.lookEnded(now)
 	d.o.Log.Debug("pass", "source", t.Source, "verdict", string(report.Verdict()))
 	return report

@@ -36,7 +36,7 @@ func (n *nap) Ring() {
 	}
 }
 
-func (n *nap) Wait(fd int, d time.Duration) bool {
+func (n *nap) Wait(fd int, d time.Duration) (readable, rung bool) {
 	hot := n.hot
 	if fd < 0 {
 		hot = nil
@@ -45,36 +45,40 @@ func (n *nap) Wait(fd int, d time.Duration) bool {
 	defer timer.Stop()
 	select {
 	case <-n.bell:
+		return false, true
 	case <-timer.C:
 	case <-hot:
-		return true
+		return true, false
 	}
-	return false
+	return false, false
 }
 
-// watch is a descriptor that tells of writes.
-type watch struct {
+// fakeWatch is a descriptor that tells of writes.
+type fakeWatch struct {
 	nap   *nap
 	mu    sync.Mutex
 	news  []record.Write
 	stale bool
 
+	err error // of the next tries to open it
+
 	complete bool
+	opened   int
 	reads    int
 	rest     *record.Write
 }
 
-func (w *watch) FD() int { return 7 }
+func (w *fakeWatch) FD() int { return 7 }
 
-func (w *watch) Complete() bool { return w.complete }
+func (w *fakeWatch) Complete() bool { return w.complete }
 
-func (w *watch) Rest(tell func(record.Write)) {
+func (w *fakeWatch) Rest(tell func(record.Write)) {
 	if w.rest != nil {
 		tell(*w.rest)
 	}
 }
 
-func (w *watch) Read(tell func(record.Write)) error {
+func (w *fakeWatch) Read(tell func(record.Write)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reads++
@@ -85,22 +89,32 @@ func (w *watch) Read(tell func(record.Write)) error {
 	return nil
 }
 
-func (w *watch) Check() error {
+func (w *fakeWatch) Stale() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.stale {
-		w.stale = false
-		return source.ErrStale
+	stale := w.stale
+	w.stale = false
+	return stale
+}
+
+func (w *fakeWatch) Close() {}
+
+func (w *fakeWatch) open() (Watch, string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.opened++
+	if w.err != nil {
+		return nil, "", w.err
 	}
-	return nil
+	return w, "subscribed", nil
 }
 
 // tell is the kernel: somebody has written.
-func (w *watch) tell(k guard.Key) {
+func (w *fakeWatch) tell(k guard.Key) {
 	w.tellBy(k, record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service"})
 }
 
-func (w *watch) tellBy(k guard.Key, by record.Process) {
+func (w *fakeWatch) tellBy(k guard.Key, by record.Process) {
 	w.mu.Lock()
 	w.news = append(w.news, record.Write{File: k.File(), Writer: by})
 	w.mu.Unlock()
@@ -110,36 +124,18 @@ func (w *watch) tellBy(k guard.Key, by record.Process) {
 	}
 }
 
-// lender is the source that lends the watch.
-type lender struct {
-	w    *watch
-	loop source.Lender
-	lent int
-}
-
-func (*lender) Name() string { return "sysctl" }
-
-func (l *lender) Run(ctx context.Context, hint func(source.Hint)) error {
-	for {
-		l.lent++
-		hint(source.Hint{Source: "sysctl", Reason: source.Subscribed})
-		if err := l.loop.Lend(ctx, l.w); !errors.Is(err, source.ErrStale) {
-			return err
-		}
-	}
-}
-
 // pipe is a source that hints what it is given, or fails.
 type pipe struct {
-	name string
-	in   chan source.Hint
-	fail chan error
+	name  string
+	about source.Topic
+	in    chan source.Hint
+	fail  chan error
 }
 
 func (p *pipe) Name() string { return p.name }
 
 func (p *pipe) Run(ctx context.Context, hint func(source.Hint)) error {
-	hint(source.Hint{Source: p.name, Reason: source.Subscribed})
+	hint(source.Hint{Source: p.name, About: p.about, Kind: source.Subscribed, Reason: "subscribed"})
 	for {
 		select {
 		case h := <-p.in:
@@ -155,14 +151,13 @@ func (p *pipe) Run(ctx context.Context, hint func(source.Hint)) error {
 // rig is a daemon on a host in memory.
 type rig struct {
 	*Daemon
-	t      *testing.T
-	host   *hosttest.Host
-	nap    *nap
-	watch  *watch
-	lender *lender
-	link   *pipe
-	file   *pipe
-	start  time.Time
+	t     *testing.T
+	host  *hosttest.Host
+	nap   *nap
+	watch *fakeWatch
+	link  *pipe
+	file  *pipe
+	start time.Time
 
 	mu       sync.Mutex
 	settings Settings
@@ -207,9 +202,9 @@ func newRig(t *testing.T, h *hosttest.Host, change func(*Options, *Settings)) *r
 	t.Helper()
 	n := newNap()
 	r := &rig{
-		t: t, host: h, nap: n, watch: &watch{nap: n}, start: time.Now(), done: make(chan error, 1),
-		link: &pipe{"link", make(chan source.Hint), make(chan error)},
-		file: &pipe{"file", make(chan source.Hint), make(chan error)},
+		t: t, host: h, nap: n, watch: &fakeWatch{nap: n}, start: time.Now(), done: make(chan error, 1),
+		link: &pipe{"link", source.Devices, make(chan source.Hint), make(chan error)},
+		file: &pipe{"file", source.Files, make(chan source.Hint), make(chan error)},
 	}
 	r.settings = Settings{
 		Policy: guard.Policy{
@@ -225,9 +220,8 @@ func newRig(t *testing.T, h *hosttest.Host, change func(*Options, *Settings)) *r
 			defer r.mu.Unlock()
 			return r.settings, r.loadErr
 		},
-		Sources: func(_ Settings, l source.Lender) ([]source.Source, error) {
-			r.lender = &lender{w: r.watch, loop: l}
-			return []source.Source{r.lender, r.link, r.file}, nil
+		Sources: func(Settings) (Opener, []source.Source, error) {
+			return r.watch.open, []source.Source{r.link, r.file}, nil
 		},
 		Configures: func(path string) bool { return path == "/etc/nfguard/nfguard.toml" },
 		Host:       h, Recorder: r, Log: slog.New(slog.DiscardHandler),
@@ -290,7 +284,7 @@ func TestReadyAfterTheFirstPass(t *testing.T) {
 		}
 		r.cancel()
 		time.Sleep(time.Second)
-		want = []string{"0s STOPPING=1", "0s stop observed: off guard, the host stays as it is; 1 corrected, 0 attempts failed"}
+		want = []string{"0s STOPPING=1", "0s stop observed: stopped guarding, the host stays as it is; 1 corrected, 0 attempts failed"}
 		if diff := cmp.Diff(want, r.said()); diff != "" {
 			t.Errorf("at the end (-want +got):\n%s", diff)
 		}
@@ -315,7 +309,7 @@ func TestEndCountsTheRest(t *testing.T) {
 		want := []string{
 			"10s STOPPING=1",
 			"10s denied denied: net.bridge.bridge-nf-call-iptables stays 1: 42 more writes by tuned[812] were refused",
-			"10s stop observed: off guard, the host stays as it is; 0 corrected, 0 attempts failed",
+			"10s stop observed: stopped guarding, the host stays as it is; 0 corrected, 0 attempts failed",
 		}
 		if diff := cmp.Diff(want, r.said()); diff != "" {
 			t.Errorf("at the end (-want +got):\n%s", diff)
@@ -431,13 +425,13 @@ func TestModuleGoes(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		r.said()
 		r.host.Unload()
-		r.link.in <- source.Hint{Source: "link", Reason: "module unloaded"}
+		r.link.in <- source.Hint{Source: "uevent", About: source.Module, Kind: source.Removed, Reason: "module unloaded"}
 		got := r.said()
 		if len(got) != 1 || !strings.HasPrefix(got[0], "10s module corrected: br_netfilter was not loaded, loaded in ") {
 			t.Errorf("records: %q", got)
 		}
-		if r.lender.lent != 2 {
-			t.Errorf("the watch was opened %d times, want 2", r.lender.lent)
+		if r.watch.opened != 2 {
+			t.Errorf("the watch was opened %d times, want 2", r.watch.opened)
 		}
 	})
 }
@@ -451,8 +445,8 @@ func TestStaleWatchIsRenewedAtTheAudit(t *testing.T) {
 		r.watch.mu.Unlock()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if r.lender.lent != 2 {
-			t.Errorf("the watch was opened %d times, want 2", r.lender.lent)
+		if r.watch.opened != 2 {
+			t.Errorf("the watch was opened %d times, want 2", r.watch.opened)
 		}
 	})
 }
@@ -484,7 +478,7 @@ func TestBurstOfHints(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		before := r.snapshotNow().Pass
 		for i := range 100 {
-			r.link.in <- source.Hint{Source: "link", Reason: fmt.Sprintf("bridge br%d appeared", i)}
+			r.link.in <- source.Hint{Source: "link", About: source.Devices, Kind: source.Appeared, Reason: fmt.Sprintf("bridge br%d appeared", i)}
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(2 * time.Second)
@@ -529,9 +523,9 @@ func TestReload(t *testing.T) {
 		r.loadErr = nil
 		r.settings.Policy.Sysctls = []guard.Setting{{Key: "net.ipv4.ip_forward", Value: "1"}}
 		r.mu.Unlock()
-		r.file.in <- source.Hint{Source: "file", Reason: "created", Path: "/etc/nfguard/nfguard.toml"}
+		r.file.in <- source.Hint{Source: "file", About: source.Files, Kind: source.Appeared, Reason: "created", Path: "/etc/nfguard/nfguard.toml"}
 		time.Sleep(100 * time.Millisecond)
-		r.file.in <- source.Hint{Source: "file", Reason: "written", Path: "/etc/nfguard/nfguard.toml"}
+		r.file.in <- source.Hint{Source: "file", About: source.Files, Kind: source.Changed, Reason: "written", Path: "/etc/nfguard/nfguard.toml"}
 		time.Sleep(2 * time.Second)
 		want = []string{
 			"11.6s RELOADING=1",
@@ -547,7 +541,7 @@ func TestReload(t *testing.T) {
 		}
 
 		// A file is touched: nothing to say. Somebody asks: an answer.
-		r.file.in <- source.Hint{Source: "file", Reason: "written", Path: "/etc/nfguard/nfguard.toml"}
+		r.file.in <- source.Hint{Source: "file", About: source.Files, Kind: source.Changed, Reason: "written", Path: "/etc/nfguard/nfguard.toml"}
 		time.Sleep(2 * time.Second)
 		if got := r.said(); got != nil {
 			t.Errorf("a file was touched: %q", got)
@@ -662,7 +656,7 @@ func TestHintsDoNotPutOffTheAudit(t *testing.T) {
 		r.host.SetKubeProxy(guard.KubeProxy{Processes: []guard.Process{{PID: 1, Comm: "kube-proxy"}}})
 		for range 6 {
 			time.Sleep(10 * time.Second)
-			r.inbox.Put(source.Hint{Source: "link", Reason: "bridge cnio0 changed"})
+			r.inbox.Put(source.Hint{Source: "link", About: source.Devices, Kind: source.Changed, Reason: "bridge cnio0 changed"})
 		}
 		time.Sleep(time.Second)
 		want := []string{"1m0s kube_proxy observed: kube-proxy[1] started (no rules); the node was ready: br_netfilter loaded, 2 of 2 keys as wanted, no bridge yet"}
@@ -681,8 +675,8 @@ func TestAfterKubeProxyStarted(t *testing.T) {
 		r.said()
 		k := guard.KubeProxy{Processes: []guard.Process{{PID: 1, Comm: "kube-proxy"}}}
 		r.host.SetKubeProxy(k)
-		r.inbox.Put(source.Hint{Source: "link", Reason: "bridge cnio0 appeared"})
-		r.inbox.Put(source.Hint{Source: "exec", Reason: "kube-proxy[1] started"})
+		r.inbox.Put(source.Hint{Source: "link", About: source.Devices, Kind: source.Appeared, Reason: "bridge cnio0 appeared"})
+		r.inbox.Put(source.Hint{Source: "exec", About: source.Processes, Kind: source.Appeared, Reason: "kube-proxy[1] started"})
 		for i, wait := range []time.Duration{500 * time.Millisecond, 3 * time.Second, 10 * time.Second, 15 * time.Second} {
 			time.Sleep(wait)
 			k.Rules = []guard.Rules{{Mode: "iptables", IPv4: i%2 == 0, IPv6: i%2 == 1}}

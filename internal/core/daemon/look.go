@@ -7,38 +7,15 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/reconcile"
 	"github.com/nfguard/nfguard/internal/core/record"
-	"github.com/nfguard/nfguard/internal/core/source"
 )
 
-// await waits for news of a write, a ring, the time next, or until the sysctls
-// are to be looked at.
-func (d *Daemon) await(next time.Time) (readable bool) {
-	now := time.Now()
-	if now.Before(d.deaf) {
-		d.wait.Wait(-1, earliest(next, d.deaf).Sub(now))
-		now = time.Now()
-		if now.Before(d.deaf) || !now.Before(next) {
-			return false
-		}
-	}
-	fd := -1
-	if w := d.lending.lent(); w != nil {
-		fd = w.FD()
-	}
-	readable = d.wait.Wait(fd, earliest(next, d.nextLook).Sub(now))
-	if readable {
-		d.deaf = d.pace.take(time.Now())
-	}
-	return readable
-}
-
-// calm is how long there has to be no news of a write before the kernel is
+// quiet is how long there has to be no news of a write before the kernel is
 // trusted to tell of the next one: in a storm it leaves some out.
-const calm = time.Minute
+const quiet = time.Minute
 
 // resync is how often the sysctls are looked at without news.
 func (d *Daemon) resync(now time.Time) time.Duration {
-	if w := d.lending.lent(); w != nil && w.Complete() && d.settings.ResyncTold > 0 && now.Sub(d.lastNews) > calm {
+	if w := &d.watch; w.open != nil && w.open.Complete() && d.settings.ResyncTold > 0 && now.Sub(w.last) > quiet {
 		return d.settings.ResyncTold
 	}
 	return d.settings.Resync
@@ -49,24 +26,20 @@ func (d *Daemon) resync(now time.Time) time.Duration {
 func (d *Daemon) look(ctx context.Context, readable bool) {
 	t := reconcile.Trigger{Source: "resync", Time: time.Now()}
 	if readable {
-		t.Source = "sysctl"
+		t.Source = SourceOfWrites
 	}
 	before := d.rec.Totals()
 	look := d.rec.Live(ctx, t)
-	d.nextTend = d.rec.Tend(ctx, t.Time)
-	d.nextLook = t.Time.Add(d.resync(t.Time))
-	if !look.Next.IsZero() {
-		d.nextLook = earliest(d.nextLook, look.Next)
-	}
+	d.at.Set(lookAtBridges, d.rec.Tend(ctx, t.Time))
+	d.at.Set(lookAtSysctls, sooner(look.Next, t.Time.Add(d.resync(t.Time))))
 	if look.Lost {
-		d.lending.giveBack(source.ErrStale)
-		d.want(reconcile.Trigger{Source: t.Source, Time: t.Time})
-		d.lastHint = time.Time{} // at once
+		d.openWatch(t.Time)
+		d.wantAtOnce(t)
 	}
 	if look.Turn || d.rec.Totals() != before {
-		d.status.changed = true
+		d.show()
 		if d.settings.Policy.Mode == guard.Observe { // what it means for the rest is the pass's to tell
-			d.nextPass = earliest(d.nextPass, d.status.report.Time.Add(betweenObserved))
+			d.at.Sooner(passAnyway, d.status.report.Time.Add(betweenObserved))
 		}
 	}
 }
@@ -77,20 +50,22 @@ const betweenObserved = 5 * time.Second
 
 // news takes what the kernel told of writes since the last call.
 func (d *Daemon) news() (seen []record.Write) {
-	w := d.lending.lent()
-	if w == nil {
+	w := &d.watch
+	if w.open == nil {
 		return nil
 	}
 	take := func(r record.Write) { seen = append(seen, r) }
-	err := w.Read(take)
+	err := w.open.Read(take)
 	if d.ending {
-		w.Rest(take)
-	}
-	if err != nil {
-		d.lending.giveBack(err)
+		w.open.Rest(take)
 	}
 	if len(seen) > 0 {
-		d.lastNews = time.Now()
+		w.last = time.Now()
+		w.health.LastNews = w.last
+		w.health.Hints += uint64(len(seen))
+	}
+	if err != nil {
+		d.watchFailed(err, time.Now())
 	}
 	return seen
 }

@@ -16,17 +16,19 @@ import (
 // reconfigure reads the configuration and, when it is good, swaps it in.
 func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 	asked := d.asked
-	d.reload, d.asked = time.Time{}, false
+	d.asked = false
+	d.at.Clear(readConfiguration)
 	var settings Settings
 	var err error
 	d.beginWork("reload")
 	defer d.endWork()
-	if d.beside(ctx, func(ctx context.Context) { settings, err = d.o.Load(ctx) }) != nil {
+	if d.runWork(ctx, func(ctx context.Context) { settings, err = d.o.Load(ctx) }) != nil {
 		return // we are to stop
 	}
+	var opener Opener
 	var sources []source.Source
 	if err == nil {
-		sources, err = d.o.Sources(settings, d.lending)
+		opener, sources, err = d.o.Sources(settings)
 	}
 	same := err == nil && reflect.DeepEqual(settings, d.settings)
 	if same && !asked && d.status.badConf == nil {
@@ -41,7 +43,7 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 	case err != nil:
 		e.Outcome, e.Err = record.Failed, err
 		e.Message = fmt.Sprintf("the configuration was not reloaded, the old one stays in force: %v", err)
-		e.Next = "mend it, check it with nfguard config check, and reload again"
+		e.Next = "fix it, check it with nfguard config check, and reload again"
 	case same:
 		e.Message = "the configuration was read again: nothing has changed"
 	default:
@@ -51,21 +53,20 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 		d.o.Stopped()
 		d.settings = settings
 		d.rec.SetPolicy(settings.Policy, settings.Contention)
-		d.startSources(sources)
-		d.confess(settings)
+		d.startSources(opener, sources)
+		d.recordWeak(settings)
 	}
 	if err == nil {
-		d.want(reconcile.Trigger{Source: "reload", Time: now, Look: guard.LookAll})
-		d.lastHint = time.Time{}
+		d.wantAtOnce(reconcile.Trigger{Source: "reload", Time: now, Look: guard.LookAll})
 	}
 	d.status.badConf = err
-	d.publish(now) // first: who reads the record finds the status of after it
+	d.publish(now) // first: whoever reads the record finds the new status
 	d.o.Recorder.Record(e)
 	d.o.Notify("READY=1")
 }
 
-// confess records what of the settings can't be kept here.
-func (d *Daemon) confess(s Settings) {
+// recordWeak records what of the settings can't be kept here.
+func (d *Daemon) recordWeak(s Settings) {
 	d.status.weak = d.o.Weak(s)
 	for _, f := range d.status.weak {
 		d.o.Recorder.Record(record.Event{

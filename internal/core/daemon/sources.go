@@ -12,9 +12,10 @@ import (
 	"github.com/nfguard/nfguard/internal/core/source"
 )
 
-// startSources starts the sources and waits a moment until each has
-// subscribed or failed, so that the look that follows misses nothing.
-func (d *Daemon) startSources(sources []source.Source) {
+// startSources opens the watch, starts the sources and waits a moment until each
+// has subscribed or failed, so that the look that follows misses nothing.
+func (d *Daemon) startSources(opener Opener, sources []source.Source) {
+	d.startWatch(opener, time.Now())
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	var names []string
@@ -22,32 +23,33 @@ func (d *Daemon) startSources(sources []source.Source) {
 		names = append(names, s.Name())
 	}
 	d.inbox.Keep(names) // of one that the settings ask for no more nobody waits for news
-	for name := range d.said {
-		if !slices.Contains(names, name) {
-			delete(d.said, name)
+	for name := range d.lost {
+		if !slices.Contains(names, name) && (name != SourceOfWrites || opener == nil) {
+			delete(d.lost, name)
 		}
 	}
 	for _, s := range sources {
-		running.Go(func() { source.Supervise(ctx, &meeting{s, d.rec}, d.inbox) })
+		running.Go(func() { source.Supervise(ctx, &atOnce{s, d.rec}, d.inbox) })
 	}
 	d.stop = func() {
 		cancel()
+		d.stopWatch()
 		awaitShortly(&running)
 	}
 	d.awaitSources(len(sources), 2*time.Second, func(h source.Health) bool { return h.Up || h.Error != source.Starting })
 }
 
-// meeting is a source whose bridges are met at once, by the goroutine that
+// atOnce is a source whose bridges get their flags at once, by the goroutine that
 // hears of them: to ring for the loop, and to have it ring for another
-// goroutine, takes longer than to set their flags.
-type meeting struct {
+// goroutine, takes longer than to set the flags.
+type atOnce struct {
 	source.Source
 	rec *reconcile.Reconciler
 }
 
-func (m *meeting) Run(ctx context.Context, hint func(source.Hint)) error {
-	return m.Source.Run(ctx, func(h source.Hint) {
-		if h.Device != "" && m.rec.Meet(ctx, h.Device, reconcile.Trigger{Source: h.Source, Time: h.Time}) {
+func (a *atOnce) Run(ctx context.Context, hint func(source.Hint)) error {
+	return a.Source.Run(ctx, func(h source.Hint) {
+		if h.Device != "" && a.rec.Meet(ctx, h.Device, reconcile.Trigger{Source: h.Source, Time: h.Time}) {
 			h.Device = ""
 		}
 		hint(h)
@@ -56,6 +58,7 @@ func (m *meeting) Run(ctx context.Context, hint func(source.Hint)) error {
 
 // awaitSources waits until ok holds for all n sources, at most for limit.
 func (d *Daemon) awaitSources(n int, limit time.Duration, ok func(source.Health) bool) {
+	defer d.wait.Ring() // what else was rung for is heard then
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		settled := 0
 		for _, h := range d.inbox.Health() {
@@ -74,28 +77,36 @@ func (d *Daemon) awaitSources(n int, limit time.Duration, ok func(source.Health)
 // that is back at once was not missed.
 const patience = 3 * time.Second
 
-// checkSources records the sources that stay away and those that are back.
-func (d *Daemon) checkSources(now time.Time) (again time.Time) {
-	for _, h := range d.inbox.Health() {
+// health is the state of every source, the watch first.
+func (d *Daemon) health() []source.Health {
+	if d.watch.opener == nil {
+		return d.inbox.Health()
+	}
+	return append([]source.Health{d.watch.health}, d.inbox.Health()...)
+}
+
+// tellSources records the sources that stay away and those that are back.
+func (d *Daemon) tellSources(now time.Time) {
+	d.at.Clear(tellSources)
+	for _, h := range d.health() {
 		e := record.Event{Kind: record.KindSource, Time: now, Subject: h.Name, Duration: -1, Source: "timer"}
 		switch {
-		case !h.Up && !d.said[h.Name]:
+		case !h.Up && !d.lost[h.Name]:
 			if due := h.Since.Add(patience); now.Before(due) {
-				again = earlier(again, due)
+				d.at.Sooner(tellSources, due)
 				continue
 			}
-			d.said[h.Name] = true
+			d.lost[h.Name] = true
 			e.Outcome, e.Have, e.Now = record.Failed, "up", "down"
 			e.Message = fmt.Sprintf("no news from the source %s: %s; the resync finds what it would have told, later", h.Name, h.Error)
-		case h.Up && d.said[h.Name]:
-			delete(d.said, h.Name)
+		case h.Up && d.lost[h.Name]:
+			delete(d.lost, h.Name)
 			e.Outcome, e.Have, e.Now = record.Observed, "down", "up"
 			e.Message = fmt.Sprintf("news from the source %s again (%s)", h.Name, h.How)
 		default:
 			continue
 		}
 		d.o.Recorder.Record(e)
-		d.status.changed = true
+		d.show()
 	}
-	return again
 }

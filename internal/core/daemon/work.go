@@ -10,13 +10,20 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/monotonic"
 )
 
-// work is what the loop waits for beside its care for the sysctls: a look at
+// work is what the loop waits for while it keeps the sysctls: a look at
 // everything, with what that asks for, or a reload.
 type work struct {
 	kind  string    // "look" or "reload"
 	began time.Time // zero: there is none
 	at    step.Current
 	shown *step.Step // as it was published
+
+	lastLook   time.Time  // when the last look at everything ended, or when Run began
+	late       bool       // it is on record that none has ended for too long
+	lateStep   string     // and what it waited for
+	reloadSaid bool       // it is on record that a reload waits
+	ready      bool       // the first look has ended
+	extended   *step.Step // where the first look was when more time was asked for
 }
 
 // Look is how the looks at everything get on, in a Status. The times in
@@ -60,9 +67,10 @@ func (d *Daemon) beginWork(kind string) {
 
 func (d *Daemon) endWork() {
 	if d.work.shown != nil || d.lasts(time.Now()) {
-		d.status.changed = true
+		d.show()
 	}
-	d.work.began, d.reloadSaid = time.Time{}, false
+	d.work.began, d.work.reloadSaid = time.Time{}, false
+	d.at.Clear(tellWork)
 }
 
 // lasts reports whether there is work that takes long.
@@ -72,38 +80,41 @@ func (d *Daemon) lasts(now time.Time) bool {
 
 // lookEnded notes the end of a look, and records it where its absence was.
 func (d *Daemon) lookEnded(now time.Time) {
-	if d.late {
-		d.late = false
+	if d.work.late {
+		d.work.late = false
 		d.o.Recorder.Record(record.Event{
 			Kind: record.KindLook, Outcome: record.Observed, Time: now, Subject: lookSubject,
-			Have: d.lateStep, Now: "ended", Duration: now.Sub(d.lastLook), Source: "timer", Pass: d.status.report.Pass,
-			Message: fmt.Sprintf("a look has ended, %s after the one before; it had waited at: %s", words.Short(now.Sub(d.lastLook)), d.lateStep),
+			Have: d.work.lateStep, Now: "ended", Duration: now.Sub(d.work.lastLook), Source: "timer", Pass: d.status.report.Pass,
+			Message: fmt.Sprintf("a look has ended, %s after the one before; it had waited at: %s", words.Short(now.Sub(d.work.lastLook)), d.work.lateStep),
 		})
 	}
-	d.lastLook = now
+	d.work.lastLook = now
 }
 
 const lookSubject = "look at everything"
 
 // lateAt is when it is late without the end of a look.
-func (d *Daemon) lateAt() time.Time { return d.lastLook.Add(lateAudits * d.settings.Audit) }
+func (d *Daemon) lateAt() time.Time { return d.work.lastLook.Add(lateAudits * d.settings.Audit) }
 
-// watchWork tells of work that lasts: in the status where it is, in a record that
-// it is late, and that a reload waits for it. It returns when to call it again.
-func (d *Daemon) watchWork(now time.Time) (again time.Time) {
+// tellWork tells of work that lasts: in the status where it is, in a record that
+// it is late, and that a reload waits for it.
+func (d *Daemon) tellWork(now time.Time) {
 	d.extendStart(now)
 	if !d.lasts(now) {
-		return d.work.began.Add(slow)
+		d.at.Set(tellWork, d.work.began.Add(slow))
+		return
 	}
 	at := d.work.at.Now()
 	if at == nil {
 		at = &step.Step{What: "beginning", Since: d.work.began}
 	}
 	if d.work.shown == nil || *at != *d.work.shown {
-		d.work.shown, d.status.changed = at, true
+		d.work.shown = at
+		d.show()
 	}
-	if !d.reload.IsZero() && !now.Before(d.reload) && !d.reloadSaid {
-		d.reloadSaid, d.status.changed = true, true
+	if d.at.Due(readConfiguration, now) && !d.work.reloadSaid {
+		d.work.reloadSaid = true
+		d.show()
 		d.o.Recorder.Record(record.Event{
 			Kind: record.KindConfig, Outcome: record.Failed, Time: now, Subject: "configuration", Duration: -1, Source: "reload",
 			Message: fmt.Sprintf("a reload was asked for, and waits for a %s that has run for %s: %s; the old configuration stays in force",
@@ -111,20 +122,21 @@ func (d *Daemon) watchWork(now time.Time) (again time.Time) {
 			Next: lateNext,
 		})
 	}
-	if !d.late && !now.Before(d.lateAt()) {
-		d.late, d.lateStep, d.status.changed = true, at.What, true
+	if !d.work.late && !now.Before(d.lateAt()) {
+		d.work.late, d.work.lateStep = true, at.What
+		d.show()
 		d.o.Recorder.Record(record.Event{
 			Kind: record.KindLook, Outcome: record.Failed, Time: now, Subject: lookSubject,
-			Have: at.What, Now: "late", Duration: now.Sub(d.lastLook), Source: "timer", Pass: d.status.report.Pass,
+			Have: at.What, Now: "late", Duration: now.Sub(d.work.lastLook), Source: "timer", Pass: d.status.report.Pass,
 			Message: fmt.Sprintf("no look has ended for %s: %s has taken %s; the sysctls are looked after meanwhile, and nothing else",
-				words.Short(now.Sub(d.lastLook)), at.What, words.Short(now.Sub(at.Since))),
+				words.Short(now.Sub(d.work.lastLook)), at.What, words.Short(now.Sub(at.Since))),
 			Next: lateNext,
 		})
 	}
-	if again = now.Add(slow); !d.late {
-		again = earliest(again, d.lateAt())
+	d.at.Set(tellWork, now.Add(slow))
+	if !d.work.late {
+		d.at.Sooner(tellWork, d.lateAt())
 	}
-	return again
 }
 
 const lateNext = "see what holds it up: a disk or a network mount that hangs, a program that does not end; it goes on by itself when that has ended"
@@ -132,11 +144,11 @@ const lateNext = "see what holds it up: a disk or a network mount that hangs, a 
 // extendStart asks the service manager for time where the first look has got on
 // since it was asked last.
 func (d *Daemon) extendStart(now time.Time) {
-	if d.ready || now.Sub(d.status.started) > startLimit {
+	if d.work.ready || now.Sub(d.status.started) > startLimit {
 		return
 	}
-	if at := d.work.at.Now(); at != d.extended {
-		d.extended = at
+	if at := d.work.at.Now(); at != d.work.extended {
+		d.work.extended = at
 		d.o.Notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", extension.Microseconds()))
 	}
 }
@@ -145,9 +157,9 @@ func (d *Daemon) extendStart(now time.Time) {
 func (d *Daemon) lookNow(now time.Time) (l Look, sentence string) {
 	clock := monotonic.Nano()
 	usec := func(t time.Time) int64 { return (clock + t.Sub(now).Nanoseconds()) / 1000 }
-	l = Look{LateAt: usec(d.lateAt()), Late: d.late, ReloadWaits: d.reloadSaid}
+	l = Look{LateAt: usec(d.lateAt()), Late: d.work.late, ReloadWaits: d.work.reloadSaid}
 	if d.status.report.Pass > 0 {
-		l.Ended = usec(d.lastLook)
+		l.Ended = usec(d.work.lastLook)
 	}
 	if at := d.work.shown; at != nil && d.lasts(now) {
 		l.Began, l.Step, l.StepBegan = d.work.began, at.What, at.Since
@@ -155,9 +167,9 @@ func (d *Daemon) lookNow(now time.Time) (l Look, sentence string) {
 	clockTime := func(t time.Time) string { return t.Local().Format(time.TimeOnly) }
 	switch {
 	case l.Late && l.Step != "":
-		sentence = fmt.Sprintf("no look has ended since %s: %s since %s", clockTime(d.lastLook), l.Step, clockTime(l.StepBegan))
+		sentence = fmt.Sprintf("no look has ended since %s: %s since %s", clockTime(d.work.lastLook), l.Step, clockTime(l.StepBegan))
 	case l.Late:
-		sentence = "no look has ended since " + clockTime(d.lastLook)
+		sentence = "no look has ended since " + clockTime(d.work.lastLook)
 	case l.Step != "" && d.status.report.Pass == 0:
 		sentence = fmt.Sprintf("the first look has run since %s: %s", clockTime(l.Began), l.Step)
 	case l.Step != "":

@@ -26,8 +26,9 @@ type news struct {
 	machine *Machine
 }
 
-// sources makes the sources of news for s.
-func (n *news) sources(s daemon.Settings, loop source.Lender) ([]source.Source, error) {
+// sources makes the sources of news for s, and says how to open the watch of its
+// sysctls.
+func (n *news) sources(s daemon.Settings) (daemon.Opener, []source.Source, error) {
 	paths := make([]string, len(s.Policy.Sysctls))
 	var devices []string
 	for i, k := range s.Policy.Sysctls {
@@ -48,9 +49,9 @@ func (n *news) sources(s daemon.Settings, loop source.Lender) ([]source.Source, 
 			files = append(files, dir+"/*")
 		}
 	}
-	news, err := file.New("file", files...)
+	news, err := file.New("file", source.Files, files...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	sources := []source.Source{link.New(devices...), uevent.New(s.Policy.Module), news}
 	n.machine.proxies.lookThroughEvery(s.Audit)
@@ -62,20 +63,27 @@ func (n *news) sources(s daemon.Settings, loop source.Lender) ([]source.Source, 
 		for _, unit := range s.Policy.Units {
 			groups = append(groups, literal(proc.UnitGroup(unit)))
 		}
-		units, err := file.New("unit", groups...)
+		units, err := file.New("unit", source.Processes, groups...)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		sources = append(sources, units)
 	}
 	sources = append(sources, rules.New(s.Audit))
 	if err := n.hook.follow(s); err != nil { // last: what fails changes nothing
-		return nil, fmt.Errorf("guard by BPF: %w", err)
+		return nil, nil, fmt.Errorf("guard by BPF: %w", err)
 	}
-	if len(paths) > 0 {
-		sources = slices.Insert(sources, 0, source.Source(sysctl.New(paths, loop, n.hook.Hook, n.hook.why)))
+	if len(paths) == 0 {
+		return nil, sources, nil
 	}
-	return sources, nil
+	h, why := n.hook.Hook, n.hook.why
+	return func() (daemon.Watch, string, error) {
+		w, how, err := sysctl.Open(paths, h, why)
+		if err != nil {
+			return nil, "", err
+		}
+		return w, how, nil
+	}, sources, nil
 }
 
 // confD is the directory of the drop-ins beside a configuration file.

@@ -23,7 +23,8 @@ type Inbox struct {
 	mu     sync.Mutex
 	hints  []Hint
 	health []Health
-	kicks  map[string]chan struct{}
+	retry  map[string]chan struct{} // one slot each: to be started again at once
+	moved  bool                     // the health of one has changed since Moved was last called
 }
 
 // Health is the state of one source.
@@ -45,7 +46,7 @@ const Starting = "starting"
 // change of a source's health. wake may be called from any goroutine and must
 // not block.
 func NewInbox(wake func()) *Inbox {
-	return &Inbox{wake: wake, kicks: make(map[string]chan struct{})}
+	return &Inbox{wake: wake, retry: make(map[string]chan struct{})}
 }
 
 // Put adds a hint, unless the same one waits already.
@@ -62,13 +63,14 @@ func (in *Inbox) Put(h Hint) {
 		s.Hints++
 		if !s.Up {
 			s.Up, s.How, s.Error, s.Since = true, h.Reason, "", h.Time
+			in.moved = true
 		}
 	}
 	in.mu.Unlock()
 	in.wake()
 }
 
-// news reports whether h is worth keeping beside what waits already. One
+// news reports whether h is worth keeping with what waits already. One
 // source that floods does not push out another's.
 func (in *Inbox) news(h Hint) bool {
 	n := 0
@@ -109,6 +111,15 @@ func (in *Inbox) Health() []Health {
 	return append([]Health(nil), in.health...)
 }
 
+// Moved reports whether a source has come up or gone down since the last call.
+func (in *Inbox) Moved() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	moved := in.moved
+	in.moved = false
+	return moved
+}
+
 // Keep forgets the health of all sources but names. None of the others may run.
 func (in *Inbox) Keep(names []string) {
 	in.mu.Lock()
@@ -116,14 +127,14 @@ func (in *Inbox) Keep(names []string) {
 	in.health = slices.DeleteFunc(in.health, func(h Health) bool { return !slices.Contains(names, h.Name) })
 }
 
-// Kick has each source that is down try again at once.
-func (in *Inbox) Kick() {
+// Retry has each source that is down try again at once.
+func (in *Inbox) Retry() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for i := range in.health {
 		if !in.health[i].Up {
 			select {
-			case in.kicks[in.health[i].Name] <- struct{}{}:
+			case in.retry[in.health[i].Name] <- struct{}{}:
 			default:
 			}
 		}
@@ -147,9 +158,9 @@ const (
 
 // Supervise runs s until ctx is cancelled, puts its hints into in, and starts
 // it again when it fails: after 1 s, and after twice that each time it fails
-// at once, up to a minute, or when [Inbox.Kick] says so.
+// at once, up to a minute, or when [Inbox.Retry] says so.
 func Supervise(ctx context.Context, s Source, in *Inbox) {
-	kick := in.register(s.Name())
+	again := in.register(s.Name())
 	wait := firstRetry
 	for {
 		err := s.Run(ctx, in.Put)
@@ -169,7 +180,7 @@ func Supervise(ctx context.Context, s Source, in *Inbox) {
 			return
 		case <-timer.C:
 			wait = min(2*wait, lastRetry)
-		case <-kick:
+		case <-again:
 			timer.Stop()
 			wait = firstRetry
 		}
@@ -182,9 +193,9 @@ func (in *Inbox) register(name string) <-chan struct{} {
 	defer in.mu.Unlock()
 	if in.find(name) == nil {
 		in.health = append(in.health, Health{Name: name, Error: Starting, Since: time.Now()})
-		in.kicks[name] = make(chan struct{}, 1)
+		in.retry[name] = make(chan struct{}, 1)
 	}
-	return in.kicks[name]
+	return in.retry[name]
 }
 
 // down notes that a source ended, and returns how long it had been up.
@@ -193,6 +204,7 @@ func (in *Inbox) down(name string, err error) (lasted time.Duration) {
 	defer in.mu.Unlock()
 	s := in.find(name)
 	now := time.Now()
+	in.moved = true
 	if s.Up {
 		lasted = now.Sub(s.Since)
 		s.Since = now

@@ -26,7 +26,7 @@ func (s *scripted) Run(ctx context.Context, hint func(source.Hint)) error {
 	if s.n <= len(s.runs) {
 		return s.runs[s.n-1](ctx, hint)
 	}
-	hint(source.Hint{Source: "scripted", Reason: source.Subscribed})
+	hint(source.Hint{Source: "scripted", Kind: source.Subscribed, Reason: "subscribed"})
 	<-ctx.Done()
 	return nil
 }
@@ -79,7 +79,7 @@ func TestSupervise(t *testing.T) {
 	})
 }
 
-func TestKick(t *testing.T) {
+func TestRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := source.NewInbox(func() {})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -90,12 +90,12 @@ func TestKick(t *testing.T) {
 		if h := in.Health()[0]; h.Up || h.Error != "connection lost" {
 			t.Fatalf("health: %+v", h)
 		}
-		in.Kick()
+		in.Retry()
 		synctest.Wait()
 		if h := in.Health()[0]; !h.Up {
 			t.Errorf("not started again at once: %+v", h)
 		}
-		in.Kick() // one that is up is left alone
+		in.Retry() // one that is up is left alone
 		synctest.Wait()
 		if s.n != 6 {
 			t.Errorf("%d runs, want 6", s.n)

@@ -135,7 +135,7 @@ func TestNoEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close()
-	e := newEnds(p, proc.NewNames(nil), func(reason string, w record.Process) { got = append(got, reason+" "+w.Comm) })
+	e := newEnds(p, proc.NewNames(nil), func(_ source.Kind, reason string, w record.Process) { got = append(got, reason+" "+w.Comm) })
 	if how := e.how(); how != "" {
 		t.Errorf("on this kernel: %q", how)
 	}
@@ -159,7 +159,9 @@ func TestLateNews(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close()
-	e := newEnds(p, proc.NewNames(nil), func(reason string, w record.Process) { got = append(got, source.Hint{Reason: reason, Writer: w}) })
+	e := newEnds(p, proc.NewNames(nil), func(k source.Kind, reason string, w record.Process) {
+		got = append(got, source.Hint{Kind: k, Reason: reason, Writer: w})
+	})
 	defer e.close()
 
 	who, end := start(t, sleeper(t, standIn), "600")
@@ -173,7 +175,11 @@ func TestLateNews(t *testing.T) {
 
 	little := func(comm string) record.Process { return record.Process{PID: pid, Comm: comm} }
 	say := func(comm, what string, w record.Process) source.Hint {
-		return source.Hint{Reason: fmt.Sprintf("%s[%d] %s", comm, pid, what), Writer: w}
+		kind := source.Appeared
+		if what == "ended" {
+			kind = source.Removed
+		}
+		return source.Hint{Kind: kind, Reason: fmt.Sprintf("%s[%d] %s", comm, pid, what), Writer: w}
 	}
 	want := []source.Hint{
 		say("renamed", "started", little("renamed")), // and not watched

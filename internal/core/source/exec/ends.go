@@ -19,7 +19,7 @@ const most = 64
 type ends struct {
 	poller *poller
 	names  *proc.Names
-	say    func(reason string, w record.Process)
+	say    func(kind source.Kind, reason string, w record.Process)
 	byPID  map[int]process
 	refuse error // why the kernel does not let us watch
 }
@@ -29,7 +29,7 @@ type process struct {
 	record.Process
 }
 
-func newEnds(p *poller, names *proc.Names, say func(string, record.Process)) *ends {
+func newEnds(p *poller, names *proc.Names, say func(source.Kind, string, record.Process)) *ends {
 	e := &ends{poller: p, names: names, say: say, byPID: make(map[int]process)}
 	fd, err := unix.PidfdOpen(unix.Getpid(), 0)
 	if err != nil {
@@ -76,9 +76,9 @@ func (e *ends) started(pid int, comm string) {
 		}
 	}
 	w, gone := e.watch(pid, comm)
-	e.say(fmt.Sprintf("%s[%d] started", comm, pid), w)
+	e.say(source.Appeared, fmt.Sprintf("%s[%d] started", comm, pid), w)
 	if gone {
-		e.say(fmt.Sprintf("%s[%d] ended", comm, pid), w)
+		e.say(source.Removed, fmt.Sprintf("%s[%d] ended", comm, pid), w)
 	}
 }
 
@@ -86,7 +86,7 @@ func (e *ends) started(pid int, comm string) {
 func (e *ends) ended(pidfd, pid int) {
 	if p, ok := e.byPID[pid]; ok && p.pidfd == pidfd {
 		e.drop(pid)
-		e.say(fmt.Sprintf("%s[%d] ended", p.Comm, pid), p.Process)
+		e.say(source.Removed, fmt.Sprintf("%s[%d] ended", p.Comm, pid), p.Process)
 	}
 }
 

@@ -108,9 +108,9 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 		return err
 	}
 	defer p.close()
-	ends := newEnds(p, proc.NewNames(s.names), func(reason string, w record.Process) {
+	ends := newEnds(p, proc.NewNames(s.names), func(kind source.Kind, reason string, w record.Process) {
 		s.noted(w.PID)
-		hint(source.Hint{Source: name, Reason: reason, Time: time.Now(), Writer: w})
+		hint(source.Hint{Source: name, About: source.Processes, Kind: kind, Reason: reason, Time: time.Now(), Writer: w})
 	})
 	defer ends.close()
 	for {
@@ -148,7 +148,9 @@ func (s *Source) listen(ctx context.Context, p *poller, ends *ends, hint func(so
 		return err
 	}
 	s.noted(0)
-	hint(source.Hint{Source: name, Reason: source.Subscribed + ": " + how + ends.how(), Time: time.Now()})
+	hint(source.Hint{
+		Source: name, About: source.Processes, Kind: source.Subscribed, Reason: "subscribed: " + how + ends.how(), Time: time.Now(),
+	})
 	return follow(ctx, p, starts, ends)
 }
 

@@ -70,7 +70,11 @@ func (s subscription) want(t *testing.T, reason string, w record.Process) {
 	if time.Since(got.Time) > sourcetest.Patience {
 		t.Errorf("hint %+v", got)
 	}
-	want := source.Hint{Source: "exec", Reason: reason, Time: got.Time, Writer: w}
+	kind := source.Appeared
+	if strings.HasSuffix(reason, " ended") {
+		kind = source.Removed
+	}
+	want := source.Hint{Source: "exec", About: source.Processes, Kind: kind, Reason: reason, Time: got.Time, Writer: w}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatalf("hint (-want +got):\n%s", diff)
 	}

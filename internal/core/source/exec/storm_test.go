@@ -117,7 +117,7 @@ func TestStormIsNotListenedTo(t *testing.T) {
 	began := time.Now()
 	end()
 	sub.want(t, standIn+"["+itoa(who.PID)+"] ended", who)
-	if h := sub.Next(t); h.Reason != source.Subscribed+": storm" {
+	if h := sub.Next(t); h.Reason != "subscribed: storm" {
 		t.Errorf("after the pause: %+v", h)
 	}
 	if took := time.Since(began); took < s.pause/2 {

@@ -25,17 +25,18 @@ import (
 // Source is a source of news of files.
 type Source struct {
 	name     string
+	about    source.Topic
 	patterns []string
 	dirs     []string // every directory on the way to a pattern, parents first
 }
 
 var _ source.Source = (*Source)(nil)
 
-// New returns the source called name. A pattern is an absolute path whose last
+// New returns the source called name, of news about a topic. A pattern is an absolute path whose last
 // element may be a pattern of [filepath.Match]: "/etc/nfguard/nfguard.toml",
 // "/etc/nfguard/conf.d/*.toml". No file or directory needs to exist.
-func New(name string, patterns ...string) (*Source, error) {
-	s := &Source{name: name}
+func New(name string, about source.Topic, patterns ...string) (*Source, error) {
+	s := &Source{name: name, about: about}
 	for _, p := range patterns {
 		if !filepath.IsAbs(p) {
 			return nil, fmt.Errorf("watch %s: not an absolute path", p)
@@ -56,7 +57,7 @@ func New(name string, patterns ...string) (*Source, error) {
 // Name is what New was told.
 func (s *Source) Name() string { return s.name }
 
-// Run hints "PATH appeared", "… changed" and "… went", with the path in
+// Run hints "PATH appeared", "… changed" and "… was removed", with the path in
 // Hint.Path: a file's that matches a pattern, or that of a directory on the
 // way to it, with which files came or went unseen. It hints "news lost"
 // where the kernel's queue was full, and goes on. A change of attributes
@@ -90,13 +91,13 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 		<-drained
 	}()
 
-	say := func(path, reason string) {
-		hint(source.Hint{Source: s.name, Reason: reason, Time: time.Now(), Path: path})
+	say := func(kind source.Kind, path, reason string) {
+		hint(source.Hint{Source: s.name, About: s.about, Kind: kind, Reason: reason, Time: time.Now(), Path: path})
 	}
 	if err := s.arm(w, "/"); err != nil {
 		return err
 	}
-	say("", "subscribed")
+	say(source.Subscribed, "", "subscribed")
 	for {
 		select {
 		case <-ctx.Done():
@@ -108,19 +109,19 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 			if err := s.arm(w, "/"); err != nil {
 				return err
 			}
-			say("", "news lost")
+			say(source.Lost, "", "news lost")
 		case ev := <-w.Events:
-			change := changeOf(ev.Op)
+			kind := kindOf(ev.Op)
 			path := filepath.Clean(ev.Name) // "//etc" where "/" is watched
 			switch {
-			case change == "":
+			case kind == 0:
 			case slices.Contains(s.dirs, path):
 				if err := s.arm(w, path); err != nil {
 					return err
 				}
-				say(path, path+" "+change)
+				say(kind, path, path+" "+kind.String())
 			case s.wanted(path):
-				say(path, path+" "+change)
+				say(kind, path, path+" "+kind.String())
 			}
 		}
 	}
@@ -154,15 +155,15 @@ func (s *Source) arm(w *fsnotify.Watcher, top string) error {
 	return nil
 }
 
-// changeOf returns the word for an operation, none for one of attributes.
-func changeOf(op fsnotify.Op) string {
+// kindOf returns what an operation is, zero for one of attributes.
+func kindOf(op fsnotify.Op) source.Kind {
 	switch {
 	case op.Has(fsnotify.Create):
-		return "appeared"
+		return source.Appeared
 	case op.Has(fsnotify.Write):
-		return "changed"
+		return source.Changed
 	case op.Has(fsnotify.Remove), op.Has(fsnotify.Rename):
-		return "went"
+		return source.Removed
 	}
-	return ""
+	return 0
 }

@@ -21,7 +21,7 @@ import (
 // "subscribed" are the caller's to receive, or the source waits.
 func start(t *testing.T, patterns ...string) sourcetest.Subscription {
 	t.Helper()
-	s, err := New("file", patterns...)
+	s, err := New("file", source.Files, patterns...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestHints(t *testing.T) {
 		}},
 		{"drop-in of another", func() error { return write("modules-load.d/k8s.conf", "overlay\n") }, nil},
 		{"drop-in deleted", func() error { return remove("modules-load.d/nfguard.conf") }, []string{
-			"modules-load.d/nfguard.conf went",
+			"modules-load.d/nfguard.conf was removed",
 		}},
 		{"first directory created later", func() error { return mkdir("nfguard") }, []string{
 			"nfguard appeared",
@@ -86,12 +86,12 @@ func TestHints(t *testing.T) {
 			"nfguard/nfguard.toml appeared",
 		}},
 		{"fragment disabled by its name", func() error { return rename("nfguard/conf.d/10-a.toml", "nfguard/conf.d/10-a.toml.off") }, []string{
-			"nfguard/conf.d/10-a.toml went",
+			"nfguard/conf.d/10-a.toml was removed",
 		}},
 		{"directory renamed away", func() error { return rename("nfguard", "nfguard.old") }, []string{
-			"nfguard went",
+			"nfguard was removed",
 		}},
-		{"files where it went", func() error { return write("nfguard.old/conf.d/20-b.toml", "x") }, nil},
+		{"files where it was removed", func() error { return write("nfguard.old/conf.d/20-b.toml", "x") }, nil},
 		{"directory renamed back, full", func() error { return rename("nfguard.old", "nfguard") }, []string{
 			"nfguard appeared",
 		}},
@@ -191,7 +191,7 @@ func TestOverflow(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	for sub.Next(t).Reason != path+" went" {
+	for sub.Next(t).Reason != path+" was removed" {
 	}
 }
 
@@ -200,7 +200,7 @@ func TestNewRefuses(t *testing.T) {
 		"nfguard.toml":      "watch nfguard.toml: not an absolute path",
 		"/etc/nfguard/[a-z": "watch /etc/nfguard/[a-z: syntax error in pattern",
 	} {
-		if _, err := New("file", pattern); err == nil || err.Error() != want {
+		if _, err := New("file", source.Files, pattern); err == nil || err.Error() != want {
 			t.Errorf("%s: error %v, want %s", pattern, err, want)
 		}
 	}
@@ -209,7 +209,7 @@ func TestNewRefuses(t *testing.T) {
 // TestNoDescriptors provokes EMFILE by the process's own limit: the other one
 // that gives it, of inotify instances, is shared with the host.
 func TestNoDescriptors(t *testing.T) {
-	s, err := New("file", "/etc/nfguard/nfguard.toml")
+	s, err := New("file", source.Files, "/etc/nfguard/nfguard.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestNoDescriptors(t *testing.T) {
 }
 
 func TestRunLeavesNothing(t *testing.T) {
-	s, err := New("file", filepath.Join(t.TempDir(), "nfguard.toml"))
+	s, err := New("file", source.Files, filepath.Join(t.TempDir(), "nfguard.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func TestControlGroup(t *testing.T) {
 		if err := os.Remove(unit); err != nil {
 			t.Fatal(err)
 		}
-		if h := sub.Next(t); h.Reason != unit+" went" {
+		if h := sub.Next(t); h.Reason != unit+" was removed" {
 			t.Errorf("hint %q", h.Reason)
 		}
 	}

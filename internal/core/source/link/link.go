@@ -36,8 +36,8 @@ func New(devices ...string) *Source { return &Source{buffer: receiveBuffer, devi
 func (*Source) Name() string { return name }
 
 // Run hints "bridge NAME appeared" and "… changed", with the device, "bridge
-// NAME went", "device NAME …" of those that are no bridge, and "news lost" where
-// they came faster than they were read; it goes on after that. It subscribes in
+// NAME was removed", "device NAME …" of those that are no bridge, and "news lost"
+// where they came faster than they were read; it goes on after that. It subscribes in
 // the network namespace of the calling thread.
 func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 	sub, err := rtnl.Subscribe(s.buffer, s.devices...)
@@ -46,25 +46,39 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 	}
 	defer sub.Close()
 
-	say := func(reason, device string) {
-		hint(source.Hint{Source: name, Reason: reason, Time: time.Now(), Device: device})
+	say := func(kind source.Kind, reason, device string) {
+		hint(source.Hint{Source: name, About: source.Devices, Kind: kind, Reason: reason, Time: time.Now(), Device: device})
 	}
-	say("subscribed", "")
+	say(source.Subscribed, "subscribed", "")
 	for {
 		news, err := sub.Next(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
-			say("news lost", "")
+			say(source.Lost, "news lost", "")
 		case err != nil:
 			return err
-		case !news.Bridge:
-			say("device "+news.Name+" "+string(news.Change), "")
-		case news.Change == rtnl.Went:
-			say("bridge "+news.Name+" went", "")
 		default:
-			say("bridge "+news.Name+" "+string(news.Change), news.Name)
+			kind, what, device := kindOf(news.Change), "device ", ""
+			if news.Bridge {
+				what = "bridge "
+				if kind != source.Removed {
+					device = news.Name
+				}
+			}
+			say(kind, what+news.Name+" "+kind.String(), device)
 		}
 	}
+}
+
+func kindOf(c rtnl.Change) source.Kind {
+	switch c {
+	case rtnl.Appeared:
+		return source.Appeared
+	case rtnl.Went:
+		return source.Removed
+	case rtnl.Changed:
+	}
+	return source.Changed
 }

@@ -22,7 +22,7 @@ func start(t *testing.T, ns *lab.Namespace, s *Source) (next func() string) {
 	return func() string {
 		t.Helper()
 		h := sub.Next(t)
-		there := strings.HasPrefix(h.Reason, "bridge ") && !strings.HasSuffix(h.Reason, " went")
+		there := strings.HasPrefix(h.Reason, "bridge ") && !strings.HasSuffix(h.Reason, " was removed")
 		if there != (h.Device != "") || !strings.Contains(h.Reason, h.Device) {
 			t.Errorf("wrong hint %+v", h)
 		}
@@ -60,18 +60,18 @@ func TestHints(t *testing.T) {
 		{"link set v0 nomaster", []string{"bridge cni0 changed"}},
 		{"link set cni0 down", []string{"bridge cni0 changed"}},
 		{"link set cni0 name cbr0", []string{"bridge cbr0 changed"}},
-		{"link del cbr0", []string{"bridge cbr0 went"}},
+		{"link del cbr0", []string{"bridge cbr0 was removed"}},
 		{"link add eth10 type veth peer name v10", nil},
 		{"link add eth1 type veth peer name v2", []string{"device eth1 appeared"}},
 		{"link set eth1 name other", nil},
 		{"link set other name eth1", []string{"device eth1 changed"}},
-		{"link del eth1", []string{"device eth1 went"}},
+		{"link del eth1", []string{"device eth1 was removed"}},
 	} {
 		ns.Run(t, "ip", strings.Fields(tt.do)...)
 		ns.Run(t, "ip", "link", "add", "end", "type", "bridge")
 		got := until(next, "bridge end appeared")
 		ns.Run(t, "ip", "link", "del", "end")
-		until(next, "bridge end went")
+		until(next, "bridge end was removed")
 		if diff := cmp.Diff(append(tt.want, "bridge end appeared"), got); diff != "" {
 			t.Errorf("ip %s (-want +got):\n%s", tt.do, diff)
 		}

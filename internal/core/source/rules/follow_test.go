@@ -121,7 +121,7 @@ func TestPace(t *testing.T) {
 		if looks != before+1 {
 			t.Errorf("%d looks for one transaction after a quiet minute", looks-before)
 		}
-		if len(hints) != 2 || hints[1].Reason != "kube-proxy's rules went: nftables mode, IPv4 and IPv6" || hints[1].Writer.Comm != "nft" {
+		if len(hints) != 2 || hints[1].Reason != "kube-proxy's rules were removed: nftables mode, IPv4 and IPv6" || hints[1].Writer.Comm != "nft" {
 			t.Errorf("hints %+v", hints)
 		}
 		cancel()

@@ -35,15 +35,15 @@ func New(audit time.Duration) *Source { return &Source{audit: audit} }
 // Name is "rules".
 func (*Source) Name() string { return name }
 
-// Run hints "kube-proxy's rules appeared: MODE, FAMILIES" and "… went: …". The
-// Writer is known if one transaction was looked at alone, and incomplete if the
+// Run hints "kube-proxy's rules appeared: MODE, FAMILIES" and "… were removed:
+// …". The Writer is known if one transaction was looked at alone, and incomplete if the
 // process had ended. Where nf_tables is a module that is not loaded, Run does
 // not load it, but waits until somebody does. It belongs to the network
 // namespace of the calling thread, and to a goroutine that stays on it if
 // others of the process are elsewhere. An error that is unix.EPERM means that
 // CAP_NET_ADMIN is missing.
 func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
-	subscribed := source.Hint{Source: name, Reason: source.Subscribed + s.how(), Time: time.Now()}
+	subscribed := source.Hint{Source: name, About: source.Rules, Kind: source.Subscribed, Reason: "subscribed" + s.how(), Time: time.Now()}
 	waited, err := awaitModule(ctx, func() { hint(subscribed) })
 	switch {
 	case ctx.Err() != nil:
@@ -78,7 +78,7 @@ func (s *Source) how() string {
 		how += ", once it is loaded"
 	}
 	if netfilter.HasLegacy() {
-		how += ", legacy tables each " + words.Brief(s.audit)
+		how += ", legacy tables every " + words.Brief(s.audit)
 	}
 	return how
 }
@@ -135,13 +135,13 @@ func (f *follower) update(writer record.Process) error {
 	}
 	was := f.seen
 	f.seen = now
-	say := func(rules []netfilter.Rules, did string) {
+	say := func(rules []netfilter.Rules, kind source.Kind, did string) {
 		for _, r := range rules {
-			f.hint(source.Hint{Source: name, Reason: "kube-proxy's rules " + did + ": " + r.String(), Time: time.Now(), Writer: writer})
+			f.hint(source.Hint{Source: name, About: source.Rules, Kind: kind, Reason: "kube-proxy's rules " + did + ": " + r.String(), Time: time.Now(), Writer: writer})
 		}
 	}
-	say(without(was, now), "went")
-	say(without(now, was), "appeared")
+	say(without(was, now), source.Removed, "were removed")
+	say(without(now, was), source.Appeared, "appeared")
 	return nil
 }
 

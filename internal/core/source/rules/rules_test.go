@@ -49,7 +49,7 @@ func settle(t *testing.T, ns *lab.Namespace, sub sourcetest.Subscription) []stri
 	shell(t, ns, "nft add table ip6 kube-proxy; nft add chain ip6 kube-proxy end")
 	until("appeared: nftables mode, IPv6")
 	shell(t, ns, "nft delete table ip6 kube-proxy")
-	until("went: nftables mode, IPv6")
+	until("were removed: nftables mode, IPv6")
 	return before
 }
 
@@ -67,9 +67,9 @@ func TestHints(t *testing.T) {
 		{"ip6tables-nft -t nat -N KUBE-SERVICES; ip6tables-nft -t nat -A KUBE-SERVICES -j RETURN", []string{"appeared: iptables mode (nf_tables), IPv6"}},
 		{"iptables-legacy -t nat -N KUBE-SERVICES; iptables-legacy -t nat -A KUBE-SERVICES -j RETURN", nil},
 		{"ip link add kube-ipvs0 type bridge; nft add table ip x", []string{
-			"went: iptables mode (nf_tables), IPv4 and IPv6", "appeared: ipvs mode (nf_tables), IPv4 and IPv6",
+			"were removed: iptables mode (nf_tables), IPv4 and IPv6", "appeared: ipvs mode (nf_tables), IPv4 and IPv6",
 		}},
-		{"nft flush ruleset", []string{"went: ipvs mode (nf_tables), IPv4 and IPv6"}},
+		{"nft flush ruleset", []string{"were removed: ipvs mode (nf_tables), IPv4 and IPv6"}},
 	} {
 		shell(t, ns, tt.script)
 		if diff := cmp.Diff(tt.want, settle(t, ns, sub)); diff != "" {
@@ -81,7 +81,7 @@ func TestHints(t *testing.T) {
 func TestStatusNamesLegacyTables(t *testing.T) {
 	ns := lab.NewNamespace(t)
 	shell(t, ns, "iptables-legacy -t nat -L")
-	start(t, ns, "subscribed: nf_tables news, legacy tables each 1m")
+	start(t, ns, "subscribed: nf_tables news, legacy tables every 1m")
 }
 
 // TestStandIn sees a kube-proxy come, go and come again. Its rules are written
@@ -111,7 +111,7 @@ func TestStandIn(t *testing.T) {
 			check("appeared")
 			p.Stop(t)
 			ns.Run(t, path, append(args, "-cleanup")...)
-			check("went")
+			check("were removed")
 			p = standin.Start(t, ns, path, append(args, "-resync=1ms")...)
 			if got, want := sub.Next(t).Reason, "kube-proxy's rules appeared: "+want.rules+", IPv4"; got != want {
 				t.Errorf("started again: hint %q, want %q", got, want)

@@ -33,7 +33,7 @@ func openFanotify(f *files) (int, error) {
 
 const fanotifySize = int(unsafe.Sizeof(unix.FanotifyEventMetadata{}))
 
-func readFanotify(w *watch, tell func(record.Write)) error {
+func readFanotify(w *Watch, tell func(record.Write)) error {
 	return w.drain(func(b []byte) {
 		for len(b) >= fanotifySize {
 			e := (*unix.FanotifyEventMetadata)(unsafe.Pointer(&b[0]))
@@ -46,7 +46,7 @@ func readFanotify(w *watch, tell func(record.Write)) error {
 	})
 }
 
-func (w *watch) fanotifyEvent(e *unix.FanotifyEventMetadata, tell func(record.Write)) {
+func (w *Watch) fanotifyEvent(e *unix.FanotifyEventMetadata, tell func(record.Write)) {
 	if e.Fd < 0 { // FAN_NOFD: the queue overflowed, and news is lost
 		tell(record.Write{})
 		return

@@ -30,7 +30,7 @@ func openInotify(f *files) (int, error) {
 
 // readInotify cannot tell our own writes from those of others; a look that
 // finds all right is what they cost.
-func readInotify(w *watch, tell func(record.Write)) error {
+func readInotify(w *Watch, tell func(record.Write)) error {
 	return w.drain(func(b []byte) {
 		for len(b) >= unix.SizeofInotifyEvent {
 			size := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(b[12:]))

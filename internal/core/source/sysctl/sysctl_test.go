@@ -1,7 +1,6 @@
 package sysctl
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/core/record"
-	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/test/lab"
 )
 
@@ -22,27 +20,9 @@ var keys = []string{
 	"/proc/sys/net/bridge/bridge-nf-call-ip6tables",
 }
 
-// loop is a lender that polls the watch as the daemon does.
-type loop struct {
-	lent chan source.Watch
-	back chan error
-}
-
-func newLoop() *loop { return &loop{make(chan source.Watch, 1), make(chan error, 1)} }
-
-func (l *loop) Lend(ctx context.Context, w source.Watch) error {
-	l.lent <- w
-	select {
-	case err := <-l.back:
-		return err
-	case <-ctx.Done():
-		return nil
-	}
-}
-
 // news waits until the watch is readable and returns what it tells, without
 // times, as "written FILE COMM".
-func news(t *testing.T, w source.Watch, wait time.Duration) (lines []string) {
+func news(t *testing.T, w *Watch, wait time.Duration) (lines []string) {
 	t.Helper()
 	fds := []unix.PollFd{{Fd: int32(w.FD()), Events: unix.POLLIN}}
 	for deadline := time.Now().Add(wait); ; {
@@ -69,28 +49,26 @@ func news(t *testing.T, w source.Watch, wait time.Duration) (lines []string) {
 	}
 }
 
-// start runs a source in a namespace of its own and returns its first watch.
-func start(t *testing.T, only string) (*lab.Namespace, *loop, source.Watch, chan error) {
+// start opens a watch in a namespace of its own, by one mechanism.
+func start(t *testing.T, m mechanism) (*lab.Namespace, *Watch) {
 	t.Helper()
-	ns, l := lab.NewNamespace(t), newLoop()
-	ctx, cancel := context.WithCancel(t.Context())
-	s := New(keys, l, nil, "")
-	s.only = only
-	done := make(chan error, 1)
-	ns.Go(func() { done <- s.Run(ctx, func(source.Hint) {}) })
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case <-done:
-		case <-time.After(5 * time.Second):
-			t.Error("Run did not end")
+	ns := lab.NewNamespace(t)
+	var w *Watch
+	ns.Do(func() {
+		var err error
+		if w, _, err = open(keys, nil, "", m); err != nil {
+			t.Error(err)
 		}
 	})
-	return ns, l, <-l.lent, done
+	if w == nil {
+		t.FailNow()
+	}
+	t.Cleanup(w.Close)
+	return ns, w
 }
 
 func TestWritersAreNamed(t *testing.T) {
-	ns, _, w, _ := start(t, "fanotify")
+	ns, w := start(t, fanotify)
 	// A process, and one in a PID namespace of its own, by the same mount.
 	for _, pre := range [][]string{nil, {"unshare", "-p", "-f"}} {
 		args := append(pre, "sh", "-c", "echo 0 > /proc/sys/net/bridge/bridge-nf-call-ip6tables; read wait")
@@ -117,7 +95,7 @@ func TestWritersAreNamed(t *testing.T) {
 }
 
 func TestOwnWritesAreNoNews(t *testing.T) {
-	ns, _, w, _ := start(t, "fanotify")
+	ns, w := start(t, fanotify)
 	ns.Do(func() {
 		if err := os.WriteFile(keys[0], []byte("0\n"), 0); err != nil {
 			t.Error(err)
@@ -129,7 +107,7 @@ func TestOwnWritesAreNoNews(t *testing.T) {
 }
 
 func TestInotify(t *testing.T) {
-	ns, _, w, _ := start(t, "inotify")
+	ns, w := start(t, inotify)
 	ns.Run(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
 	if diff := cmp.Diff([]string{"written"}, news(t, w, 2*time.Second)); diff != "" {
 		t.Errorf("news (-want +got):\n%s", diff)
@@ -139,15 +117,15 @@ func TestInotify(t *testing.T) {
 // Memory pressure drops inodes, and a watch that sits on one dies in silence
 // unless the file is kept open.
 func TestWatchOutlivesDroppedCaches(t *testing.T) {
-	for _, m := range []string{"fanotify", "inotify"} {
-		t.Run(m, func(t *testing.T) {
-			ns, _, w, _ := start(t, m)
+	for _, m := range []mechanism{fanotify, inotify} {
+		t.Run(m.name, func(t *testing.T) {
+			ns, w := start(t, m)
 			if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("2\n"), 0); err != nil {
 				t.Fatal(err)
 			}
 			ns.Do(func() {
-				if err := w.Check(); err != nil {
-					t.Error(err)
+				if w.Stale() {
+					t.Error("the same files are taken for others")
 				}
 			})
 			ns.Run(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
@@ -163,53 +141,44 @@ func TestStale(t *testing.T) {
 	dir := t.TempDir()
 	paths := []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}
 	lab.Need(t, lab.Root)
-	l := newLoop()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	s := New(paths, l, nil, "")
-	if err := s.Run(ctx, nil); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := Open(paths, nil, ""); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("without any file: %v", err)
 	}
 	if err := os.WriteFile(paths[0], nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	var how []string
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx, func(h source.Hint) { how = append(how, h.Reason) }) }()
-	w := <-l.lent
-	if err := w.Check(); err != nil {
-		t.Errorf("nothing has changed: %v", err)
+	opened := func() *Watch {
+		t.Helper()
+		w, how, err := Open(paths, nil, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(w.Close)
+		if want := "subscribed: fanotify, which tells who writes"; how != want {
+			t.Errorf("how: got %q, want %q", how, want)
+		}
+		if w.Stale() {
+			t.Error("nothing has changed, and it is stale")
+		}
+		return w
 	}
+	w := opened()
 	if err := os.WriteFile(paths[1], nil, 0o644); err != nil { // the module was loaded
 		t.Fatal(err)
 	}
-	if err := w.Check(); !errors.Is(err, source.ErrStale) {
-		t.Errorf("a file appeared: %v", err)
+	if !w.Stale() {
+		t.Error("a file appeared, and it is not stale")
 	}
-	l.back <- source.ErrStale
-	w = <-l.lent
-	if err := w.Check(); err != nil {
-		t.Errorf("opened anew: %v", err)
-	}
+	w = opened()
 	os.Remove(paths[0])
-	if err := w.Check(); !errors.Is(err, source.ErrStale) {
-		t.Errorf("a file went: %v", err)
-	}
-	l.back <- errors.New("read fanotify: bad file descriptor")
-	if err := <-done; err == nil {
-		t.Error("Run hides why it lost its watch")
-	}
-	want := []string{"subscribed: fanotify, which tells who writes", "subscribed: fanotify, which tells who writes"}
-	if diff := cmp.Diff(want, how); diff != "" {
-		t.Errorf("hints (-want +got):\n%s", diff)
+	if !w.Stale() {
+		t.Error("a file was removed, and it is not stale")
 	}
 }
 
 func TestFanotifyRefused(t *testing.T) {
 	lab.Need(t, lab.Root)
-	ns, l := lab.NewNamespace(t), newLoop()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
+	ns := lab.NewNamespace(t)
 	how := make(chan string, 1)
 	ns.Go(func() {
 		// On this thread only, which dies with the function.
@@ -217,7 +186,13 @@ func TestFanotifyRefused(t *testing.T) {
 			how <- err.Error()
 			return
 		}
-		_ = New(keys, l, nil, "").Run(ctx, func(h source.Hint) { how <- h.Reason })
+		w, said, err := Open(keys, nil, "")
+		if err != nil {
+			how <- err.Error()
+			return
+		}
+		w.Close()
+		how <- said
 	})
 	want := "subscribed: inotify, which does not tell who writes (fanotify: operation not permitted)"
 	if got := <-how; got != want {

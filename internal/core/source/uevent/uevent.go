@@ -52,16 +52,16 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 	}
 	defer group.Close()
 
-	say := func(reason string) {
-		hint(source.Hint{Source: name, Reason: reason, Time: time.Now()})
+	say := func(kind source.Kind, reason string) {
+		hint(source.Hint{Source: name, About: source.Module, Kind: kind, Reason: reason, Time: time.Now()})
 	}
-	say("subscribed")
+	say(source.Subscribed, "subscribed")
 	return s.follow(ctx, group.Receive, say)
 }
 
 // follow says what receive, which is [rtnl.Group.Receive], brings about the
 // module.
-func (s *Source) follow(ctx context.Context, receive func(context.Context, []byte) (int, error), say func(string)) error {
+func (s *Source) follow(ctx context.Context, receive func(context.Context, []byte) (int, error), say func(source.Kind, string)) error {
 	var b [4096]byte // the first line is far shorter; the rest is of no use
 	for {
 		n, err := receive(ctx, b[:])
@@ -69,12 +69,16 @@ func (s *Source) follow(ctx context.Context, receive func(context.Context, []byt
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // told to stop: the error is of that
 		case errors.Is(err, unix.ENOBUFS):
-			say("news lost")
+			say(source.Lost, "news lost")
 		case err != nil:
 			return err
 		default:
-			if module, did := parse(b[:n]); did != "" && module == s.module {
-				say("module " + module + " " + did)
+			switch module, did := parse(b[:n]); {
+			case module != s.module:
+			case did == source.Appeared:
+				say(did, "module "+module+" loaded")
+			case did == source.Removed:
+				say(did, "module "+module+" unloaded")
 			}
 		}
 	}
@@ -86,18 +90,18 @@ const (
 	unloaded = "remove@/module/"
 )
 
-// parse returns a module's name and "loaded" or "unloaded" for a uevent that
-// says so, and two empty strings for any other.
-func parse(b []byte) (module, did string) {
+// parse returns a module's name and what became of it, [source.Appeared] or
+// [source.Removed], for a uevent that says so, and zeros for any other.
+func parse(b []byte) (module string, did source.Kind) {
 	line, _, ok := bytes.Cut(b, []byte{0})
 	if !ok {
-		return "", ""
+		return "", 0
 	}
 	if m, ok := strings.CutPrefix(string(line), loaded); ok {
-		return m, "loaded"
+		return m, source.Appeared
 	}
 	if m, ok := strings.CutPrefix(string(line), unloaded); ok {
-		return m, "unloaded"
+		return m, source.Removed
 	}
-	return "", ""
+	return "", 0
 }

@@ -24,18 +24,21 @@ func datagram(lines ...string) []byte {
 }
 
 func TestParse(t *testing.T) {
-	type result struct{ Module, Did string }
+	type result struct {
+		Module string
+		Did    source.Kind
+	}
 	for name, tt := range map[string]struct {
 		in   []byte
 		want result
 	}{
 		"module loaded": {
 			datagram("add@/module/br_netfilter", "ACTION=add", "DEVPATH=/module/br_netfilter", "SUBSYSTEM=module", "SEQNUM=2437"),
-			result{"br_netfilter", "loaded"},
+			result{"br_netfilter", source.Appeared},
 		},
 		"module unloaded": {
 			datagram("remove@/module/br_netfilter", "ACTION=remove"),
-			result{"br_netfilter", "unloaded"},
+			result{"br_netfilter", source.Removed},
 		},
 		"a device":                {in: datagram("add@/devices/virtual/net/module", "ACTION=add")},
 		"another action":          {in: datagram("change@/module/br_netfilter")},
@@ -64,8 +67,8 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		_, did := parse(b)
-		if passed := passes(b); did != "" && !passed {
-			t.Errorf("%q is %q, and is refused", b, did)
+		if passed := passes(b); did != 0 && !passed {
+			t.Errorf("%q is %v, and is refused", b, did)
 		}
 	})
 }
@@ -111,8 +114,8 @@ func TestFollow(t *testing.T) {
 		return copy(b, r.datagram), r.err
 	}
 	var got []string
-	err := New("br-netfilter").follow(t.Context(), receive, func(reason string) { got = append(got, reason) })
-	want := []string{"module br_netfilter loaded", "news lost", "module br_netfilter unloaded"}
+	err := New("br-netfilter").follow(t.Context(), receive, func(k source.Kind, reason string) { got = append(got, k.String()+": "+reason) })
+	want := []string{"appeared: module br_netfilter loaded", "news lost: news lost", "was removed: module br_netfilter unloaded"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("reasons (-want +got):\n%s", diff)
 	}

@@ -1,6 +1,8 @@
 package sysctl
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -8,33 +10,31 @@ import (
 	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/kernel/hook"
-	"github.com/nfguard/nfguard/internal/kernel/proc"
 )
 
-// hooked is a watch by the BPF program. inotify beside it only wakes: it
-// tells after the value is stored, the program before. So where inotify does,
-// the program does not ([hook.Use.Watched]).
-type hooked struct {
-	watch
-	hook   *hook.Hook
-	both   int // an epoll instance with the two descriptors
-	groups proc.Groups
-
-	told  time.Time // when the last write was told of
-	asked time.Time // when it was last asked how many were not
+// withHook watches f by the BPF program and by inotify. inotify only wakes: it
+// tells after the value is stored, the program before. So where inotify tells,
+// the program does not wake ([hook.Use.Watched]).
+func withHook(f files, h *hook.Hook) (*Watch, error) {
+	fd, err := inotify.open(&f)
+	if err != nil {
+		return nil, fmt.Errorf("inotify: %w", err)
+	}
+	w := &Watch{files: f, fd: fd, mechanism: inotify, hook: h}
+	if w.both, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err == nil {
+		for _, fd := range []int{fd, h.FD()} {
+			err = errors.Join(err, unix.EpollCtl(w.both, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}))
+		}
+		if err == nil {
+			return w, nil
+		}
+		unix.Close(w.both)
+	}
+	unix.Close(fd)
+	return nil, fmt.Errorf("epoll: %w", err)
 }
 
-func (w *hooked) FD() int { return w.both }
-
-// Complete is true: the program sees every write, whoever makes it.
-func (*hooked) Complete() bool { return true }
-
-func (w *hooked) close() {
-	unix.Close(w.both) // the hook is not ours
-	w.watch.close()
-}
-
-func (w *hooked) Read(tell func(record.Write)) error {
+func (w *Watch) readHook(tell func(record.Write)) error {
 	written, told := false, false
 	if err := w.drain(func([]byte) { written = true }); err != nil {
 		return err
@@ -53,14 +53,14 @@ func (w *hooked) Read(tell func(record.Write)) error {
 	// them to tell.
 	if now := time.Now(); now.Sub(w.told) <= askFor && now.Sub(w.asked) >= askEvery {
 		w.asked = now
-		w.Rest(tell)
+		w.readMissed(tell)
 	}
 	return nil
 }
 
 // write is x as the record has it. Of one that may be of another network
 // namespace no more is said than that it was written.
-func (w *hooked) write(x hook.Write) record.Write {
+func (w *Watch) write(x hook.Write) record.Write {
 	r := record.Write{
 		File: file(x.Path), Writer: record.Process{PID: x.PID, Comm: x.Comm},
 		Who: func() record.Process { return w.who(x.Writer) }, // later: the value is not stored yet
@@ -74,7 +74,7 @@ func (w *hooked) write(x hook.Write) record.Write {
 func file(path string) string { return "/proc/sys/" + path }
 
 // who reads what the program does not tell.
-func (w *hooked) who(x hook.Writer) record.Process {
+func (w *Watch) who(x hook.Writer) record.Process {
 	who := source.ReadWriter(x.PID)
 	if x.Comm != "" {
 		who.Comm = x.Comm // it may have ended, or be another by now
@@ -94,8 +94,8 @@ const (
 	askFor   = time.Minute
 )
 
-// Rest tells how many writes were not told of, and by whom.
-func (w *hooked) Rest(tell func(record.Write)) {
+// readMissed tells how many writes the program has not told of, and by whom.
+func (w *Watch) readMissed(tell func(record.Write)) {
 	now := time.Now()
 	w.hook.Missed(func(m hook.Missed) {
 		if m.Uncertain {

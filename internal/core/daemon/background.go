@@ -12,11 +12,11 @@ import (
 // errHung ends the wait for work that hangs in the kernel when we are to stop.
 var errHung = errors.New("stopped while a look or an action was hanging")
 
-// beside runs work in a goroutine of its own, and keeps the sysctls right and
+// runWork runs work in a goroutine of its own, and keeps the sysctls right and
 // looks at single bridges of which there is news while it lasts. When ctx is
 // cancelled, work gets two seconds to end; what hangs in the kernel longer ends
 // with the process.
-func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
+func (d *Daemon) runWork(ctx context.Context, work func(context.Context)) error {
 	done := make(chan struct{})
 	followed := step.Follow(ctx, &d.work.at) // not ctx: the loop's own looks at bridges are no steps of this work
 	go func() {
@@ -24,7 +24,7 @@ func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
 		defer close(done)
 		work(followed)
 	}()
-	var deadline time.Time
+	var deadline time.Time // to give it up
 	for {
 		now := time.Now()
 		select {
@@ -35,28 +35,32 @@ func (d *Daemon) beside(ctx context.Context, work func(context.Context)) error {
 		if ctx.Err() != nil && deadline.IsZero() {
 			deadline = now.Add(2 * time.Second)
 		}
-		next := earliest(d.watchWork(now), d.upkeep(now))
-		if !deadline.IsZero() {
-			if now.After(deadline) {
-				return errHung
-			}
-			next = earliest(next, deadline.Add(time.Millisecond))
+		if !deadline.IsZero() && now.After(deadline) {
+			return errHung
 		}
-		readable := d.await(next)
-		d.consider(d.inbox.Take())
+		d.tellWork(now)
+		d.upkeep(now)
+		next := d.at.NextOfUpkeep()
+		if !deadline.IsZero() {
+			next = sooner(next, deadline.Add(time.Millisecond))
+		}
+		readable, rung := d.await(next)
+		if rung {
+			d.takeHints()
+		}
 		d.look(ctx, readable)
 	}
 }
 
-// aside runs work in a goroutine of its own and rings when it has ended.
-func (d *Daemon) aside(work func()) {
-	d.asides.Go(func() {
+// startWork runs work in a goroutine of its own, and rings when it has ended.
+func (d *Daemon) startWork(work func()) {
+	d.started.Go(func() {
 		defer d.wait.Ring()
 		work()
 	})
 }
 
-// awaitShortly waits for what runs beside the loop, for two seconds: what hangs
+// awaitShortly waits for what runs in other goroutines, for two seconds: what hangs
 // in the kernel longer ends with the process.
 func awaitShortly(running *sync.WaitGroup) {
 	ended := make(chan struct{})

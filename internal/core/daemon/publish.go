@@ -1,0 +1,149 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/build"
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/record"
+	"github.com/nfguard/nfguard/internal/printable"
+)
+
+// board is what the loop keeps for the next Status.
+type board struct {
+	started   time.Time
+	published time.Time
+	sentence  string // the last that the service manager was told
+	report    reconcile.Report
+	badConf   error
+	weak      []guard.Finding
+}
+
+func (b *board) took(r reconcile.Report) { b.report = r }
+
+// publishEvery bounds how often the status is written: it is for people, and
+// a fight must not become a series of files.
+const publishEvery = time.Second
+
+// show has the status published soon.
+func (d *Daemon) show() { d.at.Sooner(publish, d.status.published.Add(publishEvery)) }
+
+func (d *Daemon) publish(now time.Time) {
+	s := d.snapshot(now)
+	d.status.published = now
+	d.at.Clear(publish)
+	if s.Sentence != d.status.sentence {
+		d.status.sentence = s.Sentence
+		d.o.Notify("STATUS=" + printable.Text(s.Sentence)) // on a line of its own, each would be another assignment
+	}
+	d.o.Publish(s)
+}
+
+func (d *Daemon) snapshot(now time.Time) Status {
+	report := d.status.report
+	report.Items = d.rec.Current(report.Items)
+	s := Status{
+		Schema: 1, Version: build.Version(), PID: os.Getpid(), Started: d.status.started, Written: now, Process: d.o.Process,
+		State: "healthy", Rights: d.o.Rights(), Mode: string(d.settings.Policy.Mode), Scope: d.settings.Policy.Scope(),
+		Verdict: report.Verdict(), Pass: report.Pass, LastPass: report.Time,
+		Totals: d.rec.Totals(), Complaints: d.rec.Complaints(), Fights: d.rec.Fights(),
+		Sources: d.health(), Bridges: report.Bridges,
+		KubeProxy: NewKubeProxy(d.rec.ProxyState(), report.KubeProxy),
+		Findings:  slices.Concat(d.status.weak, report.Findings), Meaning: report.Meaning,
+		Settings: d.settings, Report: report, Sysctls: []Sysctl{},
+	}
+	if d.status.badConf != nil {
+		s.ConfigError = d.status.badConf.Error()
+	}
+	var bad []string
+	for _, it := range report.Items {
+		if it.Kind == record.KindDrift {
+			s.Sysctls = append(s.Sysctls, Sysctl{guard.Key(it.Subject), it.Want, it.Have, it.Verdict})
+		}
+		if it.Verdict == guard.Wrong || it.Verdict == guard.Blocked || it.Verdict == guard.Uncertain {
+			bad = append(bad, it.Subject)
+		}
+	}
+	for subject := range s.Complaints { // of a look since the last pass
+		if !slices.Contains(bad, subject) {
+			bad = append(bad, subject)
+		}
+	}
+	slices.Sort(bad)
+	look, doing := d.lookNow(now)
+	s.Look, s.Sentence = look, reconcile.Readiness(report.Items)
+	if report.Pass == 0 {
+		s.Sentence, doing = "starting: "+doing, ""
+	}
+	if n := s.Totals.Corrected; n > 0 {
+		s.Sentence += fmt.Sprintf("; %d corrected so far", n)
+	}
+	if len(bad) > 0 {
+		s.Sentence += "; not as wanted: " + strings.Join(bad, ", ")
+	}
+	if len(s.Fights) > 0 {
+		s.Sentence += "; fought over: " + strings.Join(s.Fights, ", ")
+	}
+	var lost []string
+	for _, h := range s.Sources {
+		if !h.Up {
+			lost = append(lost, h.Name)
+		}
+	}
+	if len(lost) > 0 {
+		s.Sentence += "; no news from " + strings.Join(lost, ", ")
+	}
+	if doing != "" {
+		s.Sentence += "; " + doing
+	}
+	if s.ConfigError != "" {
+		s.Sentence += "; the configuration file is wrong and not in force"
+	}
+	if len(bad)+len(s.Fights)+len(lost) > 0 || s.ConfigError != "" || report.Pass == 0 || look.Late || look.ReloadWaits {
+		s.State = "degraded"
+	}
+	return s
+}
+
+// begin records that the guard is on duty, and says so to whoever waits.
+func (d *Daemon) begin(r reconcile.Report) {
+	s := d.snapshot(time.Now())
+	var how []string
+	for _, h := range s.Sources {
+		if h.Up {
+			how = append(how, h.Name)
+		}
+	}
+	who := ""
+	if s.Rights != RightsItself {
+		who = "; module and drop-ins by " + s.Rights
+	}
+	d.o.Recorder.Record(record.Event{
+		Kind: record.KindStart, Outcome: record.Observed, Time: time.Now(), Subject: "nfguard", Source: "start",
+		Duration: time.Since(d.status.started), Pass: r.Pass, Now: string(r.Verdict()),
+		Message: fmt.Sprintf("on guard (%s, mode %s): %s; news from %s", build.Version(), s.Mode, s.Sentence, strings.Join(how, ", ")) + who,
+	})
+	d.publish(time.Now())
+	d.o.Notify("READY=1")
+}
+
+// end records that the guarding has ended. The host stays as it is.
+func (d *Daemon) end(ctx context.Context) {
+	d.o.Notify("STOPPING=1")
+	awaitShortly(&d.started)
+	d.rec.Tend(ctx, time.Now()) // it begins nothing any more
+	d.ending = true
+	d.rec.Leave(time.Now())
+	totals := d.rec.Totals()
+	d.o.Recorder.Record(record.Event{
+		Kind: record.KindStop, Outcome: record.Observed, Time: time.Now(), Subject: "nfguard", Source: "signal",
+		Duration: time.Since(d.status.started),
+		Message:  fmt.Sprintf("stopped guarding, the host stays as it is; %d corrected, %d attempts failed", totals.Corrected, totals.Failed),
+	})
+}
