@@ -29,7 +29,7 @@ VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils
 # What tries the whole program, the longest first; and everything else.
 HOSTED := ./test/packaging ./test/netns ./test/attack ./test/fleet ./test/demo/...
 UNIT := $(shell $(GO) list ./... | grep -v /test/) ./test/markdown
-FUZZ := internal/core/reconcile:FuzzLaws internal/core/config:FuzzLoad internal/kernel/rtnl:FuzzParseLink internal/kernel/rtnl:FuzzParseAddress \
+FUZZ := internal/core/keep:FuzzLaws internal/core/config:FuzzLoad internal/kernel/rtnl:FuzzParseLink internal/kernel/rtnl:FuzzParseAddress \
         internal/core/source/uevent:FuzzParse internal/core/journal:FuzzEncode internal/kernel/proc:FuzzLocate \
         internal/kernel/xtables:FuzzUses internal/kernel/xtables:FuzzRules internal/kernel/nfnl:FuzzParse \
         internal/kernel/nfnl:FuzzMessage internal/kernel/netfilter:FuzzEndpoints internal/core/boot:FuzzSysctl \
@@ -69,8 +69,8 @@ race: ## unit tests; with root also those in namespaces of their own
 netns: deps ## the real nfguard against the real kernel, in throw-away namespaces
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) ./test/netns ./test/attack ./test/demo/...
 
-cover: ## guard, reconcile and config are covered over 90 %
-	@for p in core/guard core/reconcile core/config; do \
+cover: ## guard, keep and config are covered over 90 %
+	@for p in core/guard core/keep core/config; do \
 		$(GO) test -cover ./internal/$$p | awk -v p=$$p '{ print; for (i = 1; i <= NF; i++) if ($$i == "coverage:") c = $$(i + 1) + 0 } \
 			END { if (c <= 90) { print p " is covered by " c " %, less than 90 %"; exit 1 } }' || exit 1; \
 	done

@@ -8,7 +8,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/journal"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/run"
 )
 
@@ -24,16 +24,16 @@ func (a *app) apply(form format, dry bool) error {
 	m := run.NewMachine(a.ctx)
 	defer m.Close()
 	if dry {
-		r := reconcile.Audit(a.ctx, m, &s.Policy)
-		r.Changes = reconcile.Planned(r.Items)
+		r := keep.Audit(a.ctx, m, &s.Policy)
+		r.Changes = keep.Planned(r.Items)
 		a.code = exitCode(&r)
 		return a.applied(form, &r, &s.Policy, "would ")
 	}
 	s.Policy.Mode = guard.Enforce // it is asked for by name
-	var r reconcile.Report
-	a.recording(c.Journal.Sync, func(rec reconcile.Recorder) {
-		pass := reconcile.New(s.Policy, s.Contention, reconcile.Options{Host: m, Recorder: rec})
-		r = pass.Pass(a.ctx, reconcile.Trigger{Source: "apply"})
+	var r keep.Report
+	a.recording(c.Journal.Sync, func(rec keep.Recorder) {
+		pass := keep.New(s.Policy, s.Contention, keep.Options{Host: m, Recorder: rec})
+		r = pass.Pass(a.ctx, keep.Trigger{Source: "apply"})
 	})
 	if r.Aborted != nil {
 		return r.Aborted
@@ -43,7 +43,7 @@ func (a *app) apply(form format, dry bool) error {
 }
 
 // recording runs work with a recorder to the journal, where there is one.
-func (a *app) recording(durable bool, work func(reconcile.Recorder)) {
+func (a *app) recording(durable bool, work func(keep.Recorder)) {
 	records := journal.Open(journal.Options{Sync: durable, Fallback: io.Discard})
 	ctx, cancel := context.WithCancel(context.Background())
 	var writing sync.WaitGroup
@@ -53,7 +53,7 @@ func (a *app) recording(durable bool, work func(reconcile.Recorder)) {
 	writing.Wait()
 }
 
-func (a *app) applied(form format, r *reconcile.Report, p *guard.Policy, would string) error {
+func (a *app) applied(form format, r *keep.Report, p *guard.Policy, would string) error {
 	d := a.audit(r, p)
 	changed := false
 	for _, c := range r.Changes {

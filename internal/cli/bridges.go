@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/run"
 	"github.com/nfguard/nfguard/internal/kernel/pods"
 	"github.com/nfguard/nfguard/internal/kernel/rtnl"
@@ -44,7 +44,7 @@ type sysctlRow struct {
 // can carry what a device that does not exist yet is to have.
 const flagsAtBoot = "no file can set a bridge's own flags: nfguard.service, which is ordered before the kubelet and its like, sets them when the bridge appears"
 
-func (d *document) addBridges(r *reconcile.Report, p *guard.Policy) {
+func (d *document) addBridges(r *keep.Report, p *guard.Policy) {
 	if d.Root != "" {
 		return
 	}

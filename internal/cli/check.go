@@ -13,7 +13,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/boot"
 	"github.com/nfguard/nfguard/internal/core/daemon"
 	"github.com/nfguard/nfguard/internal/core/guard"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/run"
 	"github.com/nfguard/nfguard/internal/printable"
@@ -69,7 +69,7 @@ func (a *app) check(form format, prove bool) error {
 	}
 	m := run.NewMachine(a.ctx)
 	defer m.Close()
-	r := reconcile.Audit(a.ctx, m, &s.Policy)
+	r := keep.Audit(a.ctx, m, &s.Policy)
 	a.code = auditCode(&r)
 	r.Findings = append(a.locked(&s), r.Findings...)
 	d := a.audit(&r, &s.Policy)
@@ -111,7 +111,7 @@ func writeJSON(w io.Writer, v any) error {
 }
 
 // auditCode is exitCode, with what will undo the state at the next boot.
-func auditCode(r *reconcile.Report) int {
+func auditCode(r *keep.Report) int {
 	code := exitCode(r)
 	for _, f := range r.Findings {
 		if f.Breaks {
@@ -121,7 +121,7 @@ func auditCode(r *reconcile.Report) int {
 	return code
 }
 
-func exitCode(r *reconcile.Report) int {
+func exitCode(r *keep.Report) int {
 	switch r.Verdict() { //nolint:exhaustive // a report is one of three
 	case guard.Right:
 		return exitYes
@@ -169,8 +169,8 @@ type document struct {
 	Findings []guard.Finding `json:"findings"`
 
 	// Of apply only.
-	Changed *bool              `json:"changed,omitempty"`
-	Changes []reconcile.Change `json:"changes,omitempty"`
+	Changed *bool         `json:"changed,omitempty"`
+	Changes []keep.Change `json:"changes,omitempty"`
 }
 
 // row is the judgement on one guarded thing.
@@ -185,9 +185,9 @@ type row struct {
 	Action  string        `json:"action,omitempty"` // what apply does: "load", "set", "write", "flag", "unflag"
 }
 
-func (a *app) audit(r *reconcile.Report, p *guard.Policy) *document {
+func (a *app) audit(r *keep.Report, p *guard.Policy) *document {
 	d := &document{
-		Schema: 1, Time: r.Time.UTC(), Mode: p.Mode, Scope: p.Scope(), Verdict: r.Verdict(), Summary: reconcile.Readiness(r.Items),
+		Schema: 1, Time: r.Time.UTC(), Mode: p.Mode, Scope: p.Scope(), Verdict: r.Verdict(), Summary: keep.Readiness(r.Items),
 		Items: []row{}, Bridges: []bridgeRow{}, Meaning: r.Meaning, Findings: append([]guard.Finding{}, r.Findings...),
 	}
 	if a.root == "" {

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/run"
 	"github.com/nfguard/nfguard/internal/printable"
@@ -30,8 +30,8 @@ func (a *app) condition() error {
 	}
 	m := run.NewMachine(a.ctx)
 	defer m.Close()
-	r := reconcile.Audit(a.ctx, m, &s.Policy)
-	live := reconcile.Report{Items: r.Items[:0:0]}
+	r := keep.Audit(a.ctx, m, &s.Policy)
+	live := keep.Report{Items: r.Items[:0:0]}
 	for _, it := range r.Items {
 		if it.Kind != record.KindDropin {
 			live.Items = append(live.Items, it)
@@ -43,7 +43,7 @@ func (a *app) condition() error {
 }
 
 // conditionOf is the live state in a line: what is wrong first.
-func conditionOf(live *reconcile.Report) string {
+func conditionOf(live *keep.Report) string {
 	var wrong, unknown []string
 	for _, it := range live.Items {
 		switch it.Verdict {
@@ -56,7 +56,7 @@ func conditionOf(live *reconcile.Report) string {
 	}
 	switch list := append(wrong, unknown...); len(list) {
 	case 0:
-		return reconcile.Readiness(live.Items)
+		return keep.Readiness(live.Items)
 	case 1:
 		return list[0]
 	default:

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 )
 
@@ -31,7 +31,7 @@ func TestCondition(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var b strings.Builder
 			a := &app{Streams: Streams{Out: &b}}
-			a.say(conditionOf(&reconcile.Report{Items: tt.items}))
+			a.say(conditionOf(&keep.Report{Items: tt.items}))
 			if b.String() != tt.want+"\n" || len(tt.want) > maxCondition {
 				t.Errorf("want %q\ngot  %q", tt.want, b.String())
 			}

@@ -3,14 +3,14 @@ package cli
 import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/files"
 )
 
 // checkTree is check of a tree. It knows no kernel, and so has a way of its own.
 func (a *app) checkTree(form format, p *guard.Policy) error {
 	t := host.NewTree(a.root)
-	r := reconcile.AuditTree(t, p)
+	r := keep.AuditTree(t, p)
 	a.code = auditCode(&r)
 	d := a.audit(&r, p)
 	next := t.Forecast()
@@ -22,12 +22,12 @@ func (a *app) checkTree(form format, p *guard.Policy) error {
 func (a *app) applyTree(form format, dry bool, p *guard.Policy) error {
 	t := host.NewTree(a.root)
 	if dry {
-		r := reconcile.AuditTree(t, p)
-		r.Changes = reconcile.Planned(r.Items)
+		r := keep.AuditTree(t, p)
+		r.Changes = keep.Planned(r.Items)
 		a.code = auditCode(&r)
 		return a.applied(form, &r, p, "would ")
 	}
-	r := reconcile.ApplyTree(t, p)
+	r := keep.ApplyTree(t, p)
 	a.code = auditCode(&r)
 	return a.applied(form, &r, p, "")
 }

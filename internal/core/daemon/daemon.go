@@ -16,7 +16,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/instance"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/core/step"
 	"github.com/nfguard/nfguard/internal/kernel/pods"
@@ -25,7 +25,7 @@ import (
 // Settings are what the configuration asks for.
 type Settings struct {
 	Policy     guard.Policy
-	Contention reconcile.Contention
+	Contention keep.Contention
 	Resync     time.Duration // between looks at the sysctls when nothing happens
 	ResyncTold time.Duration // the same where the kernel tells of every write; 0: no other
 	Audit      time.Duration // between passes when nothing happens
@@ -71,8 +71,8 @@ type Options struct {
 	// called. It may take some milliseconds. Nil: nobody knows.
 	PodName func(uid, container string) pods.Name
 
-	Host     reconcile.Host
-	Recorder reconcile.Recorder
+	Host     keep.Host
+	Recorder keep.Recorder
 	Log      *slog.Logger
 
 	// Publish is given the status whenever it changed, at most once a second.
@@ -98,7 +98,7 @@ type Daemon struct {
 	reloads chan struct{}
 
 	settings Settings
-	rec      *reconcile.Reconciler
+	rec      *keep.Keeper
 	stop     func()         // ends the sources and waits for them
 	started  sync.WaitGroup // work that was started and is not waited for
 	ending   bool           // nobody will read the news after this
@@ -107,11 +107,11 @@ type Daemon struct {
 	watch watch
 	pace  pace // of wake-ups by news of writes
 
-	wanted       *reconcile.Trigger // the pass that hints ask for
-	lastForHints time.Time          // when such a pass was last made
-	settling     []time.Time        // when to look at kube-proxy again after it has started
-	backoff      time.Duration      // before the next pass after one that left something wrong
-	asked        bool               // somebody has asked for the reload that is due
+	wanted       *keep.Trigger // the pass that hints ask for
+	lastForHints time.Time     // when such a pass was last made
+	settling     []time.Time   // when to look at kube-proxy again after it has started
+	backoff      time.Duration // before the next pass after one that left something wrong
+	asked        bool          // somebody has asked for the reload that is due
 
 	lost   map[string]bool // sources of which it is on record that they are lost
 	status board
@@ -177,8 +177,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, d.wait.Ring)()
 
 	d.settings = settings
-	d.rec = reconcile.New(settings.Policy, settings.Contention, reconcile.Options{
-		Host: d.o.Host, Recorder: naming{d}, Beside: d.runWork, Aside: d.startWork, News: d.news, Named: d.named, Yield: d.o.Yield,
+	d.rec = keep.New(settings.Policy, settings.Contention, keep.Options{
+		Host: d.o.Host, Recorder: naming{d}, Wait: d.runWork, Go: d.startWork, News: d.news, Named: d.named, Yield: d.o.Yield,
 	})
 	opener, sources, err := d.o.Sources(settings)
 	if err != nil {
@@ -191,7 +191,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer func() { d.stop() }()
 	d.recordWeak(settings)
 
-	report := d.pass(ctx, reconcile.Trigger{Source: "start", Look: guard.LookAll})
+	report := d.pass(ctx, keep.Trigger{Source: "start", Look: guard.LookAll})
 	if report.Aborted == nil {
 		d.work.ready = true
 		d.awaitSources(len(sources), 500*time.Millisecond, func(h source.Health) bool { return h.Up })
@@ -200,7 +200,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		d.turn(ctx)
 	}
-	d.end(ctx)
+	d.end()
 	return nil
 }
 
@@ -228,7 +228,7 @@ func (d *Daemon) turn(ctx context.Context) {
 		d.lastForHints = now
 		d.pass(ctx, t)
 	case d.at.Due(passAnyway, now):
-		d.pass(ctx, reconcile.Trigger{Source: "audit", Time: now, Look: guard.LookAll})
+		d.pass(ctx, keep.Trigger{Source: "audit", Time: now, Look: guard.LookAll})
 	}
 }
 
@@ -251,7 +251,7 @@ func (d *Daemon) upkeep(now time.Time) {
 }
 
 // pass has everything looked at.
-func (d *Daemon) pass(ctx context.Context, t reconcile.Trigger) reconcile.Report {
+func (d *Daemon) pass(ctx context.Context, t keep.Trigger) keep.Report {
 	d.takeHints() // right before the look
 	if d.wanted != nil {
 		t.Look |= d.wanted.Look

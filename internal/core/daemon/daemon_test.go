@@ -16,7 +16,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 )
@@ -211,7 +211,7 @@ func newRig(t *testing.T, h *hosttest.Host, change func(*Options, *Settings)) *r
 			Mode: guard.Enforce, Module: "br_netfilter",
 			Sysctls: []guard.Setting{{Key: guard.IPTables, Value: "1"}, {Key: "net.ipv4.ip_forward", Value: "0"}},
 		},
-		Contention: reconcile.Contention{Limit: 10, Window: time.Minute},
+		Contention: keep.Contention{Limit: 10, Window: time.Minute},
 		Resync:     900 * time.Millisecond, Audit: time.Minute,
 	}
 	o := Options{

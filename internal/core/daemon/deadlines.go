@@ -8,11 +8,10 @@ type deadline int
 const (
 	// Done at any time, also while a look at everything or a reload lasts.
 
-	lookAtBridges deadline = iota // of which news was put off
-	openWatch                     // of the sysctls, again, after it failed
-	tellSources                   // which have been away for too long
-	tellFights                    // and what else the record has by the clock
-	tellWork                      // that a look or a reload lasts, or is late
+	openWatch   deadline = iota // of the sysctls, again, after it failed
+	tellSources                 // which have been away for too long
+	tellFights                  // and what else the record has by the clock
+	tellWork                    // that a look or a reload lasts, or is late
 	feedWatchdog
 	publish
 
@@ -25,7 +24,7 @@ const (
 
 	// Waited for by [Daemon.await] only, or by nobody.
 
-	lookAtSysctls // without news of a write
+	lookAtSysctls // without news of a write, and at single bridges that were put off
 	hearOfWrites  // again, after a burst: until then news of a write does not wake the loop
 	lookAtAll     // by the next pass, whatever it is made for
 

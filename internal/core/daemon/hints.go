@@ -4,7 +4,8 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
+	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 )
 
@@ -22,7 +23,7 @@ var afterStart = []time.Duration{time.Second, 5 * time.Second, 15 * time.Second}
 
 // want asks for a pass. The first trigger of several is kept: it came first.
 // What each wants to be looked at adds up.
-func (d *Daemon) want(t reconcile.Trigger) {
+func (d *Daemon) want(t keep.Trigger) {
 	if d.wanted == nil {
 		d.wanted = &t
 		d.at.Set(passForHints, d.lastForHints.Add(settle))
@@ -32,7 +33,7 @@ func (d *Daemon) want(t reconcile.Trigger) {
 }
 
 // wantAtOnce asks for a pass that waits for the end of no burst.
-func (d *Daemon) wantAtOnce(t reconcile.Trigger) {
+func (d *Daemon) wantAtOnce(t keep.Trigger) {
 	d.want(t)
 	d.at.Set(passForHints, t.Time)
 }
@@ -68,10 +69,10 @@ func (d *Daemon) takeHints() {
 }
 
 func (d *Daemon) consider(h source.Hint) {
-	t := reconcile.Trigger{Source: h.Source, Time: h.Time, Look: lookFor(h.About)}
+	t := keep.Trigger{Source: record.Cause(h.Source), Time: h.Time, Look: lookFor(h.About)}
 	d.want(t)
 	if h.Device != "" {
-		d.rec.Bridge(h.Device, reconcile.Trigger{Source: h.Source, Time: h.Time})
+		d.rec.Ask(h.Device, keep.Trigger{Source: record.Cause(h.Source), Time: h.Time})
 	}
 	if h.Kind == source.Subscribed {
 		return
@@ -100,5 +101,5 @@ func (d *Daemon) lookAfterStart(now time.Time) {
 	if len(d.settling) > 0 {
 		d.at.Set(lookAtKubeProxy, d.settling[0])
 	}
-	d.want(reconcile.Trigger{Source: "exec", Time: now, Look: guard.LookKubeProxy})
+	d.want(keep.Trigger{Source: "exec", Time: now, Look: guard.LookKubeProxy})
 }

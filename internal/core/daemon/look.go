@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 )
 
@@ -24,19 +24,18 @@ func (d *Daemon) resync(now time.Time) time.Duration {
 // look has the sysctls looked at, put right and recorded, and what was done
 // to single bridges recorded.
 func (d *Daemon) look(ctx context.Context, readable bool) {
-	t := reconcile.Trigger{Source: "resync", Time: time.Now()}
+	t := keep.Trigger{Source: record.CauseResync, Time: time.Now()}
 	if readable {
 		t.Source = SourceOfWrites
 	}
 	before := d.rec.Totals()
-	look := d.rec.Live(ctx, t)
-	d.at.Set(lookAtBridges, d.rec.Tend(ctx, t.Time))
+	look := d.rec.Look(ctx, t)
 	d.at.Set(lookAtSysctls, sooner(look.Next, t.Time.Add(d.resync(t.Time))))
 	if look.Lost {
 		d.openWatch(t.Time)
 		d.wantAtOnce(t)
 	}
-	if look.Turn || d.rec.Totals() != before {
+	if look.Recovered || d.rec.Totals() != before {
 		d.show()
 		if d.settings.Policy.Mode == guard.Observe { // what it means for the rest is the pass's to tell
 			d.at.Sooner(passAnyway, d.status.report.Time.Add(betweenObserved))

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -10,7 +9,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/core/guard"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/printable"
 )
@@ -20,12 +19,12 @@ type board struct {
 	started   time.Time
 	published time.Time
 	sentence  string // the last that the service manager was told
-	report    reconcile.Report
+	report    keep.Report
 	badConf   error
 	weak      []guard.Finding
 }
 
-func (b *board) took(r reconcile.Report) { b.report = r }
+func (b *board) took(r keep.Report) { b.report = r }
 
 // publishEvery bounds how often the status is written: it is for people, and
 // a fight must not become a series of files.
@@ -77,7 +76,7 @@ func (d *Daemon) snapshot(now time.Time) Status {
 	}
 	slices.Sort(bad)
 	look, doing := d.lookNow(now)
-	s.Look, s.Sentence = look, reconcile.Readiness(report.Items)
+	s.Look, s.Sentence = look, keep.Readiness(report.Items)
 	if report.Pass == 0 {
 		s.Sentence, doing = "starting: "+doing, ""
 	}
@@ -112,7 +111,7 @@ func (d *Daemon) snapshot(now time.Time) Status {
 }
 
 // begin records that the guard is on duty, and says so to whoever waits.
-func (d *Daemon) begin(r reconcile.Report) {
+func (d *Daemon) begin(r keep.Report) {
 	s := d.snapshot(time.Now())
 	var how []string
 	for _, h := range s.Sources {
@@ -134,10 +133,9 @@ func (d *Daemon) begin(r reconcile.Report) {
 }
 
 // end records that the guarding has ended. The host stays as it is.
-func (d *Daemon) end(ctx context.Context) {
+func (d *Daemon) end() {
 	d.o.Notify("STOPPING=1")
 	awaitShortly(&d.started)
-	d.rec.Tend(ctx, time.Now()) // it begins nothing any more
 	d.ending = true
 	d.rec.Leave(time.Now())
 	totals := d.rec.Totals()

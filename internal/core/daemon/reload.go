@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/kernel/monotonic"
@@ -37,7 +37,7 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 	if err != nil && !asked && d.status.badConf != nil && err.Error() == d.status.badConf.Error() {
 		return // said already
 	}
-	e := record.Event{Kind: record.KindConfig, Outcome: record.Observed, Time: now, Subject: "configuration", Duration: -1, Source: "reload"}
+	e := record.Event{Kind: record.KindConfig, Outcome: record.Observed, Time: now, Subject: "configuration", Source: "reload"}
 	d.o.Notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonic.Nano()/1000)) // systemd wants both
 	switch {
 	case err != nil:
@@ -48,7 +48,7 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 		e.Message = "the configuration was read again: nothing has changed"
 	default:
 		e.Message = "the configuration was reloaded"
-		d.rec.Ahead(ctx, settings.Policy, reconcile.Trigger{Source: "reload", Time: now})
+		d.rec.Prepare(ctx, settings.Policy, keep.Trigger{Source: "reload", Time: now})
 		d.stop()
 		d.o.Stopped()
 		d.settings = settings
@@ -57,7 +57,7 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 		d.recordWeak(settings)
 	}
 	if err == nil {
-		d.wantAtOnce(reconcile.Trigger{Source: "reload", Time: now, Look: guard.LookAll})
+		d.wantAtOnce(keep.Trigger{Source: "reload", Time: now, Look: guard.LookAll})
 	}
 	d.status.badConf = err
 	d.publish(now) // first: whoever reads the record finds the new status
@@ -70,7 +70,7 @@ func (d *Daemon) recordWeak(s Settings) {
 	d.status.weak = d.o.Weak(s)
 	for _, f := range d.status.weak {
 		d.o.Recorder.Record(record.Event{
-			Kind: record.KindConfig, Outcome: record.Failed, Time: time.Now(), Subject: f.Subject, Duration: -1,
+			Kind: record.KindConfig, Outcome: record.Failed, Time: time.Now(), Subject: f.Subject,
 			Source: "start", Message: f.Sentence, Next: f.Next,
 		})
 	}

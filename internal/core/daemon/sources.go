@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 )
@@ -44,12 +44,12 @@ func (d *Daemon) startSources(opener Opener, sources []source.Source) {
 // goroutine, takes longer than to set the flags.
 type atOnce struct {
 	source.Source
-	rec *reconcile.Reconciler
+	rec *keep.Keeper
 }
 
 func (a *atOnce) Run(ctx context.Context, hint func(source.Hint)) error {
 	return a.Source.Run(ctx, func(h source.Hint) {
-		if h.Device != "" && a.rec.Meet(ctx, h.Device, reconcile.Trigger{Source: h.Source, Time: h.Time}) {
+		if h.Device != "" && a.rec.Correct(ctx, h.Device, keep.Trigger{Source: record.Cause(h.Source), Time: h.Time}) {
 			h.Device = ""
 		}
 		hint(h)
@@ -89,7 +89,7 @@ func (d *Daemon) health() []source.Health {
 func (d *Daemon) tellSources(now time.Time) {
 	d.at.Clear(tellSources)
 	for _, h := range d.health() {
-		e := record.Event{Kind: record.KindSource, Time: now, Subject: h.Name, Duration: -1, Source: "timer"}
+		e := record.Event{Kind: record.KindSource, Time: now, Subject: h.Name, Source: "timer"}
 		switch {
 		case !h.Up && !d.lost[h.Name]:
 			if due := h.Since.Add(patience); now.Before(due) {

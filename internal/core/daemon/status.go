@@ -8,7 +8,7 @@ import (
 	"github.com/nfguard/nfguard/internal/build"
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/instance"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/source"
 )
 
@@ -33,7 +33,7 @@ type Status struct {
 	Verdict     guard.Verdict     `json:"verdict"`   // of the last pass, and of the sysctls since
 	Pass        uint64            `json:"pass"`      // its number
 	LastPass    time.Time         `json:"last_pass"` // when it ended
-	Totals      reconcile.Totals  `json:"totals"`
+	Totals      keep.Totals       `json:"totals"`
 	Complaints  map[string]string `json:"complaints"` // what could not be put right, by subject
 	Fights      []string          `json:"fights"`     // subjects that somebody changes again and again
 	ConfigError string            `json:"config_error,omitempty"`
@@ -46,8 +46,8 @@ type Status struct {
 	Sysctls     []Sysctl          `json:"sysctls"`  // as the daemon saw them last
 
 	// For whoever shares the process: what is in force, and the last pass.
-	Settings Settings         `json:"-"`
-	Report   reconcile.Report `json:"-"` // its items as the sysctls are since
+	Settings Settings    `json:"-"`
+	Report   keep.Report `json:"-"` // its items as the sysctls are since
 }
 
 // Sysctl is how a guarded sysctl stands.

@@ -3,7 +3,7 @@ package daemon
 import (
 	"time"
 
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
 )
@@ -115,7 +115,7 @@ func (d *Daemon) retryWatch(now time.Time) {
 	d.watch.health.Restarts++
 	d.openWatch(now)
 	if d.watch.open != nil {
-		d.want(reconcile.Trigger{Source: SourceOfWrites, Time: now})
+		d.want(keep.Trigger{Source: SourceOfWrites, Time: now})
 	}
 }
 

@@ -116,7 +116,7 @@ func (d *Daemon) tellWork(now time.Time) {
 		d.work.reloadSaid = true
 		d.show()
 		d.o.Recorder.Record(record.Event{
-			Kind: record.KindConfig, Outcome: record.Failed, Time: now, Subject: "configuration", Duration: -1, Source: "reload",
+			Kind: record.KindConfig, Outcome: record.Failed, Time: now, Subject: "configuration", Source: "reload",
 			Message: fmt.Sprintf("a reload was asked for, and waits for a %s that has run for %s: %s; the old configuration stays in force",
 				d.work.kind, words.Short(now.Sub(d.work.began)), at.What),
 			Next: lateNext,

@@ -98,23 +98,24 @@ func PlanDropins(p *Policy, o *Observation) []Item {
 	return items
 }
 
-// Guards reports whether p asks for a thing of this kind. Of bridges it does not
-// tell: that depends on what they are.
-func (p *Policy) Guards(kind record.Kind, subject string) bool {
-	switch kind { //nolint:exhaustive // the kinds of items
-	case record.KindModule:
-		return subject == p.Module
-	case record.KindDrift:
-		for _, s := range p.Sysctls {
-			if string(s.Key) == subject {
-				return true
-			}
-		}
-		return false
-	case record.KindDropin:
-		return subject == p.ModulesLoad || subject == p.SysctlD
+// Guards returns what tells whether p asks for a thing of a kind. Of bridges it
+// does not tell: that depends on what they are.
+func (p *Policy) Guards() func(kind record.Kind, subject string) bool {
+	keys := make(map[string]bool, len(p.Sysctls))
+	for _, s := range p.Sysctls {
+		keys[string(s.Key)] = true
 	}
-	return true
+	return func(kind record.Kind, subject string) bool {
+		switch kind { //nolint:exhaustive // the kinds of items
+		case record.KindModule:
+			return subject == p.Module
+		case record.KindDrift:
+			return keys[subject]
+		case record.KindDropin:
+			return subject == p.ModulesLoad || subject == p.SysctlD
+		}
+		return true
+	}
 }
 
 func planModule(p *Policy, o *Observation) Item {

@@ -35,8 +35,8 @@ func flagged(t *testing.T) (*lab.Namespace, *host.Linux, string) {
 	return ns, l, memory
 }
 
-// keep does what the plan says of one bridge, inside the namespace.
-func keep(t *testing.T, ns *lab.Namespace, l *host.Linux, p guard.Policy, name string) (o guard.Observation) {
+// carryOut does what the plan says of one bridge, inside the namespace.
+func carryOut(t *testing.T, ns *lab.Namespace, l *host.Linux, p guard.Policy, name string) (o guard.Observation) {
 	t.Helper()
 	ns.Do(func() {
 		o = l.SurveyBridge(t.Context(), &p, name)
@@ -61,13 +61,13 @@ func TestFlags(t *testing.T) {
 	}
 	all := guard.Flags{true, true, true}
 	for _, name := range []string{"cni0", "cni1", "virbr0", "cni9"} {
-		keep(t, ns, l, scoped(false), name)
+		carryOut(t, ns, l, scoped(false), name)
 	}
 	ns.Run(t, "ip", "link", "del", "cni1")
 	ns.Run(t, "ip", "link", "set", "cni0", "type", "bridge", "nf_call_iptables", "0")
 	ns.Run(t, "ip", "link", "add", "cni2", "type", "bridge")
-	keep(t, ns, l, scoped(false), "cni0")
-	keep(t, ns, l, scoped(false), "cni2")
+	carryOut(t, ns, l, scoped(false), "cni0")
+	carryOut(t, ns, l, scoped(false), "cni2")
 
 	p := scoped(false)
 	var o guard.Observation
@@ -87,10 +87,10 @@ func TestFlags(t *testing.T) {
 
 	// Taken back: only what was set, and nothing is left to remember.
 	hostwide := guard.Policy{Module: "br_netfilter", Sysctls: []guard.Setting{{Key: guard.IPTables, Value: "1"}, {Key: guard.IP6Tables, Value: "1"}}}
-	if o := keep(t, ns, l, hostwide, "cni0"); o.Bridges[0].Flags() != (guard.Flags{2: true}) {
+	if o := carryOut(t, ns, l, hostwide, "cni0"); o.Bridges[0].Flags() != (guard.Flags{2: true}) {
 		t.Errorf("cni0 has %v", o.Bridges[0].Flags())
 	}
-	keep(t, ns, l, hostwide, "cni2")
+	carryOut(t, ns, l, hostwide, "cni2")
 	if _, err := os.Stat(memory); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the memory is still there: %v", err)
 	}
@@ -101,8 +101,8 @@ func TestRenamedBridgeIsRemembered(t *testing.T) {
 	ns, l, memory := flagged(t)
 	ns.Run(t, "ip", "link", "add", "cni0", "index", "70", "type", "bridge")
 	ns.Run(t, "ip", "link", "add", "cni1", "index", "71", "type", "bridge")
-	keep(t, ns, l, scoped(false), "cni0")
-	keep(t, ns, l, scoped(false), "cni1")
+	carryOut(t, ns, l, scoped(false), "cni0")
+	carryOut(t, ns, l, scoped(false), "cni1")
 	ns.Run(t, "ip", "link", "set", "cni0", "name", "cnio0")
 	ns.Run(t, "ip", "link", "del", "cni1")
 	ns.Run(t, "ip", "link", "add", "other", "index", "71", "type", "bridge")
@@ -117,7 +117,7 @@ func TestRenamedBridgeIsRemembered(t *testing.T) {
 		t.Errorf("remembered: %+v, %v", o.Remembered, o.RememberedErr)
 	}
 	hostwide := guard.Policy{Module: "br_netfilter", Sysctls: []guard.Setting{{Key: guard.IPTables, Value: "1"}, {Key: guard.IP6Tables, Value: "1"}}}
-	if o := keep(t, ns, l, hostwide, "cnio0"); o.Bridges[0].Flags() != (guard.Flags{}) {
+	if o := carryOut(t, ns, l, hostwide, "cnio0"); o.Bridges[0].Flags() != (guard.Flags{}) {
 		t.Errorf("cnio0 has %v", o.Bridges[0].Flags())
 	}
 	if _, err := os.Stat(memory); !errors.Is(err, os.ErrNotExist) {
@@ -134,8 +134,8 @@ func TestMemoryStaysSmall(t *testing.T) {
 	for range 50 {
 		ns.Run(t, "ip", "link", "add", "cni1", "type", "bridge")
 		ns.Run(t, "ip", "link", "set", "cni0", "type", "bridge", "nf_call_iptables", "0")
-		keep(t, ns, l, scoped(false), "cni1")
-		o := keep(t, ns, l, scoped(false), "cni0")
+		carryOut(t, ns, l, scoped(false), "cni1")
+		o := carryOut(t, ns, l, scoped(false), "cni0")
 		ns.Run(t, "ip", "link", "del", "cni1")
 		longest = max(longest, len(o.Remembered))
 		if n := len(o.Remembered); n < 1 || o.RememberedErr != nil {
@@ -152,10 +152,10 @@ func TestMemoryStaysSmall(t *testing.T) {
 func TestFlagsStayWithoutSysctls(t *testing.T) {
 	ns, l, _ := flagged(t)
 	ns.Run(t, "ip", "link", "add", "cni0", "type", "bridge")
-	keep(t, ns, l, scoped(false), "cni0")
+	carryOut(t, ns, l, scoped(false), "cni0")
 	ns.Run(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
 	p := guard.Policy{Module: "br_netfilter", Sysctls: []guard.Setting{{Key: guard.IPTables, Value: "1"}}}
-	if o := keep(t, ns, l, p, "cni0"); o.Bridges[0].Flags() != (guard.Flags{0: true}) {
+	if o := carryOut(t, ns, l, p, "cni0"); o.Bridges[0].Flags() != (guard.Flags{0: true}) {
 		t.Errorf("cni0 has %v", o.Bridges[0].Flags())
 	}
 }
@@ -167,7 +167,7 @@ func TestBadMemory(t *testing.T) {
 	if err := os.MkdirAll(memory, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	o := keep(t, ns, l, scoped(false), "cni0")
+	o := carryOut(t, ns, l, scoped(false), "cni0")
 	if o.Bridges[0].Flags() != (guard.Flags{true, true, true}) || o.RememberedErr == nil || !strings.Contains(o.RememberedErr.Error(), memory) {
 		t.Errorf("a directory: %+v", o)
 	}
@@ -176,7 +176,7 @@ func TestBadMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	ns.Run(t, "ip", "link", "add", "cni1", "type", "bridge")
-	o = keep(t, ns, l, scoped(false), "cni1")
+	o = carryOut(t, ns, l, scoped(false), "cni1")
 	if o.Bridges[0].Flags() != (guard.Flags{true, true, true}) || o.RememberedErr != nil || len(o.Remembered) != 1 {
 		t.Errorf("half a file: %+v", o)
 	}
@@ -215,7 +215,7 @@ func TestEvidence(t *testing.T) {
 	ns.Run(t, "ip", "link", "add", "podbr", "type", "bridge")
 	ns.Run(t, "ip", "addr", "add", "10.244.1.1/24", "dev", "podbr")
 	ns.Run(t, "ip", "link", "add", "veth0", "master", "podbr", "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
-	o := keep(t, ns, l, scoped(true), "podbr")
+	o := carryOut(t, ns, l, scoped(true), "podbr")
 	prefix := netip.MustParsePrefix
 	want := []guard.Network{
 		{Name: "k8s", Place: "/etc/cni/net.d/10-containerd.conflist", Bridge: "cni0", Subnets: []netip.Prefix{prefix("10.244.1.0/24"), prefix("fd00:1::/64")}},

@@ -10,7 +10,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 )
 
 // A tree has no method that could reach a kernel, and is no host that a pass
@@ -24,10 +24,10 @@ func TestTreeHasNoKernel(t *testing.T) {
 	if diff := cmp.Diff([]string{"Forecast", "Survey", "Write"}, methods); diff != "" {
 		t.Errorf("methods (-want +got):\n%s", diff)
 	}
-	if _, ok := any(tree).(reconcile.Host); ok {
+	if _, ok := any(tree).(keep.Host); ok {
 		t.Error("a tree is a host")
 	}
-	if _, ok := any(tree).(reconcile.Tree); !ok {
+	if _, ok := any(tree).(keep.Tree); !ok {
 		t.Error("a tree is none")
 	}
 }

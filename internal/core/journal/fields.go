@@ -157,8 +157,8 @@ func Fields(e record.Event) []Field {
 	fs.add(FieldWant, e.Want)
 	fs.add(FieldHave, e.Have)
 	fs.add(FieldNow, e.Now)
-	fs.add(FieldSource, e.Source)
-	if e.Duration > 0 || e.Duration == 0 && e.Outcome == record.Rewritten {
+	fs.add(FieldSource, string(e.Source))
+	if e.Duration > 0 || e.Outcome == record.Rewritten {
 		fs.add(FieldDuration, strconv.FormatInt(e.Duration.Microseconds(), 10))
 	}
 	fs.count(FieldPass, e.Pass)

@@ -91,12 +91,11 @@ func TestFields(t *testing.T) {
 		{
 			name: "nobody knows who, nor how long",
 			event: record.Event{
-				Kind:     record.KindModule,
-				Outcome:  record.Corrected,
-				Subject:  "br_netfilter",
-				Message:  "br_netfilter was not loaded, loaded it",
-				Duration: -1,
-				Writer:   record.Process{Comm: "modprobe"},
+				Kind:    record.KindModule,
+				Outcome: record.Corrected,
+				Subject: "br_netfilter",
+				Message: "br_netfilter was not loaded, loaded it",
+				Writer:  record.Process{Comm: "modprobe"},
 			},
 			want: []Field{
 				{"MESSAGE", "br_netfilter was not loaded, loaded it"},

@@ -111,7 +111,7 @@ func (m *Metrics) Record(e record.Event) {
 			m.culprit(e.Subject, unitOf(e.Writer), outcome).n += n
 		}
 	}
-	if e.Kind == record.KindDrift && corrected(&e) && e.Duration >= 0 {
+	if e.Kind == record.KindDrift && corrected(&e) && e.Duration > 0 {
 		m.stood.observe(e.Duration)
 	}
 }

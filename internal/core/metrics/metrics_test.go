@@ -100,7 +100,7 @@ func worker() State {
 }
 
 func event(kind record.Kind, o record.Outcome, unit string) record.Event {
-	e := record.Event{Kind: kind, Outcome: o, Subject: string(guard.IPTables), Want: "1", Have: "0", Now: "1", Duration: -1}
+	e := record.Event{Kind: kind, Outcome: o, Subject: string(guard.IPTables), Want: "1", Have: "0", Now: "1"}
 	if unit != "" {
 		e.Writer = record.Process{PID: 812, Unit: unit}
 	}

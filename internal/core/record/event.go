@@ -42,6 +42,23 @@ const (
 	Rewritten Outcome = "rewritten" // the writer was told that all went well, and our value was stored
 )
 
+// Cause is what had us look; the journal keeps it in NFGUARD_SOURCE. It is one
+// of these, or the name of another source of news: "exec", "rules", …
+type Cause string
+
+// The causes.
+const (
+	CauseStart  Cause = "start"  // nfguard started
+	CauseReload Cause = "reload" // the configuration was read again
+	CauseResync Cause = "resync" // the sysctls are looked at every now and then
+	CauseAudit  Cause = "audit"  // everything is
+	CauseTimer  Cause = "timer"  // it was time to record it
+	CauseApply  Cause = "apply"  // somebody ran nfguard apply
+	CauseSignal Cause = "signal" // nfguard was told to stop
+	CauseSysctl Cause = "sysctl" // the kernel told of a write to a sysctl
+	CauseLink   Cause = "link"   // the kernel told of a bridge
+)
+
 // Process is one that changed a sysctl, as far as the kernel could
 // still tell when it was asked. A PID of zero means that nobody knows.
 type Process struct {
@@ -73,11 +90,11 @@ type Event struct {
 	Have string // what was found, or was to be written
 	Now  string // what is there after the pass
 
-	// Duration is how long the foreign state stood, from the moment that
-	// news of it woke us. Negative: unknown.
+	// Duration is how long the foreign state stood, from the moment that news
+	// of it woke us. Zero: unknown, or of what was Rewritten none at all.
 	Duration time.Duration
 
-	Source     string // what woke us: a source's name, "resync", "audit", …
+	Source     Cause
 	Writer     Process
 	Pass       uint64 // which pass found it, counted from 1
 	Suppressed int    // how many corrections without a record of their own this one stands for

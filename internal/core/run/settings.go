@@ -6,7 +6,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/config"
 	"github.com/nfguard/nfguard/internal/core/daemon"
 	"github.com/nfguard/nfguard/internal/core/guard"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 )
 
 // How often the sysctls are read when nothing tells of a write. With the time
@@ -28,7 +28,7 @@ func Settings(c config.Config) daemon.Settings {
 			Programs: c.KubeProxy.Processes,
 			Units:    c.KubeProxy.Units,
 		},
-		Contention: reconcile.Contention{
+		Contention: keep.Contention{
 			Limit: c.Contention.Limit, Window: c.Contention.Window, Yield: c.Contention.Policy == config.PolicyYield,
 		},
 		Resync:   c.Timing.Resync,

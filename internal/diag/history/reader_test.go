@@ -66,7 +66,7 @@ func TestReadsWhatIsWritten(t *testing.T) {
 	want := Record{
 		Time: e.Time, Told: time.UnixMicro(1795405977698463).UTC(), Host: "guard", Machine: "mach", Boot: "b00t",
 		Event: e.Kind, About: e.About, Outcome: e.Outcome, Subject: e.Subject, Message: e.Message,
-		Want: e.Want, Old: e.Old, Have: e.Have, Now: e.Now, Duration: e.Duration, Source: e.Source,
+		Want: e.Want, Old: e.Old, Have: e.Have, Now: e.Now, Duration: e.Duration, Source: string(e.Source),
 		Process: e.Writer, Pass: e.Pass, Suppressed: e.Suppressed, Error: "a\nlong story", Next: e.Next,
 		Teller: Teller{PID: 399, UID: "0", Comm: "nfguard", Unit: "nfguard.service"},
 	}

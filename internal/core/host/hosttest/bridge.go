@@ -58,7 +58,7 @@ func store(b *guard.Bridge, f guard.Flags) {
 	b.CallIPTables, b.CallIP6Tables, b.CallARPTables = f[guard.IPv4], f[guard.IPv6], f[guard.ARP]
 }
 
-// SurveyBridge implements reconcile.Host.
+// SurveyBridge implements keep.Host.
 func (h *Host) SurveyBridge(ctx context.Context, p *guard.Policy, name string) guard.Observation {
 	if h.HangLook != nil {
 		<-h.HangLook

@@ -169,7 +169,7 @@ func (h *Host) State() (values map[guard.Key]string, files map[string]string) {
 	return maps.Clone(h.values), maps.Clone(h.files)
 }
 
-// Value implements reconcile.Host.
+// Value implements keep.Host.
 func (h *Host) Value(k guard.Key) (v guard.Value, lost bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -204,10 +204,10 @@ func (h *Host) HangSurvey(what string) (release func()) {
 	}
 }
 
-// Refresh implements reconcile.Host: nothing is ever stale here.
+// Refresh implements keep.Host: nothing is ever stale here.
 func (h *Host) Refresh(*guard.Policy) int { return 0 }
 
-// Survey implements reconcile.Host.
+// Survey implements keep.Host.
 func (h *Host) Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation {
 	h.mu.Lock()
 	hung, doing := h.hung, h.doing
@@ -254,7 +254,7 @@ func (h *Host) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gua
 	return o
 }
 
-// Do implements reconcile.Host.
+// Do implements keep.Host.
 func (h *Host) Do(ctx context.Context, a guard.Action) error {
 	if a.Op == guard.LoadModule {
 		step.Begin(ctx, "running modprobe "+a.Subject)

@@ -1,4 +1,4 @@
-package reconcile_test
+package keep_test
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 )
 
@@ -34,7 +34,7 @@ func TestKubeProxy(t *testing.T) {
 	p.ModulesLoad, p.SysctlD = "", ""
 	h, rec, r := settled(t, p)
 	h.SetBridges(guard.Bridge{Name: "cnio0", Index: 3})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "link"})
+	r.Pass(t.Context(), keep.Trigger{Source: "link"})
 	rec.events = nil
 	boom := errors.New("operation not permitted")
 	steps := []struct {
@@ -135,7 +135,7 @@ func TestKubeProxy(t *testing.T) {
 		if s.do != nil {
 			s.do()
 		}
-		r.Pass(t.Context(), reconcile.Trigger{Source: "exec", Time: time.Now(), Look: s.look})
+		r.Pass(t.Context(), keep.Trigger{Source: "exec", Time: time.Now(), Look: s.look})
 		r.Tick(time.Now().Add(5 * time.Second)) // it has stayed so
 		got := rec.lines()
 		for i := range got {
@@ -157,11 +157,11 @@ func TestKubeProxyChangesItsMode(t *testing.T) {
 		h, rec, r := settled(t, policy())
 		look := func(source string, k guard.KubeProxy) {
 			h.SetKubeProxy(k)
-			r.Pass(t.Context(), reconcile.Trigger{Source: source, Time: time.Now(), Look: guard.LookKubeProxy})
+			r.Pass(t.Context(), keep.Trigger{Source: record.Cause(source), Time: time.Now(), Look: guard.LookKubeProxy})
 			for range 3 { // some looks find nothing new
 				time.Sleep(100 * time.Millisecond)
 				r.Tick(time.Now())
-				r.Pass(t.Context(), reconcile.Trigger{Source: "rules", Time: time.Now(), Look: guard.LookKubeProxy})
+				r.Pass(t.Context(), keep.Trigger{Source: "rules", Time: time.Now(), Look: guard.LookKubeProxy})
 			}
 		}
 		rules := func(mode, backend string, v4, v6 bool) guard.Rules {
@@ -224,7 +224,7 @@ func TestManyBridges(t *testing.T) {
 		var all []guard.Bridge
 		look := func() {
 			h.SetBridges(all...)
-			r.Pass(t.Context(), reconcile.Trigger{Source: "link", Time: time.Now()})
+			r.Pass(t.Context(), keep.Trigger{Source: "link", Time: time.Now()})
 			time.Sleep(10 * time.Millisecond)
 			r.Tick(time.Now())
 		}
@@ -272,8 +272,8 @@ func TestKubeProxyBeforeNfguard(t *testing.T) {
 	h.SetKubeProxy(guard.KubeProxy{Processes: []guard.Process{process(1)}, Rules: []guard.Rules{nftRules}})
 	p := policy()
 	p.ModulesLoad, p.SysctlD = "", ""
-	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "start", Look: guard.LookAll})
+	r := keep.New(p, limits, keep.Options{Host: h, Recorder: rec})
+	r.Pass(t.Context(), keep.Trigger{Source: "start", Look: guard.LookAll})
 	want := []string{
 		"drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1, as found at start",
 		"kube_proxy corrected: kube-proxy[1] was there before nfguard started (kube-proxy.service, iptables mode (nf_tables), IPv4); " +
@@ -288,10 +288,10 @@ func TestKubeProxyBeforeNfguard(t *testing.T) {
 func TestKubeProxyInALoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, rec, r := settled(t, policy())
-		r.Pass(t.Context(), reconcile.Trigger{Source: "audit", Look: guard.LookAll})
+		r.Pass(t.Context(), keep.Trigger{Source: "audit", Look: guard.LookAll})
 		for i := range 500 {
 			h.SetKubeProxy(guard.KubeProxy{Processes: []guard.Process{process(i)}})
-			r.Pass(t.Context(), reconcile.Trigger{Source: "exec", Time: time.Now(), Look: guard.LookKubeProxy})
+			r.Pass(t.Context(), keep.Trigger{Source: "exec", Time: time.Now(), Look: guard.LookKubeProxy})
 			r.Tick(time.Now())
 			time.Sleep(200 * time.Millisecond)
 		}
@@ -326,16 +326,16 @@ func TestFindings(t *testing.T) {
 	}
 	h.SetFindings(rule)
 	for range 2 { // once until it changes
-		rep := r.Pass(t.Context(), reconcile.Trigger{Source: "file", Look: guard.LookNextBoot})
+		rep := r.Pass(t.Context(), keep.Trigger{Source: "file", Look: guard.LookNextBoot})
 		if diff := cmp.Diff([]guard.Finding{rule}, rep.Findings); diff != "" {
 			t.Errorf("findings (-want +got):\n%s", diff)
 		}
 	}
 	h.SetFindings()
-	if rep := r.Pass(t.Context(), reconcile.Trigger{Source: "link"}); len(rep.Findings) != 1 {
+	if rep := r.Pass(t.Context(), keep.Trigger{Source: "link"}); len(rep.Findings) != 1 {
 		t.Errorf("what was not looked at is as it was: %v", rep.Findings)
 	}
-	r.Pass(t.Context(), reconcile.Trigger{Source: "file", Look: guard.LookNextBoot})
+	r.Pass(t.Context(), keep.Trigger{Source: "file", Look: guard.LookNextBoot})
 	want := []string{"next_boot observed: " + rule.Sentence, "next_boot observed: no longer so: " + rule.Sentence}
 	if diff := cmp.Diff(want, rec.lines()); diff != "" {
 		t.Errorf("records (-want +got):\n%s", diff)

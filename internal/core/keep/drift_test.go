@@ -1,4 +1,4 @@
-package reconcile_test
+package keep_test
 
 import (
 	"fmt"
@@ -12,20 +12,20 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // told returns a host that is right, with a kernel that tells what news holds.
-func told(t *testing.T, news *[]record.Write) (h *hosttest.Host, rec *recorder, r *reconcile.Reconciler) {
+func told(t *testing.T, news *[]record.Write) (h *hosttest.Host, rec *recorder, r *keep.Keeper) {
 	t.Helper()
 	host, rec, _ := settled(t, policy())
-	r = reconcile.New(policy(), limits, reconcile.Options{Host: host, Recorder: rec, News: func() []record.Write {
+	r = keep.New(policy(), limits, keep.Options{Host: host, Recorder: rec, News: func() []record.Write {
 		n := *news
 		*news = nil
 		return n
 	}})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	r.Pass(t.Context(), keep.Trigger{Source: "start"})
 	rec.events = nil
 	return host, rec, r
 }
@@ -38,18 +38,18 @@ func TestToldBeforeStored(t *testing.T) {
 		writer := record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service", Container: "0123456789abcdef"}
 		news = []record.Write{{File: guard.IPTables.File(), Writer: writer, Exact: true, At: time.Now(), Old: "1", New: "0"}}
 		at := time.Now()
-		look := r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: at})
+		look := r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: at})
 		if got := look.Next.Sub(at); got != 100*time.Microsecond {
 			t.Errorf("nothing was stored yet: the next look is in %v, want 100µs", got)
 		}
 		time.Sleep(300 * time.Microsecond)
-		look = r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+		look = r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: time.Now()})
 		if got := look.Next.Sub(at); got != 600*time.Microsecond || rec.events != nil {
 			t.Errorf("still nothing: the next look is at %v, want 600µs; records %q", got, rec.lines())
 		}
 		h.Write(guard.IPTables, "0")
 		time.Sleep(300 * time.Microsecond)
-		look = r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()})
+		look = r.Look(t.Context(), keep.Trigger{Source: "resync", Time: time.Now()})
 		if !look.Next.IsZero() {
 			t.Errorf("all is told and done, and another look is wanted at %v", look.Next)
 		}
@@ -66,7 +66,7 @@ func TestToldBeforeStored(t *testing.T) {
 		rec.events = nil
 		news = []record.Write{{File: guard.IPTables.File(), Writer: writer, Exact: true, At: time.Now(), Old: "1", New: "0"}}
 		looks := 0
-		for look = r.Live(t.Context(), reconcile.Trigger{}); !look.Next.IsZero(); look = r.Live(t.Context(), reconcile.Trigger{}) {
+		for look = r.Look(t.Context(), keep.Trigger{}); !look.Next.IsZero(); look = r.Look(t.Context(), keep.Trigger{}) {
 			time.Sleep(time.Until(look.Next))
 			looks++
 		}
@@ -74,7 +74,7 @@ func TestToldBeforeStored(t *testing.T) {
 			t.Errorf("%d looks for a write that never came, want about ten", looks)
 		}
 		h.Write(guard.IPTables, "0")
-		r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()})
+		r.Look(t.Context(), keep.Trigger{Source: "resync", Time: time.Now()})
 		if len(rec.events) != 1 || rec.events[0].Writer.PID != 0 {
 			t.Errorf("another write is put on the account of the first: %+v", rec.events)
 		}
@@ -90,12 +90,12 @@ func TestNextWriterIsNotBlamed(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name string
-		do   func(t *testing.T, h *hosttest.Host, r *reconcile.Reconciler, news *[]record.Write)
+		do   func(t *testing.T, h *hosttest.Host, r *keep.Keeper, news *[]record.Write)
 		want []string
 	}{
 		{
 			name: "by the loop",
-			do: func(t *testing.T, h *hosttest.Host, r *reconcile.Reconciler, news *[]record.Write) {
+			do: func(t *testing.T, h *hosttest.Host, r *keep.Keeper, news *[]record.Write) {
 				*news = []record.Write{by(first)}
 				h.Write(guard.IPTables, "0")
 				h.AfterSet = func(h *hosttest.Host, k guard.Key) {
@@ -117,7 +117,7 @@ func TestNextWriterIsNotBlamed(t *testing.T) {
 				var news []record.Write
 				h, rec, r := told(t, &news)
 				tt.do(t, h, r, &news)
-				r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+				r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: time.Now()})
 				if diff := cmp.Diff(tt.want, rec.lines()); diff != "" {
 					t.Errorf("records (-want +got):\n%s", diff)
 				}
@@ -137,19 +137,19 @@ func TestRewritten(t *testing.T) {
 				host, rec, _ := settled(t, policy())
 				c := limits
 				c.Yield = yields
-				r := reconcile.New(policy(), c, reconcile.Options{
+				r := keep.New(policy(), c, keep.Options{
 					Host: host, Recorder: rec,
 					News:  func() []record.Write { n := news; news = nil; return n },
 					Yield: func(k guard.Key, yields bool) { told = append(told, fmt.Sprint(k, " ", yields)) },
 				})
-				r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+				r.Pass(t.Context(), keep.Trigger{Source: "start"})
 				rec.events, told = nil, nil
 				write := func(missed int, value string) {
 					news = append(news, record.Write{
 						File: guard.IPTables.File(), Writer: record.Process{PID: 812, Comm: "tuned"},
 						Exact: true, At: time.Now(), Old: "1", New: value, Outcome: record.Rewritten, Missed: missed,
 					})
-					r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+					r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: time.Now()})
 				}
 				for range limits.Limit {
 					write(0, "0")
@@ -195,7 +195,7 @@ func TestStormIsCounted(t *testing.T) {
 				File: guard.IPTables.File(), Writer: w, Exact: true, At: time.Now(), Outcome: record.Denied, Missed: 6234,
 			})
 		}
-		r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+		r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: time.Now()})
 		want := []string{
 			"denied denied: net.bridge.bridge-nf-call-iptables stays 1: 6235 more writes by python3[812] were refused",
 			"denied denied: net.bridge.bridge-nf-call-iptables stays 1: 6235 more writes were refused",
@@ -219,12 +219,12 @@ func TestFightSaysWhoDidHowMany(t *testing.T) {
 		for range limits.Limit {
 			h.Write(guard.IPTables, "0")
 			say(python, "0", 0)
-			r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+			r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: time.Now()})
 		}
 		say(python, "", 5999) // not told of one by one, and stored
 		say(record.Process{}, "", 999)
 		say(other, "", 99)
-		r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+		r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: time.Now()})
 		before := len(rec.events)
 		time.Sleep(2 * limits.Window)
 		r.Tick(time.Now())
@@ -247,7 +247,7 @@ func TestDenied(t *testing.T) {
 				File: guard.IPTables.File(), Writer: record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service"},
 				Exact: true, At: time.Now(), Old: "1", New: "0", Outcome: o, Missed: missed,
 			})
-			r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+			r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: time.Now()})
 		}
 		deny(record.Denied, 0)
 		deny(record.Rewritten, 0)

@@ -1,4 +1,4 @@
-package reconcile_test
+package keep_test
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 )
 
@@ -61,10 +61,10 @@ func TestApplyTree(t *testing.T) {
 			if tt.tree.files == nil {
 				tt.tree.files = map[string]string{}
 			}
-			audit := reconcile.AuditTree(&tt.tree, &p)
-			planned := reconcile.Planned(audit.Items)
-			rep := reconcile.ApplyTree(&tt.tree, &p)
-			if diff := cmp.Diff(planned, rep.Changes, cmpopts.IgnoreFields(reconcile.Change{}, "Error", "Next")); diff != "" {
+			audit := keep.AuditTree(&tt.tree, &p)
+			planned := keep.Planned(audit.Items)
+			rep := keep.ApplyTree(&tt.tree, &p)
+			if diff := cmp.Diff(planned, rep.Changes, cmpopts.IgnoreFields(keep.Change{}, "Error", "Next")); diff != "" {
 				t.Errorf("done otherwise than planned (-want +got):\n%s", diff)
 			}
 			written := 0
@@ -77,8 +77,8 @@ func TestApplyTree(t *testing.T) {
 				t.Errorf("%d files were written, the verdict is %s", written, rep.Verdict())
 			}
 			rep.Changes = nil
-			again := reconcile.AuditTree(&tt.tree, &p)
-			if diff := cmp.Diff(again, rep, cmpopts.IgnoreFields(reconcile.Report{}, "Time"), cmpopts.EquateErrors()); diff != "" {
+			again := keep.AuditTree(&tt.tree, &p)
+			if diff := cmp.Diff(again, rep, cmpopts.IgnoreFields(keep.Report{}, "Time"), cmpopts.EquateErrors()); diff != "" {
 				t.Errorf("the next look finds something else (-want +got):\n%s", diff)
 			}
 			for _, it := range again.Items {

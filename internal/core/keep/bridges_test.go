@@ -1,4 +1,4 @@
-package reconcile_test
+package keep_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/words"
 )
@@ -42,11 +42,11 @@ func twoBridges() *hosttest.Host {
 	return h
 }
 
-func start(t *testing.T, h *hosttest.Host, p guard.Policy) (*reconcile.Reconciler, *recorder) {
+func start(t *testing.T, h *hosttest.Host, p guard.Policy) (*keep.Keeper, *recorder) {
 	t.Helper()
 	rec := new(recorder)
-	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	r := keep.New(p, limits, keep.Options{Host: h, Recorder: rec})
+	r.Pass(t.Context(), keep.Trigger{Source: "start"})
 	return r, rec
 }
 
@@ -64,26 +64,26 @@ func TestFlagsAreSet(t *testing.T) {
 		t.Errorf("remembered (-want +got):\n%s", diff)
 	}
 	h.Writes()
-	rep := r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+	rep := r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 	if rep.Verdict() != guard.Right || len(h.Writes()) > 0 || rec.lines() != nil {
 		t.Errorf("a second pass: %s %+v", rep.Verdict(), rep.Items)
 	}
-	if got := reconcile.Readiness(rep.Items); got != "br_netfilter loaded, 1 of 1 bridges as wanted" {
+	if got := keep.Readiness(rep.Items); got != "br_netfilter loaded, 1 of 1 bridges as wanted" {
 		t.Errorf("readiness: %s", got)
 	}
-	if got := reconcile.Readiness(rep.Items[:1]); got != "br_netfilter loaded, no key and no bridge to keep" {
+	if got := keep.Readiness(rep.Items[:1]); got != "br_netfilter loaded, no key and no bridge to keep" {
 		t.Errorf("readiness without bridges: %s", got)
 	}
 
 	// Cleared by hand: the audit finds it, news tells of it at once.
 	h.SetFlags("cni0", guard.Flags{true, false, true})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+	r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 	h.SetFlags("cni0", none)
-	r.Bridge("cni0", reconcile.Trigger{Source: "link", Time: time.Now().Add(-300 * time.Microsecond)})
-	r.Bridge("virbr0", reconcile.Trigger{Source: "link"})
-	r.Bridge("gone0", reconcile.Trigger{Source: "link"})
-	r.Tend(t.Context(), time.Now())
-	r.Tend(t.Context(), time.Now())
+	r.Ask("cni0", keep.Trigger{Source: "link", Time: time.Now().Add(-300 * time.Microsecond)})
+	r.Ask("virbr0", keep.Trigger{Source: "link"})
+	r.Ask("gone0", keep.Trigger{Source: "link"})
+	r.Look(t.Context(), keep.Trigger{})
+	r.Look(t.Context(), keep.Trigger{})
 	for i := range rec.events {
 		rec.events[i].Message = strings.Replace(rec.events[i].Message, words.Short(rec.events[i].Duration), "…", 1)
 	}
@@ -94,7 +94,7 @@ func TestFlagsAreSet(t *testing.T) {
 	if diff := cmp.Diff(want, rec.lines()); diff != "" || h.Flags("cni0") != both {
 		t.Errorf("records (-want +got):\n%s", diff)
 	}
-	if got := r.Totals(); got != (reconcile.Totals{Drifts: 3, Corrected: 3}) {
+	if got := r.Totals(); got != (keep.Totals{Drifts: 3, Corrected: 3}) {
 		t.Errorf("totals: %+v", got)
 	}
 }
@@ -122,9 +122,9 @@ func TestFlagsAreLeft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := twoBridges()
 			r, rec := start(t, h, tt.policy)
-			r.Bridge("cni0", reconcile.Trigger{Source: "link"})
-			r.Tend(t.Context(), time.Now())
-			r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+			r.Ask("cni0", keep.Trigger{Source: "link"})
+			r.Look(t.Context(), keep.Trigger{})
+			r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 			if diff := cmp.Diff(tt.want, rec.lines()); diff != "" || h.Flags("cni0") != none {
 				t.Errorf("%v, records (-want +got):\n%s", h.Flags("cni0"), diff)
 			}
@@ -155,9 +155,9 @@ func TestFlagsFail(t *testing.T) {
 			h := twoBridges()
 			tt.fault(h)
 			r, rec := start(t, h, scoped())
-			var rep reconcile.Report
+			var rep keep.Report
 			for range 9 {
-				rep = r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+				rep = r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 			}
 			if diff := cmp.Diff(tt.want, rec.lines()); diff != "" || rep.Verdict() != guard.Wrong {
 				t.Errorf("%s, records (-want +got):\n%s", rep.Verdict(), diff)
@@ -166,14 +166,14 @@ func TestFlagsFail(t *testing.T) {
 				t.Errorf("complaints: %v", got)
 			}
 			h.SetFlags("cni0", both) // by somebody else
-			r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+			r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 			if got := rec.lines(); len(got) != 1 || !strings.Contains(got[0], "cni0 is as wanted again (iptables 1, ip6tables 1), after ") {
 				t.Errorf("records: %q", got)
 			}
 			h.SetFlags("cni0", none)
-			r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+			r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 			h.SetBridges()
-			r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+			r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 			if got := r.Complaints(); len(got) != 0 {
 				t.Errorf("of a bridge that is gone: %v", got)
 			}
@@ -187,13 +187,13 @@ func TestMeet(t *testing.T) {
 	h := twoBridges()
 	r, rec := start(t, h, scoped())
 	rec.lines()
-	heard := reconcile.Trigger{Source: "link", Time: time.Now()}
+	heard := keep.Trigger{Source: "link", Time: time.Now()}
 	h.SetFlags("cni0", none)
 	var met sync.WaitGroup
 	for range 4 { // several at a time do it once
 		for _, name := range []string{"cni0", "virbr0", "gone0"} {
 			met.Go(func() {
-				if !r.Meet(t.Context(), name, heard) {
+				if !r.Correct(t.Context(), name, heard) {
 					t.Errorf("%s was not met", name)
 				}
 			})
@@ -203,19 +203,19 @@ func TestMeet(t *testing.T) {
 	if h.Flags("cni0") != both || h.Flags("virbr0") != none || rec.lines() != nil {
 		t.Errorf("cni0 %v, virbr0 %v", h.Flags("cni0"), h.Flags("virbr0"))
 	}
-	r.Tend(t.Context(), time.Now())
-	r.Tend(t.Context(), time.Now())
+	r.Look(t.Context(), keep.Trigger{})
+	r.Look(t.Context(), keep.Trigger{})
 	if got := rec.lines(); len(got) != 1 || !strings.HasPrefix(got[0], "bridge_flag corrected: bridge cni0 had iptables 0, ip6tables 0, set to 1 after ") {
 		t.Errorf("records: %q", got)
 	}
 
 	for range limits.Limit {
 		h.SetFlags("cni0", none)
-		r.Meet(t.Context(), "cni0", heard)
-		r.Tend(t.Context(), time.Now())
+		r.Correct(t.Context(), "cni0", heard)
+		r.Look(t.Context(), keep.Trigger{})
 	}
 	h.SetFlags("cni0", none)
-	if r.Meet(t.Context(), "cni0", heard) || h.Flags("cni0") != none {
+	if r.Correct(t.Context(), "cni0", heard) || h.Flags("cni0") != none {
 		t.Error("met in a fight")
 	}
 
@@ -224,7 +224,7 @@ func TestMeet(t *testing.T) {
 	host := policy()
 	for _, p := range []guard.Policy{observe, host} {
 		r.SetPolicy(p, limits)
-		if r.Meet(t.Context(), "cni0", heard) {
+		if r.Correct(t.Context(), "cni0", heard) {
 			t.Error("met without a reason")
 		}
 	}
@@ -235,7 +235,7 @@ func TestBridgeGoesMeanwhile(t *testing.T) {
 	h := twoBridges()
 	h.BeforeFlag = func(h *hosttest.Host, _ guard.Action) { h.SetBridges() }
 	r, rec := start(t, h, scoped())
-	if got := r.Totals(); got != (reconcile.Totals{}) || rec.lines() != nil {
+	if got := r.Totals(); got != (keep.Totals{}) || rec.lines() != nil {
 		t.Errorf("totals %+v, records %q", got, rec.lines())
 	}
 }
@@ -259,21 +259,21 @@ func TestScopeChanges(t *testing.T) {
 			}
 		}
 	}
-	r.Ahead(t.Context(), host, reconcile.Trigger{Source: "reload"}) // no change: nothing
-	for range 20 {                                                  // this is no fight, and would not be put off by one
-		r.Ahead(t.Context(), scoped(), reconcile.Trigger{Source: "reload"})
+	r.Prepare(t.Context(), host, keep.Trigger{Source: "reload"}) // no change: nothing
+	for range 20 {                                               // this is no fight, and would not be put off by one
+		r.Prepare(t.Context(), scoped(), keep.Trigger{Source: "reload"})
 		h.SetFlags("cni0", guard.Flags{false, false, true})
 	}
 	if got := r.Fights(); len(got) > 0 {
 		t.Errorf("fights: %v", got)
 	}
 	rec.lines()
-	r.Ahead(t.Context(), scoped(), reconcile.Trigger{Source: "reload"})
+	r.Prepare(t.Context(), scoped(), keep.Trigger{Source: "reload"})
 	if h.Flags("cni0") != (guard.Flags{true, true, true}) || h.Flags("virbr0") != none {
 		t.Errorf("before the change: cni0 %v, virbr0 %v", h.Flags("cni0"), h.Flags("virbr0"))
 	}
 	r.SetPolicy(scoped(), limits)
-	r.Pass(t.Context(), reconcile.Trigger{Source: "reload"})
+	r.Pass(t.Context(), keep.Trigger{Source: "reload"})
 	want := []string{
 		"bridge_flag corrected: bridge cni0 had iptables 0, ip6tables 0, set to 1 (matches cni*)",
 		`bridge observed: the sysctls hand the frames of every bridge to iptables and ip6tables, not only of those that scope = "bridges" keeps`,
@@ -282,21 +282,21 @@ func TestScopeChanges(t *testing.T) {
 		t.Errorf("host to bridges (-want +got):\n%s", diff)
 	}
 	h.Write(guard.IPTables, "0") // as the administrator wants it now
-	r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+	r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 	if h.Get(guard.IPTables) != "0" {
 		t.Error("the sysctl was written in scope bridges")
 	}
 
 	// One sysctl can't be set: its flag stays, the other goes.
 	h.Stubborn = map[guard.Key]string{guard.IPTables: "0"}
-	r.Ahead(t.Context(), host, reconcile.Trigger{Source: "reload"})
+	r.Prepare(t.Context(), host, keep.Trigger{Source: "reload"})
 	r.SetPolicy(host, limits)
-	rep := r.Pass(t.Context(), reconcile.Trigger{Source: "reload"})
+	rep := r.Pass(t.Context(), keep.Trigger{Source: "reload"})
 	if h.Flags("cni0") != (guard.Flags{true, false, true}) || rep.Verdict() != guard.Wrong {
 		t.Errorf("with a sysctl that stays 0: %v, %s", h.Flags("cni0"), rep.Verdict())
 	}
 	h.Stubborn = nil
-	rep = r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+	rep = r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 	if h.Flags("cni0") != (guard.Flags{false, false, true}) || rep.Verdict() != guard.Right || len(h.Remembered()) > 0 {
 		t.Errorf("taken back: %v, %s, remembered %v", h.Flags("cni0"), rep.Verdict(), h.Remembered())
 	}
@@ -315,15 +315,15 @@ func TestFlagFight(t *testing.T) {
 	for _, yield := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			h, rec := twoBridges(), new(recorder)
-			c := reconcile.Contention{Limit: 10, Window: time.Minute, Yield: yield}
-			r := reconcile.New(scoped(), c, reconcile.Options{Host: h, Recorder: rec})
-			r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+			c := keep.Contention{Limit: 10, Window: time.Minute, Yield: yield}
+			r := keep.New(scoped(), c, keep.Options{Host: h, Recorder: rec})
+			r.Pass(t.Context(), keep.Trigger{Source: "start"})
 			right := 0
 			for range 1000 {
 				h.SetFlags("cni0", none)
-				r.Bridge("cni0", reconcile.Trigger{Source: "link", Time: time.Now()})
-				r.Tend(t.Context(), time.Now())
-				r.Tend(t.Context(), time.Now())
+				r.Ask("cni0", keep.Trigger{Source: "link", Time: time.Now()})
+				r.Look(t.Context(), keep.Trigger{})
+				r.Look(t.Context(), keep.Trigger{})
 				if h.Flags("cni0") == both {
 					right++
 				}
@@ -350,14 +350,14 @@ func TestFlagFight(t *testing.T) {
 			}
 			time.Sleep(2 * time.Minute)
 			r.Tick(time.Now())
-			r.Tend(t.Context(), time.Now())
-			r.Tend(t.Context(), time.Now())
+			r.Look(t.Context(), keep.Trigger{})
+			r.Look(t.Context(), keep.Trigger{})
 			if h.Flags("cni0") != both {
 				t.Errorf("yield %v: left without its flags after the fight", yield)
 			}
 			h.SetBridges()
 			time.Sleep(2 * time.Minute)
-			r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+			r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 		})
 	}
 }
@@ -368,7 +368,7 @@ func TestAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, rec := twoBridges(), new(recorder)
 		var running, most atomic.Int32
-		r := reconcile.New(scoped(), limits, reconcile.Options{Host: h, Recorder: rec, Aside: func(work func()) {
+		r := keep.New(scoped(), limits, keep.Options{Host: h, Recorder: rec, Go: func(work func()) {
 			most.Store(max(most.Load(), running.Add(1)))
 			go func() {
 				work()
@@ -376,18 +376,18 @@ func TestAside(t *testing.T) {
 			}()
 		}})
 		h.HangLook = make(chan struct{})
-		r.Bridge("cni0", reconcile.Trigger{Source: "link", Time: time.Now()})
-		r.Bridge("cni0", reconcile.Trigger{Source: "link", Time: time.Now()})
-		r.Tend(t.Context(), time.Now())
-		r.Bridge("cni0", reconcile.Trigger{Source: "link", Time: time.Now()})
-		if again := r.Tend(t.Context(), time.Now()); !again.IsZero() {
-			t.Errorf("to be called again at %v, without being rung", again)
+		r.Ask("cni0", keep.Trigger{Source: "link", Time: time.Now()})
+		r.Ask("cni0", keep.Trigger{Source: "link", Time: time.Now()})
+		r.Look(t.Context(), keep.Trigger{})
+		r.Ask("cni0", keep.Trigger{Source: "link", Time: time.Now()})
+		if again := r.Look(t.Context(), keep.Trigger{}); !again.Next.IsZero() {
+			t.Errorf("to be called again at %v, without being rung", again.Next)
 		}
 		go func() {
 			time.Sleep(time.Second)
 			close(h.HangLook)
 		}()
-		rep := r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+		rep := r.Pass(t.Context(), keep.Trigger{Source: "start"})
 		if rep.Verdict() != guard.Right || most.Load() != 1 {
 			t.Errorf("%s, %d batches at once", rep.Verdict(), most.Load())
 		}
@@ -402,7 +402,7 @@ func TestAside(t *testing.T) {
 		h.SetFlags("cni0", none)
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
-		if rep := r.Pass(ctx, reconcile.Trigger{Source: "audit"}); !errors.Is(rep.Aborted, context.Canceled) {
+		if rep := r.Pass(ctx, keep.Trigger{Source: "audit"}); !errors.Is(rep.Aborted, context.Canceled) {
 			t.Errorf("report: %+v", rep)
 		}
 	})
@@ -415,10 +415,10 @@ func TestConcernsAreRecorded(t *testing.T) {
 	h.SetBridges(guard.Bridge{Name: "cni0", Index: 3, Ports: guard.Ports{VMs: 1}})
 	r, rec := start(t, h, scoped())
 	h.Bridging = errors.New("boom")
-	r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+	r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 	h.Bridging = nil
 	h.SetBridges(guard.Bridge{Name: "cni0", Index: 3, CallIPTables: true, CallIP6Tables: true})
-	rep := r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+	rep := r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 	const finding = "cni0 is kept (matches cni*) and carries virtual machines, too: those frames pass through netfilter like those of pods"
 	got := rec.lines()
 	if len(got) != 5 || got[1] != "bridge observed: "+finding || got[4] != "bridge observed: no longer so: "+finding || len(rep.Findings) != 0 ||
@@ -449,45 +449,45 @@ func TestFlagsGoWithEvidence(t *testing.T) {
 	gone, unread := &guard.Evidence{}, &guard.Evidence{CNI: guard.CNI{Err: boom}}
 	for _, tt := range []struct {
 		name string
-		at   map[int]func(h *hosttest.Host, r *reconcile.Reconciler) // by the minute since the evidence went
-		took int                                                     // the minute in which the flags were taken back; 0: not within 40
+		at   map[int]func(h *hosttest.Host, r *keep.Keeper) // by the minute since the evidence went
+		took int                                            // the minute in which the flags were taken back; 0: not within 40
 	}{
 		{"gone", nil, 10},
-		{"it came back for a moment", map[int]func(*hosttest.Host, *reconcile.Reconciler){
-			9:  func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Evidence = named() },
-			10: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Evidence = gone },
+		{"it came back for a moment", map[int]func(*hosttest.Host, *keep.Keeper){
+			9:  func(h *hosttest.Host, _ *keep.Keeper) { h.Evidence = named() },
+			10: func(h *hosttest.Host, _ *keep.Keeper) { h.Evidence = gone },
 		}, 20},
-		{"a look failed", map[int]func(*hosttest.Host, *reconcile.Reconciler){
-			5: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Bridging = boom },
-			6: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Bridging = nil },
+		{"a look failed", map[int]func(*hosttest.Host, *keep.Keeper){
+			5: func(h *hosttest.Host, _ *keep.Keeper) { h.Bridging = boom },
+			6: func(h *hosttest.Host, _ *keep.Keeper) { h.Bridging = nil },
 		}, 16},
-		{"a look was not certain", map[int]func(*hosttest.Host, *reconcile.Reconciler){
-			9:  func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Evidence = unread },
-			12: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Evidence = gone },
+		{"a look was not certain", map[int]func(*hosttest.Host, *keep.Keeper){
+			9:  func(h *hosttest.Host, _ *keep.Keeper) { h.Evidence = unread },
+			12: func(h *hosttest.Host, _ *keep.Keeper) { h.Evidence = gone },
 		}, 22},
-		{"what was set is not known", map[int]func(*hosttest.Host, *reconcile.Reconciler){
-			3: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.MemoryErr = boom },
-			4: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.MemoryErr = nil },
+		{"what was set is not known", map[int]func(*hosttest.Host, *keep.Keeper){
+			3: func(h *hosttest.Host, _ *keep.Keeper) { h.MemoryErr = boom },
+			4: func(h *hosttest.Host, _ *keep.Keeper) { h.MemoryErr = nil },
 		}, 14},
-		{"never certain", map[int]func(*hosttest.Host, *reconcile.Reconciler){
-			0: func(h *hosttest.Host, _ *reconcile.Reconciler) { h.Evidence = unread },
+		{"never certain", map[int]func(*hosttest.Host, *keep.Keeper){
+			0: func(h *hosttest.Host, _ *keep.Keeper) { h.Evidence = unread },
 		}, 0},
-		{"a reload", map[int]func(*hosttest.Host, *reconcile.Reconciler){
-			8: func(_ *hosttest.Host, r *reconcile.Reconciler) { r.SetPolicy(r.Policy(), limits) },
+		{"a reload", map[int]func(*hosttest.Host, *keep.Keeper){
+			8: func(_ *hosttest.Host, r *keep.Keeper) { _, p := onEvidence(); r.SetPolicy(p, limits) },
 		}, 18},
-		{"the last pod went, the configuration stands", map[int]func(*hosttest.Host, *reconcile.Reconciler){
-			0: func(h *hosttest.Host, _ *reconcile.Reconciler) {
+		{"the last pod went, the configuration stands", map[int]func(*hosttest.Host, *keep.Keeper){
+			0: func(h *hosttest.Host, _ *keep.Keeper) {
 				h.Evidence = named()
 				h.SetBridges(guard.Bridge{Name: "docker0", Index: 3, CallIPTables: true, CallIP6Tables: true})
 			},
 		}, 0},
-		{"another bridge has the name", map[int]func(*hosttest.Host, *reconcile.Reconciler){
-			2: func(h *hosttest.Host, _ *reconcile.Reconciler) {
+		{"another bridge has the name", map[int]func(*hosttest.Host, *keep.Keeper){
+			2: func(h *hosttest.Host, _ *keep.Keeper) {
 				h.SetBridges(guard.Bridge{Name: "docker0", Index: 4, CallIPTables: true, CallIP6Tables: true})
 			},
 		}, 0},
-		{"somebody else clears one: the other is taken back", map[int]func(*hosttest.Host, *reconcile.Reconciler){
-			2: func(h *hosttest.Host, _ *reconcile.Reconciler) {
+		{"somebody else clears one: the other is taken back", map[int]func(*hosttest.Host, *keep.Keeper){
+			2: func(h *hosttest.Host, _ *keep.Keeper) {
 				h.SetFlags("docker0", guard.Flags{true, false, false})
 			},
 		}, 10},
@@ -500,7 +500,7 @@ func TestFlagsGoWithEvidence(t *testing.T) {
 					t.Fatalf("with evidence the flags are %v", h.Flags("docker0"))
 				}
 				time.Sleep(time.Hour)
-				r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+				r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 				rec.lines()
 				h.Evidence = gone
 				took := 0
@@ -508,7 +508,7 @@ func TestFlagsGoWithEvidence(t *testing.T) {
 					if change := tt.at[minute]; change != nil {
 						change(h, r)
 					}
-					r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+					r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 					if took == 0 && h.Flags("docker0") == none {
 						took = minute
 					}
@@ -539,7 +539,7 @@ func TestFlagsOfPatternsStay(t *testing.T) {
 		r.SetPolicy(auto, limits)
 		h.Evidence = &guard.Evidence{}
 		for range 30 {
-			r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+			r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 			time.Sleep(time.Minute)
 		}
 		if h.Flags("docker0") != both {
@@ -556,7 +556,7 @@ func TestFlagsOfPatternsStay(t *testing.T) {
 		h.Evidence = &guard.Evidence{}
 		rec.lines()
 		for range 30 {
-			r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+			r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 			time.Sleep(time.Minute)
 		}
 		if got := rec.lines(); h.Flags("docker0") != both || len(got) != 1 || !strings.Contains(got[0], "docker0 is iptables 1, ip6tables 1, wanted iptables 0, ip6tables 0") {

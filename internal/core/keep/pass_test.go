@@ -1,4 +1,4 @@
-package reconcile_test
+package keep_test
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 )
 
@@ -35,7 +35,7 @@ func policy() guard.Policy {
 	}
 }
 
-var limits = reconcile.Contention{Limit: 10, Window: time.Minute}
+var limits = keep.Contention{Limit: 10, Window: time.Minute}
 
 // recorder keeps events in memory.
 type recorder struct{ events []record.Event }
@@ -54,11 +54,11 @@ func (r *recorder) lines() []string {
 }
 
 // settled returns a host on which one pass was made already, so that it is right.
-func settled(t *testing.T, p guard.Policy) (*hosttest.Host, *recorder, *reconcile.Reconciler) {
+func settled(t *testing.T, p guard.Policy) (*hosttest.Host, *recorder, *keep.Keeper) {
 	t.Helper()
 	h, rec := hosttest.New(true), new(recorder)
-	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec})
-	if rep := r.Pass(t.Context(), reconcile.Trigger{Source: "start"}); rep.Verdict() != guard.Right {
+	r := keep.New(p, limits, keep.Options{Host: h, Recorder: rec})
+	if rep := r.Pass(t.Context(), keep.Trigger{Source: "start"}); rep.Verdict() != guard.Right {
 		t.Fatalf("the first pass left the host %s: %+v", rep.Verdict(), rep.Items)
 	}
 	rec.events = nil
@@ -178,8 +178,8 @@ func TestPass(t *testing.T) {
 			if tt.policy != nil {
 				tt.policy(&p)
 			}
-			r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec})
-			report := r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+			r := keep.New(p, limits, keep.Options{Host: h, Recorder: rec})
+			report := r.Pass(t.Context(), keep.Trigger{Source: "start"})
 			if got := report.Verdict(); got != tt.verdict {
 				t.Errorf("the host is %s after the pass, want %s", got, tt.verdict)
 			}
@@ -192,7 +192,7 @@ func TestPass(t *testing.T) {
 			if got := len(h.Writes()); got != tt.writes {
 				t.Errorf("%d writes, want %d", got, tt.writes)
 			}
-			r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+			r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 			if again := rec.lines(); again != nil {
 				t.Errorf("a second pass that finds the same says it again: %q", again)
 			}
@@ -210,17 +210,17 @@ func TestForeignWriteIsNamed(t *testing.T) {
 	p := policy()
 	p.ModulesLoad, p.SysctlD = "", ""
 	var news []record.Write
-	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec, News: func() []record.Write {
+	r := keep.New(p, limits, keep.Options{Host: h, Recorder: rec, News: func() []record.Write {
 		n := news
 		news = nil
 		return n
 	}})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	r.Pass(t.Context(), keep.Trigger{Source: "start"})
 	h.Write(guard.IPTables, "0")
 	tuned := record.Process{PID: 812, Comm: "tuned", Unit: "tuned.service"}
 	news = []record.Write{{File: guard.IPTables.File(), Writer: tuned}}
 	woken := time.Now().Add(-84 * time.Microsecond)
-	r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: woken})
+	r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: woken})
 
 	if got := h.Get(guard.IPTables); got != "1" {
 		t.Fatalf("the key is %q", got)
@@ -246,8 +246,8 @@ func TestForeignWriteIsNamed(t *testing.T) {
 func TestUnseenWriteIsBounded(t *testing.T) {
 	h, rec, r := settled(t, policy())
 	h.Write(guard.IPTables, "0")
-	r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()})
-	if len(rec.events) != 1 || rec.events[0].Duration >= 0 ||
+	r.Look(t.Context(), keep.Trigger{Source: "resync", Time: time.Now()})
+	if len(rec.events) != 1 || rec.events[0].Duration != 0 ||
 		!strings.Contains(rec.events[0].Message, "set back to 1, after at most ") {
 		t.Errorf("events: %+v", rec.events)
 	}
@@ -265,7 +265,7 @@ func TestOvertaken(t *testing.T) {
 			h.Write(k, "0")
 		}
 	}
-	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec, News: func() []record.Write {
+	r := keep.New(p, limits, keep.Options{Host: h, Recorder: rec, News: func() []record.Write {
 		if times >= 0 && h.Get(guard.IPTables) == "0" {
 			return []record.Write{{File: guard.IPTables.File()}}
 		}
@@ -273,9 +273,9 @@ func TestOvertaken(t *testing.T) {
 	}})
 	p.ModulesLoad, p.SysctlD = "", ""
 	r.SetPolicy(p, limits)
-	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	r.Pass(t.Context(), keep.Trigger{Source: "start"})
 	h.Write(guard.IPTables, "0")
-	r.Live(t.Context(), reconcile.Trigger{Source: "sysctl"})
+	r.Look(t.Context(), keep.Trigger{Source: "sysctl"})
 	if got := h.Get(guard.IPTables); got != "1" {
 		t.Errorf("the key is %q", got)
 	}
@@ -296,12 +296,12 @@ func TestNotKept(t *testing.T) {
 	p.Sysctls = []guard.Setting{{Key: "net.ipv4.ip_forward", Value: "7"}}
 	p.ModulesLoad, p.SysctlD = "", ""
 	h.Stubborn = map[guard.Key]string{"net.ipv4.ip_forward": "1"}
-	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
-	var look reconcile.Look
+	r := keep.New(p, limits, keep.Options{Host: h, Recorder: rec})
+	r.Pass(t.Context(), keep.Trigger{Source: "start"})
+	var look keep.Seen
 	n := 0
 	for ; n < 1000 && (look.Next.IsZero() || time.Until(look.Next) < 500*time.Millisecond); n++ {
-		look = r.Live(t.Context(), reconcile.Trigger{Source: "resync"})
+		look = r.Look(t.Context(), keep.Trigger{Source: "resync"})
 	}
 	if n > 100 {
 		t.Fatalf("%d writes without a pause", n)
@@ -315,7 +315,7 @@ func TestNotKept(t *testing.T) {
 	if want := `if 1 is what you mean, write it so under [sysctl]; to leave the key alone set it to "ignore" there`; last.Next != want {
 		t.Errorf("next: %q", last.Next)
 	}
-	if got := r.Totals(); got != (reconcile.Totals{Drifts: 20, Failed: 20}) || last.Suppressed != 19 {
+	if got := r.Totals(); got != (keep.Totals{Drifts: 20, Failed: 20}) || last.Suppressed != 19 {
 		t.Errorf("totals %+v, the record stands for %d more: want 20 that failed", got, last.Suppressed)
 	}
 	if f := r.Fights(); len(f) != 0 {
@@ -331,14 +331,14 @@ func TestOwnNewsIsNoWriter(t *testing.T) {
 	p.Sysctls = []guard.Setting{{Key: "net.ipv4.ip_forward", Value: "0x1"}}
 	p.ModulesLoad, p.SysctlD = "", ""
 	h.Stubborn = map[guard.Key]string{"net.ipv4.ip_forward": "1"}
-	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec, News: func() []record.Write {
+	r := keep.New(p, limits, keep.Options{Host: h, Recorder: rec, News: func() []record.Write {
 		return []record.Write{{Vague: true}}
 	}})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	r.Pass(t.Context(), keep.Trigger{Source: "start"})
 	for range 100 {
-		r.Live(t.Context(), reconcile.Trigger{Source: "sysctl"})
+		r.Look(t.Context(), keep.Trigger{Source: "sysctl"})
 	}
-	if got := r.Totals(); got != (reconcile.Totals{Drifts: 20, Failed: 20}) {
+	if got := r.Totals(); got != (keep.Totals{Drifts: 20, Failed: 20}) {
 		t.Errorf("totals %+v, want 20 that failed and no more for now", got)
 	}
 	if lines := rec.lines(); len(lines) != 1 {
@@ -349,7 +349,7 @@ func TestOwnNewsIsNoWriter(t *testing.T) {
 func TestModuleUnloadedAndBridgesGone(t *testing.T) {
 	h, rec, r := settled(t, policy())
 	h.SetBridges(guard.Bridge{Name: "cnio0", Index: 3}, guard.Bridge{Name: "docker0", Index: 4})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "link"})
+	r.Pass(t.Context(), keep.Trigger{Source: "link"})
 	if diff := cmp.Diff([]string{
 		"bridge observed: bridge cnio0 appeared; br_netfilter loaded, 3 of 3 keys as wanted",
 		"bridge observed: bridge docker0 appeared; br_netfilter loaded, 3 of 3 keys as wanted",
@@ -359,12 +359,12 @@ func TestModuleUnloadedAndBridgesGone(t *testing.T) {
 
 	h.Unload()
 	h.SetBridges()
-	if look := r.Live(t.Context(), reconcile.Trigger{Source: "resync"}); !look.Lost {
+	if look := r.Look(t.Context(), keep.Trigger{Source: "resync"}); !look.Lost {
 		t.Error("Live did not notice that the module went")
 	}
-	r.Pass(t.Context(), reconcile.Trigger{Source: "resync"})
+	r.Pass(t.Context(), keep.Trigger{Source: "resync"})
 	for i := range rec.events {
-		if rec.events[i].Kind == record.KindModule && rec.events[i].Duration >= 0 {
+		if rec.events[i].Kind == record.KindModule && rec.events[i].Duration != 0 {
 			t.Errorf("how long it was away nobody has seen, and the record says %v", rec.events[i].Duration)
 		}
 		rec.events[i].Message = cut(rec.events[i].Message)
@@ -382,7 +382,7 @@ func TestUnloadedAndLoadedAgain(t *testing.T) {
 	h, _, r := settled(t, policy())
 	h.Unload()
 	h.Load()
-	if look := r.Live(t.Context(), reconcile.Trigger{Source: "resync"}); !look.Lost {
+	if look := r.Look(t.Context(), keep.Trigger{Source: "resync"}); !look.Lost {
 		t.Error("Live did not notice that the module was away")
 	}
 }
@@ -391,7 +391,7 @@ func TestDropinIsPutBack(t *testing.T) {
 	h, rec, r := settled(t, policy())
 	want := h.File(sysctlD)
 	h.SetFile(sysctlD, strings.Replace(want, "= 1", "= 0", 1))
-	r.Pass(t.Context(), reconcile.Trigger{Source: "file"})
+	r.Pass(t.Context(), keep.Trigger{Source: "file"})
 	if diff := cmp.Diff(want, h.File(sysctlD)); diff != "" {
 		t.Errorf("content (-want +got):\n%s", diff)
 	}
@@ -407,7 +407,7 @@ func TestDropinOfOthersStays(t *testing.T) {
 	h.SetFile(sysctlD, theirs)
 	h.Writes()
 	for range 3 {
-		if rep := r.Pass(t.Context(), reconcile.Trigger{Source: "file"}); rep.Verdict() != guard.Wrong {
+		if rep := r.Pass(t.Context(), keep.Trigger{Source: "file"}); rep.Verdict() != guard.Wrong {
 			t.Errorf("the verdict is %s", rep.Verdict())
 		}
 	}
@@ -426,16 +426,16 @@ func TestComplaint(t *testing.T) {
 	h.WriteErr = syscall.EROFS
 	h.SetFile(sysctlD, "")
 	for range 3 {
-		r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+		r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 	}
 	h.WriteErr = syscall.ENOSPC
-	r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+	r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 	if diff := cmp.Diff(map[string]string{sysctlD: sysctlD + " is absent, wanted as written by nfguard: no space left on device"}, r.Complaints()); diff != "" {
 		t.Errorf("complaints (-want +got):\n%s", diff)
 	}
 	p := policy()
 	h.SetFile(sysctlD, p.SysctlText(&guard.Observation{}))
-	r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+	r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 	got := rec.lines()
 	if len(got) != 3 || !strings.Contains(got[0], "read-only file system") || !strings.Contains(got[1], "no space left") ||
 		!strings.Contains(got[2], sysctlD+" is as wanted again (as written by nfguard), after ") {
@@ -451,18 +451,18 @@ func TestReloadIsTheCause(t *testing.T) {
 	p.Sysctls = slices.Clone(p.Sysctls)
 	p.Sysctls[2].Value = "0"
 	r.SetPolicy(p, limits)
-	r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()}) // comes before the pass
-	r.Pass(t.Context(), reconcile.Trigger{Source: "reload"})
+	r.Look(t.Context(), keep.Trigger{Source: "resync", Time: time.Now()}) // comes before the pass
+	r.Pass(t.Context(), keep.Trigger{Source: "reload"})
 	h.Write(guard.IPTables, "0") // was right when the policy changed
-	r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()})
+	r.Look(t.Context(), keep.Trigger{Source: "resync", Time: time.Now()})
 	h.Write(guard.ARPTables, "1")
-	r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()})
+	r.Look(t.Context(), keep.Trigger{Source: "resync", Time: time.Now()})
 	r.SetPolicy(p, limits) // nothing of the keys has changed
 	h.Write(guard.IPTables, "0")
-	r.Pass(t.Context(), reconcile.Trigger{Source: "reload"})
+	r.Pass(t.Context(), keep.Trigger{Source: "reload"})
 	got := make([]string, 0, 4)
 	for _, e := range rec.events {
-		got = append(got, e.Source+": "+regexp.MustCompile(`at most \S+ `).ReplaceAllString(e.Message, "at most … "))
+		got = append(got, string(e.Source)+": "+regexp.MustCompile(`at most \S+ `).ReplaceAllString(e.Message, "at most … "))
 	}
 	want := []string{
 		"reload: net.bridge.bridge-nf-call-arptables was 1, set to 0, as the changed configuration asks",
@@ -480,11 +480,11 @@ func TestComplaintIsExcused(t *testing.T) {
 	h, rec, r := settled(t, policy())
 	h.SetErr = syscall.EPERM
 	h.Write(guard.IP6Tables, "0")
-	r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+	r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: time.Now()})
+	r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 	rec.events = nil
 	h.IPv6Off = true
-	r.Pass(t.Context(), reconcile.Trigger{Source: "audit"})
+	r.Pass(t.Context(), keep.Trigger{Source: "audit"})
 	got := rec.lines()
 	if len(got) == 0 || !regexp.MustCompile(`^drift observed: net\.bridge\.bridge-nf-call-ip6tables is left as it is \(0\), after .+: IPv6 is switched off`).MatchString(got[0]) || len(r.Complaints()) > 0 {
 		t.Errorf("records: %q, complaints: %v", got, r.Complaints())
@@ -493,17 +493,17 @@ func TestComplaintIsExcused(t *testing.T) {
 
 func TestAborted(t *testing.T) {
 	gone := errors.New("given up")
-	r := reconcile.New(policy(), limits, reconcile.Options{
+	r := keep.New(policy(), limits, keep.Options{
 		Host: hosttest.New(false), Recorder: new(recorder),
-		Beside: func(context.Context, func(context.Context)) error { return gone },
+		Wait: func(context.Context, func(context.Context)) error { return gone },
 	})
-	report := r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	report := r.Pass(t.Context(), keep.Trigger{Source: "start"})
 	if !errors.Is(report.Aborted, gone) || report.Verdict() != guard.Uncertain {
 		t.Errorf("report: %+v", report)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if report := r.Pass(ctx, reconcile.Trigger{Source: "start"}); !errors.Is(report.Aborted, context.Canceled) {
+	if report := r.Pass(ctx, keep.Trigger{Source: "start"}); !errors.Is(report.Aborted, context.Canceled) {
 		t.Errorf("report: %+v", report)
 	}
 }
@@ -516,11 +516,11 @@ func TestVanishesBetweenLookAndWrite(t *testing.T) {
 	h, rec, r := settled(t, p)
 	h.Write(guard.IPTables, "0")
 	h.BeforeSet = func(h *hosttest.Host) { h.BeforeSet = nil; h.Unload() }
-	look := r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+	look := r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: time.Now()})
 	if !look.Lost {
 		t.Error("Live did not notice that the module went")
 	}
-	if rep := r.Pass(t.Context(), reconcile.Trigger{Source: "sysctl"}); rep.Verdict() != guard.Right {
+	if rep := r.Pass(t.Context(), keep.Trigger{Source: "sysctl"}); rep.Verdict() != guard.Right {
 		t.Errorf("the host is %s: %+v", rep.Verdict(), rep.Items)
 	}
 	got := rec.lines()
@@ -536,17 +536,17 @@ func TestVanishesBetweenLookAndWrite(t *testing.T) {
 func TestRemovedDuringThePass(t *testing.T) {
 	h, rec := hosttest.New(true), new(recorder)
 	works := -10 // the first pass is not disturbed
-	r := reconcile.New(policy(), limits, reconcile.Options{Host: h, Recorder: rec, Beside: func(ctx context.Context, work func(context.Context)) error {
+	r := keep.New(policy(), limits, keep.Options{Host: h, Recorder: rec, Wait: func(ctx context.Context, work func(context.Context)) error {
 		work(ctx)
 		if works++; works == 2 { // the survey, and the one file that was changed
 			h.SetFile(modulesLoad, "")
 		}
 		return nil
 	}})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	r.Pass(t.Context(), keep.Trigger{Source: "start"})
 	rec.events, works = nil, 0
 	h.SetFile(sysctlD, h.File(sysctlD)+"net.ipv4.ip_forward = 0\n")
-	if rep := r.Pass(t.Context(), reconcile.Trigger{Source: "file"}); rep.Verdict() != guard.Right {
+	if rep := r.Pass(t.Context(), keep.Trigger{Source: "file"}); rep.Verdict() != guard.Right {
 		t.Errorf("the host is %s after the pass", rep.Verdict())
 	}
 	want := []string{
@@ -563,7 +563,7 @@ func TestRemovedDuringThePass(t *testing.T) {
 func TestUnloadedDuringThePass(t *testing.T) {
 	h, rec := hosttest.New(true), new(recorder)
 	works := -10
-	r := reconcile.New(policy(), limits, reconcile.Options{Host: h, Recorder: rec, Beside: func(ctx context.Context, work func(context.Context)) error {
+	r := keep.New(policy(), limits, keep.Options{Host: h, Recorder: rec, Wait: func(ctx context.Context, work func(context.Context)) error {
 		work(ctx)
 		if works++; works == 1 { // the survey
 			h.Unload()
@@ -571,9 +571,9 @@ func TestUnloadedDuringThePass(t *testing.T) {
 		}
 		return nil
 	}})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	r.Pass(t.Context(), keep.Trigger{Source: "start"})
 	rec.events, works = nil, 0
-	r.Pass(t.Context(), reconcile.Trigger{Source: "uevent"})
+	r.Pass(t.Context(), keep.Trigger{Source: "uevent"})
 	want := []string{"module failed: br_netfilter is not loaded, wanted loaded: /etc/modprobe.d/cis.conf:3 forbids it: blacklist br_netfilter"}
 	if diff := cmp.Diff(want, rec.lines()); diff != "" {
 		t.Errorf("records (-want +got):\n%s", diff)

@@ -1,4 +1,4 @@
-package reconcile_test
+package keep_test
 
 import (
 	"fmt"
@@ -12,31 +12,31 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 )
 
 // fightFor has a stranger write 0 every step for d, and returns a line for
 // each record.
-func fightFor(t *testing.T, c reconcile.Contention, step, d, quiet time.Duration) (lines []string, corrected uint64, stood int) {
+func fightFor(t *testing.T, c keep.Contention, step, d, quiet time.Duration) (lines []string, corrected uint64, stood int) {
 	t.Helper()
 	h, rec := hosttest.New(true), new(recorder)
 	p := policy()
 	p.ModulesLoad, p.SysctlD = "", ""
 	writer := record.Process{PID: 812, Comm: "tuned"}
 	var news []record.Write
-	r := reconcile.New(p, c, reconcile.Options{Host: h, Recorder: rec, News: func() []record.Write {
+	r := keep.New(p, c, keep.Options{Host: h, Recorder: rec, News: func() []record.Write {
 		n := news
 		news = nil
 		return n
 	}})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	r.Pass(t.Context(), keep.Trigger{Source: "start"})
 	start := time.Now()
 	for time.Since(start) < d {
 		h.Write(guard.IPTables, "0")
 		news = []record.Write{{File: guard.IPTables.File(), Writer: writer}}
 		r.Tick(time.Now())
-		r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+		r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: time.Now()})
 		if h.Get(guard.IPTables) == "0" {
 			stood++
 		}
@@ -44,7 +44,7 @@ func fightFor(t *testing.T, c reconcile.Contention, step, d, quiet time.Duration
 	}
 	for end := time.Now().Add(quiet); time.Now().Before(end); {
 		if next := r.Tick(time.Now()); next.IsZero() {
-			r.Live(t.Context(), reconcile.Trigger{Source: "resync", Time: time.Now()})
+			r.Look(t.Context(), keep.Trigger{Source: "resync", Time: time.Now()})
 			time.Sleep(time.Until(end))
 		} else {
 			time.Sleep(time.Until(next))
@@ -122,13 +122,13 @@ func TestFightIsObserved(t *testing.T) {
 		h, rec := hosttest.New(true), new(recorder)
 		p := policy()
 		p.Mode, p.ModulesLoad, p.SysctlD = guard.Observe, "", ""
-		r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec})
-		r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+		r := keep.New(p, limits, keep.Options{Host: h, Recorder: rec})
+		r.Pass(t.Context(), keep.Trigger{Source: "start"})
 		rec.events = nil
 		for range 600 { // twenty seconds
 			for _, v := range []string{"0", "1"} {
 				h.Write(guard.IPTables, v)
-				r.Live(t.Context(), reconcile.Trigger{Source: "sysctl", Time: time.Now()})
+				r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: time.Now()})
 			}
 			time.Sleep(20 * time.Second / 600)
 		}
@@ -164,14 +164,14 @@ func TestReloadsAreNoFight(t *testing.T) {
 	h, rec := hosttest.New(true), new(recorder)
 	p := policy()
 	p.ModulesLoad, p.SysctlD = "", ""
-	r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: rec})
-	r.Pass(t.Context(), reconcile.Trigger{Source: "start"})
+	r := keep.New(p, limits, keep.Options{Host: h, Recorder: rec})
+	r.Pass(t.Context(), keep.Trigger{Source: "start"})
 	rec.events = nil
 	for i := range 2 * limits.Limit {
 		p.Sysctls = slices.Clone(p.Sysctls)
 		p.Sysctls[0].Value = strconv.Itoa(i % 2)
 		r.SetPolicy(p, limits)
-		r.Pass(t.Context(), reconcile.Trigger{Source: "reload"})
+		r.Pass(t.Context(), keep.Trigger{Source: "reload"})
 	}
 	if f := r.Fights(); len(f) != 0 || len(rec.events) != 2*limits.Limit {
 		t.Errorf("fights: %q; %d records, want one for each reload", f, len(rec.events))

@@ -1,4 +1,4 @@
-package reconcile
+package keep
 
 import (
 	"cmp"
@@ -52,13 +52,13 @@ func driftMessage(e *record.Event, bound time.Duration) string {
 	}
 	fmt.Fprintf(&b, "%s was %s, set ", e.Subject, quoted(e.Have))
 	switch {
-	case e.Duration >= 0:
+	case e.Duration > 0:
 		fmt.Fprintf(&b, "back to %s after %s%s", e.Want, words.Short(e.Duration), by(e.Writer))
-	case e.Source == "start":
+	case e.Source == record.CauseStart:
 		fmt.Fprintf(&b, "back to %s, as found at start", e.Want)
 	case bound > 0:
 		fmt.Fprintf(&b, "back to %s, after at most %s (nobody was seen writing it)", e.Want, words.Short(bound))
-	case e.Source == "reload":
+	case e.Source == record.CauseReload:
 		fmt.Fprintf(&b, "to %s, %s", e.Want, asChanged)
 	default:
 		fmt.Fprintf(&b, "back to %s", e.Want)
@@ -101,7 +101,7 @@ func correctedMessage(e *record.Event, took time.Duration, gone []string) string
 		}
 		return msg
 	default:
-		if e.Source == "reload" {
+		if e.Source == record.CauseReload {
 			return e.Subject + " is written anew, " + asChanged
 		}
 		return fmt.Sprintf("%s was %s, written again", e.Subject, e.Have)
@@ -110,6 +110,72 @@ func correctedMessage(e *record.Event, took time.Duration, gone []string) string
 
 func stuckMessage(e *record.Event) string {
 	return fmt.Sprintf("%s is %s, wanted %s: %v", e.Subject, orUnknown(e.Now), e.Want, e.Err)
+}
+
+// beganMessage says that a fight has begun, by reversals within so long.
+func (f *fight) beganMessage(within time.Duration, c Contention) string {
+	policy := "nfguard goes on correcting it, at a bounded pace, and records it once a minute"
+	switch {
+	case f.kind == record.KindDenied:
+		policy = "none of it is stored; that is recorded once a minute"
+	case f.outcome == record.Observed:
+		policy = "mode observe leaves it so, and that is recorded once a minute"
+	case c.Yield:
+		policy = "nfguard leaves it alone until nobody has written to it for " + words.Short(c.Window)
+	case f.outcome == record.Rewritten:
+		policy = "none of it is stored; that is recorded once a minute"
+	}
+	return fmt.Sprintf("%s was %s %d times within %s%s; %s", f.subject, f.did(), c.Limit, words.Short(within), f.by(), policy)
+}
+
+func (f *fight) goesOnMessage() string {
+	return fmt.Sprintf("%s was %s %d more times since the last record%s", f.subject, f.did(), f.count, f.by())
+}
+
+// endedMessage says that a fight that took so long has ended.
+func (f *fight) endedMessage(took time.Duration, c Contention) string {
+	return fmt.Sprintf("nobody has %s %s for %s; it was %s %d more times in the %s before%s",
+		f.did(), f.subject, words.Short(c.Window), f.did(), f.total-1, words.Short(took), f.by())
+}
+
+// did says what the other side does to the subject.
+func (f *fight) did() string {
+	if f.kind == record.KindDenied || f.outcome == record.Rewritten {
+		return "written to"
+	}
+	return "changed"
+}
+
+// by names who fights, with the share where others write too, or nothing.
+func (f *fight) by() string {
+	top := f.tally.most()
+	if top.n == 0 || top.n == f.tally.total {
+		return by(f.side())
+	}
+	return fmt.Sprintf(" (written by %s, %d of %d writes)", words.Writer(top.writer), top.n, f.tally.total)
+}
+
+// spare says how to have nfguard leave alone what is fought over.
+func spare(kind record.Kind) string {
+	switch kind { //nolint:exhaustive // those that are put right
+	case record.KindFlag:
+		return "add the bridge to ignore under [bridges]"
+	case record.KindDropin:
+		return "set enabled = false under [persist]"
+	case record.KindModule:
+		return "set mode = \"observe\""
+	}
+	return "set the key to \"ignore\" under [sysctl]"
+}
+
+// endedMessage says how what was complained of has ended.
+func endedMessage(e *record.Event, how, why string) string {
+	return e.Subject + " " + how + " (" + e.Now + "), after " + words.Short(e.Duration) + why
+}
+
+// wrongMessage says what is not as wanted, and that nothing is done about it.
+func wrongMessage(it *guard.Item) string {
+	return it.Subject + " is " + orUnknown(it.Have) + ", wanted " + it.Want + ": " + it.Reason
 }
 
 // by names the writer, or nothing.
@@ -138,41 +204,6 @@ func next(err error) string {
 		return "run it as root; under systemd see the unit's capabilities, elsewhere a security module"
 	}
 	return ""
-}
-
-// Readiness says in a few words how the guarded things stand.
-func Readiness(items []guard.Item) string {
-	var keys, right, bridges, flagged int
-	module := "the module is not loaded"
-	for _, it := range items {
-		switch it.Kind { //nolint:exhaustive // the kinds of items
-		case record.KindModule:
-			if it.Verdict == guard.Right {
-				module = it.Subject + " loaded"
-			}
-		case record.KindDrift:
-			keys++
-			if it.Verdict == guard.Right || it.Verdict == guard.Excused {
-				right++
-			}
-		case record.KindFlag:
-			bridges++
-			if it.Verdict == guard.Right || it.Verdict == guard.Excused {
-				flagged++
-			}
-		}
-	}
-	if keys+bridges == 0 {
-		return module + ", no key and no bridge to keep"
-	}
-	var parts []string
-	if keys > 0 {
-		parts = append(parts, fmt.Sprintf("%d of %d keys", right, keys))
-	}
-	if bridges > 0 {
-		parts = append(parts, fmt.Sprintf("%d of %d bridges", flagged, bridges))
-	}
-	return module + ", " + strings.Join(parts, " and ") + " as wanted"
 }
 
 func quoted(value string) string {

@@ -1,4 +1,4 @@
-package reconcile
+package keep
 
 import (
 	"fmt"
@@ -46,7 +46,7 @@ func (p *pace) due() time.Time {
 
 // recordPaced records e, or counts it. more is what those are that were kept
 // back: "starts and ends".
-func (r *Reconciler) recordPaced(p *pace, e record.Event, more string) {
+func (a *account) recordPaced(p *pace, e record.Event, more string) {
 	n, ok := p.take(e.Time)
 	if !ok {
 		return
@@ -55,20 +55,19 @@ func (r *Reconciler) recordPaced(p *pace, e record.Event, more string) {
 		e.Suppressed = n
 		e.Message += fmt.Sprintf(" (%d more %s since the last record)", n, more)
 	}
-	r.o.Recorder.Record(e)
+	a.record(e)
 }
 
 // tickPaced records, once it is due, what was kept back and has not been
-// counted by another record since, and returns when it is due. tell is given the
-// count.
-func (r *Reconciler) tickPaced(p *pace, now time.Time, tell func(n int) record.Event) (again time.Time) {
+// counted by another record since, and returns when it is due. It completes e;
+// tell makes its message of the count.
+func (a *account) tickPaced(p *pace, now time.Time, e record.Event, tell func(n int) string) (again time.Time) {
 	due := p.due()
 	if due.IsZero() || now.Before(due) {
 		return due
 	}
 	n, _ := p.take(now)
-	e := tell(n)
-	e.Outcome, e.Time, e.Duration, e.Source, e.Pass, e.Suppressed = record.Observed, now, -1, "timer", r.passes, n
-	r.o.Recorder.Record(e)
+	e.Outcome, e.Time, e.Source, e.Suppressed, e.Message = record.Observed, now, record.CauseTimer, n, tell(n)
+	a.record(e)
 	return time.Time{}
 }

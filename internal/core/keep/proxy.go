@@ -1,4 +1,4 @@
-package reconcile
+package keep
 
 import (
 	"fmt"
@@ -11,8 +11,9 @@ import (
 	"github.com/nfguard/nfguard/internal/core/words"
 )
 
-// proxy is what is remembered of kube-proxy from one look to the next.
+// proxy follows kube-proxy from one look to the next.
 type proxy struct {
+	*account
 	seen    *guard.KubeProxy // at the last look; nil: there was none yet
 	told    []guard.Rules    // as last recorded
 	change  *rulesChange     // that is not recorded yet; nil: there is none
@@ -22,6 +23,7 @@ type proxy struct {
 	unready time.Time
 	began   time.Time // of the last start
 	pace    pace
+	odd     []guard.Finding // as recorded
 }
 
 // rulesChange is one of kube-proxy's rules. They are written family by family and
@@ -37,19 +39,18 @@ type rulesChange struct {
 // within a second.
 const rulesSettle = 3 * time.Second
 
-// ProxyState is how far kube-proxy has come, as of the last look.
-func (r *Reconciler) ProxyState() guard.ProxyState {
-	if r.proxy.seen == nil {
+// now is how far kube-proxy has come, as of the last look.
+func (p *proxy) now() guard.ProxyState {
+	if p.seen == nil {
 		return guard.ProxyUnknown
 	}
-	return r.proxy.state
+	return p.state
 }
 
-// followProxy compares what there is of kube-proxy with the last look, and
-// records what came and went and whether the node was ready for it. rep is
+// look compares what there is of kube-proxy with the last look, and records what
+// has started, ended and changed, and whether the node was ready for it. rep is
 // the pass as it ends.
-func (r *Reconciler) followProxy(t Trigger, rep *Report, now *guard.KubeProxy) {
-	p := &r.proxy
+func (p *proxy) look(t Trigger, rep *Report, now *guard.KubeProxy) {
 	was := p.seen
 	if now != nil {
 		k := *now // what could not be looked at now is as it was
@@ -68,7 +69,7 @@ func (r *Reconciler) followProxy(t Trigger, rep *Report, now *guard.KubeProxy) {
 	p.judge()
 	e := record.Event{
 		Kind: record.KindKubeProxy, Outcome: record.Observed, Time: time.Now(), Subject: "kube-proxy",
-		Have: string(old), Now: string(p.state), Duration: -1, Source: t.Source, Pass: r.passes,
+		Have: string(old), Now: string(p.state), Source: t.Source,
 	}
 	var before []guard.Process
 	if was != nil {
@@ -88,30 +89,30 @@ func (r *Reconciler) followProxy(t Trigger, rep *Report, now *guard.KubeProxy) {
 		if len(ended) > 0 {
 			e.Message += ", in place of " + names(ended)
 		}
-		r.readiness(&e, t, rep)
-		r.recordProxy(e)
+		p.readiness(&e, t, rep)
+		p.say(e)
 	case len(ended) > 0: // so does this, of the last one
 		e.Writer = writer(ended[len(ended)-1])
 		e.Message = names(ended) + " ended; " + left(p.seen)
-		r.recordProxy(e)
+		p.say(e)
 		if len(p.seen.Processes) > 0 {
 			return
 		}
 	case slices.Equal(p.told, p.seen.Rules):
 		p.change = nil // it was undone, if there was one
 		e.Writer = p.writer()
-		r.readied(e, rep)
+		p.readied(e, rep)
 		return
 	default:
-		r.followRules(t, rep, was)
+		p.lookRules(t, rep, was)
 		return
 	}
 	p.told, p.change = p.seen.Rules, nil
 }
 
-// followRules notes that the rules are not as recorded. was is the look before.
-func (r *Reconciler) followRules(t Trigger, rep *Report, was *guard.KubeProxy) {
-	p, now := &r.proxy, time.Now()
+// lookRules notes that the rules are not as recorded. was is the look before.
+func (p *proxy) lookRules(t Trigger, rep *Report, was *guard.KubeProxy) {
+	now := time.Now()
 	switch {
 	case p.change == nil:
 		p.change = &rulesChange{first: now}
@@ -122,19 +123,18 @@ func (r *Reconciler) followRules(t Trigger, rep *Report, was *guard.KubeProxy) {
 }
 
 // recordRules records the change of the rules that is over.
-func (r *Reconciler) recordRules() {
-	p := &r.proxy
+func (p *proxy) recordRules() {
 	c := p.change
 	before := guard.KubeProxy{Rules: p.told}
 	p.told, p.change = p.seen.Rules, nil
 	e := record.Event{
 		Kind: record.KindKubeProxy, Outcome: record.Observed, Time: c.last, Subject: "kube-proxy", Writer: p.writer(),
-		Now: string(p.state), Duration: -1, Source: c.trigger.Source, Pass: r.passes,
+		Now: string(p.state), Source: c.trigger.Source,
 	}
 	switch {
 	case len(p.seen.Rules) == 0:
 		e.Message = "kube-proxy's rules are gone: " + before.DescribeRules()
-		r.recordProxy(e)
+		p.say(e)
 		return
 	case len(before.Rules) > 0:
 		e.Message = "kube-proxy's rules have changed: " + p.seen.DescribeRules()
@@ -144,8 +144,8 @@ func (r *Reconciler) recordRules() {
 			e.Message += ", " + words.Short(c.first.Sub(p.began)) + " after its start"
 		}
 	}
-	r.readiness(&e, c.trigger, c.report)
-	r.recordProxy(e)
+	p.readiness(&e, c.trigger, c.report)
+	p.say(e)
 }
 
 // writer is the kube-proxy that runs, if one does.
@@ -172,7 +172,7 @@ func (p *proxy) judge() {
 
 // readiness adds to e whether the node was ready for kube-proxy, and if it
 // was not, why, and for how long.
-func (r *Reconciler) readiness(e *record.Event, t Trigger, rep *Report) {
+func (p *proxy) readiness(e *record.Event, t Trigger, rep *Report) {
 	var was, is []string
 	for _, c := range rep.Changes {
 		switch {
@@ -197,12 +197,12 @@ func (r *Reconciler) readiness(e *record.Event, t Trigger, rep *Report) {
 	switch {
 	case len(is) > 0:
 		e.Outcome = record.Failed
-		if r.policy.Mode == guard.Observe {
+		if p.mode == guard.Observe {
 			e.Outcome = record.Observed
 		}
 		e.Message += "; the node is not ready: " + strings.Join(is, ", ")
-		if r.proxy.unready.IsZero() {
-			r.proxy.unready = from
+		if p.unready.IsZero() {
+			p.unready = from
 		}
 	case len(was) > 0:
 		e.Outcome, e.Duration = record.Corrected, max(e.Time.Sub(from), 0)
@@ -210,21 +210,20 @@ func (r *Reconciler) readiness(e *record.Event, t Trigger, rep *Report) {
 		if e.Duration > 0 {
 			e.Message += "; it was made so within " + words.Short(e.Duration)
 		}
-		r.proxy.unready = time.Time{}
+		p.unready = time.Time{}
 	default:
 		tells := "; the node was ready: "
-		if !r.proxy.unready.IsZero() {
-			e.Duration = e.Time.Sub(r.proxy.unready)
+		if !p.unready.IsZero() {
+			e.Duration = e.Time.Sub(p.unready)
 			tells = "; the node is ready now, after " + words.Short(e.Duration) + " in which it was not: "
 		}
 		e.Message += tells + Readiness(rep.Items) + ", " + bridgeNames(rep)
-		r.proxy.unready = time.Time{}
+		p.unready = time.Time{}
 	}
 }
 
 // readied records that the node has become ready under a running kube-proxy.
-func (r *Reconciler) readied(e record.Event, rep *Report) {
-	p := &r.proxy
+func (p *proxy) readied(e record.Event, rep *Report) {
 	if p.unready.IsZero() {
 		return
 	}
@@ -240,31 +239,32 @@ func (r *Reconciler) readied(e record.Event, rep *Report) {
 	e.Duration = e.Time.Sub(p.unready)
 	e.Message = fmt.Sprintf("the node is ready for kube-proxy now, after %s in which it was not: %s", words.Short(e.Duration), Readiness(rep.Items))
 	p.unready = time.Time{}
-	r.o.Recorder.Record(e)
+	p.record(e)
 }
 
-// recordProxy records e, or counts it where a kube-proxy comes and goes all
-// the time.
-func (r *Reconciler) recordProxy(e record.Event) {
-	r.recordPaced(&r.proxy.pace, e, "starts and ends")
-}
+// say records e, or counts it where a kube-proxy comes and goes all the time.
+func (p *proxy) say(e record.Event) { p.recordPaced(&p.pace, e, "starts and ends") }
 
-// tickProxy records a change of the rules that is over, and what became of a
+// tick records a change of the rules that is over, and what became of a
 // kube-proxy that came and went too often to have each time recorded.
-func (r *Reconciler) tickProxy(now time.Time) (again time.Time) {
-	p := &r.proxy
+func (p *proxy) tick(now time.Time) (again time.Time) {
 	if c := p.change; c != nil {
 		if again = c.last.Add(rulesSettle); !now.Before(again) {
 			again = time.Time{}
-			r.recordRules()
+			p.recordRules()
 		}
 	}
-	return earlier(again, r.tickPaced(&p.pace, now, func(n int) record.Event {
-		return record.Event{
-			Kind: record.KindKubeProxy, Subject: "kube-proxy", Now: string(p.state),
-			Message: fmt.Sprintf("kube-proxy started or ended %d more times since the last record; now: %s", n, p.seen.Describe()),
-		}
+	e := record.Event{Kind: record.KindKubeProxy, Subject: "kube-proxy", Now: string(p.state)}
+	return earlier(again, p.tickPaced(&p.pace, now, e, func(n int) string {
+		return fmt.Sprintf("kube-proxy started or ended %d more times since the last record; now: %s", n, p.seen.Describe())
 	}))
+}
+
+// leave records a change of the rules that may not be over.
+func (p *proxy) leave() {
+	if p.change != nil {
+		p.recordRules()
+	}
 }
 
 // difference tells which processes are only in one of two lists.

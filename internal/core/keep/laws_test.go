@@ -1,4 +1,4 @@
-package reconcile_test
+package keep_test
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
-	"github.com/nfguard/nfguard/internal/core/reconcile"
+	"github.com/nfguard/nfguard/internal/core/keep"
 )
 
 // FuzzLaws starts from any state of a host and any fault, and holds the pass
@@ -79,8 +79,8 @@ func FuzzLaws(f *testing.F) {
 
 		flags := h.Flags("cni0")
 		values, files := h.State()
-		r := reconcile.New(p, limits, reconcile.Options{Host: h, Recorder: new(recorder)})
-		pass := func() reconcile.Report { return r.Pass(t.Context(), reconcile.Trigger{Source: "audit"}) }
+		r := keep.New(p, limits, keep.Options{Host: h, Recorder: new(recorder)})
+		pass := func() keep.Report { return r.Pass(t.Context(), keep.Trigger{Source: "audit"}) }
 		pass()
 		second := pass()
 		writes := h.Writes()
@@ -116,7 +116,7 @@ func FuzzLaws(f *testing.F) {
 			}
 		}
 		// What the pass says is what is there.
-		now := reconcile.Audit(t.Context(), h, &p)
+		now := keep.Audit(t.Context(), h, &p)
 		if diff := cmp.Diff(third.Items, now.Items, cmp.Comparer(func(a, b error) bool { return errors.Is(a, b) })); diff != "" {
 			t.Errorf("the report is not what is there (-report +there):\n%s", diff)
 		}

@@ -1,4 +1,4 @@
-package reconcile
+package keep
 
 import (
 	"time"
@@ -7,7 +7,7 @@ import (
 )
 
 // Tree is the files of a host that is not running. There is no kernel behind
-// it, and so a tree is not a [Host], and no [Reconciler] works on it.
+// it, and so a tree is not a [Host], and no [Keeper] works on it.
 type Tree interface {
 	// Survey looks at the drop-ins and at the next boot.
 	Survey(p *guard.Policy) guard.Observation

@@ -1,0 +1,191 @@
+package keep
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
+	"github.com/nfguard/nfguard/internal/core/words"
+)
+
+// maxFlagStuck is how many times in a row flags that were set may be gone at
+// the next look before the kernel is believed not to keep them.
+const maxFlagStuck = 5
+
+// recordDone records what was done to bridges since the last call.
+func (b *bridges) recordDone() {
+	b.mu.Lock()
+	done := b.done
+	b.done = nil
+	b.mu.Unlock()
+	for i := range done {
+		b.recordVisit(&done[i])
+	}
+}
+
+// recordVisit records what was done to one bridge. What was left alone, and what
+// could not be looked at, is for the pass to tell.
+func (b *bridges) recordVisit(v *visit) {
+	if !v.there && v.err != nil { // it was removed meanwhile
+		return
+	}
+	right := v.right()
+	if b.stuck[v.name]++; right {
+		delete(b.stuck, v.name)
+	}
+	outcome := record.Corrected
+	switch {
+	case right:
+	case v.err == nil && (b.on[v.name] != nil || b.stuck[v.name] < maxFlagStuck):
+		outcome = record.Reverted
+	default:
+		outcome = record.Failed
+	}
+	e, op := flagEvent(v, outcome), v.was.Action.Op
+	if outcome == record.Failed {
+		b.failed(op, e)
+	} else {
+		b.corrected(op, e, v.takes() || v.urgent)
+	}
+}
+
+// right reports whether the bridge is as wanted, or away, after v.
+func (v *visit) right() bool {
+	return !v.there || v.now.Verdict == guard.Right || v.now.Verdict == guard.Excused
+}
+
+// takes reports whether v took flags back that we had set.
+func (v *visit) takes() bool { return v.was.Action.Op == guard.ClearFlags }
+
+// flagEvent is the event of v, of which so much came.
+func flagEvent(v *visit, outcome record.Outcome) record.Event {
+	e := record.Event{
+		Kind: record.KindFlag, Outcome: outcome, Time: v.at, Subject: v.name,
+		Want: v.was.Want, Have: v.was.Have, Now: v.was.Want, Source: v.trigger.Source,
+	}
+	if e.Source == record.CauseLink && !v.trigger.Time.IsZero() {
+		e.Duration = max(v.at.Sub(v.trigger.Time), 1)
+	}
+	if v.there {
+		e.Now = v.now.Have
+	}
+	if outcome == record.Failed {
+		if e.Err = v.err; e.Err == nil {
+			e.Err = errNotKept
+		}
+		e.Next = next(e.Err)
+		e.Message = stuckMessage(&e)
+	} else {
+		e.Message = flagMessage(&e, v.was.Why, v.takes())
+	}
+	return e
+}
+
+func flagMessage(e *record.Event, why string, taken bool) string {
+	s := fmt.Sprintf("bridge %s had %s", e.Subject, e.Have)
+	switch {
+	case taken && why != "":
+		return s + ", set by nfguard on evidence, taken back: for " + words.Short(evidenceGone) + " there was none (" + why + ")"
+	case taken:
+		return s + ` of scope "bridges", taken back: the sysctls are in effect`
+	}
+	s += ", set to "
+	if e.Now == e.Want || e.Outcome == record.Reverted {
+		s += "1"
+	} else {
+		s += e.Now
+	}
+	switch {
+	case e.Duration > 0:
+		s += " after " + words.Short(e.Duration)
+	case e.Source == record.CauseStart:
+		s += ", as found at start"
+	}
+	s += " (" + why + ")"
+	if e.Outcome == record.Reverted {
+		s += ", and changed again at once"
+	}
+	return s
+}
+
+// prune forgets what was said and done about bridges that are gone, or are not
+// kept any more. That none could be looked at has an end that is recorded.
+func (b *bridges) prune(t Trigger, items []guard.Item) {
+	now := time.Now()
+	b.book.prune(now)
+	judged := make(map[string]bool)
+	for i := range items {
+		if items[i].Kind == record.KindFlag {
+			judged[items[i].Subject] = true
+		}
+	}
+	if !judged[guard.AllBridges] {
+		b.ended(record.Event{Kind: record.KindFlag, Time: now, Subject: guard.AllBridges, Now: "known", Source: t.Source}, "is as wanted again", "")
+	}
+	for subject := range b.complaints {
+		if !judged[subject] {
+			delete(b.complaints, subject)
+		}
+	}
+	for subject := range b.stuck {
+		if !judged[subject] {
+			delete(b.stuck, subject)
+		}
+	}
+}
+
+// noted takes the bridges that were listed now, and tells which have been removed
+// and which are new since the last time. One that was made anew under its name
+// has another index, and is both.
+func (b *bridges) noted(now []guard.Bridge) (removed, appeared []string) {
+	if b.known {
+		removed, appeared = without(b.listed, now), without(now, b.listed)
+	}
+	b.listed, b.known = now, true
+	return removed, appeared
+}
+
+// without are the names of those bridges of list that are not in other.
+func without(list, other []guard.Bridge) (names []string) {
+	there := make(map[int]bool, len(other))
+	for i := range other {
+		there[other[i].Index] = true
+	}
+	for i := range list {
+		if !there[list[i].Index] {
+			names = append(names, list[i].Name)
+		}
+	}
+	return names
+}
+
+// recordMoves records which bridges were removed and which appeared, each by
+// itself unless there are many. ready says how the guarded things stand.
+func (b *bridges) recordMoves(t Trigger, removed, appeared []string, ready string) {
+	const more = "bridges came or went"
+	e := record.Event{Kind: record.KindBridge, Outcome: record.Observed, Time: time.Now(), Source: t.Source}
+	for _, name := range removed {
+		e.Subject, e.Have, e.Now = name, "there", "gone"
+		e.Message = "bridge " + name + " went"
+		b.recordPaced(&b.moves, e, more)
+	}
+	for _, name := range appeared {
+		e.Subject, e.Have, e.Now = name, "absent", "there"
+		e.Message = "bridge " + name + " appeared; " + ready
+		b.recordPaced(&b.moves, e, more)
+	}
+}
+
+// tickPaced records how many bridges came and went, and what there was to be
+// known of bridges, without a record of its own.
+func (b *bridges) tickPaced(now time.Time) time.Time {
+	e := record.Event{Kind: record.KindBridge, Subject: guard.AllBridges}
+	moves := b.account.tickPaced(&b.moves, now, e, func(n int) string {
+		return fmt.Sprintf("%d more bridges came or went since the last record; now: %s", n, listBridges(b.listed))
+	})
+	e.Next = "nfguard check says what is so now"
+	return earlier(moves, b.account.tickPaced(&b.notes, now, e, func(n int) string {
+		return fmt.Sprintf("%d more notes on bridges came or were settled since the last record; now there are %d", n, len(b.concerns))
+	}))
+}

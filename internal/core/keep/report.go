@@ -1,0 +1,129 @@
+package keep
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/record"
+)
+
+// Change is one thing that a pass did, or tried.
+type Change struct {
+	Op      string `json:"op"`
+	Subject string `json:"subject"`
+	From    string `json:"from"`
+	To      string `json:"to"`
+	Error   string `json:"error,omitempty"`
+	Next    string `json:"next,omitempty"` // what a person can do about Error
+}
+
+// Report is what a pass found and did.
+type Report struct {
+	Pass     uint64
+	Time     time.Time
+	Items    []guard.Item // as they are after the pass
+	Changes  []Change
+	Bridges  []guard.Bridge
+	Bridging error // why the bridges are not known
+	IPv6Off  bool
+	On       [3]bool         // which sysctls hand bridged frames over, by guard.Family
+	Evidence *guard.Evidence // what says that bridges carry pods; nil: not looked at
+	Aborted  error           // why the pass was not finished; the rest is empty then
+
+	KubeProxy  *guard.KubeProxy // nil: never looked at
+	ProxyState guard.ProxyState
+	Findings   []guard.Finding // of kube-proxy, of bridges, then of the next boot
+	Meaning    string          // what all this means for Services, one sentence
+}
+
+// Verdict sums up: Wrong if anything is known not to be as wanted, Uncertain
+// if nothing is but something could not be looked at, Right otherwise.
+func (r *Report) Verdict() guard.Verdict {
+	verdict := guard.Right
+	if r.Aborted != nil {
+		verdict = guard.Uncertain
+	}
+	for i := range r.Items {
+		switch r.Items[i].Verdict {
+		case guard.Wrong, guard.Blocked:
+			return guard.Wrong
+		case guard.Uncertain:
+			verdict = guard.Uncertain
+		case guard.Right, guard.Excused:
+		}
+	}
+	return verdict
+}
+
+// Audit looks once at everything and judges, and changes nothing.
+func Audit(ctx context.Context, h Host, p *guard.Policy) Report {
+	o := h.Survey(ctx, p, guard.LookAll)
+	values := make([]guard.Value, len(p.Sysctls))
+	for i, s := range p.Sysctls {
+		values[i], _ = h.Value(s.Key)
+	}
+	o.SetValues(p, values)
+	rep := report(p, &o)
+	rep.explain(p, &o, o.KubeProxy.State(), guard.Concerns(p, &o), o.NextBoot)
+	return rep
+}
+
+func report(p *guard.Policy, o *guard.Observation) Report {
+	return Report{
+		Time:     time.Now(),
+		Items:    guard.PlanFor(p, o),
+		Bridges:  o.Bridges,
+		Bridging: o.Bridging,
+		IPv6Off:  o.IPv6Off,
+		On:       o.On,
+		Evidence: o.Evidence,
+	}
+}
+
+// explain adds what there is besides the guarded things.
+func (r *Report) explain(p *guard.Policy, o *guard.Observation, state guard.ProxyState, concerns []guard.Finding, next *guard.NextBoot) {
+	r.KubeProxy, r.ProxyState = o.KubeProxy, state
+	r.Findings = append(o.KubeProxy.Findings(), concerns...)
+	if next != nil {
+		r.Findings = append(r.Findings, next.Findings...)
+	}
+	r.Meaning = guard.Meaning(p, o)
+}
+
+// Readiness says in a few words how the guarded things stand.
+func Readiness(items []guard.Item) string {
+	var keys, right, bridges, flagged int
+	module := "the module is not loaded"
+	for _, it := range items {
+		switch it.Kind { //nolint:exhaustive // the kinds of items
+		case record.KindModule:
+			if it.Verdict == guard.Right {
+				module = it.Subject + " loaded"
+			}
+		case record.KindDrift:
+			keys++
+			if it.Verdict == guard.Right || it.Verdict == guard.Excused {
+				right++
+			}
+		case record.KindFlag:
+			bridges++
+			if it.Verdict == guard.Right || it.Verdict == guard.Excused {
+				flagged++
+			}
+		}
+	}
+	if keys+bridges == 0 {
+		return module + ", no key and no bridge to keep"
+	}
+	var parts []string
+	if keys > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %d keys", right, keys))
+	}
+	if bridges > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %d bridges", flagged, bridges))
+	}
+	return module + ", " + strings.Join(parts, " and ") + " as wanted"
+}
