@@ -25,7 +25,8 @@ func TestDeadlines(t *testing.T) {
 		{
 			"a pass waits for the end of a look",
 			func(d *deadlines) { d.Set(passAnyway, at(3)) },
-			[]deadline{passAnyway}, nil, none, at(3),
+			[]deadline{passAnyway},
+			nil, none, at(3),
 		},
 		{
 			"set again, later",
@@ -44,7 +45,8 @@ func TestDeadlines(t *testing.T) {
 		{
 			"sooner, and then not",
 			func(d *deadlines) { d.Set(publish, at(7)); d.Sooner(publish, at(5)); d.Sooner(publish, at(8)) },
-			[]deadline{publish}, nil, at(5), at(5),
+			[]deadline{publish},
+			nil, at(5), at(5),
 		},
 		{
 			"sooner by nothing",
@@ -68,7 +70,8 @@ func TestDeadlines(t *testing.T) {
 		{
 			"nobody wakes for these",
 			func(d *deadlines) { d.Set(lookAtSysctls, at(1)); d.Set(hearOfWrites, at(1)); d.Set(lookAtAll, at(1)) },
-			[]deadline{lookAtSysctls, hearOfWrites, lookAtAll}, nil, none, none,
+			[]deadline{lookAtSysctls, hearOfWrites, lookAtAll},
+			nil, none, none,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -177,8 +177,10 @@ func TestFirstLookThatHangs(t *testing.T) {
 		if diff := cmp.Diff(want, r.said()); diff != "" {
 			t.Errorf("records (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff([]time.Duration{0, 900 * time.Millisecond}, r.extended); diff != "" {
-			t.Errorf("it does not get on, and asks for time (-want +got):\n%s", diff)
+		// At the start, and for the one step, which the loop sees at once or with the
+		// next look at the sysctls.
+		if got := r.extended; len(got) != 2 || got[0] != 0 || got[1] > 900*time.Millisecond {
+			t.Errorf("it does not get on, and asks for time: %v", got)
 		}
 		release()
 		synctest.Wait()

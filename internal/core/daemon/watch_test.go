@@ -67,15 +67,16 @@ func TestWatchWaitsForTheModule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hosttest.New(false)
 		h.Hang = make(chan struct{}) // modprobe
-		var r *rig
-		r = newRig(t, h, func(o *Options, _ *Settings) {
-			o.Sources = func(Settings) (Opener, []source.Source, error) {
+		r := newRig(t, h, func(o *Options, _ *Settings) {
+			sources := o.Sources
+			o.Sources = func(s Settings) (Opener, []source.Source, error) {
+				open, list, err := sources(s)
 				return func() (Watch, string, error) {
-					if r.host.Get(guard.IPTables) == "" {
+					if h.Get(guard.IPTables) == "" {
 						return nil, "", errors.New("no such file")
 					}
-					return r.watch.open()
-				}, nil, nil
+					return open()
+				}, list, err
 			}
 		})
 		time.Sleep(200 * time.Millisecond)

@@ -37,7 +37,7 @@ func pin(paths []string) (f files, err error) {
 	return f, nil
 }
 
-func (f *files) close() {
+func (f *files) unpin() {
 	for _, fd := range f.fds {
 		if fd >= 0 {
 			unix.Close(fd)

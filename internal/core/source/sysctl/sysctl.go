@@ -84,7 +84,7 @@ func open(paths []string, h *hook.Hook, why string, ways ...mechanism) (*Watch, 
 		}
 		refused = append(refused, fmt.Errorf("%s: %w", m.name, err))
 	}
-	f.close()
+	f.unpin()
 	return nil, "", errors.Join(refused...)
 }
 
@@ -123,7 +123,7 @@ func (w *Watch) Close() {
 		unix.Close(w.both)
 	}
 	unix.Close(w.fd)
-	w.files.close()
+	w.unpin()
 }
 
 // drain reads what is queued, a buffer at a time, until there is nothing
