@@ -10,6 +10,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/words"
 	"github.com/nfguard/nfguard/internal/diag/fleet"
+	"github.com/nfguard/nfguard/internal/files"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
@@ -28,6 +29,9 @@ func (a *app) merge(form format, paths []string) error {
 	var errs []error
 	for _, path := range paths {
 		of, err := fleet.Read(path)
+		if errors.As(err, new(*files.NotRegular)) {
+			err = &hintError{err, "write it to a file first: nfguard check -o json >HOST.json, and name that"}
+		}
 		errs = append(errs, err)
 		hosts = append(hosts, of...)
 	}

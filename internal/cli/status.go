@@ -85,7 +85,11 @@ func writeStatus(w io.Writer, s statusView) {
 	if s.Mode != "" { // the configuration was read
 		settings = fmt.Sprintf(", mode %s, scope %s", s.Mode, s.Scope)
 	}
-	fmt.Fprintf(w, "nfguard %s, pid %d%s, since %s; %s\n", s.Version, s.PID, settings, s.Started.Local().Format(time.DateTime), look)
+	since := ""
+	if !s.Started.IsZero() { // it has said so
+		since = ", since " + s.Started.Local().Format(time.DateTime)
+	}
+	fmt.Fprintf(w, "nfguard %s, pid %d%s%s; %s\n", s.Version, s.PID, settings, since, look)
 	fmt.Fprintln(w, s.Now.line())
 	fmt.Fprintf(w, "%d drifts found, %d corrections, %d failed attempts, %d foreign values kept out\n",
 		s.Totals.Drifts, s.Totals.Corrected, s.Totals.Failed, s.Totals.Denied)

@@ -88,3 +88,19 @@ func TestStatusReadsTheSysctls(t *testing.T) {
 		t.Errorf("%s: %q, want %q", v.State, got, want)
 	}
 }
+
+// Of a daemon that has published nothing, nothing is made up.
+func TestSilentDaemon(t *testing.T) {
+	v := silentDaemon(812)
+	v.Written = time.Time{}
+	var b strings.Builder
+	writeStatus(&b, v)
+	const want = "nfguard of unknown version, pid 812; no look has ended yet\n"
+	if text := b.String(); !strings.Contains(text, want) || strings.Contains(text, "0001") {
+		t.Errorf("want %q in it, got:\n%s", want, text)
+	}
+	b.Reset()
+	if err := writeJSON(&b, v); err != nil || strings.Contains(b.String(), `"started"`) {
+		t.Errorf("JSON: %v\n%s", err, b.String())
+	}
+}

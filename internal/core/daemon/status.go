@@ -18,7 +18,7 @@ type Status struct {
 	Schema  int       `json:"schema"` // 1
 	Version string    `json:"version"`
 	PID     int       `json:"pid"`
-	Started time.Time `json:"started"`
+	Started time.Time `json:"started,omitzero"` // missing where the daemon has not told
 	Written time.Time `json:"written"`
 
 	// Process tells the daemon that wrote this from others, with its PID or not.

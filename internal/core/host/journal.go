@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/nfguard/nfguard/internal/files"
 )
 
 // JournalQuery says which entries of which journal are wanted.
@@ -31,7 +33,8 @@ type JournalExport struct {
 	cmd  *exec.Cmd
 	out  io.ReadCloser
 	said output
-	end  error // nil until the end is known
+	odd  []string // what has the name of a journal file, and is none
+	end  error    // nil until the end is known
 }
 
 // OpenJournal has journalctl read a journal. journalctl is the one reader that
@@ -39,17 +42,27 @@ type JournalExport struct {
 // journald that writes to them just now. ctx ends it.
 func OpenJournal(ctx context.Context, q JournalQuery) (*JournalExport, error) {
 	op := q.op()
+	var odd []string
 	switch {
-	case q.Dir != "" && !holdsJournal(q.Dir):
-		return nil, &obstacleError{op: op, reason: "it holds no journal file", next: "name the directory that systemd-journal-remote fills, or /var/log/journal of that host"}
-	case q.Dir == "" && q.File == "" && !holdsJournal("/var/log/journal") && !holdsJournal("/run/log/journal"):
-		return nil, &obstacleError{op: op, reason: "this host has none", next: noJournal}
+	case q.Dir != "":
+		var there bool
+		if there, odd = holdsJournal(q.Dir); !there && len(odd) > 0 {
+			return nil, oddJournal(op, odd)
+		} else if !there {
+			return nil, &obstacleError{op: op, reason: "it holds no journal file", next: "name the directory that systemd-journal-remote fills, or /var/log/journal of that host"}
+		}
+	case q.File == "":
+		persistent, _ := holdsJournal("/var/log/journal")
+		volatile, _ := holdsJournal("/run/log/journal")
+		if !persistent && !volatile {
+			return nil, &obstacleError{op: op, reason: "this host has none", next: noJournal}
+		}
 	}
 	path, err := exec.LookPath("journalctl")
 	if err != nil {
 		return nil, &obstacleError{op, "there is no journalctl on this host", noJournal, err}
 	}
-	j := &JournalExport{ctx: ctx, op: op, cmd: exec.CommandContext(ctx, path, q.arguments()...)}
+	j := &JournalExport{ctx: ctx, op: op, odd: odd, cmd: exec.CommandContext(ctx, path, q.arguments()...)}
 	// An interrupt from the terminal is for us, and we end it.
 	j.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	j.cmd.Env = []string{"LC_ALL=C", "SYSTEMD_COLORS=0"}
@@ -68,30 +81,46 @@ func OpenJournal(ctx context.Context, q JournalQuery) (*JournalExport, error) {
 const noJournal = "where no systemd-journald runs, nfguard's records are on its standard error; the journal of another host: --journal"
 
 // holdsJournal reports whether there is a journal file in dir or in one of its
-// directories, or could be, in one that we may not look into.
-func holdsJournal(dir string) bool {
+// directories, or could be, in one that we may not look into. What has the name
+// of one and is something else, which journalctl passes over in silence, is odd.
+func holdsJournal(dir string) (there bool, odd []string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return errors.Is(err, fs.ErrPermission)
+		return errors.Is(err, fs.ErrPermission), nil
+	}
+	look := func(path string) {
+		if !strings.Contains(filepath.Base(path), ".journal") {
+			return
+		}
+		info, err := os.Stat(path)
+		switch {
+		case err == nil && !info.Mode().IsRegular():
+			odd = append(odd, path+" "+(&files.NotRegular{Type: info.Mode().Type()}).Error())
+		case err == nil || errors.Is(err, fs.ErrPermission):
+			there = true
+		}
 	}
 	for _, e := range entries {
-		if strings.Contains(e.Name(), ".journal") {
-			return true
-		}
+		path := filepath.Join(dir, e.Name())
 		if !e.IsDir() {
+			look(path)
 			continue
 		}
-		files, err := os.ReadDir(filepath.Join(dir, e.Name()))
-		if errors.Is(err, fs.ErrPermission) {
-			return true
-		}
-		for _, f := range files {
-			if strings.Contains(f.Name(), ".journal") {
-				return true
-			}
+		below, err := os.ReadDir(path)
+		there = there || errors.Is(err, fs.ErrPermission)
+		for _, f := range below {
+			look(filepath.Join(path, f.Name()))
 		}
 	}
-	return false
+	return there, odd
+}
+
+// oddJournal says what could not be read.
+func oddJournal(op string, odd []string) error {
+	return &obstacleError{
+		op: op, reason: "a part of it is missing here: " + strings.Join(odd, "; "),
+		next: "see what it is: ls -l; the journal files are counted",
+	}
 }
 
 func (q *JournalQuery) op() string {
@@ -139,6 +168,8 @@ func (j *JournalExport) Read(p []byte) (int, error) {
 	ended := j.cmd.Wait()
 	if j.ctx.Err() == nil && (ended != nil || j.said.String() != "") {
 		j.end = explainJournal(j.op, j.said.String(), ended)
+	} else if j.ctx.Err() == nil && len(j.odd) > 0 {
+		j.end = oddJournal(j.op, j.odd)
 	}
 	return 0, j.end
 }

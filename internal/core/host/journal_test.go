@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/test/lab"
 )
@@ -188,7 +189,10 @@ func TestHoldsJournal(t *testing.T) {
 		t.Errorf("want %s\ngot  %v", want, err)
 	}
 	var got []bool
-	look := func(_ ...any) { got = append(got, holdsJournal(dir)) }
+	look := func(_ ...any) {
+		there, _ := holdsJournal(dir)
+		got = append(got, there)
+	}
 	look(os.Mkdir(filepath.Join(dir, "mach"), 0o755))
 	look(os.WriteFile(filepath.Join(dir, "notes"), nil, 0o644))
 	look(os.WriteFile(filepath.Join(dir, "mach/system.journal"), nil, 0o644))
@@ -196,5 +200,25 @@ func TestHoldsJournal(t *testing.T) {
 	look(os.RemoveAll(dir))
 	if diff := cmp.Diff([]bool{false, false, true, true, false}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What has the name of a journal file and is none, journalctl passes over in
+// silence: nothing on record would be a lie.
+func TestOddJournal(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "system.journal")
+	if err := unix.Mkfifo(fifo, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	want := "read " + dir + ": a part of it is missing here: " + fifo + " is a FIFO, not a regular file"
+	if _, err := notes(t, JournalQuery{Dir: dir}); err == nil || err.Error() != want {
+		t.Errorf("a FIFO alone: want %s\ngot  %v", want, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "other.journal"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if there, odd := holdsJournal(dir); !there || len(odd) != 1 {
+		t.Errorf("with a journal file: %v, %q", there, odd)
 	}
 }

@@ -1,7 +1,10 @@
 package run
 
 import (
+	"errors"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/core/daemon"
 	"github.com/nfguard/nfguard/internal/core/guard"
@@ -16,31 +19,57 @@ func (h *writeHook) weak(s daemon.Settings) []guard.Finding {
 	if s.Policy.Mode != guard.Lock { // where the kernel does not rewrite, what it stores is put right
 		return nil
 	}
-	next := "see bpf(2) for what that takes, or set mode = \"enforce\""
-	if h.Hook == nil {
-		return []guard.Finding{{
-			Subject: LockSubject, Next: next,
-			Sentence: LockSubject + " is not in force: foreign values are put right and not kept out: " + h.why,
-		}}
+	l := lock{bridges: s.Policy.Bridges != nil}
+	switch {
+	case h.Hook == nil:
+		l.why = h.why
+	case h.Answer() != hook.Refuse:
+		l.why, l.free = h.How(), h.Unlocked()
+	default:
+		l.free = h.Unlocked()
 	}
-	var list []guard.Finding
-	if h.Answer() != hook.Refuse {
-		list = append(list, guard.Finding{
-			Subject: LockSubject, Next: next,
-			Sentence: LockSubject + " is not in force: foreign values are put right and not kept out: " + h.How(),
-		})
+	for _, k := range s.Policy.Sysctls {
+		if errors.Is(unix.Access(k.Key.File(), unix.W_OK), unix.EROFS) {
+			l.readOnly = true
+		}
 	}
-	if s.Policy.Bridges != nil {
-		list = append(list, guard.Finding{
-			Subject: LockSubject, Next: "none is needed: they are enforced",
-			Sentence: "the flags of bridges can't be locked, they are put right",
-		})
+	return l.findings()
+}
+
+// lock is how far mode "lock" reaches on this host.
+type lock struct {
+	why      string   // it is not in force; "": it is
+	free     []string // sysctls that can't be locked, below /proc/sys
+	bridges  bool     // flags of bridges are kept
+	readOnly bool     // nor can we write to a sysctl
+}
+
+// findings says what is not locked, and what becomes of foreign values there.
+func (l *lock) findings() (list []guard.Finding) {
+	add := func(sentence, next string) {
+		list = append(list, guard.Finding{Subject: LockSubject, Sentence: sentence, Next: next})
 	}
-	if free := h.Unlocked(); len(free) > 0 {
-		list = append(list, guard.Finding{
-			Subject: LockSubject, Next: "none is needed: they are enforced",
-			Sentence: "foreign values are put right and not kept out of " + strings.ReplaceAll(strings.Join(free, ", "), "/", ".") + ": no number below net",
-		})
+	const (
+		enforced = "none is needed: they are enforced"
+		writable = "give nfguard's unit write access to /proc/sys, or run nfguard on the host and not in a container"
+	)
+	if l.why != "" {
+		if l.readOnly {
+			add(LockSubject+" is not in force, and /proc/sys is mounted read-only here: foreign values are neither kept out nor put right: "+l.why, writable)
+		} else {
+			add(LockSubject+" is not in force: foreign values are put right and not kept out: "+l.why, "see bpf(2) for what that takes, or set mode = \"enforce\"")
+		}
+	}
+	if l.bridges {
+		add("the flags of bridges can't be locked, they are put right", enforced)
+	}
+	if len(l.free) > 0 {
+		keys := strings.ReplaceAll(strings.Join(l.free, ", "), "/", ".")
+		if l.readOnly {
+			add("foreign values are neither kept out of "+keys+", for it is no number below net, nor put right, for /proc/sys is mounted read-only here", writable)
+		} else {
+			add("foreign values are put right and not kept out of "+keys+": no number below net", enforced)
+		}
 	}
 	return list
 }
