@@ -26,7 +26,7 @@ func TestPathOfOneWrite(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build nfguard: %v\n%s", err, out)
 	}
-	const writes = 8 // below what counts as a fight
+	const writes = 100 // so that what is done once a second, in a loop, is not taken for a part of each
 	none, some := blocks(t, covered, 0), blocks(t, covered, writes)
 	ran := make(map[string]int) // blocks, by file
 	for block, n := range some {
@@ -57,7 +57,7 @@ func TestPathOfOneWrite(t *testing.T) {
 func blocks(t *testing.T, binary string, writes int) map[string]int {
 	t.Helper()
 	counters := t.TempDir()
-	n := newNode(t, "")
+	n := newNode(t, "[contention]\nlimit = 1000\n") // none of it is a fight
 	n.program = binary
 	n.start("GOCOVERDIR=" + counters)
 	n.awaitReady()
@@ -69,7 +69,7 @@ func blocks(t *testing.T, binary string, writes int) map[string]int {
 			records, _ := n.tallied()
 			return records-before > i
 		})
-		time.Sleep(300 * time.Millisecond) // so that each has its own wake-up and its own pass
+		time.Sleep(20 * time.Millisecond) // so that each has its own wake-up
 	}
 	n.stop()
 	text := filepath.Join(counters, "text")

@@ -45,10 +45,7 @@ func (d *Daemon) runWork(ctx context.Context, work func(context.Context)) error 
 			next = sooner(next, deadline.Add(time.Millisecond))
 		}
 		readable, rung := d.await(next)
-		if rung {
-			d.takeHints()
-		}
-		d.look(ctx, readable)
+		d.hear(ctx, readable, rung)
 	}
 }
 

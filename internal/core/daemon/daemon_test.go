@@ -224,7 +224,7 @@ func newRig(t *testing.T, h *hosttest.Host, change func(*Options, *Settings)) *r
 			return r.watch.open, []source.Source{r.link, r.file}, nil
 		},
 		Configures: func(path string) bool { return path == "/etc/nfguard/nfguard.toml" },
-		Host:       h, Recorder: r, Log: slog.New(slog.DiscardHandler),
+		Host:       h, Recorders: []keep.Recorder{r}, Log: slog.New(slog.DiscardHandler),
 		Publish: func(s Status) { r.mu.Lock(); r.status = s; r.mu.Unlock() },
 		Notify: func(s string) {
 			if s == "EXTEND_TIMEOUT_USEC=20000000" {

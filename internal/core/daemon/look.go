@@ -84,5 +84,14 @@ type naming struct{ d *Daemon }
 
 func (n naming) Record(e record.Event) {
 	e.Writer = n.d.named(e.Writer)
-	n.d.o.Recorder.Record(e)
+	n.d.record(e)
+	if e.Kind == record.KindContention { // what goes on is recorded by the clock
+		n.d.at.Set(tellFights, e.Time)
+	}
+}
+
+func (d *Daemon) record(e record.Event) {
+	for _, r := range d.o.Recorders {
+		r.Record(e)
+	}
 }

@@ -30,9 +30,6 @@ func (b *board) took(r keep.Report) { b.report = r }
 // a fight must not become a series of files.
 const publishEvery = time.Second
 
-// show has the status published soon.
-func (d *Daemon) show() { d.at.Sooner(publish, d.status.published.Add(publishEvery)) }
-
 func (d *Daemon) publish(now time.Time) {
 	s := d.snapshot(now)
 	d.status.published = now
@@ -123,7 +120,7 @@ func (d *Daemon) begin(r keep.Report) {
 	if s.Rights != RightsItself {
 		who = "; module and drop-ins by " + s.Rights
 	}
-	d.o.Recorder.Record(record.Event{
+	d.record(record.Event{
 		Kind: record.KindStart, Outcome: record.Observed, Time: time.Now(), Subject: "nfguard", Source: "start",
 		Duration: time.Since(d.status.started), Pass: r.Pass, Now: string(r.Verdict()),
 		Message: fmt.Sprintf("on guard (%s, mode %s): %s; news from %s", build.Version(), s.Mode, s.Sentence, strings.Join(how, ", ")) + who,
@@ -139,7 +136,7 @@ func (d *Daemon) end() {
 	d.ending = true
 	d.rec.Leave(time.Now())
 	totals := d.rec.Totals()
-	d.o.Recorder.Record(record.Event{
+	d.record(record.Event{
 		Kind: record.KindStop, Outcome: record.Observed, Time: time.Now(), Subject: "nfguard", Source: "signal",
 		Duration: time.Since(d.status.started),
 		Message:  fmt.Sprintf("stopped guarding, the host stays as it is; %d corrected, %d attempts failed", totals.Corrected, totals.Failed),

@@ -61,7 +61,7 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 	}
 	d.status.badConf = err
 	d.publish(now) // first: whoever reads the record finds the new status
-	d.o.Recorder.Record(e)
+	d.record(e)
 	d.o.Notify("READY=1")
 }
 
@@ -69,7 +69,7 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 func (d *Daemon) recordWeak(s Settings) {
 	d.status.weak = d.o.Weak(s)
 	for _, f := range d.status.weak {
-		d.o.Recorder.Record(record.Event{
+		d.record(record.Event{
 			Kind: record.KindConfig, Outcome: record.Failed, Time: time.Now(), Subject: f.Subject,
 			Source: "start", Message: f.Sentence, Next: f.Next,
 		})

@@ -106,7 +106,7 @@ func (d *Daemon) tellSources(now time.Time) {
 		default:
 			continue
 		}
-		d.o.Recorder.Record(e)
+		d.record(e)
 		d.show()
 	}
 }

@@ -82,7 +82,7 @@ func (d *Daemon) lasts(now time.Time) bool {
 func (d *Daemon) lookEnded(now time.Time) {
 	if d.work.late {
 		d.work.late = false
-		d.o.Recorder.Record(record.Event{
+		d.record(record.Event{
 			Kind: record.KindLook, Outcome: record.Observed, Time: now, Subject: lookSubject,
 			Have: d.work.lateStep, Now: "ended", Duration: now.Sub(d.work.lastLook), Source: "timer", Pass: d.status.report.Pass,
 			Message: fmt.Sprintf("a look has ended, %s after the one before; it had waited at: %s", words.Short(now.Sub(d.work.lastLook)), d.work.lateStep),
@@ -115,7 +115,7 @@ func (d *Daemon) tellWork(now time.Time) {
 	if d.at.Due(readConfiguration, now) && !d.work.reloadSaid {
 		d.work.reloadSaid = true
 		d.show()
-		d.o.Recorder.Record(record.Event{
+		d.record(record.Event{
 			Kind: record.KindConfig, Outcome: record.Failed, Time: now, Subject: "configuration", Source: "reload",
 			Message: fmt.Sprintf("a reload was asked for, and waits for a %s that has run for %s: %s; the old configuration stays in force",
 				d.work.kind, words.Short(now.Sub(d.work.began)), at.What),
@@ -125,7 +125,7 @@ func (d *Daemon) tellWork(now time.Time) {
 	if !d.work.late && !now.Before(d.lateAt()) {
 		d.work.late, d.work.lateStep = true, at.What
 		d.show()
-		d.o.Recorder.Record(record.Event{
+		d.record(record.Event{
 			Kind: record.KindLook, Outcome: record.Failed, Time: now, Subject: lookSubject,
 			Have: at.What, Now: "late", Duration: now.Sub(d.work.lastLook), Source: "timer", Pass: d.status.report.Pass,
 			Message: fmt.Sprintf("no look has ended for %s: %s has taken %s; the sysctls are looked after meanwhile, and nothing else",

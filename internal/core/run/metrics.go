@@ -2,19 +2,8 @@ package run
 
 import (
 	"github.com/nfguard/nfguard/internal/core/daemon"
-	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/metrics"
-	"github.com/nfguard/nfguard/internal/core/record"
 )
-
-// both records each event twice.
-type both [2]keep.Recorder
-
-func (b both) Record(e record.Event) {
-	for _, r := range b {
-		r.Record(e)
-	}
-}
 
 // measured is what the metrics want of a status.
 func measured(s *daemon.Status) metrics.State {

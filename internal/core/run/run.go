@@ -22,6 +22,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/instance"
 	"github.com/nfguard/nfguard/internal/core/journal"
+	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/metrics"
 	"github.com/nfguard/nfguard/internal/core/step"
 	"github.com/nfguard/nfguard/internal/kernel/pods"
@@ -119,7 +120,7 @@ func Daemon(ctx context.Context, o Options) error {
 		Rights:     m.rights,
 		PodName:    pods.NewBook(PodLogs).Of,
 		Host:       m,
-		Recorder:   both{records, meter},
+		Recorders:  []keep.Recorder{records, meter},
 		Log:        log,
 		Publish: func(s daemon.Status) {
 			status.publish(s)
