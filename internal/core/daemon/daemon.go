@@ -28,9 +28,9 @@ type Daemon struct {
 
 	settings Settings
 	rec      *keep.Keeper
-	stop     func()         // ends the sources and waits for them
-	started  sync.WaitGroup // work that was started and is not waited for
-	ending   bool           // nobody will read the news after this
+	sources  func() *sync.WaitGroup // tells the sources to end, and is what to wait for
+	started  sync.WaitGroup         // work that was started and is not waited for
+	ending   bool                   // nobody will read the news after this
 
 	at    deadlines
 	watch watch
@@ -99,14 +99,17 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.o.Watchdog > 0 {
 		d.at.Set(feedWatchdog, now)
 	}
-	d.startSources(opener, sources)
-	defer func() { d.stop() }()
+	d.startSources(ctx, opener, sources)
+	defer func() {
+		awaitShortly(d.sources())
+		d.stopWatch()
+	}()
 	d.recordWeak(settings)
 
 	report := d.pass(ctx, keep.Trigger{Source: "start", Look: guard.LookAll})
 	if report.Aborted == nil {
 		d.work.ready = true
-		d.awaitSources(len(sources), 500*time.Millisecond, func(h source.Health) bool { return h.Up })
+		d.awaitSources(ctx, len(sources), 500*time.Millisecond, func(h source.Health) bool { return h.Up })
 		d.begin(report)
 	}
 	for ctx.Err() == nil {

@@ -49,11 +49,11 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 	default:
 		e.Message = "the configuration was reloaded"
 		d.rec.Prepare(ctx, settings.Policy, keep.Trigger{Source: "reload", Time: now})
-		d.stop()
+		d.stopSources(ctx)
 		d.o.Stopped()
 		d.settings = settings
 		d.rec.SetPolicy(settings.Policy, settings.Contention)
-		d.startSources(opener, sources)
+		d.startSources(ctx, opener, sources)
 		d.recordWeak(settings)
 	}
 	if err == nil {

@@ -14,10 +14,10 @@ import (
 
 // startSources opens the watch, starts the sources and waits a moment until each
 // has subscribed or failed, so that the look that follows misses nothing.
-func (d *Daemon) startSources(opener Opener, sources []source.Source) {
+func (d *Daemon) startSources(ctx context.Context, opener Opener, sources []source.Source) {
 	d.startWatch(opener, time.Now())
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
+	running, cancel := context.WithCancel(context.Background())
+	all := new(sync.WaitGroup)
 	var names []string
 	for _, s := range sources {
 		names = append(names, s.Name())
@@ -29,14 +29,19 @@ func (d *Daemon) startSources(opener Opener, sources []source.Source) {
 		}
 	}
 	for _, s := range sources {
-		running.Go(func() { source.Supervise(ctx, &atOnce{s, d.rec}, d.inbox) })
+		run := d.inbox.Supervise(&atOnce{s, d.rec})
+		all.Go(func() { run(running) })
 	}
-	d.stop = func() {
-		cancel()
-		d.stopWatch()
-		awaitShortly(&running)
-	}
-	d.awaitSources(len(sources), 2*time.Second, func(h source.Health) bool { return h.Up || h.Error != source.Starting })
+	d.sources = func() *sync.WaitGroup { cancel(); return all }
+	d.awaitSources(ctx, len(sources), 2*time.Second, func(h source.Health) bool { return h.Up || h.Error != source.Starting })
+}
+
+// stopSources ends the sources and waits for them, for two seconds, while the
+// sysctls are kept, and then closes the watch.
+func (d *Daemon) stopSources(ctx context.Context) {
+	all := d.sources()
+	_ = d.runWork(ctx, func(context.Context) { awaitShortly(all) }) // it fails when we are to stop
+	d.stopWatch()
 }
 
 // atOnce is a source whose bridges get their flags at once, by the goroutine that
@@ -56,8 +61,9 @@ func (a *atOnce) Run(ctx context.Context, hint func(source.Hint)) error {
 	})
 }
 
-// awaitSources waits until ok holds for all n sources, at most for limit.
-func (d *Daemon) awaitSources(n int, limit time.Duration, ok func(source.Health) bool) {
+// awaitSources waits until ok holds for all n sources, at most for limit, while
+// the sysctls are kept.
+func (d *Daemon) awaitSources(ctx context.Context, n int, limit time.Duration, ok func(source.Health) bool) {
 	defer d.wait.Ring() // what else was rung for is heard then
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		settled := 0
@@ -66,10 +72,12 @@ func (d *Daemon) awaitSources(n int, limit time.Duration, ok func(source.Health)
 				settled++
 			}
 		}
-		if settled >= n {
+		if settled >= n || ctx.Err() != nil {
 			return
 		}
-		d.wait.Wait(-1, time.Until(deadline))
+		if readable, rung := d.await(deadline); !rung {
+			d.look(ctx, readable)
+		}
 	}
 }
 

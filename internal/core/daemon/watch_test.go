@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -101,6 +102,62 @@ func TestNoWatchWithoutSysctls(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if s := r.snapshotNow(); len(s.Sources) != 2 || s.State != "healthy" {
 			t.Errorf("%s, sources %+v", s.State, s.Sources)
+		}
+	})
+}
+
+// stubborn is a source whose first run does not end when it is told to.
+type stubborn struct {
+	pipe
+	runs    int
+	release chan struct{}
+}
+
+func (s *stubborn) Run(ctx context.Context, hint func(source.Hint)) error {
+	if s.runs++; s.runs > 1 {
+		return s.pipe.Run(ctx, hint)
+	}
+	hint(source.Hint{Source: s.name, About: s.about, Kind: source.Subscribed, Reason: "subscribed"})
+	<-s.release
+	return nil
+}
+
+// A source that hangs holds a reload for two seconds, and nothing else: the
+// sysctls are kept meanwhile, and its successor is up.
+func TestSourceThatHangsInAReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stubborn{pipe: pipe{name: "rules", about: source.Rules}, release: make(chan struct{})}
+		r := newRig(t, hosttest.New(true), func(o *Options, _ *Settings) {
+			sources := o.Sources
+			o.Sources = func(settings Settings) (Opener, []source.Source, error) {
+				open, list, err := sources(settings)
+				return open, append(list, s), err
+			}
+		})
+		time.Sleep(10 * time.Second)
+		r.said()
+		r.mu.Lock()
+		r.settings.Audit = 2 * time.Minute
+		r.mu.Unlock()
+		r.Reload()
+		time.Sleep(time.Second)
+		r.host.Write(guard.IPTables, "0")
+		r.watch.tell(guard.IPTables)
+		time.Sleep(5 * time.Second)
+		want := []string{
+			"10s RELOADING=1",
+			"11s drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1 after 0s (written by tuned[812], tuned.service)",
+			"12s config observed: the configuration was reloaded",
+			"12s READY=1",
+		}
+		if diff := cmp.Diff(want, r.said()); diff != "" {
+			t.Errorf("records (-want +got):\n%s", diff)
+		}
+		close(s.release)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if status := r.snapshotNow(); status.State != "healthy" || len(r.said()) != 0 {
+			t.Errorf("%s: %s", status.State, status.Sentence)
 		}
 	})
 }

@@ -71,7 +71,7 @@ func Daemon(ctx context.Context, o Options) error {
 	starting := daemon.Starting(self)
 	status := startPublisher(dir, starting) // before all that is slow: what an earlier daemon left does not hold
 	defer status.stop()
-	n := startNotifier(status.first)
+	n := startNotifier(status.first, notifySystemd)
 	defer n.stop()
 	n.notify("STATUS=" + starting.Sentence)
 

@@ -1,7 +1,6 @@
 package source
 
 import (
-	"context"
 	"slices"
 	"sync"
 	"time"
@@ -20,11 +19,18 @@ const keepDevices = 256
 type Inbox struct {
 	wake func()
 
-	mu     sync.Mutex
-	hints  []Hint
-	health []Health
-	retry  map[string]chan struct{} // one slot each: to be started again at once
-	moved  bool                     // the health of one has changed since Moved was last called
+	mu      sync.Mutex
+	hints   []Hint
+	members []*member
+	moved   bool // the health of one has changed since Moved was last called
+}
+
+// member is a source that is supervised, from one start of the sources to the
+// next. One of an earlier start may still run for a while, and says nothing of
+// its successor.
+type member struct {
+	Health
+	retry chan struct{} // one slot: it is to be started again at once
 }
 
 // Health is the state of one source.
@@ -45,12 +51,13 @@ const Starting = "starting"
 // NewInbox returns an empty inbox that calls wake after each hint and each
 // change of a source's health. wake may be called from any goroutine and must
 // not block.
-func NewInbox(wake func()) *Inbox {
-	return &Inbox{wake: wake, retry: make(map[string]chan struct{})}
-}
+func NewInbox(wake func()) *Inbox { return &Inbox{wake: wake} }
 
 // Put adds a hint, unless the same one waits already.
-func (in *Inbox) Put(h Hint) {
+func (in *Inbox) Put(h Hint) { in.put(h, nil) }
+
+// put is Put for a hint of m; nil: of whoever has its name.
+func (in *Inbox) put(h Hint, m *member) {
 	if h.Time.IsZero() {
 		h.Time = time.Now()
 	}
@@ -58,11 +65,14 @@ func (in *Inbox) Put(h Hint) {
 	if in.news(h) {
 		in.hints = append(in.hints, h)
 	}
-	if s := in.find(h.Source); s != nil {
-		s.LastNews = h.Time
-		s.Hints++
-		if !s.Up {
-			s.Up, s.How, s.Error, s.Since = true, h.Reason, "", h.Time
+	if m == nil {
+		m = in.find(h.Source)
+	}
+	if m != nil {
+		m.LastNews = h.Time
+		m.Hints++
+		if !m.Up {
+			m.Up, m.How, m.Error, m.Since = true, h.Reason, "", h.Time
 			in.moved = true
 		}
 	}
@@ -108,7 +118,11 @@ func (in *Inbox) Take() []Hint {
 func (in *Inbox) Health() []Health {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return append([]Health(nil), in.health...)
+	var list []Health
+	for _, m := range in.members {
+		list = append(list, m.Health)
+	}
+	return list
 }
 
 // Moved reports whether a source has come up or gone down since the last call.
@@ -120,113 +134,32 @@ func (in *Inbox) Moved() bool {
 	return moved
 }
 
-// Keep forgets the health of all sources but names. None of the others may run.
+// Keep forgets all sources but names. They are not to be supervised any more.
 func (in *Inbox) Keep(names []string) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.health = slices.DeleteFunc(in.health, func(h Health) bool { return !slices.Contains(names, h.Name) })
+	in.members = slices.DeleteFunc(in.members, func(m *member) bool { return !slices.Contains(names, m.Name) })
 }
 
 // Retry has each source that is down try again at once.
 func (in *Inbox) Retry() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for i := range in.health {
-		if !in.health[i].Up {
+	for _, m := range in.members {
+		if !m.Up {
 			select {
-			case in.retry[in.health[i].Name] <- struct{}{}:
+			case m.retry <- struct{}{}:
 			default:
 			}
 		}
 	}
 }
 
-func (in *Inbox) find(name string) *Health {
-	for i := range in.health {
-		if in.health[i].Name == name {
-			return &in.health[i]
+func (in *Inbox) find(name string) *member {
+	for _, m := range in.members {
+		if m.Name == name {
+			return m
 		}
 	}
 	return nil
-}
-
-// The back-off of a source that fails.
-const (
-	firstRetry = time.Second
-	lastRetry  = time.Minute
-)
-
-// Supervise runs s until ctx is cancelled, puts its hints into in, and starts
-// it again when it fails: after 1 s, and after twice that each time it fails
-// at once, up to a minute, or when [Inbox.Retry] says so.
-func Supervise(ctx context.Context, s Source, in *Inbox) {
-	again := in.register(s.Name())
-	wait := firstRetry
-	for {
-		err := s.Run(ctx, in.Put)
-		if ctx.Err() != nil {
-			in.stopped(s.Name())
-			return
-		}
-		if lasted := in.down(s.Name(), err); lasted >= lastRetry {
-			wait = firstRetry
-		}
-		in.wake()
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			in.stopped(s.Name())
-			return
-		case <-timer.C:
-			wait = min(2*wait, lastRetry)
-		case <-again:
-			timer.Stop()
-			wait = firstRetry
-		}
-		in.restarted(s.Name())
-	}
-}
-
-func (in *Inbox) register(name string) <-chan struct{} {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.find(name) == nil {
-		in.health = append(in.health, Health{Name: name, Error: Starting, Since: time.Now()})
-		in.retry[name] = make(chan struct{}, 1)
-	}
-	return in.retry[name]
-}
-
-// down notes that a source ended, and returns how long it had been up.
-func (in *Inbox) down(name string, err error) (lasted time.Duration) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	s := in.find(name)
-	now := time.Now()
-	in.moved = true
-	if s.Up {
-		lasted = now.Sub(s.Since)
-		s.Since = now
-	}
-	s.Up = false
-	s.Error = "ended without an error"
-	if err != nil {
-		s.Error = err.Error()
-	}
-	return lasted
-}
-
-func (in *Inbox) restarted(name string) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.find(name).Restarts++
-}
-
-// stopped notes that a source ended because it was told to.
-func (in *Inbox) stopped(name string) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	s := in.find(name)
-	s.Up, s.Error, s.Since = false, Starting, time.Now()
 }

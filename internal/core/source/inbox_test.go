@@ -56,7 +56,7 @@ func TestSupervise(t *testing.T) {
 			},
 		}}
 		done := make(chan struct{})
-		go func() { defer close(done); source.Supervise(ctx, s, in) }()
+		go func() { defer close(done); in.Supervise(s)(ctx) }()
 		time.Sleep(10 * time.Second)
 		h := in.Health()[0]
 		if !h.Up || h.How != "subscribed: somehow" || h.Restarts != 3 || h.Hints != 1 {
@@ -85,7 +85,7 @@ func TestRetry(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		s := &scripted{runs: []func(context.Context, func(source.Hint)) error{fail, fail, fail, fail, fail}}
-		go source.Supervise(ctx, s, in)
+		go in.Supervise(s)(ctx)
 		time.Sleep(20 * time.Second) // it waits for its next try
 		if h := in.Health()[0]; h.Up || h.Error != "connection lost" {
 			t.Fatalf("health: %+v", h)
@@ -144,7 +144,7 @@ func TestKeep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := source.NewInbox(func() {})
 		ctx, cancel := context.WithCancel(t.Context())
-		go source.Supervise(ctx, &scripted{}, in)
+		go in.Supervise(&scripted{})(ctx)
 		synctest.Wait()
 		cancel()
 		synctest.Wait()
@@ -156,5 +156,51 @@ func TestKeep(t *testing.T) {
 		if h := in.Health(); len(h) != 0 {
 			t.Errorf("one that the settings no longer ask for: %+v", h)
 		}
+	})
+}
+
+// stuck is a source that does not end when it is told to.
+type stuck struct{ end chan struct{} }
+
+func (*stuck) Name() string { return "scripted" }
+
+func (s *stuck) Run(_ context.Context, hint func(source.Hint)) error {
+	hint(source.Hint{Source: "scripted", Kind: source.Subscribed, Reason: "subscribed"})
+	<-s.end
+	hint(source.Hint{Source: "scripted", Kind: source.Changed, Reason: "late"})
+	return errLost
+}
+
+// One that ends late says nothing of its successor.
+func TestSuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := source.NewInbox(func() {})
+		ctx, cancel := context.WithCancel(t.Context())
+		old := &stuck{make(chan struct{})}
+		go in.Supervise(old)(ctx)
+		synctest.Wait()
+		cancel()
+		ctx, cancel = context.WithCancel(t.Context())
+		defer cancel()
+		s := &scripted{}
+		run := in.Supervise(s)
+		want := source.Health{Name: "scripted", Error: source.Starting, Since: time.Now(), LastNews: time.Now(), Hints: 1}
+		if diff := cmp.Diff([]source.Health{want}, in.Health()); diff != "" {
+			t.Errorf("before it runs (-want +got):\n%s", diff)
+		}
+		go run(ctx)
+		synctest.Wait()
+		up := in.Health()
+		if len(up) != 1 || !up[0].Up {
+			t.Errorf("it runs: %+v", up)
+		}
+		time.Sleep(time.Second)
+		close(old.end)
+		synctest.Wait()
+		if diff := cmp.Diff(up, in.Health()); diff != "" {
+			t.Errorf("after the one before has ended (-before +after):\n%s", diff)
+		}
+		cancel()
+		synctest.Wait()
 	})
 }
