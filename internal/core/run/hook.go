@@ -24,9 +24,9 @@ type writeHook struct {
 // rights that does it for us.
 type loader func(hook.Options) (*hook.Loaded, error)
 
-// told is how many writes a second to one sysctl the kernel tells of, as many as
+// toldPerSecond is how many writes a second to one sysctl the kernel tells of, as many as
 // the loop answers in a storm; the rest is counted.
-const told = 100
+const toldPerSecond = 100
 
 // attach hooks the sysctls of this network namespace.
 func attach(s daemon.Settings, load loader) *writeHook {
@@ -50,7 +50,7 @@ func (h *writeHook) open(s daemon.Settings) (*hook.Hook, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hook.Open(l, hook.Use{Answer: hookAnswer(s.Policy.Mode), ExemptSelf: true, Watched: true, Limit: told})
+	return hook.Open(l, hook.Use{Answer: hookAnswer(s.Policy.Mode), ExemptSelf: true, Watched: true, Limit: toldPerSecond})
 }
 
 // follow has the hook keep to new settings. Other keys are another program,

@@ -334,7 +334,7 @@ func TestBesideOthers(t *testing.T) {
 	}
 }
 
-// Where the kernel lends less, the hook does less and says so.
+// Where the kernel offers less, the hook does less and says so.
 func TestDoesWithLess(t *testing.T) {
 	whole := "BPF cgroup/sysctl"
 	for _, c := range []struct {
@@ -347,13 +347,13 @@ func TestDoesWithLess(t *testing.T) {
 	}{
 		{"all there", []string{sysctlProgGuards}, Refuse, Refuse, whole, `bridge-nf-call-iptables "1"→"0" refused by sh`},
 		{"memory unread", []string{sysctlProgObserves}, Refuse, Observe, whole + "; observes only: it was not tried", `bridge-nf-call-iptables "1"→"0" allowed by sh`},
-		{"nor helpers", []string{sysctlProgObservesUnnamed}, Rewrite, Observe, whole + "; observes only: it was not tried; no names and PIDs of writers: the kernel does not lend them to programs of this type", `bridge-nf-call-iptables "1"→"0" allowed by `},
+		{"nor helpers", []string{sysctlProgObservesUnnamed}, Rewrite, Observe, whole + "; observes only: it was not tried; no names and PIDs of writers: the kernel does not offer them to programs of this type", `bridge-nf-call-iptables "1"→"0" allowed by `},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRoom(t, nil, Use{Answer: c.asked, ExemptSelf: true}, func(o Options) (*Loaded, error) {
 				l, err := load(o, c.programs...)
 				if c.programs[0] == sysctlProgObserves && errors.Is(err, ErrNotSupported) {
-					t.Skip("this kernel does not lend the helpers: ", err)
+					t.Skip("this kernel does not offer the helpers: ", err)
 				}
 				return l, err
 			})

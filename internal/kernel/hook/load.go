@@ -139,7 +139,7 @@ func less(program string, refused []error) (without []string) {
 		why = refused[0].Error()
 	}
 	switch {
-	// The first that it calls. Where bpf_probe_read_kernel is not lent, the library
+	// The first that it calls. Where bpf_probe_read_kernel is not offered, the library
 	// has put bpf_probe_read in its place.
 	case strings.Contains(why, "get_current_task"), strings.Contains(why, "bpf_probe_read"):
 		why = "programs may not read the kernel's memory: CAP_PERFMON is missing, or the kernel is locked down for confidentiality"
@@ -148,7 +148,7 @@ func less(program string, refused []error) (without []string) {
 	}
 	without = append(without, "observes only: "+why)
 	if program == sysctlProgObservesUnnamed {
-		without = append(without, "no names and PIDs of writers: the kernel does not lend them to programs of this type")
+		without = append(without, "no names and PIDs of writers: the kernel does not offer them to programs of this type")
 	}
 	return without
 }
