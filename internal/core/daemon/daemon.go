@@ -144,7 +144,7 @@ func (d *Daemon) turn(ctx context.Context) {
 	}
 }
 
-// hear takes the hints where it was rung for, and looks at the sysctls.
+// hear takes the hints if it was rung for, and looks at the sysctls.
 func (d *Daemon) hear(ctx context.Context, readable, rung bool) {
 	if rung {
 		d.takeHints() // first: what the look finds may be what a hint is about
@@ -187,7 +187,7 @@ func (d *Daemon) pass(ctx context.Context, t keep.Trigger) keep.Report {
 	}
 	d.at.Clear(passForHints)
 	began := time.Now()
-	if d.at.Due(lookAtAll, began) { // what hints is not to put it off for ever
+	if d.at.Due(lookAtAll, began) { // a source that hints all the time must not put it off for ever
 		t.Look |= guard.LookAll
 	}
 	d.renewWatch(began)

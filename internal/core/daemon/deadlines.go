@@ -49,10 +49,11 @@ func (d *deadlines) Due(n deadline, now time.Time) bool {
 	return !d[n].IsZero() && !now.Before(d[n])
 }
 
-// NextOfUpkeep is when the first is due of what is done at any time; zero: none.
+// NextOfUpkeep is when the first of the things is due that are done at any time;
+// zero: none is.
 func (d *deadlines) NextOfUpkeep() time.Time { return d.first(passForHints) }
 
-// Next is when the first is due of all that is done; zero: none.
+// Next is when the first of all things is due that are done; zero: none is.
 func (d *deadlines) Next() time.Time { return d.first(lookAtSysctls) }
 
 // first is when the first of those before end is due.

@@ -37,14 +37,15 @@ func (d *Daemon) look(ctx context.Context, readable bool) {
 	}
 	if look.Recovered || d.rec.Totals() != before {
 		d.show()
-		if d.settings.Policy.Mode == guard.Observe { // what it means for the rest is the pass's to tell
+		if d.settings.Policy.Mode == guard.Observe { // a pass works out what it means for the rest
 			d.at.Sooner(passAnyway, d.status.report.Time.Add(betweenObserved))
 		}
 	}
 }
 
 // betweenObserved is the least time between two passes for drifts that are left
-// so: who changes a value all the time must not have us look all the time.
+// so: somebody who changes a value all the time must not make us look all the
+// time.
 const betweenObserved = 5 * time.Second
 
 // news takes what the kernel told of writes since the last call.

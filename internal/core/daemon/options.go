@@ -26,7 +26,7 @@ type Settings struct {
 
 // Options are the parts of a daemon.
 type Options struct {
-	// Process is which process this is, for who reads the status.
+	// Process is which process this is, for those who read the status.
 	Process instance.Process
 
 	// Load reads the configuration, which may take as long as a disk takes. An
@@ -82,7 +82,7 @@ type Options struct {
 // RightsItself is what [Options.Rights] says of a daemon that needs nobody.
 const RightsItself = "itself"
 
-// complete puts what does nothing where nobody wants to be asked or told.
+// complete replaces the functions that are nil by some that do nothing.
 func (o *Options) complete() {
 	if o.Notify == nil {
 		o.Notify = func(string) {}

@@ -26,8 +26,8 @@ type board struct {
 
 func (b *board) took(r keep.Report) { b.report = r }
 
-// publishEvery bounds how often the status is written: it is for people, and
-// a fight must not become a series of files.
+// publishEvery bounds how often the status is written: it is for people, and a
+// fight must not have it written all the time.
 const publishEvery = time.Second
 
 func (d *Daemon) publish(now time.Time) {
@@ -107,7 +107,8 @@ func (d *Daemon) snapshot(now time.Time) Status {
 	return s
 }
 
-// begin records that the guard is on duty, and says so to whoever waits.
+// begin records the start, publishes the status, and tells the service manager
+// that nfguard is ready.
 func (d *Daemon) begin(r keep.Report) {
 	s := d.snapshot(time.Now())
 	var how []string

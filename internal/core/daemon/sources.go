@@ -10,6 +10,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/source"
+	"github.com/nfguard/nfguard/internal/core/step"
 )
 
 // startSources opens the watch, starts the sources and waits a moment until each
@@ -22,7 +23,7 @@ func (d *Daemon) startSources(ctx context.Context, opener Opener, sources []sour
 	for _, s := range sources {
 		names = append(names, s.Name())
 	}
-	d.inbox.Keep(names) // of one that the settings ask for no more nobody waits for news
+	d.inbox.Keep(names) // the settings no longer ask for the others
 	for name := range d.lost {
 		if !slices.Contains(names, name) && (name != SourceOfWrites || opener == nil) {
 			delete(d.lost, name)
@@ -40,7 +41,10 @@ func (d *Daemon) startSources(ctx context.Context, opener Opener, sources []sour
 // sysctls are kept, and then closes the watch.
 func (d *Daemon) stopSources(ctx context.Context) {
 	all := d.sources()
-	_ = d.runWork(ctx, func(context.Context) { awaitShortly(all) }) // it fails when we are to stop
+	_ = d.runWork(ctx, func(ctx context.Context) { // it fails when we are to stop
+		step.Begin(ctx, "waiting for the sources of news to end")
+		awaitShortly(all)
+	})
 	d.stopWatch()
 }
 
@@ -64,7 +68,7 @@ func (a *atOnce) Run(ctx context.Context, hint func(source.Hint)) error {
 // awaitSources waits until ok holds for all n sources, at most for limit, while
 // the sysctls are kept.
 func (d *Daemon) awaitSources(ctx context.Context, n int, limit time.Duration, ok func(source.Health) bool) {
-	defer d.wait.Ring() // what else was rung for is heard then
+	defer d.wait.Ring() // what else it was rung for is taken then
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		settled := 0
 		for _, h := range d.inbox.Health() {

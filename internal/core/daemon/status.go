@@ -21,7 +21,7 @@ type Status struct {
 	Started time.Time `json:"started,omitzero"` // missing where the daemon has not told
 	Written time.Time `json:"written"`
 
-	// Process tells the daemon that wrote this from others, with its PID or not.
+	// Process identifies the daemon that wrote this: its PID may be another's later.
 	Process instance.Process `json:"process"`
 
 	State    string `json:"state"`    // "healthy" or "degraded"
@@ -42,10 +42,10 @@ type Status struct {
 	KubeProxy   KubeProxy         `json:"kube_proxy"`
 	Findings    []guard.Finding   `json:"findings"` // what others do that a person should know
 	Meaning     string            `json:"meaning"`  // what all this means for Services
-	Look        Look              `json:"look"`     // how the looks at everything get on
+	Look        Look              `json:"look"`     // progress of the looks at everything
 	Sysctls     []Sysctl          `json:"sysctls"`  // as the daemon saw them last
 
-	// For whoever shares the process: what is in force, and the last pass.
+	// For the parts of the same process: what is in force, and the last pass.
 	Settings Settings    `json:"-"`
 	Report   keep.Report `json:"-"` // its items as the sysctls are since
 }

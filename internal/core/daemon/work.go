@@ -26,7 +26,7 @@ type work struct {
 	extended   *step.Step // where the first look was when more time was asked for
 }
 
-// Look is how the looks at everything get on, in a Status. The times in
+// Look is the progress of the looks at everything, in a Status. The times in
 // microseconds are of CLOCK_MONOTONIC, which nobody sets: by them a reader tells
 // the age of the last look.
 type Look struct {
@@ -34,7 +34,7 @@ type Look struct {
 	LateAt int64 `json:"late_at_monotonic_usec,omitempty"` // when the next one is late if it has not ended
 	Late   bool  `json:"late"`                             // it is
 
-	// One look, or a reload, that runs now and lasts.
+	// A look, or a reload, that runs now and takes long.
 	Began       time.Time `json:"began,omitzero"`
 	Step        string    `json:"step,omitempty"` // what it waits for: "reading /etc/sysctl.d/10-x.conf"
 	StepBegan   time.Time `json:"step_began,omitzero"`
@@ -53,8 +53,8 @@ const (
 
 // The service manager gives a start its TimeoutStartSec=. While the first look
 // gets on, it is asked for more time, each time for what the longest step may
-// take (modprobe: 12 s) on a machine that is starved. After startLimit it is not:
-// what waits for us is to start, even without us.
+// take (modprobe: 12 s) on a machine that is starved. After startLimit no more is
+// asked for: the units that wait for nfguard are to start, even without it.
 const (
 	extension  = 20 * time.Second
 	startLimit = 3 * time.Minute
@@ -78,7 +78,7 @@ func (d *Daemon) lasts(now time.Time) bool {
 	return !d.work.began.IsZero() && now.Sub(d.work.began) >= slow
 }
 
-// lookEnded notes the end of a look, and records it where its absence was.
+// lookEnded notes the end of a look, and records it if its delay was recorded.
 func (d *Daemon) lookEnded(now time.Time) {
 	if d.work.late {
 		d.work.late = false
@@ -93,13 +93,16 @@ func (d *Daemon) lookEnded(now time.Time) {
 
 const lookSubject = "look at everything"
 
-// lateAt is when it is late without the end of a look.
+// lateAt is when the next look is late if it has not ended by then.
 func (d *Daemon) lateAt() time.Time { return d.work.lastLook.Add(lateAudits * d.settings.Audit) }
 
 // tellWork tells of work that lasts: in the status where it is, in a record that
 // it is late, and that a reload waits for it.
 func (d *Daemon) tellWork(now time.Time) {
 	d.extendStart(now)
+	if d.work.began.IsZero() {
+		return
+	}
 	if !d.lasts(now) {
 		d.at.Set(tellWork, d.work.began.Add(slow))
 		return
@@ -141,8 +144,8 @@ func (d *Daemon) tellWork(now time.Time) {
 
 const lateNext = "see what holds it up: a disk or a network mount that hangs, a program that does not end; it goes on by itself when that has ended"
 
-// extendStart asks the service manager for time where the first look has got on
-// since it was asked last.
+// extendStart asks the service manager for more time if the first look has made
+// progress since it was last asked.
 func (d *Daemon) extendStart(now time.Time) {
 	if d.work.ready || now.Sub(d.status.started) > startLimit {
 		return
@@ -153,7 +156,7 @@ func (d *Daemon) extendStart(now time.Time) {
 	}
 }
 
-// lookNow is the part of a status about the looks, and its words.
+// lookNow is the part of a status about the looks, and the sentence about it.
 func (d *Daemon) lookNow(now time.Time) (l Look, sentence string) {
 	clock := monotonic.Nano()
 	usec := func(t time.Time) int64 { return (clock + t.Sub(now).Nanoseconds()) / 1000 }

@@ -58,7 +58,7 @@ func Self() (Process, error) {
 	return p, err
 }
 
-// State looks what p does now. With [Hidden] comes the reason.
+// State finds out what has become of p. With [Hidden] comes the reason.
 func (p *Process) State() (State, error) {
 	boot, err := bootID()
 	if err != nil {
@@ -105,7 +105,7 @@ func frozen(pid int) bool {
 		if !ok {
 			continue
 		}
-		for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} { // the second beside v1
+		for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} { // the second where version 1 is mounted, too
 			events, err := os.ReadFile(filepath.Join(root, group, "cgroup.events"))
 			if err == nil && strings.Contains(string(events), "frozen 1") {
 				return true
@@ -188,7 +188,7 @@ func CheckDir(dir string) error {
 		return &fs.PathError{Op: "look at", Path: dir, Err: unix.ENOTDIR}
 	case !ok:
 		return &fs.PathError{Op: "look at", Path: dir, Err: errors.New("it has no owner")}
-	case s.Uid != 0 && int(s.Uid) != os.Geteuid(): // who runs this as another user may fool himself
+	case s.Uid != 0 && int(s.Uid) != os.Geteuid(): // somebody who runs this as another user deceives only themselves
 		return &fs.PathError{Op: "trust", Path: dir, Err: fmt.Errorf("it belongs to uid %d, not to root", s.Uid)}
 	case info.Mode().Perm()&0o022 != 0:
 		return &fs.PathError{Op: "trust", Path: dir, Err: fmt.Errorf("others than its owner can write to it (mode %04o)", info.Mode().Perm())}

@@ -54,7 +54,7 @@ func Lock(dir string) (unlock func(), err error) {
 	return nil, fmt.Errorf("lock %s: it changes all the time", path)
 }
 
-// take locks f. Neither done nor an error: it has to be opened anew.
+// take locks f. With neither done nor an error, it has to be opened again.
 func take(f *os.File, path string) (done bool, err error) {
 	if err := f.Chmod(0o600); err != nil {
 		return false, err
@@ -91,8 +91,8 @@ func take(f *os.File, path string) (done bool, err error) {
 }
 
 // earlier returns the PID of a daemon of a version that locked by flock(2), up
-// to 0.1, or 0. That a flock is held does not tell: it may be anybody's. Where
-// none is, it is taken, for such a version to find.
+// to 0.1, or 0. A flock that is held proves nothing: anybody can hold one. If
+// nobody does, it is taken, so that such a version finds it held.
 func earlier(f *os.File) int {
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 		return 0

@@ -112,7 +112,7 @@ func TestJournald(t *testing.T) {
 			t.Errorf("want our OBJECT_COMM before journald's own, got %v", got[FieldObjectComm])
 		}
 		if got["OBJECT_CMDLINE"] == nil {
-			t.Error("journald no longer adds OBJECT_CMDLINE: mend the comment")
+			t.Error("journald no longer adds OBJECT_CMDLINE: correct the comment")
 		}
 	})
 	t.Run("explained by the catalog", func(t *testing.T) {

@@ -104,7 +104,7 @@ func (s *socket) close() {
 	}
 }
 
-// errNoFile is a trouble of ours that waiting for journald does not mend.
+// errNoFile is an error on our side: it does not help to wait for journald.
 var errNoFile = errors.New("cannot pass a large record in a memory file")
 
 // tryFile passes a record that no datagram holds (net.core.wmem_default,

@@ -31,7 +31,7 @@ func (m *Metrics) Publish(s State) {
 	switch {
 	case j.path == "":
 	case s.LastPass.IsZero():
-		j.text = m.foreword(&s)
+		j.text = m.starting(&s)
 	default:
 		j.text = m.render(&s)
 	}
@@ -42,7 +42,7 @@ func (m *Metrics) Publish(s State) {
 // that is slow, but not for one that hangs.
 func (m *Metrics) Stop() {
 	if m.last.Textfile != "" {
-		m.file.put(job{m.last.Textfile, m.farewell(&m.last)})
+		m.file.put(job{m.last.Textfile, m.stopped(&m.last)})
 	}
 	close(m.file.jobs)
 	select {

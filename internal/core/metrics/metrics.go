@@ -3,8 +3,8 @@
 // how nfguard itself fares. It opens no socket.
 //
 // It writes the text format itself: client_golang, with its registry, protobuf
-// and net/http, made the idle daemon 4 MiB larger. The tests hold what is written
-// against Prometheus' own parser, promtool and node_exporter.
+// and net/http, made the idle daemon 4 MiB larger. The tests have what is written
+// read by Prometheus' own parser, promtool and node_exporter.
 package metrics
 
 import (
@@ -125,8 +125,8 @@ func drifted(e *record.Event) bool {
 	return e.Outcome != record.Observed || !guard.SameValue(e.Now, e.Want)
 }
 
-// corrected reports whether e was put right, if only until somebody else was
-// there again. What did not stay without that has failed.
+// corrected reports whether e was put right, even if somebody else then changed it
+// again. What did not stay although nobody did has failed.
 func corrected(e *record.Event) bool {
 	return e.Outcome == record.Corrected || e.Outcome == record.Reverted && e.Err == nil
 }
@@ -192,10 +192,10 @@ func (m *Metrics) culprit(key, unit string, o record.Outcome) *culprit {
 const other = "other"
 
 // bounds are those of the histogram, in seconds: what a wake-up takes, what a
-// busy processor takes, the resync, and what nobody should see.
+// busy processor takes, the resync, and what should never happen.
 var bounds = [...]float64{0.00005, 0.0001, 0.00025, 0.001, 0.01, 0.1, 1, 10}
 
-// stood is for how long foreign values stood.
+// stood counts for how long foreign values were in effect.
 type stood struct {
 	counts [len(bounds) + 1]uint64 // each of its own bucket; the last has no bound
 	sum    float64

@@ -115,7 +115,7 @@ func TestGolden(t *testing.T) {
 	m.Record(e)
 	s := worker()
 	starting := State{Textfile: s.Textfile, Started: s.Started, Looking: s.Started}
-	for name, got := range map[string][]byte{"worker.prom": m.render(&s), "stopped.prom": m.farewell(&s), "starting.prom": m.foreword(&starting)} {
+	for name, got := range map[string][]byte{"worker.prom": m.render(&s), "stopped.prom": m.stopped(&s), "starting.prom": m.starting(&starting)} {
 		parse(t, got)
 		for line := range bytes.Lines(bytes.Clone(got)) {
 			if bytes.HasPrefix(line, []byte("nfguard_build_info")) {

@@ -15,7 +15,7 @@ import (
 func (m *Metrics) render(s *State) []byte {
 	t := &text{b: make([]byte, 0, m.size+256)}
 	t.family("nfguard_up", gauge, "Whether nfguard guards this host: 0 before its first look and after it was stopped.").add(1)
-	m.itself(t, s)
+	m.program(t, s)
 	m.looks(t, s)
 	t.family("nfguard_passes_total", counter, "Looks at everything.").add(float64(s.Passes))
 	t.family("nfguard_audit_interval_seconds", gauge, "The longest time between two looks at everything: [timing] audit.").add(s.Audit.Seconds())
@@ -50,17 +50,17 @@ func (m *Metrics) render(s *State) []byte {
 	return t.b
 }
 
-// farewell is the file after s, when nobody looks any more: what was seen is
-// no news, and a counter that stands still is no peace.
-func (m *Metrics) farewell(s *State) []byte {
+// stopped is the file once the daemon has ended, after s: without what it last saw
+// and counted, which would look current for ever.
+func (m *Metrics) stopped(s *State) []byte {
 	t := new(text)
 	t.family("nfguard_up", gauge, "Whether nfguard guards this host: 0 before its first look and after it was stopped.").add(0)
-	m.itself(t, s)
+	m.program(t, s)
 	return t.b
 }
 
-// itself is what outlasts the daemon in the file.
-func (m *Metrics) itself(t *text, s *State) {
+// program is about the daemon itself, and stays in the file when it has ended.
+func (m *Metrics) program(t *text, s *State) {
 	t.family("nfguard_build_info", gauge, "The build that wrote this.").
 		add(1, "version", build.Version(), "revision", m.revision, "goversion", runtime.Version())
 	t.family("nfguard_start_time_seconds", gauge, "When nfguard started, since the epoch: the counters count from there.").add(seconds(s.Started))
@@ -69,7 +69,7 @@ func (m *Metrics) itself(t *text, s *State) {
 	}
 }
 
-// looks is how the looks at everything get on.
+// looks is the progress of the looks at everything.
 func (m *Metrics) looks(t *text, s *State) {
 	since := 0.0
 	if !s.Looking.IsZero() {
@@ -79,11 +79,11 @@ func (m *Metrics) looks(t *text, s *State) {
 	t.family("nfguard_look_late", gauge, "Whether no look at everything has ended for two audit intervals.").add(truth(s.Late))
 }
 
-// foreword is the file while the first look lasts: nobody is on guard yet.
-func (m *Metrics) foreword(s *State) []byte {
+// starting is the file while the first look lasts.
+func (m *Metrics) starting(s *State) []byte {
 	t := new(text)
 	t.family("nfguard_up", gauge, "Whether nfguard guards this host: 0 before its first look and after it was stopped.").add(0)
-	m.itself(t, s)
+	m.program(t, s)
 	m.looks(t, s)
 	return t.b
 }

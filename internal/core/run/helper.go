@@ -151,11 +151,11 @@ func (h *helping) load(ctx context.Context, p *guard.Policy) error {
 	return h.host.Do(ctx, guard.Action{Op: guard.LoadModule, Subject: p.Module, Force: p.Override})
 }
 
-// write writes one drop-in, if it is not as it should be. The other waits for
-// the daemon to have seen that it is wrong: it would else have no record.
+// write writes one drop-in, if it is not as it should be. The other one is written
+// when the daemon has seen that it is wrong: otherwise there would be no record.
 func (h *helping) write(ctx context.Context, p *guard.Policy, modules bool) error {
 	dropins := *p
-	dropins.Bridges = nil // what they carry is no file's business
+	dropins.Bridges = nil // no drop-in depends on what bridges carry
 	if modules {
 		dropins.SysctlD = ""
 	} else {

@@ -15,9 +15,9 @@ import (
 )
 
 // kubeProxies looks for what there is of kube-proxy: native processes by their
-// name or unit, and rules in the kernel. To look through all processes takes
-// long where there are many, so that is done once in a while; between, those
-// are looked at that were found or noted. The zero value looks through all.
+// name or unit, and rules in the kernel. Looking through all processes takes long
+// where there are many, so it is done once in a while; in between, only those
+// that were found or noted are looked at. The zero value begins with all.
 type kubeProxies struct {
 	rules netfilter.Look
 

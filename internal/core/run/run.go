@@ -2,7 +2,7 @@
 // sources of news, the program in the kernel, the record, the metrics and the
 // status file, and hands them to the loop. It also runs the helper, and
 // gives the commands the same host and the same settings. It decides nothing
-// about the host, and prints nothing but what can be said nowhere else.
+// about the host, and prints only what has no other place.
 package run
 
 import (
@@ -69,7 +69,7 @@ func Daemon(ctx context.Context, o Options) error {
 		return err
 	}
 	starting := daemon.Starting(self)
-	status := startPublisher(dir, starting) // before all that is slow: what an earlier daemon left does not hold
+	status := startPublisher(dir, starting) // before all that is slow: what an earlier daemon left is out of date
 	defer status.stop()
 	n := startNotifier(status.first, notifySystemd)
 	defer n.stop()

@@ -86,7 +86,7 @@ func (n *news) sources(s daemon.Settings) (daemon.Opener, []source.Source, error
 	}, sources, nil
 }
 
-// confD is the directory of the drop-ins beside a configuration file.
+// confD is the directory of the drop-ins next to a configuration file.
 func confD(path string) string { return filepath.Join(filepath.Dir(path), "conf.d") }
 
 // configures reports whether path is of the configuration, or a directory on

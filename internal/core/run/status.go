@@ -31,7 +31,7 @@ func CheckDir(dir string) error {
 	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	return &hintError{err, "it has to be root's alone: chown root " + dir + ", chmod 755 " + dir + ", and look who made it"}
+	return &hintError{err, "it has to be root's alone: chown root " + dir + ", chmod 755 " + dir + ", and see who made it"}
 }
 
 // makeDir makes the runtime directory where it is not there.
@@ -62,7 +62,7 @@ func startPublisher(dir string, s daemon.Status) *publisher {
 		first := sync.OnceFunc(func() { close(p.first) })
 		defer first()
 		for s := range p.latest {
-			_ = writeStatusFile(dir, s) // that it can't be written is no reason to stop guarding
+			_ = writeStatusFile(dir, s) // a status that can't be written is no reason to stop guarding
 			if s.Pass > 0 {
 				first()
 			}

@@ -51,10 +51,10 @@ type Use struct {
 	// ExemptSelf lets this process write what it likes, without an event.
 	ExemptSelf bool
 
-	// Watched says that the reader has a watch on the files as well, as inotify
-	// is one: it tells of a write through our own mount of procfs when the value
-	// is stored, and so the event of that does not wake the reader before. (To be
-	// woken takes the writer longer than all else of the program.) The events of
+	// Watched says that the reader also has a watch on the files, such as inotify.
+	// That tells of a write through our own mount of procfs when the value is
+	// stored, so the event of such a write does not wake the reader before. (Waking
+	// it takes the writer longer than all the rest of the program.) The events of
 	// other mounts do, and those of writes that were answered.
 	Watched bool
 

@@ -12,7 +12,7 @@ import (
 )
 
 // most is how many processes are watched, each by a descriptor: far more than
-// a worker has of these names, and few beside the limit of 1024.
+// a worker has of these names, and few compared with the limit of 1024.
 const most = 64
 
 // ends watches native processes for their end, and says what happens to them.

@@ -41,8 +41,9 @@ type Options struct {
 	// Load loads the BPF program that looks for them; nil: hook.LoadExec.
 	Load func(names []string) (*hook.Loaded, error)
 
-	// Noted is told of each process that has started before it is hinted at,
-	// and 0 where any may have. It must not block. Nil: nobody wants to know.
+	// Noted is called with the PID of each process that has started, before the
+	// hint about it, and with 0 where any process may have started. It must not
+	// block. Nil: nobody wants to know.
 	Noted func(pid int)
 }
 
@@ -221,7 +222,7 @@ func (b *budget) take(n int, now time.Time) bool {
 }
 
 // errStorm is what ends the listening where too much starts.
-var errStorm = errors.New("processes start faster than is worth to be heard of")
+var errStorm = errors.New("processes start faster than it is worth to follow")
 
 // feed is an open subscription to the starts of processes.
 type feed interface {

@@ -1,5 +1,5 @@
-// Package file tells when one of a few ordinary files appears, changes or
-// goes, however it is written: in place, by renaming another over it, with a
+// Package file tells when one of a few ordinary files appears, changes or is
+// removed, however it is written: in place, by renaming another over it, with a
 // directory that is made or replaced later. It does not read them. It is not
 // for procfs, where nothing is ever created, and a symbolic link is followed
 // only to a directory: what a file's link leads to is not watched. A directory
@@ -59,7 +59,7 @@ func (s *Source) Name() string { return s.name }
 
 // Run hints "PATH appeared", "… changed" and "… was removed", with the path in
 // Hint.Path: a file's that matches a pattern, or that of a directory on the
-// way to it, with which files came or went unseen. It hints "news lost"
+// way to it, with which files may have come or gone unseen. It hints "news lost"
 // where the kernel's queue was full, and goes on. A change of attributes
 // alone is no news.
 func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
