@@ -222,7 +222,7 @@ func TestLookThatWaitsForABridge(t *testing.T) {
 		h.HangLook = make(chan struct{}) // somebody holds rtnl_lock
 		h.SetBridges(guard.Bridge{Name: "cni1", Index: 4})
 		time.Sleep(time.Minute)
-		if s := r.snapshotNow(); s.Look.Step != "looking at the bridges cni1" {
+		if s := r.snapshotNow(); s.Look.Step != "looking at the bridge cni1" {
 			t.Errorf("it is at %q; %s", s.Look.Step, s.Sentence)
 		}
 		close(h.HangLook)

@@ -2,7 +2,6 @@ package keep
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,8 +22,7 @@ type bridges struct {
 
 	queue   []visit        // bridges that wait for a look,
 	place   map[string]int // and where they stand there, by name
-	running chan struct{}  // closed when those that are looked at now are done; nil: none are
-	names   []string       // of those
+	running chan struct{}  // closed when those that have waited are looked at; nil: they are
 	stuck   map[string]int // corrections in a row that did not stay, by name
 
 	listed   []guard.Bridge    // as of the last pass that could list them
@@ -34,7 +32,7 @@ type bridges struct {
 	moves    pace              // of records of bridges that appeared and were removed
 	notes    pace              // of records of concerns
 
-	turn sync.Mutex // held by who looks at a bridge, so that each thing is done once
+	turn chan struct{} // full while a bridge is looked at, so that each thing is done once
 
 	mu     sync.Mutex          // guards what follows, which the others see
 	rules  *guard.Policy       // what to correct by; nil: no bridge is to be kept right
@@ -47,7 +45,7 @@ type visit struct {
 	name    string
 	policy  *guard.Policy // never changed
 	trigger Trigger
-	urgent  bool // nothing else may go on before it: not to be put off
+	ours    bool // the configuration changes: what is done is no part of a fight
 	stale   bool // flags that were set on evidence are to be taken back
 
 	was, now guard.Item // before and after
@@ -62,14 +60,14 @@ type visit struct {
 const betweenFlags = 10 * time.Millisecond
 
 func newBridges(a *account, h Host, wait func(context.Context, func(context.Context)) error, start func(func())) bridges {
-	return bridges{book: newBook(a), host: h, wait: wait, start: start, stuck: make(map[string]int)}
+	return bridges{book: newBook(a), host: h, wait: wait, start: start, stuck: make(map[string]int), turn: make(chan struct{}, 1)}
 }
 
 // setPolicy keeps to p from now on. What is on record of bridges that p does not
 // keep is for the next pass to forget: which those are depends on what they are.
 func (b *bridges) setPolicy(p guard.Policy) {
 	b.policy = &p
-	b.queue, b.place, b.gone = nil, nil, nil
+	b.queue, b.place, b.gone = nil, make(map[string]int), nil
 	b.turned = b.tell
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -93,15 +91,9 @@ func (b *bridges) tell(f *fight) {
 
 // ask has v made by the next call of attend.
 func (b *bridges) ask(v visit) {
-	if v.policy.Mode == guard.Observe {
-		return
-	}
 	if i, again := b.place[v.name]; again {
 		b.queue[i].stale = b.queue[i].stale || v.stale
 		return
-	}
-	if b.place == nil {
-		b.place = make(map[string]int)
 	}
 	b.place[v.name] = len(b.queue)
 	b.queue = append(b.queue, v)
@@ -122,8 +114,12 @@ func (b *bridges) correct(ctx context.Context, name string, t Trigger) bool {
 
 // visit looks at the bridge, does what the plan says, and looks again.
 func (b *bridges) visit(ctx context.Context, v visit) {
-	b.turn.Lock()
-	defer b.turn.Unlock()
+	select {
+	case b.turn <- struct{}{}:
+		defer func() { <-b.turn }()
+	case <-ctx.Done():
+		return
+	}
 	if v.was, _ = b.judge(ctx, &v); v.was.Action == nil {
 		return
 	}
@@ -150,22 +146,15 @@ func (b *bridges) judge(ctx context.Context, v *visit) (guard.Item, bool) {
 // never blocks, and returns when it wants to be called again: zero when nothing
 // waits for the time. The end of what it begins has it called, too.
 func (b *bridges) attend(ctx context.Context, now time.Time) (again time.Time) {
-	if b.running != nil {
-		select {
-		case <-b.running:
-			b.running = nil
-		default:
-		}
-	}
 	b.recordDone()
-	if b.running != nil || len(b.queue) == 0 {
+	if b.busy() || len(b.queue) == 0 {
 		return time.Time{}
 	}
 	queue := b.queue
-	b.queue, b.place = nil, nil
+	b.queue, b.place = nil, make(map[string]int)
 	var due []visit
 	for _, v := range queue {
-		if wait := b.free(v.name); !v.urgent && now.Before(wait) {
+		if wait := b.free(v.name); now.Before(wait) {
 			again = earlier(again, wait)
 			b.ask(v)
 		} else {
@@ -173,26 +162,29 @@ func (b *bridges) attend(ctx context.Context, now time.Time) (again time.Time) {
 		}
 	}
 	if len(due) > 0 {
-		b.begin(ctx, due)
+		running := make(chan struct{})
+		b.running = running
+		b.start(func() {
+			defer close(running)
+			b.visitAll(ctx, due)
+		})
 	}
 	return again
 }
 
-func (b *bridges) begin(ctx context.Context, due []visit) {
-	b.names = b.names[:0]
-	for i := range due {
-		b.names = append(b.names, due[i].name)
+// busy reports whether bridges are looked at that have waited.
+func (b *bridges) busy() bool {
+	if b.running == nil {
+		return false
 	}
-	running := make(chan struct{})
-	b.running = running
-	b.start(func() {
-		defer close(running)
-		for _, v := range due {
-			if ctx.Err() == nil {
-				b.visit(ctx, v)
-			}
-		}
-	})
+	select {
+	case <-b.running:
+		b.running = nil
+		b.recordDone()
+		return false
+	default:
+		return true
+	}
 }
 
 // free returns when the flags of a bridge may be set again; zero when nobody
@@ -208,28 +200,20 @@ func (b *bridges) free(name string) time.Time {
 	return f.last.Add(betweenFlags)
 }
 
-// finish has the bridges looked at that wait now, and waits for that. Those that
-// are put off are not waited for.
-func (b *bridges) finish(ctx context.Context) {
-	for range 3 { // those under way, ours, and the end of them
-		b.attend(ctx, time.Now())
-		running := b.running
-		if running == nil {
-			return
+func (b *bridges) visitAll(ctx context.Context, due []visit) {
+	for _, v := range due {
+		if ctx.Err() == nil {
+			step.Begin(ctx, "looking at the bridge "+v.name)
+			b.visit(ctx, v)
 		}
-		doing := "looking at the bridges " + strings.Join(b.names[:min(len(b.names), maxNames)], ", ")
-		if len(b.names) > maxNames {
-			doing += ", …"
-		}
-		if b.wait(ctx, func(ctx context.Context) {
-			step.Begin(ctx, doing)
-			select {
-			case <-running:
-			case <-ctx.Done():
-			}
-		}) != nil {
-			return
-		}
+	}
+}
+
+// waitFor makes those visits, waits for them, and records what they did.
+func (b *bridges) waitFor(ctx context.Context, due []visit) {
+	if len(due) > 0 {
+		_ = b.wait(ctx, func(ctx context.Context) { b.visitAll(ctx, due) }) // an error is of ctx: the pass ends, too
+		b.recordDone()
 	}
 }
 
@@ -239,30 +223,36 @@ func (b *bridges) prepare(ctx context.Context, p guard.Policy, t Trigger) {
 	if b.wait(ctx, func(ctx context.Context) { o = b.host.Survey(ctx, &p, 0) }) != nil {
 		return
 	}
+	var due []visit
 	for _, it := range guard.PlanFlags(&p, &o) {
 		if it.Action != nil {
-			b.ask(visit{name: it.Subject, policy: &p, trigger: t, urgent: true})
+			due = append(due, visit{name: it.Subject, policy: &p, trigger: t, ours: true})
 		}
 	}
-	b.finish(ctx)
+	b.waitFor(ctx, due)
 }
 
 // act has the flags put right that items ask for and that were not tried in this
-// pass yet, and reports whether there were any.
+// pass yet, and reports whether there were any. Bridges that are fought over wait
+// for their time, and are not waited for.
 func (b *bridges) act(ctx context.Context, t Trigger, items []guard.Item, tried map[string]bool) bool {
-	acted := false
+	var due []visit
+	before := len(tried)
 	for i := range items {
 		it := &items[i]
 		if it.Kind != record.KindFlag || it.Action == nil || tried[it.Subject] {
 			continue
 		}
-		acted, tried[it.Subject] = true, true
-		b.ask(visit{name: it.Subject, policy: b.policy, trigger: t, stale: it.Action.Op == guard.ClearFlags && it.Action.Evidence})
+		tried[it.Subject] = true
+		v := visit{name: it.Subject, policy: b.policy, trigger: t, stale: it.Action.Op == guard.ClearFlags && it.Action.Evidence}
+		if time.Now().Before(b.free(v.name)) {
+			b.ask(v)
+		} else {
+			due = append(due, v)
+		}
 	}
-	if acted {
-		b.finish(ctx)
-	}
-	return acted
+	b.waitFor(ctx, due)
+	return len(tried) > before
 }
 
 // evidenceGone is how long evidence has to be gone before what was set on it is

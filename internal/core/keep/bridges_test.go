@@ -368,18 +368,35 @@ func TestAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, rec := twoBridges(), new(recorder)
 		var running, most atomic.Int32
-		r := keep.New(scoped(), limits, keep.Options{Host: h, Recorder: rec, Go: func(work func()) {
-			most.Store(max(most.Load(), running.Add(1)))
-			go func() {
-				work()
-				running.Add(-1)
-			}()
-		}})
+		r := keep.New(scoped(), limits, keep.Options{
+			Host: h, Recorder: rec,
+			Go: func(work func()) {
+				most.Store(max(most.Load(), running.Add(1)))
+				go func() {
+					work()
+					running.Add(-1)
+				}()
+			},
+			Wait: func(ctx context.Context, work func(context.Context)) error {
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					work(ctx)
+				}()
+				select {
+				case <-done:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			},
+		})
 		h.HangLook = make(chan struct{})
 		r.Ask("cni0", keep.Trigger{Source: "link", Time: time.Now()})
 		r.Ask("cni0", keep.Trigger{Source: "link", Time: time.Now()})
 		r.Look(t.Context(), keep.Trigger{})
 		r.Ask("cni0", keep.Trigger{Source: "link", Time: time.Now()})
+		synctest.Wait() // the first look has begun
 		if again := r.Look(t.Context(), keep.Trigger{}); !again.Next.IsZero() {
 			t.Errorf("to be called again at %v, without being rung", again.Next)
 		}

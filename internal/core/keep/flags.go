@@ -46,7 +46,7 @@ func (b *bridges) recordVisit(v *visit) {
 	if outcome == record.Failed {
 		b.failed(op, e)
 	} else {
-		b.corrected(op, e, v.takes() || v.urgent)
+		b.corrected(op, e, v.takes() || v.ours)
 	}
 }
 

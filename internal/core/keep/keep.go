@@ -149,7 +149,7 @@ func (k *Keeper) Look(ctx context.Context, t Trigger) Seen {
 // Ask has one bridge looked at and put right without waiting for a pass; the
 // next [Keeper.Look] begins with it. A bridge that is not kept is not touched.
 func (k *Keeper) Ask(name string, t Trigger) {
-	if k.policy.Bridges != nil {
+	if k.bridges.rules != nil {
 		k.bridges.ask(visit{name: name, policy: k.bridges.policy, trigger: t})
 	}
 }
