@@ -414,6 +414,7 @@ func TestAside(t *testing.T) {
 		}
 
 		// Told to stop while a look hangs, the pass ends.
+		synctest.Wait()
 		h.HangLook = make(chan struct{})
 		defer close(h.HangLook)
 		h.SetFlags("cni0", none)
