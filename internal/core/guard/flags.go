@@ -32,10 +32,10 @@ func PlanFlags(p *Policy, o *Observation) []Item {
 	var items []Item
 	switch {
 	case p.Bridges == nil:
-		there := byIndex(o.Bridges)
+		there, hands := byIndex(o.Bridges), p.hands(o)
 		for _, m := range o.Remembered {
 			if b := there[m.Index]; b != nil && b.Name == m.Name {
-				items = append(items, planLeft(p, o, b, m)...)
+				items = append(items, planLeft(hands, o, b, m)...)
 			}
 		}
 	case o.Bridging != nil:
@@ -156,14 +156,14 @@ func OnGoneEvidence(p *Policy, o *Observation) []Remembered {
 	return gone
 }
 
-// planLeft takes flags back that scope "bridges" has set. A family that has to
-// be handed over now by its sysctl waits until that is in effect: a bridge is
+// planLeft takes flags back that scope "bridges" has set. A family that its
+// sysctl has to hand over now waits until that is in effect: a bridge is
 // never without both.
-func planLeft(p *Policy, o *Observation, b *Bridge, m Remembered) []Item {
+func planLeft(hands Flags, o *Observation, b *Bridge, m Remembered) []Item {
 	var left, take Flags
 	for _, f := range allFamilies {
 		left[f] = m.Flags[f] && b.Flags()[f]
-		take[f] = left[f] && (!p.hands(f, o) || o.Module.State == Present && o.On[f])
+		take[f] = left[f] && (!hands[f] || o.Module.State == Present && o.On[f])
 	}
 	if left == (Flags{}) {
 		return nil
@@ -182,12 +182,12 @@ func planLeft(p *Policy, o *Observation, b *Bridge, m Remembered) []Item {
 	return []Item{it}
 }
 
-// hands reports whether p has the sysctl of family f hand frames over.
-func (p *Policy) hands(f Family, o *Observation) bool {
+// hands says of which families p has the sysctls hand frames over.
+func (p *Policy) hands(o *Observation) (on Flags) {
 	for _, s := range p.Sysctls {
-		if s.Key == f.Key() {
-			return s.Value == "1" && p.Excused(s, o) == ""
+		for _, f := range allFamilies {
+			on[f] = on[f] || s.Key == f.Key() && s.Value == "1" && p.Excused(s, o) == ""
 		}
 	}
-	return false
+	return on
 }

@@ -42,7 +42,7 @@ type Observation struct {
 func (o *Observation) SetValues(p *Policy, values []Value) {
 	o.Values = values
 	for i, s := range p.Sysctls {
-		for _, f := range []Family{IPv4, IPv6, ARP} {
+		for _, f := range allFamilies {
 			if s.Key == f.Key() {
 				o.On[f] = values[i].State == Present && values[i].Have != "0"
 			}
