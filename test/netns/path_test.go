@@ -47,8 +47,12 @@ func TestPathOfOneWrite(t *testing.T) {
 		fmt.Fprintf(&list, "\n%4d blocks  %s", ran[file], file)
 	}
 	t.Logf("one foreign write passes %d files in %d packages:%s", len(files), len(packages), list.String())
-	if len(files) == 0 {
-		t.Error("a write passes no file: the count is wrong")
+	// As many as there were when this was written. Two are of records that go to
+	// standard error, for want of a journal, and one of other files that change in
+	// the test's directory.
+	const most = 32
+	if len(files) == 0 || len(files) > most {
+		t.Errorf("a write passes %d files, want some and at most %d", len(files), most)
 	}
 }
 

@@ -202,7 +202,7 @@ func (d *doc) hosts(f *Facts) {
 		}
 		last := "on guard"
 		if !h.On {
-			last = "off guard"
+			last = "not guarded"
 		}
 		d.put("<dt>At its last event</dt><dd>%s</dd>\n</dl>\n", last)
 	}

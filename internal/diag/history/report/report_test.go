@@ -214,7 +214,7 @@ func TestOnce(t *testing.T) {
 	applied.Source = "apply"
 	got := page(t, []history.Record{applied}, Facts{})
 	check(t, got)
-	if strings.Contains(got, "<h3>On guard</h3>") || !strings.Contains(got, "off guard") || !strings.Contains(got, "tuned.service: 1 change, put right or kept out") {
+	if strings.Contains(got, "<h3>On guard</h3>") || !strings.Contains(got, "not guarded") || !strings.Contains(got, "tuned.service: 1 change, put right or kept out") {
 		t.Error(got)
 	}
 }
