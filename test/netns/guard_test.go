@@ -154,7 +154,7 @@ func TestBridgeAppears(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", r["MESSAGE"], want)
 	}
 	n.Run(t, "ip", "link", "del", "cbr0")
-	n.recorded("cbr0 went", func(r map[string]string) bool { return r["MESSAGE"] == "bridge cbr0 went" })
+	n.recorded("cbr0 went", func(r map[string]string) bool { return r["MESSAGE"] == "bridge cbr0 was removed" })
 }
 
 func TestDropinIsPutBack(t *testing.T) {

@@ -177,12 +177,12 @@ func (n *node) modprobeRemove(t *testing.T) {
 	// module again while modprobe is about to unload the other.
 	n.Sh(t, "systemctl kill --signal=STOP nfguard; modprobe -r br_netfilter; systemctl kill --signal=CONT nfguard")
 	n.record(t, mark, "NFGUARD_EVENT=module").want(t, map[string]string{
-		"MESSAGE": "br_netfilter was not loaded, loaded in .*s; with it went (cnio0, br-other|br-other, cnio0) and all ports, " +
-			"and they do not come back by themselves: have the CNI plugin make them again",
+		"MESSAGE": "br_netfilter was not loaded, loaded in .*s; unloading it removed (cnio0, br-other|br-other, cnio0) and all ports, " +
+			"and they do not come back by themselves: have the CNI plugin create them again",
 		"NFGUARD_OUTCOME": "corrected",
 	})
 	for _, r := range n.records(t, mark, 2, "NFGUARD_EVENT=bridge") {
-		r.want(t, map[string]string{"MESSAGE": "bridge (cnio0|br-other) went"})
+		r.want(t, map[string]string{"MESSAGE": "bridge (cnio0|br-other) was removed"})
 	}
 	n.wantRight(t)
 	n.makeBridge(t)

@@ -54,7 +54,7 @@ func TestBridgeAppears(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		want = []string{
-			"10.2s bridge observed: bridge cni0 went",
+			"10.2s bridge observed: bridge cni0 was removed",
 			"10.2s bridge observed: bridge cni1 appeared; br_netfilter loaded, 1 of 1 keys and 1 of 1 bridges as wanted",
 			"10.2s bridge observed: bridge virbr0 appeared; br_netfilter loaded, 1 of 1 keys and 1 of 1 bridges as wanted",
 		}

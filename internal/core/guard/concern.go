@@ -78,7 +78,7 @@ func mixed(b *Bridge, c Choice) []Finding {
 }
 
 // abandoned says that flags of ours, m, stand on a bridge that the patterns do
-// not select any more. With match = "auto" it says so of what no evidence ever
+// no longer select. With match = "auto" it says so of what no evidence ever
 // has asked for; the rest is taken back.
 func abandoned(p *Policy, b *Bridge, m Remembered, c Choice) []Finding {
 	if m.Name != b.Name || p.Bridges.Auto && !c.Gone {
@@ -95,7 +95,7 @@ func abandoned(p *Policy, b *Bridge, m Remembered, c Choice) []Finding {
 	}
 	return []Finding{{
 		Subject:  b.Name,
-		Sentence: fmt.Sprintf("nfguard has set flags of %s, which it does not keep any more (%s)", b.Name, c.Why),
+		Sentence: fmt.Sprintf("nfguard has set flags of %s, which it no longer keeps (%s)", b.Name, c.Why),
 		Next:     "where they are not wanted: ip link set " + b.Name + " type bridge " + strings.Join(clear, " "),
 	}}
 }

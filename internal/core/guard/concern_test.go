@@ -69,7 +69,7 @@ func TestConcerns(t *testing.T) {
 			},
 			[]guard.Finding{{
 				Subject:  "cni0",
-				Sentence: "nfguard has set flags of cni0, which it does not keep any more (ignored by cni0)",
+				Sentence: "nfguard has set flags of cni0, which it no longer keeps (ignored by cni0)",
 				Next:     "where they are not wanted: ip link set cni0 type bridge nf_call_iptables 0 nf_call_ip6tables 0",
 			}},
 		},

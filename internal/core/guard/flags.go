@@ -127,7 +127,7 @@ func planStale(s *Selection, b *Bridge, m Remembered, c Choice) []Item {
 	return []Item{{
 		Kind: record.KindFlag, Subject: b.Name, Verdict: Wrong, Why: c.Why,
 		Want: Flags{}.text(take.families()), Have: take.text(take.families()),
-		Reason: "nfguard set it on evidence that the bridge carries pods, and there is none any more: " + c.Why,
+		Reason: "nfguard set it on evidence that the bridge carries pods, and there is none now: " + c.Why,
 		Action: &Action{Op: ClearFlags, Subject: b.Name, Index: b.Index, Flags: m.Evidence, Evidence: true},
 	}}
 }

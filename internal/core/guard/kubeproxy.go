@@ -147,7 +147,7 @@ func (k *KubeProxy) serves(f Family) bool {
 	return false
 }
 
-// Findings judges what k means beside what is guarded.
+// Findings judges what k means besides what is guarded.
 func (k *KubeProxy) Findings() []Finding {
 	if k == nil {
 		return nil

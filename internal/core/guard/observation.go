@@ -50,7 +50,7 @@ func (o *Observation) SetValues(p *Policy, values []Value) {
 	}
 }
 
-// Look says what of a host is looked at beside the module, the sysctls, the
+// Look says what of a host is looked at besides the module, the sysctls, the
 // drop-ins and the bridges, which always are.
 type Look uint8
 

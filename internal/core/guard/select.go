@@ -21,7 +21,7 @@ type Choice struct {
 	Err  error  // why it is not certain; the bridge is left alone then
 
 	// Gone says that everything was looked at, and nothing speaks for the
-	// bridge: what was set on evidence has no reason any more.
+	// bridge: what was set on evidence has no reason now.
 	Gone bool
 }
 

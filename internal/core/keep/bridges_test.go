@@ -181,25 +181,25 @@ func TestFlagsFail(t *testing.T) {
 	}
 }
 
-// A bridge is met at once by who hears of it, recorded by the next Tend, and
-// left to the loop's pace where somebody fights about it, or to nobody.
-func TestMeet(t *testing.T) {
+// A bridge is corrected at once by whoever hears of it, recorded by the next Look,
+// and left to the loop's pace where somebody fights about it.
+func TestCorrect(t *testing.T) {
 	h := twoBridges()
 	r, rec := start(t, h, scoped())
 	rec.lines()
 	heard := keep.Trigger{Source: "link", Time: time.Now()}
 	h.SetFlags("cni0", none)
-	var met sync.WaitGroup
+	var corrected sync.WaitGroup
 	for range 4 { // several at a time do it once
 		for _, name := range []string{"cni0", "virbr0", "gone0"} {
-			met.Go(func() {
+			corrected.Go(func() {
 				if !r.Correct(t.Context(), name, heard) {
-					t.Errorf("%s was not met", name)
+					t.Errorf("%s was not corrected", name)
 				}
 			})
 		}
 	}
-	met.Wait()
+	corrected.Wait()
 	if h.Flags("cni0") != both || h.Flags("virbr0") != none || rec.lines() != nil {
 		t.Errorf("cni0 %v, virbr0 %v", h.Flags("cni0"), h.Flags("virbr0"))
 	}
@@ -216,7 +216,7 @@ func TestMeet(t *testing.T) {
 	}
 	h.SetFlags("cni0", none)
 	if r.Correct(t.Context(), "cni0", heard) || h.Flags("cni0") != none {
-		t.Error("met in a fight")
+		t.Error("corrected in a fight")
 	}
 
 	observe := scoped()
@@ -225,7 +225,7 @@ func TestMeet(t *testing.T) {
 	for _, p := range []guard.Policy{observe, host} {
 		r.SetPolicy(p, limits)
 		if r.Correct(t.Context(), "cni0", heard) {
-			t.Error("met without a reason")
+			t.Error("corrected without a reason")
 		}
 	}
 }
@@ -364,7 +364,7 @@ func TestFlagFight(t *testing.T) {
 
 // Looks at single bridges run aside, one batch at a time; the pass waits for
 // the one that is under way.
-func TestAside(t *testing.T) {
+func TestLooksAtBridgesWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, rec := twoBridges(), new(recorder)
 		var running, most atomic.Int32
@@ -467,7 +467,7 @@ func TestFlagsGoWithEvidence(t *testing.T) {
 	gone, unread := &guard.Evidence{}, &guard.Evidence{CNI: guard.CNI{Err: boom}}
 	for _, tt := range []struct {
 		name string
-		at   map[int]func(h *hosttest.Host, r *keep.Keeper) // by the minute since the evidence went
+		at   map[int]func(h *hosttest.Host, r *keep.Keeper) // by the minute since the evidence was gone
 		took int                                            // the minute in which the flags were taken back; 0: not within 40
 	}{
 		{"gone", nil, 10},
@@ -493,7 +493,7 @@ func TestFlagsGoWithEvidence(t *testing.T) {
 		{"a reload", map[int]func(*hosttest.Host, *keep.Keeper){
 			8: func(_ *hosttest.Host, r *keep.Keeper) { _, p := onEvidence(); r.SetPolicy(p, limits) },
 		}, 18},
-		{"the last pod went, the configuration stands", map[int]func(*hosttest.Host, *keep.Keeper){
+		{"the last pod ended, the configuration stands", map[int]func(*hosttest.Host, *keep.Keeper){
 			0: func(h *hosttest.Host, _ *keep.Keeper) {
 				h.Evidence = named()
 				h.SetBridges(guard.Bridge{Name: "docker0", Index: 3, CallIPTables: true, CallIP6Tables: true})
@@ -563,7 +563,7 @@ func TestFlagsOfPatternsStay(t *testing.T) {
 		if h.Flags("docker0") != both {
 			t.Errorf("taken back: %v", h.Flags("docker0"))
 		}
-		if got := strings.Join(rec.lines(), "\n"); !strings.Contains(got, "nfguard has set flags of docker0, which it does not keep any more (") {
+		if got := strings.Join(rec.lines(), "\n"); !strings.Contains(got, "nfguard has set flags of docker0, which it no longer keeps (") {
 			t.Errorf("records:\n%s", got)
 		}
 

@@ -45,7 +45,7 @@ func (s *sysctls) hear() bool {
 			s.some = append(s.some, w)
 			unnamed, foreign = true, foreign || !w.Vague && w.Writer.PID != 0
 			continue
-		case !ok: // of a policy that went
+		case !ok: // it was guarded before a reload
 			continue
 		}
 		k := &s.keys[i]

@@ -8,7 +8,7 @@ import (
 )
 
 // follow has the findings recorded that are new, each once until it changes, and
-// the end of those that are not there any more. It returns what stands now.
+// the end of those that are no longer there. It returns what stands now.
 func follow(t Trigger, kind record.Kind, was, now []guard.Finding, say func(record.Event)) []guard.Finding {
 	e := record.Event{Kind: kind, Outcome: record.Observed, Time: time.Now(), Source: t.Source}
 	for _, f := range missing(now, was) {

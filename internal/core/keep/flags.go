@@ -109,8 +109,8 @@ func flagMessage(e *record.Event, why string, taken bool) string {
 	return s
 }
 
-// prune forgets what was said and done about bridges that are gone, or are not
-// kept any more. That none could be looked at has an end that is recorded.
+// prune forgets what was recorded of bridges that have been removed, or are no
+// longer kept. That none could be looked at has an end that is recorded.
 func (b *bridges) prune(t Trigger, items []guard.Item) {
 	now := time.Now()
 	b.book.prune(now)
@@ -163,11 +163,11 @@ func without(list, other []guard.Bridge) (names []string) {
 // recordMoves records which bridges were removed and which appeared, each by
 // itself unless there are many. ready says how the guarded things stand.
 func (b *bridges) recordMoves(t Trigger, removed, appeared []string, ready string) {
-	const more = "bridges came or went"
+	const more = "bridges appeared or were removed"
 	e := record.Event{Kind: record.KindBridge, Outcome: record.Observed, Time: time.Now(), Source: t.Source}
 	for _, name := range removed {
 		e.Subject, e.Have, e.Now = name, "there", "gone"
-		e.Message = "bridge " + name + " went"
+		e.Message = "bridge " + name + " was removed"
 		b.recordPaced(&b.moves, e, more)
 	}
 	for _, name := range appeared {
@@ -177,15 +177,15 @@ func (b *bridges) recordMoves(t Trigger, removed, appeared []string, ready strin
 	}
 }
 
-// tickPaced records how many bridges came and went, and what there was to be
-// known of bridges, without a record of its own.
+// tickPaced records how many bridges appeared or were removed, and how many notes
+// on bridges there were, without a record of their own.
 func (b *bridges) tickPaced(now time.Time) time.Time {
 	e := record.Event{Kind: record.KindBridge, Subject: guard.AllBridges}
 	moves := b.account.tickPaced(&b.moves, now, e, func(n int) string {
-		return fmt.Sprintf("%d more bridges came or went since the last record; now: %s", n, listBridges(b.listed))
+		return fmt.Sprintf("%d more bridges appeared or were removed since the last record; now: %s", n, listBridges(b.listed))
 	})
 	e.Next = "nfguard check says what is so now"
 	return earlier(moves, b.account.tickPaced(&b.notes, now, e, func(n int) string {
-		return fmt.Sprintf("%d more notes on bridges came or were settled since the last record; now there are %d", n, len(b.concerns))
+		return fmt.Sprintf("%d more notes on bridges were made or settled since the last record; now there are %d", n, len(b.concerns))
 	}))
 }

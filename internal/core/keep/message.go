@@ -19,7 +19,7 @@ const asChanged = "as the changed configuration asks"
 
 var (
 	errNotKept  = errors.New("it did not stay: the kernel does not keep it, or somebody whom nfguard can't see changes it back at once")
-	errVanished = errors.New("it went away right after it was set")
+	errVanished = errors.New("it disappeared right after it was set")
 )
 
 // notKeptError says of a sysctl that takes a value and shows another one.
@@ -90,13 +90,13 @@ func keptMessage(e *record.Event) string {
 }
 
 // correctedMessage is the sentence for a module or a drop-in that was put
-// right, which took so long. gone are the bridges that went since the pass before.
+// right, which took so long. gone are the bridges that were removed since the pass before.
 func correctedMessage(e *record.Event, took time.Duration, gone []string) string {
 	switch e.Kind { //nolint:exhaustive // only these two are put right here
 	case record.KindModule:
 		msg := fmt.Sprintf("%s was not loaded, loaded in %s", e.Subject, words.Short(took))
 		if len(gone) > 0 {
-			msg += fmt.Sprintf("; with it went %s and all ports, and they do not come back by themselves: have the CNI plugin make them again",
+			msg += fmt.Sprintf("; unloading it removed %s and all ports, and they do not come back by themselves: have the CNI plugin create them again",
 				strings.Join(gone, ", "))
 		}
 		return msg

@@ -41,7 +41,7 @@ func (k *Keeper) Pass(ctx context.Context, t Trigger) Report {
 		k.bridges.age(time.Now(), &o)
 		o.SetValues(&k.policy, slices.Clone(k.sysctls.values))
 		if round < maxActs && vanished(&k.policy, &o) {
-			continue // the module went between the two looks
+			continue // the module was unloaded between the two looks
 		}
 		rep := report(&k.policy, &o)
 		if first == nil {
@@ -65,7 +65,8 @@ func (k *Keeper) firstLook(ctx context.Context, t Trigger) {
 	_, _ = k.survey(ctx, &guard.Policy{Mode: k.policy.Mode, Module: k.policy.Module}, t) // the pass sees the error, too
 }
 
-// survey looks at everything that p asks for, and then at the sysctls.
+// survey looks at everything that p asks for, and then at the sysctls, which are
+// put right at once.
 func (k *Keeper) survey(ctx context.Context, p *guard.Policy, t Trigger) (o guard.Observation, err error) {
 	var found guard.Observation // what is written after we have given up is not read
 	if err := k.wait(ctx, func(ctx context.Context) { found = k.o.Host.Survey(ctx, p, t.Look) }); err != nil {

@@ -360,7 +360,7 @@ func TestModuleUnloadedAndBridgesGone(t *testing.T) {
 	h.Unload()
 	h.SetBridges()
 	if look := r.Look(t.Context(), keep.Trigger{Source: "resync"}); !look.Lost {
-		t.Error("Live did not notice that the module went")
+		t.Error("Look did not notice that the module was unloaded")
 	}
 	r.Pass(t.Context(), keep.Trigger{Source: "resync"})
 	for i := range rec.events {
@@ -370,9 +370,9 @@ func TestModuleUnloadedAndBridgesGone(t *testing.T) {
 		rec.events[i].Message = cut(rec.events[i].Message)
 	}
 	if diff := cmp.Diff([]string{
-		"module corrected: br_netfilter was not loaded, loaded in …; with it went cnio0, docker0 and all ports, and they do not come back by themselves: have the CNI plugin make them again",
-		"bridge observed: bridge cnio0 went",
-		"bridge observed: bridge docker0 went",
+		"module corrected: br_netfilter was not loaded, loaded in …; unloading it removed cnio0, docker0 and all ports, and they do not come back by themselves: have the CNI plugin create them again",
+		"bridge observed: bridge cnio0 was removed",
+		"bridge observed: bridge docker0 was removed",
 	}, rec.lines()); diff != "" {
 		t.Errorf("records (-want +got):\n%s", diff)
 	}
@@ -383,7 +383,7 @@ func TestUnloadedAndLoadedAgain(t *testing.T) {
 	h.Unload()
 	h.Load()
 	if look := r.Look(t.Context(), keep.Trigger{Source: "resync"}); !look.Lost {
-		t.Error("Live did not notice that the module was away")
+		t.Error("Look did not notice that the module was away")
 	}
 }
 
@@ -518,7 +518,7 @@ func TestVanishesBetweenLookAndWrite(t *testing.T) {
 	h.BeforeSet = func(h *hosttest.Host) { h.BeforeSet = nil; h.Unload() }
 	look := r.Look(t.Context(), keep.Trigger{Source: "sysctl", Time: time.Now()})
 	if !look.Lost {
-		t.Error("Live did not notice that the module went")
+		t.Error("Look did not notice that the module was unloaded")
 	}
 	if rep := r.Pass(t.Context(), keep.Trigger{Source: "sysctl"}); rep.Verdict() != guard.Right {
 		t.Errorf("the host is %s: %+v", rep.Verdict(), rep.Items)
@@ -531,8 +531,8 @@ func TestVanishesBetweenLookAndWrite(t *testing.T) {
 	}
 }
 
-// TestRemovedDuringThePass: what goes while the pass mends something else is
-// mended too, and recorded as it was then.
+// TestRemovedDuringThePass: what is removed while the pass puts something else
+// right is put right too, and recorded as it was then.
 func TestRemovedDuringThePass(t *testing.T) {
 	h, rec := hosttest.New(true), new(recorder)
 	works := -10 // the first pass is not disturbed

@@ -246,7 +246,7 @@ func (p *proxy) readied(e record.Event, rep *Report) {
 func (p *proxy) say(e record.Event) { p.recordPaced(&p.pace, e, "starts and ends") }
 
 // tick records a change of the rules that is over, and what became of a
-// kube-proxy that came and went too often to have each time recorded.
+// kube-proxy that started and ended too often to have each time recorded.
 func (p *proxy) tick(now time.Time) (again time.Time) {
 	if c := p.change; c != nil {
 		if again = c.last.Add(rulesSettle); !now.Before(again) {
@@ -310,7 +310,7 @@ func left(k *guard.KubeProxy) string {
 	case len(k.Processes) > 0:
 		return names(k.Processes) + " still runs"
 	case len(k.Rules) > 0:
-		return "its rules stay and are not kept up to date any more: " + k.DescribeRules()
+		return "its rules stay and are no longer kept up to date: " + k.DescribeRules()
 	}
 	return k.DescribeRules()
 }

@@ -100,7 +100,7 @@ func TestKubeProxy(t *testing.T) {
 			name: "it ends and leaves its rules", look: guard.LookKubeProxy, state: guard.ProxyGone,
 			do: func() { h.SetKubeProxy(guard.KubeProxy{Rules: []guard.Rules{nftRules}}) },
 			want: []string{
-				"kube_proxy observed: kube-proxy[2] ended; its rules stay and are not kept up to date any more: iptables mode (nf_tables), IPv4",
+				"kube_proxy observed: kube-proxy[2] ended; its rules stay and are no longer kept up to date: iptables mode (nf_tables), IPv4",
 			},
 		},
 		{
@@ -190,7 +190,7 @@ func TestKubeProxyChangesItsMode(t *testing.T) {
 		const ready = "; the node was ready: br_netfilter loaded, 3 of 3 keys as wanted, no bridge yet"
 		want := []string{
 			"kube_proxy observed: kube-proxy[1] was there before nfguard started (kube-proxy.service, iptables mode (nf_tables), IPv4 and IPv6)" + ready,
-			"kube_proxy observed: kube-proxy[1] ended; its rules stay and are not kept up to date any more: iptables mode (nf_tables), IPv4 and IPv6",
+			"kube_proxy observed: kube-proxy[1] ended; its rules stay and are no longer kept up to date: iptables mode (nf_tables), IPv4 and IPv6",
 			"kube_proxy observed: kube-proxy[2] started (kube-proxy.service, iptables mode (nf_tables), IPv4 and IPv6)" + ready,
 			"kube_proxy observed: kube-proxy's rules have changed: nftables mode, IPv4 and IPv6" + ready,
 		}
@@ -259,7 +259,7 @@ func TestManyBridges(t *testing.T) {
 		if counted != 120 || len(rec.events) > 11 {
 			t.Errorf("%d records stand for %d, want at most 11 that stand for 120", len(rec.events), counted)
 		}
-		const last = "bridge observed: 110 more bridges came or went since the last record; now: no bridge yet"
+		const last = "bridge observed: 110 more bridges appeared or were removed since the last record; now: no bridge yet"
 		if got := rec.lines(); len(got) == 0 || got[len(got)-1] != last {
 			t.Errorf("records: %q", got)
 		}

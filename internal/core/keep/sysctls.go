@@ -233,7 +233,7 @@ func (s *sysctls) current(it guard.Item) guard.Item {
 	if it.Kind != record.KindDrift {
 		return it
 	}
-	// One that is not there any more is the next pass's, which is due at once.
+	// One that is no longer there is the next pass's, which is due at once.
 	i, ok := s.byFile[guard.Key(it.Subject).File()]
 	if !ok || s.values[i].State != guard.Present {
 		return it

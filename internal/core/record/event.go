@@ -13,11 +13,11 @@ type Kind string
 const (
 	KindDrift      Kind = "drift"       // a guarded sysctl had another value
 	KindDenied     Kind = "denied"      // a foreign value was kept from being stored
-	KindModule     Kind = "module"      // br_netfilter was missing, or went away
+	KindModule     Kind = "module"      // br_netfilter was missing, or was unloaded
 	KindDropin     Kind = "dropin"      // a drop-in of ours was missing or changed
-	KindBridge     Kind = "bridge"      // a bridge came or went, or is worth a note
-	KindFlag       Kind = "bridge_flag" // a bridge that is kept had not its own flags
-	KindKubeProxy  Kind = "kube_proxy"  // kube-proxy, or its rules, came or went
+	KindBridge     Kind = "bridge"      // a bridge appeared or was removed, or is worth a note
+	KindFlag       Kind = "bridge_flag" // a bridge that is kept did not have its own flags
+	KindKubeProxy  Kind = "kube_proxy"  // kube-proxy, or its rules, appeared or disappeared
 	KindNextBoot   Kind = "next_boot"   // a file of others will undo the setting at the next boot, or no longer will
 	KindContention Kind = "contention"  // a key is reversed again and again
 	KindConfig     Kind = "config"      // the configuration was reloaded, or refused
@@ -39,7 +39,7 @@ const (
 	Reverted  Outcome = "reverted"  // put right by us and wrong again on the next look
 	Held      Outcome = "held"      // one of many in a fight, which goes on
 	Denied    Outcome = "denied"    // the writer was refused, and its value never stored
-	Rewritten Outcome = "rewritten" // the writer was told that all went well, and our value was stored
+	Rewritten Outcome = "rewritten" // the writer was told that it succeeded, and our value was stored
 )
 
 // Cause is what had us look; the journal keeps it in NFGUARD_SOURCE. It is one
