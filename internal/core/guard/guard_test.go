@@ -2,6 +2,7 @@ package guard_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -278,5 +279,17 @@ func TestDeviceOfKey(t *testing.T) {
 		if got := key.Device(); got != want {
 			t.Errorf("%s is of %q, want %q", key, got, want)
 		}
+	}
+}
+
+// A sentence names ten bridges, and counts the rest.
+func TestMeaningOfManyBridges(t *testing.T) {
+	o := guard.Observation{Module: guard.Module{State: guard.Present}}
+	for i := range 10_000 {
+		o.Bridges = append(o.Bridges, guard.Bridge{Name: fmt.Sprint("br", i), Index: i + 1, Ports: guard.Ports{Pods: 1}})
+	}
+	want := "pods on br0, br1, br2, br3, br4, br5, br6, br7, br8, br9 and 9990 more will not reach Services with an endpoint on this node"
+	if got := guard.Meaning(&guard.Policy{Mode: guard.Enforce}, &o); got != want {
+		t.Errorf("got %.300s", got)
 	}
 }

@@ -95,8 +95,15 @@ func (o *Observation) handed(b *Bridge, f Family) bool {
 	return o.Module.State == Present && b.Effective(f, o.On[f])
 }
 
+// maxNames bounds a list in a sentence.
+const maxNames = 10
+
 func enumerate(names []string) string {
-	if n := len(names); n > 2 {
+	n := len(names)
+	switch {
+	case n > maxNames:
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNames], ", "), n-maxNames)
+	case n > 2:
 		return strings.Join(names[:n-1], ", ") + " and " + names[n-1]
 	}
 	return strings.Join(names, " and ")

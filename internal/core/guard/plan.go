@@ -18,6 +18,10 @@ const (
 	Uncertain Verdict = "unknown" // could not look
 )
 
+// Settled reports whether nothing is left to do: it is as wanted, or left so on
+// purpose.
+func (v Verdict) Settled() bool { return v == Right || v == Excused }
+
 // Item is the judgement on one guarded thing, with what is to be done.
 type Item struct {
 	Kind    record.Kind // record.KindModule, record.KindDrift, record.KindFlag or record.KindDropin

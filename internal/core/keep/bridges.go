@@ -20,10 +20,8 @@ type bridges struct {
 	start  func(work func())
 	policy *guard.Policy // never changed
 
-	queue   []visit        // bridges that wait for a look,
-	place   map[string]int // and where they stand there, by name
-	running chan struct{}  // closed when those that have waited are looked at; nil: they are
-	stuck   map[string]int // corrections in a row that did not stay, by name
+	waiting map[string]visit // bridges that are to be looked at when it is their time
+	stuck   map[string]int   // corrections in a row that did not stay, by name
 
 	listed   []guard.Bridge    // as of the last pass that could list them
 	known    bool              // one could
@@ -38,6 +36,7 @@ type bridges struct {
 	rules  *guard.Policy       // what to correct by; nil: no bridge is to be kept right
 	fought map[string]struct{} // the loop paces what is done to those
 	done   []visit             // that wait to be recorded
+	busy   bool                // bridges that have waited are looked at
 }
 
 // visit is a look at one bridge, and what was done to it.
@@ -67,7 +66,7 @@ func newBridges(a *account, h Host, wait func(context.Context, func(context.Cont
 // keep is for the next pass to forget: which those are depends on what they are.
 func (b *bridges) setPolicy(p guard.Policy) {
 	b.policy = &p
-	b.queue, b.place, b.gone = nil, make(map[string]int), nil
+	b.waiting, b.gone = make(map[string]visit), nil
 	b.turned = b.tell
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -89,14 +88,13 @@ func (b *bridges) tell(f *fight) {
 	}
 }
 
-// ask has v made by the next call of attend.
+// ask has v made by a later call of attend.
 func (b *bridges) ask(v visit) {
-	if i, again := b.place[v.name]; again {
-		b.queue[i].stale = b.queue[i].stale || v.stale
-		return
+	if w, again := b.waiting[v.name]; again {
+		w.stale = w.stale || v.stale
+		v = w
 	}
-	b.place[v.name] = len(b.queue)
-	b.queue = append(b.queue, v)
+	b.waiting[v.name] = v
 }
 
 // correct is [Keeper.Correct].
@@ -146,45 +144,32 @@ func (b *bridges) judge(ctx context.Context, v *visit) (guard.Item, bool) {
 // never blocks, and returns when it wants to be called again: zero when nothing
 // waits for the time. The end of what it begins has it called, too.
 func (b *bridges) attend(ctx context.Context, now time.Time) (again time.Time) {
-	b.recordDone()
-	if b.busy() || len(b.queue) == 0 {
+	if b.recordDone() || len(b.waiting) == 0 {
 		return time.Time{}
 	}
-	queue := b.queue
-	b.queue, b.place = nil, make(map[string]int)
 	var due []visit
-	for _, v := range queue {
-		if wait := b.free(v.name); now.Before(wait) {
+	for name, v := range b.waiting {
+		if wait := b.free(name); now.Before(wait) {
 			again = earlier(again, wait)
-			b.ask(v)
 		} else {
 			due = append(due, v)
+			delete(b.waiting, name)
 		}
 	}
 	if len(due) > 0 {
-		running := make(chan struct{})
-		b.running = running
+		b.setBusy(true)
 		b.start(func() {
-			defer close(running)
+			defer b.setBusy(false)
 			b.visitAll(ctx, due)
 		})
 	}
 	return again
 }
 
-// busy reports whether bridges are looked at that have waited.
-func (b *bridges) busy() bool {
-	if b.running == nil {
-		return false
-	}
-	select {
-	case <-b.running:
-		b.running = nil
-		b.recordDone()
-		return false
-	default:
-		return true
-	}
+func (b *bridges) setBusy(busy bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.busy = busy
 }
 
 // free returns when the flags of a bridge may be set again; zero when nobody

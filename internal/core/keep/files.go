@@ -48,7 +48,7 @@ func (f *files) act(ctx context.Context, items []guard.Item, tried map[string]at
 
 // settle records what came of a. e is the event of it as far as it is known, and
 // removed are the bridges that were removed since the pass before.
-func (f *files) settle(it *guard.Item, e record.Event, a attempt, removed []string) {
+func (f *files) settle(it *guard.Item, e record.Event, a attempt, removed []guard.Bridge) {
 	e, right := attemptEvent(it, e, a, removed)
 	if right {
 		f.corrected(a.was.Action.Op, e, false)
@@ -58,7 +58,7 @@ func (f *files) settle(it *guard.Item, e record.Event, a attempt, removed []stri
 }
 
 // attemptEvent completes e, the event of it, by what came of a.
-func attemptEvent(it *guard.Item, e record.Event, a attempt, removed []string) (_ record.Event, right bool) {
+func attemptEvent(it *guard.Item, e record.Event, a attempt, removed []guard.Bridge) (_ record.Event, right bool) {
 	e.Have = a.was.Have
 	if it.Verdict == guard.Right {
 		e.Outcome = record.Corrected

@@ -11,11 +11,12 @@ import (
 // the end of those that are no longer there. It returns what stands now.
 func follow(t Trigger, kind record.Kind, was, now []guard.Finding, say func(record.Event)) []guard.Finding {
 	e := record.Event{Kind: kind, Outcome: record.Observed, Time: time.Now(), Source: t.Source}
-	for _, f := range missing(now, was) {
+	itself := func(f guard.Finding) guard.Finding { return f }
+	for _, f := range without(now, was, itself) {
 		e.Subject, e.Now, e.Message, e.Next = f.Subject, f.Place, f.Sentence, f.Next
 		say(e)
 	}
-	for _, f := range missing(was, now) {
+	for _, f := range without(was, now, itself) {
 		e.Subject, e.Have, e.Now, e.Next = f.Subject, f.Place, "", ""
 		e.Message = "no longer so: " + f.Sentence
 		say(e)
@@ -23,15 +24,15 @@ func follow(t Trigger, kind record.Kind, was, now []guard.Finding, say func(reco
 	return now
 }
 
-// missing are those findings of list that are not in other.
-func missing(list, other []guard.Finding) (only []guard.Finding) {
-	there := make(map[guard.Finding]bool, len(other))
-	for _, f := range other {
-		there[f] = true
+// without are those of list whose like, by key, is not in other.
+func without[T any, K comparable](list, other []T, key func(T) K) (only []T) {
+	there := make(map[K]bool, len(other))
+	for _, t := range other {
+		there[key(t)] = true
 	}
-	for _, f := range list {
-		if !there[f] {
-			only = append(only, f)
+	for _, t := range list {
+		if !there[key(t)] {
+			only = append(only, t)
 		}
 	}
 	return only

@@ -13,15 +13,17 @@ import (
 // the next look before the kernel is believed not to keep them.
 const maxFlagStuck = 5
 
-// recordDone records what was done to bridges since the last call.
-func (b *bridges) recordDone() {
+// recordDone records what was done to bridges since the last call, and reports
+// whether some that have waited are still looked at.
+func (b *bridges) recordDone() (busy bool) {
 	b.mu.Lock()
-	done := b.done
+	done, busy := b.done, b.busy
 	b.done = nil
 	b.mu.Unlock()
 	for i := range done {
 		b.recordVisit(&done[i])
 	}
+	return busy
 }
 
 // recordVisit records what was done to one bridge. What was left alone, and what
@@ -52,7 +54,7 @@ func (b *bridges) recordVisit(v *visit) {
 
 // right reports whether the bridge is as wanted, or away, after v.
 func (v *visit) right() bool {
-	return !v.there || v.now.Verdict == guard.Right || v.now.Verdict == guard.Excused
+	return !v.there || v.now.Verdict.Settled()
 }
 
 // takes reports whether v took flags back that we had set.
@@ -138,41 +140,27 @@ func (b *bridges) prune(t Trigger, items []guard.Item) {
 // noted takes the bridges that were listed now, and tells which have been removed
 // and which are new since the last time. One that was made anew under its name
 // has another index, and is both.
-func (b *bridges) noted(now []guard.Bridge) (removed, appeared []string) {
-	if b.known {
-		removed, appeared = without(b.listed, now), without(now, b.listed)
+func (b *bridges) noted(now []guard.Bridge) (removed, appeared []guard.Bridge) {
+	if index := func(b guard.Bridge) int { return b.Index }; b.known {
+		removed, appeared = without(b.listed, now, index), without(now, b.listed, index)
 	}
 	b.listed, b.known = now, true
 	return removed, appeared
 }
 
-// without are the names of those bridges of list that are not in other.
-func without(list, other []guard.Bridge) (names []string) {
-	there := make(map[int]bool, len(other))
-	for i := range other {
-		there[other[i].Index] = true
-	}
-	for i := range list {
-		if !there[list[i].Index] {
-			names = append(names, list[i].Name)
-		}
-	}
-	return names
-}
-
 // recordMoves records which bridges were removed and which appeared, each by
 // itself unless there are many. ready says how the guarded things stand.
-func (b *bridges) recordMoves(t Trigger, removed, appeared []string, ready string) {
+func (b *bridges) recordMoves(t Trigger, removed, appeared []guard.Bridge, ready string) {
 	const more = "bridges appeared or were removed"
 	e := record.Event{Kind: record.KindBridge, Outcome: record.Observed, Time: time.Now(), Source: t.Source}
-	for _, name := range removed {
-		e.Subject, e.Have, e.Now = name, "there", "gone"
-		e.Message = "bridge " + name + " was removed"
+	for i := range removed {
+		e.Subject, e.Have, e.Now = removed[i].Name, "there", "gone"
+		e.Message = "bridge " + e.Subject + " was removed"
 		b.recordPaced(&b.moves, e, more)
 	}
-	for _, name := range appeared {
-		e.Subject, e.Have, e.Now = name, "absent", "there"
-		e.Message = "bridge " + name + " appeared; " + ready
+	for i := range appeared {
+		e.Subject, e.Have, e.Now = appeared[i].Name, "absent", "there"
+		e.Message = "bridge " + e.Subject + " appeared; " + ready
 		b.recordPaced(&b.moves, e, more)
 	}
 }

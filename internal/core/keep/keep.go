@@ -100,6 +100,12 @@ func New(p guard.Policy, c Contention, o Options) *Keeper {
 	if o.Go == nil {
 		o.Go = func(work func()) { work() }
 	}
+	if o.News == nil {
+		o.News = func() []record.Write { return nil }
+	}
+	if o.Named == nil {
+		o.Named = func(p record.Process) record.Process { return p }
+	}
 	k := &Keeper{o: o, account: account{recorder: o.Recorder}}
 	k.sysctls = newSysctls(&k.account, o)
 	k.bridges = newBridges(&k.account, o.Host, k.wait, o.Go)

@@ -98,7 +98,9 @@ func TestFight(t *testing.T) {
 func TestSysctlsForget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, h := newDesk(guard.Enforce), hosttest.New(true)
-		s := newSysctls(&d.account, Options{Host: h})
+		s := newSysctls(&d.account, Options{
+			Host: h, News: func() []record.Write { return nil }, Named: func(p record.Process) record.Process { return p },
+		})
 		both := guard.Policy{Mode: guard.Enforce, Sysctls: []guard.Setting{{Key: guard.IPTables, Value: "1"}, {Key: "net.ipv4.ip_forward", Value: "0"}}}
 		s.setPolicy(&both, &guard.Policy{})
 		look := func() { s.look(t.Context(), Trigger{Source: record.CauseResync, Time: time.Now()}) }

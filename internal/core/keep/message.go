@@ -91,13 +91,13 @@ func keptMessage(e *record.Event) string {
 
 // correctedMessage is the sentence for a module or a drop-in that was put
 // right, which took so long. gone are the bridges that were removed since the pass before.
-func correctedMessage(e *record.Event, took time.Duration, gone []string) string {
+func correctedMessage(e *record.Event, took time.Duration, gone []guard.Bridge) string {
 	switch e.Kind { //nolint:exhaustive // only these two are put right here
 	case record.KindModule:
 		msg := fmt.Sprintf("%s was not loaded, loaded in %s", e.Subject, words.Short(took))
 		if len(gone) > 0 {
 			msg += fmt.Sprintf("; unloading it removed %s and all ports, and they do not come back by themselves: have the CNI plugin create them again",
-				strings.Join(gone, ", "))
+				someNames(gone))
 		}
 		return msg
 	default:

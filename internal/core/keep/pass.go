@@ -111,7 +111,7 @@ type about struct {
 // appeared. first are the items as the pass found them.
 func (k *Keeper) settle(t Trigger, first []guard.Item, rep *Report, tried tried) {
 	now := time.Now()
-	var removed, appeared []string
+	var removed, appeared []guard.Bridge
 	if rep.Bridging == nil {
 		removed, appeared = k.bridges.noted(rep.Bridges)
 	}

@@ -67,47 +67,48 @@ func (p *proxy) look(t Trigger, rep *Report, now *guard.KubeProxy) {
 	}
 	old := p.state
 	p.judge()
-	e := record.Event{
-		Kind: record.KindKubeProxy, Outcome: record.Observed, Time: time.Now(), Subject: "kube-proxy",
-		Have: string(old), Now: string(p.state), Source: t.Source,
-	}
-	var before []guard.Process
+	e := p.event(t.Source, time.Now())
+	e.Have = string(old)
+	started, ended := p.seen.Processes, []guard.Process(nil)
 	if was != nil {
-		before = was.Processes
+		started = without(p.seen.Processes, was.Processes, one)
+		ended = without(was.Processes, p.seen.Processes, one)
 	}
-	started, ended := difference(before, p.seen.Processes)
 	switch {
 	case len(started) > 0: // says which rules there are
-		e.Writer = writer(started[len(started)-1])
-		verb := "started"
-		if was == nil {
-			verb = "was there before nfguard started"
-		} else {
+		if was != nil {
 			p.began = t.Time
 		}
-		e.Message = fmt.Sprintf("%s %s (%s)", names(started), verb, strings.Join(circumstances(started, p.seen), ", "))
-		if len(ended) > 0 {
-			e.Message += ", in place of " + names(ended)
-		}
-		p.readiness(&e, t, rep)
-		p.say(e)
+		e.Writer = writer(started)
+		e.Message = startedMessage(started, ended, p.seen, was == nil)
+		p.recordReadiness(e, t, rep)
 	case len(ended) > 0: // so does this, of the last one
-		e.Writer = writer(ended[len(ended)-1])
-		e.Message = names(ended) + " ended; " + left(p.seen)
+		e.Writer = writer(ended)
+		e.Message = names(ended, guard.Process.String) + " ended; " + left(p.seen)
 		p.say(e)
 		if len(p.seen.Processes) > 0 {
 			return
 		}
 	case slices.Equal(p.told, p.seen.Rules):
 		p.change = nil // it was undone, if there was one
-		e.Writer = p.writer()
-		p.readied(e, rep)
+		p.recordReady(e, rep)
 		return
 	default:
 		p.lookRules(t, rep, was)
 		return
 	}
 	p.told, p.change = p.seen.Rules, nil
+}
+
+// one says which process it is, whatever numbers are used again.
+func one(p guard.Process) [2]int64 { return [2]int64{int64(p.PID), int64(p.Started)} }
+
+// event is one of kube-proxy as it is now.
+func (p *proxy) event(cause record.Cause, at time.Time) record.Event {
+	return record.Event{
+		Kind: record.KindKubeProxy, Outcome: record.Observed, Time: at, Subject: "kube-proxy", Writer: writer(p.seen.Processes),
+		Now: string(p.state), Source: cause,
+	}
 }
 
 // lookRules notes that the rules are not as recorded. was is the look before.
@@ -127,10 +128,7 @@ func (p *proxy) recordRules() {
 	c := p.change
 	before := guard.KubeProxy{Rules: p.told}
 	p.told, p.change = p.seen.Rules, nil
-	e := record.Event{
-		Kind: record.KindKubeProxy, Outcome: record.Observed, Time: c.last, Subject: "kube-proxy", Writer: p.writer(),
-		Now: string(p.state), Source: c.trigger.Source,
-	}
+	e := p.event(c.trigger.Source, c.last)
 	switch {
 	case len(p.seen.Rules) == 0:
 		e.Message = "kube-proxy's rules are gone: " + before.DescribeRules()
@@ -144,16 +142,7 @@ func (p *proxy) recordRules() {
 			e.Message += ", " + words.Short(c.first.Sub(p.began)) + " after its start"
 		}
 	}
-	p.readiness(&e, c.trigger, c.report)
-	p.say(e)
-}
-
-// writer is the kube-proxy that runs, if one does.
-func (p *proxy) writer() record.Process {
-	if n := len(p.seen.Processes); n > 0 {
-		return writer(p.seen.Processes[n-1])
-	}
-	return record.Process{}
+	p.recordReadiness(e, c.trigger, c.report)
 }
 
 // judge sets the state, with what was seen before in mind.
@@ -170,76 +159,88 @@ func (p *proxy) judge() {
 	p.ruled = p.ruled || len(k.Rules) > 0
 }
 
-// readiness adds to e whether the node was ready for kube-proxy, and if it
-// was not, why, and for how long.
-func (p *proxy) readiness(e *record.Event, t Trigger, rep *Report) {
-	var was, is []string
-	for _, c := range rep.Changes {
-		switch {
-		case c.Error != "":
-		case c.Op == guard.LoadModule.String():
-			was = append(was, c.Subject+" was not loaded")
-		case c.Op == guard.SetSysctl.String() || c.Op == guard.SetFlags.String():
-			if s := c.Subject + " was " + quoted(c.From); !slices.Contains(was, s) {
-				was = append(was, s)
-			}
-		}
-	}
-	for _, it := range rep.Items {
-		if it.Kind != record.KindDropin && it.Verdict != guard.Right && it.Verdict != guard.Excused {
-			is = append(is, it.Subject+" is "+orUnknown(it.Have))
-		}
-	}
+// recordReadiness records e with whether the node was ready for kube-proxy, and if
+// it was not, why, and for how long.
+func (p *proxy) recordReadiness(e record.Event, t Trigger, rep *Report) {
 	from := t.Time
 	if from.IsZero() {
 		from = e.Time
 	}
+	was, is := rep.wrong()
 	switch {
 	case len(is) > 0:
-		e.Outcome = record.Failed
-		if p.mode == guard.Observe {
-			e.Outcome = record.Observed
+		if p.mode != guard.Observe {
+			e.Outcome = record.Failed
 		}
 		e.Message += "; the node is not ready: " + strings.Join(is, ", ")
 		if p.unready.IsZero() {
 			p.unready = from
 		}
+		p.say(e)
+		return
 	case len(was) > 0:
 		e.Outcome, e.Duration = record.Corrected, max(e.Time.Sub(from), 0)
 		e.Message += "; the node was not ready: " + strings.Join(was, ", ")
 		if e.Duration > 0 {
 			e.Message += "; it was made so within " + words.Short(e.Duration)
 		}
-		p.unready = time.Time{}
+	case !p.unready.IsZero():
+		e.Duration = e.Time.Sub(p.unready)
+		e.Message += "; the node is ready now, after " + words.Short(e.Duration) + " in which it was not: " + rep.ready()
 	default:
-		tells := "; the node was ready: "
-		if !p.unready.IsZero() {
-			e.Duration = e.Time.Sub(p.unready)
-			tells = "; the node is ready now, after " + words.Short(e.Duration) + " in which it was not: "
-		}
-		e.Message += tells + Readiness(rep.Items) + ", " + bridgeNames(rep)
-		p.unready = time.Time{}
+		e.Message += "; the node was ready: " + rep.ready()
 	}
+	p.unready = time.Time{}
+	p.say(e)
 }
 
-// readied records that the node has become ready under a running kube-proxy.
-func (p *proxy) readied(e record.Event, rep *Report) {
-	if p.unready.IsZero() {
+// recordReady records that the node has become ready under a running kube-proxy.
+func (p *proxy) recordReady(e record.Event, rep *Report) {
+	_, is := rep.wrong()
+	switch {
+	case p.unready.IsZero():
 		return
-	}
-	if len(p.seen.Processes) == 0 && len(p.seen.Rules) == 0 {
-		p.unready = time.Time{}
-		return
-	}
-	for _, it := range rep.Items {
-		if it.Kind != record.KindDropin && it.Verdict != guard.Right && it.Verdict != guard.Excused {
+	case len(p.seen.Processes) > 0 || len(p.seen.Rules) > 0:
+		if len(is) > 0 {
 			return
 		}
+		e.Duration = e.Time.Sub(p.unready)
+		e.Message = fmt.Sprintf("the node is ready for kube-proxy now, after %s in which it was not: %s", words.Short(e.Duration), Readiness(rep.Items))
+		p.record(e)
 	}
-	e.Duration = e.Time.Sub(p.unready)
-	e.Message = fmt.Sprintf("the node is ready for kube-proxy now, after %s in which it was not: %s", words.Short(e.Duration), Readiness(rep.Items))
 	p.unready = time.Time{}
-	p.record(e)
+}
+
+// wrong says what of the node kube-proxy depends on was not as wanted when the
+// pass began, and was put right, and what is not as wanted now.
+func (r *Report) wrong() (was, is []string) {
+	for _, c := range r.Changes {
+		s := c.Subject + " was " + quoted(c.From)
+		switch c.Op {
+		case guard.LoadModule.String():
+			s = c.Subject + " was not loaded"
+		case guard.SetSysctl.String(), guard.SetFlags.String():
+		default:
+			continue
+		}
+		if c.Error == "" && !slices.Contains(was, s) {
+			was = append(was, s)
+		}
+	}
+	for i := range r.Items {
+		if it := &r.Items[i]; it.Kind != record.KindDropin && !it.Verdict.Settled() {
+			is = append(is, it.Subject+" is "+orUnknown(it.Have))
+		}
+	}
+	return was, is
+}
+
+// ready says how the node stands, and which bridges there are.
+func (r *Report) ready() string {
+	if r.Bridging != nil {
+		return Readiness(r.Items) + ", bridges unknown"
+	}
+	return Readiness(r.Items) + ", " + listBridges(r.Bridges)
 }
 
 // say records e, or counts it where a kube-proxy comes and goes all the time.
@@ -267,80 +268,68 @@ func (p *proxy) leave() {
 	}
 }
 
-// difference tells which processes are only in one of two lists.
-func difference(before, after []guard.Process) (started, ended []guard.Process) {
-	missing := func(p guard.Process, list []guard.Process) bool {
-		return !slices.ContainsFunc(list, func(q guard.Process) bool { return q.PID == p.PID && q.Started == p.Started })
+// startedMessage says what has started, in place of what, where that runs, and
+// which rules are there. before: it was there before nfguard.
+func startedMessage(started, ended []guard.Process, k *guard.KubeProxy, before bool) string {
+	verb := "started"
+	if before {
+		verb = "was there before nfguard started"
 	}
-	for _, p := range after {
-		if missing(p, before) {
-			started = append(started, p)
+	var where []string
+	for _, p := range started {
+		if h := p.Home(); h != "" && !slices.Contains(where, h) {
+			where = append(where, h)
 		}
 	}
-	for _, p := range before {
-		if missing(p, after) {
-			ended = append(ended, p)
-		}
+	s := fmt.Sprintf("%s %s (%s)", names(started, guard.Process.String), verb, strings.Join(append(where, k.DescribeRules()), ", "))
+	if len(ended) > 0 {
+		s += ", in place of " + names(ended, guard.Process.String)
 	}
-	return started, ended
-}
-
-func names(processes []guard.Process) string {
-	var out []string
-	for _, p := range processes {
-		out = append(out, p.String())
-	}
-	return strings.Join(out, ", ")
-}
-
-// circumstances are where the processes run, and the rules that are there.
-func circumstances(processes []guard.Process, k *guard.KubeProxy) []string {
-	var out []string
-	for _, p := range processes {
-		if h := p.Home(); h != "" && !slices.Contains(out, h) {
-			out = append(out, h)
-		}
-	}
-	return append(out, k.DescribeRules())
+	return s
 }
 
 // left says what an ended kube-proxy leaves.
 func left(k *guard.KubeProxy) string {
 	switch {
 	case len(k.Processes) > 0:
-		return names(k.Processes) + " still runs"
+		return names(k.Processes, guard.Process.String) + " still runs"
 	case len(k.Rules) > 0:
 		return "its rules stay and are no longer kept up to date: " + k.DescribeRules()
 	}
 	return k.DescribeRules()
 }
 
-func writer(p guard.Process) record.Process {
-	return record.Process{PID: p.PID, Comm: p.Comm, Exe: p.Exe, Unit: p.Unit, Cgroup: p.Cgroup, Container: p.Container, Pod: p.Pod}
+// writer is the last of the processes, as the record has it; nobody where there
+// is none.
+func writer(processes []guard.Process) (w record.Process) {
+	for _, p := range processes {
+		w = record.Process{PID: p.PID, Comm: p.Comm, Exe: p.Exe, Unit: p.Unit, Cgroup: p.Cgroup, Container: p.Container, Pod: p.Pod}
+	}
+	return w
+}
+
+func names[T any](list []T, name func(T) string) string {
+	out := make([]string, len(list))
+	for i, t := range list {
+		out[i] = name(t)
+	}
+	return strings.Join(out, ", ")
 }
 
 // maxNames bounds a list in a sentence.
 const maxNames = 10
 
-func bridgeNames(rep *Report) string {
-	if rep.Bridging != nil {
-		return "bridges unknown"
+func listBridges(bridges []guard.Bridge) string {
+	if len(bridges) == 0 {
+		return "no bridge yet"
 	}
-	return listBridges(rep.Bridges)
+	return words.Count(len(bridges), "bridge") + " (" + someNames(bridges) + ")"
 }
 
-func listBridges(bridges []guard.Bridge) string {
-	var out []string
-	for _, b := range bridges[:min(len(bridges), maxNames)] {
-		out = append(out, b.Name)
+func someNames(bridges []guard.Bridge) string {
+	list := names(bridges[:min(len(bridges), maxNames)], func(b guard.Bridge) string { return b.Name })
+	if len(bridges) > maxNames {
+		list += ", …"
 	}
-	switch {
-	case len(out) == 0:
-		return "no bridge yet"
-	case len(out) == 1:
-		return "1 bridge (" + out[0] + ")"
-	case len(bridges) > len(out):
-		out = append(out, "…")
-	}
-	return fmt.Sprintf("%d bridges (%s)", len(bridges), strings.Join(out, ", "))
+	return list
 }

@@ -95,35 +95,27 @@ func (r *Report) explain(p *guard.Policy, o *guard.Observation, state guard.Prox
 
 // Readiness says in a few words how the guarded things stand.
 func Readiness(items []guard.Item) string {
-	var keys, right, bridges, flagged int
 	module := "the module is not loaded"
-	for _, it := range items {
-		switch it.Kind { //nolint:exhaustive // the kinds of items
-		case record.KindModule:
-			if it.Verdict == guard.Right {
-				module = it.Subject + " loaded"
-			}
-		case record.KindDrift:
-			keys++
-			if it.Verdict == guard.Right || it.Verdict == guard.Excused {
-				right++
-			}
-		case record.KindFlag:
-			bridges++
-			if it.Verdict == guard.Right || it.Verdict == guard.Excused {
-				flagged++
-			}
+	all, settled := make(map[record.Kind]int), make(map[record.Kind]int)
+	for i := range items {
+		it := &items[i]
+		all[it.Kind]++
+		if it.Verdict.Settled() {
+			settled[it.Kind]++
+		}
+		if it.Kind == record.KindModule && it.Verdict == guard.Right {
+			module = it.Subject + " loaded"
 		}
 	}
-	if keys+bridges == 0 {
-		return module + ", no key and no bridge to keep"
-	}
 	var parts []string
-	if keys > 0 {
-		parts = append(parts, fmt.Sprintf("%d of %d keys", right, keys))
+	if n := all[record.KindDrift]; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %d keys", settled[record.KindDrift], n))
 	}
-	if bridges > 0 {
-		parts = append(parts, fmt.Sprintf("%d of %d bridges", flagged, bridges))
+	if n := all[record.KindFlag]; n > 0 {
+		parts = append(parts, fmt.Sprintf("%d of %d bridges", settled[record.KindFlag], n))
+	}
+	if len(parts) == 0 {
+		return module + ", no key and no bridge to keep"
 	}
 	return module + ", " + strings.Join(parts, " and ") + " as wanted"
 }

@@ -58,12 +58,6 @@ const maxStuck = 20
 
 func newSysctls(a *account, o Options) sysctls {
 	s := sysctls{book: newBook(a), host: o.Host, news: o.News, named: o.Named}
-	if s.news == nil {
-		s.news = func() []record.Write { return nil }
-	}
-	if s.named == nil {
-		s.named = func(p record.Process) record.Process { return p }
-	}
 	if o.Yield != nil { // only in mode enforce: in mode lock nobody else has a say
 		s.turned = func(f *fight) {
 			if f.kind == record.KindDrift {
