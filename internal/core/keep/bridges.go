@@ -90,11 +90,9 @@ func (b *bridges) tell(f *fight) {
 
 // ask has v made by a later call of attend.
 func (b *bridges) ask(v visit) {
-	if w, again := b.waiting[v.name]; again {
-		w.stale = w.stale || v.stale
-		v = w
+	if _, again := b.waiting[v.name]; !again {
+		b.waiting[v.name] = v
 	}
-	b.waiting[v.name] = v
 }
 
 // correct is [Keeper.Correct].
@@ -172,6 +170,19 @@ func (b *bridges) setBusy(busy bool) {
 	b.busy = busy
 }
 
+// recordDone records what was done to bridges since the last call, and reports
+// whether some that have waited are still looked at.
+func (b *bridges) recordDone() (busy bool) {
+	b.mu.Lock()
+	done, busy := b.done, b.busy
+	b.done = nil
+	b.mu.Unlock()
+	for i := range done {
+		b.recordVisit(&done[i])
+	}
+	return busy
+}
+
 // free returns when the flags of a bridge may be set again; zero when nobody
 // fights about them.
 func (b *bridges) free(name string) time.Time {
@@ -230,7 +241,7 @@ func (b *bridges) act(ctx context.Context, t Trigger, items []guard.Item, tried 
 		}
 		tried[it.Subject] = true
 		v := visit{name: it.Subject, policy: b.policy, trigger: t, stale: it.Action.Op == guard.ClearFlags && it.Action.Evidence}
-		if time.Now().Before(b.free(v.name)) {
+		if it.Action.Op == guard.SetFlags && time.Now().Before(b.free(v.name)) {
 			b.ask(v)
 		} else {
 			due = append(due, v)

@@ -13,19 +13,6 @@ import (
 // the next look before the kernel is believed not to keep them.
 const maxFlagStuck = 5
 
-// recordDone records what was done to bridges since the last call, and reports
-// whether some that have waited are still looked at.
-func (b *bridges) recordDone() (busy bool) {
-	b.mu.Lock()
-	done, busy := b.done, b.busy
-	b.done = nil
-	b.mu.Unlock()
-	for i := range done {
-		b.recordVisit(&done[i])
-	}
-	return busy
-}
-
 // recordVisit records what was done to one bridge. What was left alone, and what
 // could not be looked at, is for the pass to tell.
 func (b *bridges) recordVisit(v *visit) {
@@ -114,6 +101,7 @@ func flagMessage(e *record.Event, why string, taken bool) string {
 // prune forgets what was recorded of bridges that have been removed, or are no
 // longer kept. That none could be looked at has an end that is recorded.
 func (b *bridges) prune(t Trigger, items []guard.Item) {
+	b.recordDone()
 	now := time.Now()
 	b.book.prune(now)
 	judged := make(map[string]bool)

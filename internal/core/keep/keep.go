@@ -148,7 +148,9 @@ func (s *Seen) wants(t time.Time) { s.Next = earlier(s.Next, t) }
 // with those that wait. It never blocks.
 func (k *Keeper) Look(ctx context.Context, t Trigger) Seen {
 	seen := k.sysctls.look(ctx, t)
-	seen.wants(k.bridges.attend(ctx, time.Now()))
+	if k.policy.Bridges != nil {
+		seen.wants(k.bridges.attend(ctx, time.Now()))
+	}
 	return seen
 }
 
