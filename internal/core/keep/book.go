@@ -137,18 +137,7 @@ func (b *book) turn(f *fight) {
 // be called again.
 func (b *book) tick(now time.Time) (again time.Time) {
 	for _, subject := range b.fighting() {
-		again = earlier(again, b.tickOne(b.on[subject], now))
-	}
-	return again
-}
-
-func (b *book) tickOne(f *fight, now time.Time) (again time.Time) {
-	e, ok, again := f.tick(now, b.limits)
-	if ok {
-		b.record(e)
-	}
-	if !f.on {
-		b.turn(f)
+		again = earlier(again, b.tell(b.on[subject], now, false))
 	}
 	return again
 }
@@ -156,15 +145,21 @@ func (b *book) tickOne(f *fight, now time.Time) (again time.Time) {
 // leave records what the fights that go on have come to.
 func (b *book) leave(now time.Time) {
 	for _, subject := range b.fighting() {
-		b.leaveOne(b.on[subject], now)
+		b.tell(b.on[subject], now, true)
 	}
 }
 
-func (b *book) leaveOne(f *fight, now time.Time) {
-	if f.on && f.count > 0 {
-		f.recorded = now.Add(-recordEvery)
-		b.tickOne(f, now)
+// tell records what f has come to where that is due, or if last, where there is
+// anything to tell.
+func (b *book) tell(f *fight, now time.Time, last bool) (again time.Time) {
+	e, ok, again := f.tick(now, b.limits, last)
+	if ok {
+		b.record(e)
 	}
+	if !f.on {
+		b.turn(f)
+	}
+	return again
 }
 
 // fighting are the subjects of the fights that go on, in order.
@@ -234,7 +229,9 @@ func (b *book) forget(now time.Time, guarded func(record.Kind, string) bool) {
 	}
 	for subject, f := range b.fights {
 		if !guarded(f.thing(), subject) {
-			b.leaveOne(f, now)
+			if f.on {
+				b.tell(f, now, true)
+			}
 			delete(b.fights, subject)
 			delete(b.on, subject)
 		}

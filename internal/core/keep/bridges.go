@@ -16,7 +16,7 @@ import (
 type bridges struct {
 	book
 	host   Host
-	wait   func(context.Context, func(context.Context)) error
+	wait   waiter
 	start  func(work func())
 	policy *guard.Policy // never changed
 
@@ -32,11 +32,11 @@ type bridges struct {
 
 	turn chan struct{} // full while a bridge is looked at, so that each thing is done once
 
-	mu     sync.Mutex          // guards what follows, which the others see
-	rules  *guard.Policy       // what to correct by; nil: no bridge is to be kept right
-	fought map[string]struct{} // the loop paces what is done to those
-	done   []visit             // that wait to be recorded
-	busy   bool                // bridges that have waited are looked at
+	mu    sync.Mutex      // guards what follows, which the others see
+	rules *guard.Policy   // what to correct by; nil: no bridge is to be kept right
+	paced map[string]bool // those are fought over, and left to the loop
+	done  []visit         // that wait to be recorded
+	busy  bool            // bridges that have waited are looked at
 }
 
 // visit is a look at one bridge, and what was done to it.
@@ -49,7 +49,6 @@ type visit struct {
 
 	was, now guard.Item // before and after
 	there    bool       // there is a judgement after
-	acted    bool
 	err      error
 	at       time.Time // when it was done
 }
@@ -58,8 +57,11 @@ type visit struct {
 // fought over: as the loop paces its answers to sysctls.
 const betweenFlags = 10 * time.Millisecond
 
-func newBridges(a *account, h Host, wait func(context.Context, func(context.Context)) error, start func(func())) bridges {
-	return bridges{book: newBook(a), host: h, wait: wait, start: start, stuck: make(map[string]int), turn: make(chan struct{}, 1)}
+func newBridges(a *account, h Host, wait waiter, start func(func())) bridges {
+	return bridges{
+		book: newBook(a), host: h, wait: wait, start: start,
+		stuck: make(map[string]int), turn: make(chan struct{}, 1), paced: make(map[string]bool),
+	}
 }
 
 // setPolicy keeps to p from now on. What is on record of bridges that p does not
@@ -67,7 +69,7 @@ func newBridges(a *account, h Host, wait func(context.Context, func(context.Cont
 func (b *bridges) setPolicy(p guard.Policy) {
 	b.policy = &p
 	b.waiting, b.gone = make(map[string]visit), nil
-	b.turned = b.tell
+	b.turned = b.setPaced
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.rules = nil
@@ -76,15 +78,12 @@ func (b *bridges) setPolicy(p guard.Policy) {
 	}
 }
 
-// tell tells who corrects bridges whether the loop paces that now.
-func (b *bridges) tell(f *fight) {
+// setPaced tells whoever corrects a bridge whether that is left to the loop.
+func (b *bridges) setPaced(f *fight) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if delete(b.fought, f.subject); f.on {
-		if b.fought == nil {
-			b.fought = make(map[string]struct{})
-		}
-		b.fought[f.subject] = struct{}{}
+	if delete(b.paced, f.subject); f.on {
+		b.paced[f.subject] = true
 	}
 }
 
@@ -99,9 +98,9 @@ func (b *bridges) ask(v visit) {
 func (b *bridges) correct(ctx context.Context, name string, t Trigger) bool {
 	b.mu.Lock()
 	p := b.rules
-	_, fought := b.fought[name]
+	paced := b.paced[name]
 	b.mu.Unlock()
-	if p == nil || fought {
+	if p == nil || paced {
 		return false
 	}
 	b.visit(ctx, visit{name: name, policy: p, trigger: t})
@@ -119,7 +118,7 @@ func (b *bridges) visit(ctx context.Context, v visit) {
 	if v.was, _ = b.judge(ctx, &v); v.was.Action == nil {
 		return
 	}
-	v.acted, v.err = true, b.host.Do(ctx, *v.was.Action)
+	v.err = b.host.Do(ctx, *v.was.Action)
 	v.at = time.Now()
 	v.now, v.there = b.judge(ctx, &v)
 	b.mu.Lock()

@@ -122,12 +122,6 @@ func (s *sysctls) recordPending(t Trigger) {
 	s.pending, s.kept = s.pending[:0], s.kept[:0]
 }
 
-// recordNews records what the kernel did not store until now.
-func (s *sysctls) recordNews() {
-	s.hear()
-	s.recordPending(Trigger{})
-}
-
 func (s *sysctls) recordCorrection(c *correction, t Trigger) {
 	k := &s.keys[c.key]
 	w := s.cause(k, c)

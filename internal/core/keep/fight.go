@@ -77,14 +77,19 @@ func (f *fight) add(e record.Event, c Contention) (_ record.Event, ok bool) {
 }
 
 // tick returns what is to be recorded of a fight now, and when to ask again: zero
-// when it has ended.
-func (f *fight) tick(now time.Time, c Contention) (e record.Event, ok bool, again time.Time) {
+// when it has ended. last: nobody will ask again.
+func (f *fight) tick(now time.Time, c Contention, last bool) (e record.Event, ok bool, again time.Time) {
 	e = record.Event{
 		Kind: record.KindContention, Outcome: record.Held, Time: now, Subject: f.subject,
 		Duration: now.Sub(f.began), Source: record.CauseTimer, Suppressed: f.count, Writer: f.side(), About: f.kind,
 	}
 	end, due := f.last.Add(c.Window), f.recorded.Add(recordEvery)
+	if last {
+		due = now
+	}
 	switch {
+	case last && f.count == 0:
+		return e, false, time.Time{}
 	case !now.Before(end):
 		e.Outcome, e.Duration = record.Observed, f.last.Sub(f.began)
 		e.Message = f.endedMessage(e.Duration, c)

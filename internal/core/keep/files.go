@@ -13,7 +13,7 @@ import (
 type files struct {
 	book
 	host     Host
-	wait     func(context.Context, func(context.Context)) error
+	wait     waiter
 	nextBoot []guard.Finding // as recorded
 }
 

@@ -185,7 +185,8 @@ func (k *Keeper) Tick(now time.Time) (again time.Time) {
 // kube-proxy's rules.
 func (k *Keeper) Leave(now time.Time) {
 	k.bridges.recordDone()
-	k.sysctls.recordNews()
+	k.sysctls.hear()
+	k.sysctls.recordPending(Trigger{})
 	k.proxy.leave()
 	k.sysctls.leave(now)
 	k.bridges.leave(now)
@@ -231,6 +232,9 @@ func (k *Keeper) Current(items []guard.Item) []guard.Item {
 	}
 	return out
 }
+
+// waiter runs work and waits for it, as [Options.Wait] says.
+type waiter func(ctx context.Context, work func(context.Context)) error
 
 // wait runs work through Options.Wait. A work that was given up on must not be
 // waited for, and what it writes must not be read.

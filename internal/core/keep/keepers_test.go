@@ -82,13 +82,13 @@ func TestFight(t *testing.T) {
 		f.add(event(0, 0), c)
 	}
 	f.add(event(10*time.Second, 0), c)
-	if _, ok, again := f.tick(at.Add(20*time.Second), c); ok || !again.Equal(at.Add(time.Minute)) {
+	if _, ok, again := f.tick(at.Add(20*time.Second), c, false); ok || !again.Equal(at.Add(time.Minute)) {
 		t.Errorf("after 20 s: %v, again at %v", ok, again)
 	}
-	if e, ok, again := f.tick(at.Add(time.Minute), c); !ok || e.Outcome != record.Held || e.Suppressed != 1 || !again.Equal(at.Add(70*time.Second)) {
+	if e, ok, again := f.tick(at.Add(time.Minute), c, false); !ok || e.Outcome != record.Held || e.Suppressed != 1 || !again.Equal(at.Add(70*time.Second)) {
 		t.Errorf("after a minute: %+v, again at %v", e, again)
 	}
-	if e, ok, again := f.tick(at.Add(70*time.Second), c); !ok || e.Outcome != record.Observed || f.on || !again.IsZero() {
+	if e, ok, again := f.tick(at.Add(70*time.Second), c, false); !ok || e.Outcome != record.Observed || f.on || !again.IsZero() {
 		t.Errorf("at the end: %+v, again at %v", e, again)
 	}
 }
