@@ -18,7 +18,7 @@ type Remembered struct {
 	Evidence Flags `json:"evidence"`
 
 	// Stale says that the evidence has been gone for so long that those are to
-	// be taken back. Who looks again and again knows it; no single look does.
+	// be taken back. It takes a series of looks to know that; no single one does.
 	Stale bool `json:"-"`
 }
 

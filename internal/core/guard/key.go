@@ -37,7 +37,7 @@ func (k Key) Path() string {
 	}, string(k))
 }
 
-// File returns the file of k, as who tells of a write names it.
+// File returns the path of the file of k, by which a [record.Write] names it.
 func (k Key) File() string { return "/proc/sys/" + k.Path() }
 
 // Device returns the name of the network device that k is of, and comes and goes

@@ -92,8 +92,8 @@ func PlanFor(p *Policy, o *Observation) []Item {
 	return append(items, PlanDropins(p, o)...)
 }
 
-// PlanDropins judges the drop-ins of o. It is a part of [PlanFor], for who has
-// nothing else to do.
+// PlanDropins judges the drop-ins of o. It is a part of [PlanFor], for
+// callers that have no more to judge.
 func PlanDropins(p *Policy, o *Observation) []Item {
 	var items []Item
 	for _, d := range o.Dropins {

@@ -11,11 +11,11 @@ import (
 type correction struct {
 	key     int
 	have    string
-	since   time.Time // when it was seen to stand there
-	found   time.Time // after it was read, and before it was written over
-	at      time.Time // after it was written over
-	former  time.Time // the latest time at which it cannot have stood there
-	asked   bool      // it was the configuration that changed
+	since   time.Time // when it was first seen there
+	found   time.Time // right after it was read
+	at      time.Time // right after it was written over
+	former  time.Time // the look before, which did not find it; zero: there was none
+	asked   bool      // it is the configuration that has changed
 	outcome record.Outcome
 	err     error
 }
@@ -26,9 +26,9 @@ type keptOut struct {
 	record.Write
 }
 
-// The store of a value follows the news of it within microseconds, unless its
-// writer is preempted just there; after soon it is looked for again, and again
-// at twice its age, until overdue.
+// The kernel stores a value within microseconds after it has told of it, unless
+// the writer is preempted just there. So it is looked for after soon, then each
+// time when the news is twice as old, until it is overdue.
 const (
 	soon    = 100 * time.Microsecond
 	overdue = time.Second
@@ -88,8 +88,8 @@ func (s *sysctls) heed(k *key, w *record.Write, now time.Time) {
 	}
 }
 
-// expect keeps what the kernel told of before it happened, until the look that
-// finds it, and says when to look. Other news is of the past.
+// expect keeps the writes of which the kernel told before it stored the value,
+// until a look finds the value, and says when to look. Other news is of the past.
 func (s *sysctls) expect(now time.Time, seen *Seen) {
 	told := s.told[:0]
 	for _, i := range s.told {
@@ -125,7 +125,7 @@ func (s *sysctls) recordPending(t Trigger) {
 func (s *sysctls) recordCorrection(c *correction, t Trigger) {
 	k := &s.keys[c.key]
 	w := s.cause(k, c)
-	if c.outcome == record.Reverted && w == nil { // by whom? The next looks tell whether it holds
+	if c.outcome == record.Reverted && w == nil { // recorded when the next looks have told whether it holds
 		k.unheld++
 		return
 	}
@@ -137,7 +137,7 @@ func (s *sysctls) recordCorrection(c *correction, t Trigger) {
 	}
 	e.Message = driftMessage(&e, c.bound(w))
 	switch c.outcome {
-	case record.Corrected, record.Reverted: // nobody fights who has the configuration changed
+	case record.Corrected, record.Reverted: // a change of the configuration is no fight
 		s.corrected(guard.SetSysctl, e, e.Source == record.CauseReload)
 	case record.Failed:
 		s.failed(guard.SetSysctl, e)
@@ -168,8 +168,8 @@ func (s *sysctls) cause(k *key, c *correction) (last *record.Write) {
 	return last
 }
 
-// who is the writer, with all that can still be read of it. One that fights
-// is not looked up again.
+// who returns the writer of w, with all that can still be read of it. One that
+// fights is not looked up again.
 func (s *sysctls) who(k *key, w *record.Write) record.Process {
 	f := s.on[string(k.Key)]
 	switch {

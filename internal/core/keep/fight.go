@@ -149,7 +149,7 @@ func (t *tally) know(w record.Process) {
 	}
 }
 
-// most is who wrote most; nobody where nobody is known.
+// most is the program that wrote most, or none where none is known.
 func (t *tally) most() side {
 	var top side
 	for _, s := range t.by {
@@ -160,8 +160,8 @@ func (t *tally) most() side {
 	return top
 }
 
-// side is who fights: who wrote most, or where the kernel does not count, whom
-// the last record names.
+// side is the other side of the fight: the program that wrote most, or, where the
+// kernel does not count, the one that the last record names.
 func (f *fight) side() record.Process {
 	if top := f.tally.most(); top.n > 0 && f.tally.total > 1 {
 		return top.writer

@@ -10,7 +10,7 @@ import (
 )
 
 // maxFlagStuck is how many times in a row flags that were set may be gone at
-// the next look before the kernel is believed not to keep them.
+// the next look before we take it that the kernel does not keep them.
 const maxFlagStuck = 5
 
 // recordVisit records what was done to one bridge. What was left alone, and what
@@ -47,7 +47,7 @@ func (v *visit) right() bool {
 // takes reports whether v took flags back that we had set.
 func (v *visit) takes() bool { return v.was.Action.Op == guard.ClearFlags }
 
-// flagEvent is the event of v, of which so much came.
+// flagEvent is the event of v, which had that outcome.
 func flagEvent(v *visit, outcome record.Outcome) record.Event {
 	e := record.Event{
 		Kind: record.KindFlag, Outcome: outcome, Time: v.at, Subject: v.name,
@@ -99,7 +99,7 @@ func flagMessage(e *record.Event, why string, taken bool) string {
 }
 
 // prune forgets what was recorded of bridges that have been removed, or are no
-// longer kept. That none could be looked at has an end that is recorded.
+// longer kept. The end of "no bridge could be looked at" is recorded.
 func (b *bridges) prune(t Trigger, items []guard.Item) {
 	b.recordDone()
 	now := time.Now()
@@ -125,8 +125,8 @@ func (b *bridges) prune(t Trigger, items []guard.Item) {
 	}
 }
 
-// noted takes the bridges that were listed now, and tells which have been removed
-// and which are new since the last time. One that was made anew under its name
+// noted remembers the bridges that are listed now, and returns those that have
+// been removed and those that have appeared since the last time. One that was made anew under its name
 // has another index, and is both.
 func (b *bridges) noted(now []guard.Bridge) (removed, appeared []guard.Bridge) {
 	if index := func(b guard.Bridge) int { return b.Index }; b.known {

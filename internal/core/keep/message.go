@@ -146,7 +146,7 @@ func (f *fight) did() string {
 	return "changed"
 }
 
-// by names who fights, with the share where others write too, or nothing.
+// by names the other side, with its share where others write too, or nothing.
 func (f *fight) by() string {
 	top := f.tally.most()
 	if top.n == 0 || top.n == f.tally.total {

@@ -32,11 +32,11 @@ type sysctls struct {
 // key is what is known of one guarded sysctl.
 type key struct {
 	guard.Setting
-	there   bool      // it was there at the last look
-	asked   bool      // the value is wanted since a reload, and has not been there since
+	there   bool      // it existed at the last look
+	asked   bool      // a reload has changed what is wanted, and it has not been right since
 	since   time.Time // when it was first seen wrong; zero: it is right
-	noted   string    // the value that is on record as left alone
-	retry   time.Time // not written to before, after a failure
+	noted   string    // in mode observe, the value that is on record
+	retry   time.Time // after a failure: not written to before this
 	backoff time.Duration
 	stuck   int            // writes in a row that succeeded and changed nothing
 	unheld  int            // corrections that did not hold, of which nothing is recorded yet
@@ -52,8 +52,8 @@ const (
 )
 
 // maxStuck is how many writes in a row may succeed without effect, and without
-// news of a writer, before the kernel is believed not to keep the value. A writer
-// whom we cannot see can overtake a few in a row.
+// news of a writer, before we take it that the kernel does not keep the value. A
+// writer that we cannot see can overtake a few in a row.
 const maxStuck = 20
 
 func newSysctls(a *account, o Options) sysctls {

@@ -1,5 +1,5 @@
-// Package words puts into words what the tables and sentences of several rooms
-// tell: for how long, how many, and by whom.
+// Package words has the wording that several packages share: for how long, how
+// many, and by which process.
 package words
 
 import (
@@ -59,8 +59,8 @@ func Comm(comm string) string {
 	return comm
 }
 
-// Writer names who wrote, and where that runs: "tuned[812], tuned.service". ""
-// is nobody who was seen.
+// Writer names the process that wrote, and where it runs: "tuned[812],
+// tuned.service". "" means that none was seen.
 func Writer(w record.Process) string {
 	if w.PID == 0 {
 		return ""
