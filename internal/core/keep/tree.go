@@ -30,40 +30,33 @@ func AuditTree(t Tree, p *guard.Policy) Report {
 // looks again.
 func ApplyTree(t Tree, p *guard.Policy) Report {
 	o := t.Survey(p)
-	changes := WriteDropins(guard.PlanDropins(p, &o), t.Write)
+	var changes []Change
+	for _, it := range guard.PlanDropins(p, &o) {
+		if it.Action == nil {
+			continue
+		}
+		c := planned(&it)
+		if err := t.Write(it.Action.Subject, it.Action.Value); err != nil {
+			c.Error, c.Next = err.Error(), next(err)
+		}
+		changes = append(changes, c)
+	}
 	rep := AuditTree(t, p)
 	rep.Changes = changes
 	return rep
 }
 
-// WriteDropins has write put right the drop-ins among items, and tells what
-// was done. It needs no pass and no daemon.
-func WriteDropins(items []guard.Item, write func(path, content string) error) []Change {
-	var changes []Change
-	for _, it := range items {
-		if it.Action == nil || it.Action.Op != guard.WriteFile {
-			continue
-		}
-		c := planned(it)
-		if err := write(it.Action.Subject, it.Action.Value); err != nil {
-			c.Error, c.Next = err.Error(), next(err)
-		}
-		changes = append(changes, c)
-	}
-	return changes
-}
-
 // Planned is what a pass over items as they are would do.
 func Planned(items []guard.Item) []Change {
 	var changes []Change
-	for _, it := range items {
-		if it.Action != nil {
-			changes = append(changes, planned(it))
+	for i := range items {
+		if items[i].Action != nil {
+			changes = append(changes, planned(&items[i]))
 		}
 	}
 	return changes
 }
 
-func planned(it guard.Item) Change {
+func planned(it *guard.Item) Change {
 	return Change{Op: it.Action.Op.String(), Subject: it.Subject, From: it.Have, To: it.Want}
 }
