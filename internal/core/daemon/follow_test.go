@@ -2,6 +2,9 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
+	"github.com/nfguard/nfguard/internal/core/source"
 )
 
 // B4: what was said of a key that is configured no more goes with the reload,
@@ -75,5 +79,32 @@ func TestObservedDriftShowsAtOnce(t *testing.T) {
 			t.Error("there was no pass, which tells what the drift means")
 		}
 		shows("written back", "healthy", "br_netfilter loaded, 2 of 2 keys as wanted", guard.Right, "1")
+	})
+}
+
+// B10: reloads that each change a value are no fight, neither about the sysctl nor
+// about the drop-in that follows it, though other news comes at the same time.
+func TestReloadsAreNoFight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, hosttest.New(true), func(_ *Options, s *Settings) { s.Policy.SysctlD = "/etc/sysctl.d/x.conf" })
+		time.Sleep(10 * time.Second)
+		for i := range 20 {
+			r.mu.Lock()
+			r.settings.Policy.Sysctls = []guard.Setting{r.settings.Policy.Sysctls[0], {Key: "net.ipv4.ip_forward", Value: strconv.Itoa(i % 2)}}
+			r.mu.Unlock()
+			r.link.in <- source.Hint{Source: "link", About: source.Devices, Kind: source.Changed, Reason: fmt.Sprintf("bridge br%d changed", i)}
+			r.link.in <- source.Hint{Source: "link", About: source.Devices, Kind: source.Changed, Reason: "bridge br changed"}
+			r.Reload()
+			time.Sleep(500 * time.Millisecond)
+		}
+		time.Sleep(2 * time.Second)
+		if s := r.snapshotNow(); len(s.Fights) != 0 || s.State != "healthy" {
+			t.Errorf("%s: %s; fights %v", s.State, s.Sentence, s.Fights)
+		}
+		for _, line := range r.said() {
+			if strings.Contains(line, "contention") {
+				t.Error(line)
+			}
+		}
 	})
 }

@@ -57,7 +57,8 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 		d.recordWeak(settings)
 	}
 	if err == nil {
-		d.wantAtOnce(keep.Trigger{Source: "reload", Time: now, Look: guard.LookAll})
+		d.wanted = nil // what the pass changes is not the doing of whoever else is news
+		d.wantAtOnce(keep.Trigger{Source: record.CauseReload, Time: now, Look: guard.LookAll})
 	}
 	d.status.badConf = err
 	d.publish(now) // first: whoever reads the record finds the new status

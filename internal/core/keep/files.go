@@ -51,7 +51,7 @@ func (f *files) act(ctx context.Context, items []guard.Item, tried map[string]at
 func (f *files) settle(it *guard.Item, e record.Event, a attempt, removed []guard.Bridge) {
 	e, right := attemptEvent(it, e, a, removed)
 	if right {
-		f.corrected(a.was.Action.Op, e, false)
+		f.corrected(a.was.Action.Op, e, e.Kind == record.KindDropin && e.Source == record.CauseReload)
 	} else {
 		f.failed(a.was.Action.Op, e)
 	}
