@@ -577,9 +577,9 @@ func TestLostSource(t *testing.T) {
 			time.Sleep(10 * time.Second)
 		}
 		want := []string{
-			"32s source failed: no news from the source link: no buffer space available; the resync finds what it would have told, later",
+			"32s source failed: no news from the source link: no buffer space available; what it would have told is found later, by looking",
 			"33s source observed: news from the source link again (subscribed)",
-			"42s source failed: no news from the source link: no buffer space available; the resync finds what it would have told, later",
+			"42s source failed: no news from the source link: no buffer space available; what it would have told is found later, by looking",
 			"47s source observed: news from the source link again (subscribed)",
 		}
 		if diff := cmp.Diff(want, r.said()); diff != "" {

@@ -58,7 +58,7 @@ func TestLookThatHangsIsToldOf(t *testing.T) {
 				records = append(records, line)
 			}
 		}
-		wantRecords := []string{"2m0s look failed: no look has ended for 2m0s: " + hungFile + " has taken 1m0s; the sysctls are looked after meanwhile, and nothing else"}
+		wantRecords := []string{"2m0s look failed: no look has ended for 2m0s: " + hungFile + " has taken 1m0s; the sysctls are kept meanwhile, and nothing else"}
 		if diff := cmp.Diff(wantRecords, records); diff != "" || len(alive) < 100 {
 			t.Errorf("%d watchdog messages; records (-want +got):\n%s", len(alive), diff)
 		}
@@ -143,7 +143,7 @@ func TestReloadThatHangs(t *testing.T) {
 		}
 		r.said()
 		time.Sleep(10 * time.Minute)
-		want := []string{"2m0s look failed: no look has ended for 2m0s: reading /etc/nfguard/nfguard.toml has taken 1m50s; the sysctls are looked after meanwhile, and nothing else"}
+		want := []string{"2m0s look failed: no look has ended for 2m0s: reading /etc/nfguard/nfguard.toml has taken 1m50s; the sysctls are kept meanwhile, and nothing else"}
 		if diff := cmp.Diff(want, r.said()); diff != "" {
 			t.Errorf("records (-want +got):\n%s", diff)
 		}

@@ -110,7 +110,7 @@ func (d *Daemon) tellSources(now time.Time) {
 			}
 			d.lost[h.Name] = true
 			e.Outcome, e.Have, e.Now = record.Failed, "up", "down"
-			e.Message = fmt.Sprintf("no news from the source %s: %s; the resync finds what it would have told, later", h.Name, h.Error)
+			e.Message = fmt.Sprintf("no news from the source %s: %s; what it would have told is found later, by looking", h.Name, h.Error)
 		case h.Up && d.lost[h.Name]:
 			delete(d.lost, h.Name)
 			e.Outcome, e.Have, e.Now = record.Observed, "down", "up"

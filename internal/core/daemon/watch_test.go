@@ -45,7 +45,7 @@ func TestWatchThatCannotBeOpened(t *testing.T) {
 		synctest.Wait()
 		got := r.said()
 		wantRecords := []string{
-			"1m3s source failed: no news from the source sysctl: fanotify: too many open files; the resync finds what it would have told, later",
+			"1m3s source failed: no news from the source sysctl: fanotify: too many open files; what it would have told is found later, by looking",
 			"1m5.7s drift corrected: net.bridge.bridge-nf-call-iptables was 0, set back to 1, after at most 900ms (nobody was seen writing it)",
 			"1m7s source observed: news from the source sysctl again (subscribed)",
 		}

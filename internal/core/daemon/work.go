@@ -131,7 +131,7 @@ func (d *Daemon) tellWork(now time.Time) {
 		d.record(record.Event{
 			Kind: record.KindLook, Outcome: record.Failed, Time: now, Subject: lookSubject,
 			Have: at.What, Now: "late", Duration: now.Sub(d.work.lastLook), Source: "timer", Pass: d.status.report.Pass,
-			Message: fmt.Sprintf("no look has ended for %s: %s has taken %s; the sysctls are looked after meanwhile, and nothing else",
+			Message: fmt.Sprintf("no look has ended for %s: %s has taken %s; the sysctls are kept meanwhile, and nothing else",
 				words.Short(now.Sub(d.work.lastLook)), at.What, words.Short(now.Sub(at.Since))),
 			Next: lateNext,
 		})
