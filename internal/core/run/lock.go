@@ -24,7 +24,7 @@ func (h *writeHook) weak(s daemon.Settings) []guard.Finding {
 	case h.Hook == nil:
 		l.why = h.why
 	case h.Answer() != hook.Refuse:
-		l.why, l.free = h.How(), h.Unlocked()
+		l.why = h.How()
 	default:
 		l.free = h.Unlocked()
 	}
@@ -39,7 +39,7 @@ func (h *writeHook) weak(s daemon.Settings) []guard.Finding {
 // lock is how far mode "lock" reaches on this host.
 type lock struct {
 	why      string   // it is not in force; "": it is
-	free     []string // sysctls that can't be locked, below /proc/sys
+	free     []string // where it is, sysctls that can't be locked, below /proc/sys
 	bridges  bool     // flags of bridges are kept
 	readOnly bool     // nor can we write to a sysctl
 }
