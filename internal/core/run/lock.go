@@ -2,6 +2,7 @@ package run
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -30,9 +31,10 @@ func (h *writeHook) weak(s daemon.Settings) []guard.Finding {
 	}
 	for _, k := range s.Policy.Sysctls {
 		if errors.Is(unix.Access(k.Key.File(), unix.W_OK), unix.EROFS) {
-			l.readOnly = true
+			l.readOnly = append(l.readOnly, k.Key.Path())
 		}
 	}
+	l.nowhere = len(l.readOnly) > 0 && len(l.readOnly) == len(s.Policy.Sysctls)
 	return l.findings()
 }
 
@@ -41,7 +43,8 @@ type lock struct {
 	why      string   // it is not in force; "": it is
 	free     []string // where it is, sysctls that can't be locked, below /proc/sys
 	bridges  bool     // flags of bridges are kept
-	readOnly bool     // nor can we write to a sysctl
+	readOnly []string // sysctls that we can't write to either
+	nowhere  bool     // these are all there are
 }
 
 // findings says what is not locked, and what becomes of foreign values there.
@@ -54,7 +57,7 @@ func (l *lock) findings() (list []guard.Finding) {
 		writable = "give nfguard's unit write access to /proc/sys, or run nfguard on the host and not in a container"
 	)
 	if l.why != "" {
-		if l.readOnly {
+		if l.nowhere {
 			add(LockSubject+" is not in force, and /proc/sys is mounted read-only here: foreign values are neither kept out nor put right: "+l.why, writable)
 		} else {
 			add(LockSubject+" is not in force: foreign values are put right and not kept out: "+l.why, "see bpf(2) for what that takes, or set mode = \"enforce\"")
@@ -63,13 +66,20 @@ func (l *lock) findings() (list []guard.Finding) {
 	if l.bridges {
 		add("the flags of bridges can't be locked, they are put right", enforced)
 	}
-	if len(l.free) > 0 {
-		keys := strings.ReplaceAll(strings.Join(l.free, ", "), "/", ".")
-		if l.readOnly {
-			add("foreign values are neither kept out of "+keys+", for it is no number below net, nor put right, for /proc/sys is mounted read-only here", writable)
+	var kept, lost []string
+	for _, path := range l.free {
+		key := strings.ReplaceAll(path, "/", ".")
+		if slices.Contains(l.readOnly, path) {
+			lost = append(lost, key)
 		} else {
-			add("foreign values are put right and not kept out of "+keys+": no number below net", enforced)
+			kept = append(kept, key)
 		}
+	}
+	if len(kept) > 0 {
+		add("foreign values are put right and not kept out of "+strings.Join(kept, ", ")+": no number below net", enforced)
+	}
+	if len(lost) > 0 {
+		add("foreign values are neither kept out of "+strings.Join(lost, ", ")+" (no number below net) nor put right: it is mounted read-only here", writable)
 	}
 	return list
 }

@@ -22,7 +22,7 @@ func TestLockFindings(t *testing.T) {
 		want []guard.Finding
 	}{
 		{"all of it is locked", lock{}, nil},
-		{"all of it is locked, and we cannot write", lock{readOnly: true}, nil},
+		{"all of it is locked, and we cannot write", lock{readOnly: []string{"net/ipv4/ip_forward"}, nowhere: true}, nil},
 		{
 			"no BPF",
 			lock{why: "BPF: not supported"},
@@ -34,7 +34,7 @@ func TestLockFindings(t *testing.T) {
 		},
 		{
 			"no BPF, and we cannot write",
-			lock{why: "BPF: not supported", readOnly: true},
+			lock{why: "BPF: not supported", nowhere: true},
 			[]guard.Finding{{
 				Subject:  LockSubject,
 				Sentence: `mode = "lock" is not in force, and /proc/sys is mounted read-only here: foreign values are neither kept out nor put right: BPF: not supported`,
@@ -50,13 +50,21 @@ func TestLockFindings(t *testing.T) {
 			},
 		},
 		{
-			"a vector, and we cannot write",
-			lock{free: []string{"net/ipv4/tcp_rmem"}, readOnly: true},
+			"no BPF, and we cannot write to one of two",
+			lock{why: "BPF: not supported", readOnly: []string{"vm/swappiness"}},
 			[]guard.Finding{{
 				Subject:  LockSubject,
-				Sentence: "foreign values are neither kept out of net.ipv4.tcp_rmem, for it is no number below net, nor put right, for /proc/sys is mounted read-only here",
-				Next:     writable,
+				Sentence: `mode = "lock" is not in force: foreign values are put right and not kept out: BPF: not supported`,
+				Next:     `see bpf(2) for what that takes, or set mode = "enforce"`,
 			}},
+		},
+		{
+			"a vector, and a key that we cannot write to",
+			lock{free: []string{"net/ipv4/tcp_rmem", "vm/swappiness"}, readOnly: []string{"vm/swappiness"}},
+			[]guard.Finding{
+				{Subject: LockSubject, Sentence: "foreign values are put right and not kept out of net.ipv4.tcp_rmem: no number below net", Next: enforced},
+				{Subject: LockSubject, Sentence: "foreign values are neither kept out of vm.swappiness (no number below net) nor put right: it is mounted read-only here", Next: writable},
+			},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -97,7 +105,7 @@ func TestLockOnAReadOnlyProcfs(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if got, want := weak(), (&lock{why: h.why, readOnly: true}).findings()[0].Sentence; got != want {
+		if got, want := weak(), (&lock{why: h.why, nowhere: true}).findings()[0].Sentence; got != want {
 			t.Errorf("read-only: %s", got)
 		}
 	})
