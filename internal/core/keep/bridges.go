@@ -21,6 +21,7 @@ type bridges struct {
 	policy *guard.Policy // never changed
 
 	waiting map[string]visit // bridges that are to be looked at when it is their time
+	tried   map[string]bool  // in the pass that runs, by name
 	stuck   map[string]int   // corrections in a row that did not stay, by name
 
 	listed   []guard.Bridge    // as of the last pass that could list them
@@ -230,15 +231,15 @@ func (b *bridges) prepare(ctx context.Context, p guard.Policy, t Trigger) {
 // act has the flags put right that items ask for and that were not tried in this
 // pass yet, and reports whether there were any. Bridges that are fought over wait
 // for their time, and are not waited for.
-func (b *bridges) act(ctx context.Context, t Trigger, items []guard.Item, tried map[string]bool) bool {
+func (b *bridges) act(ctx context.Context, t Trigger, items []guard.Item) bool {
 	var due []visit
-	before := len(tried)
+	before := len(b.tried)
 	for i := range items {
 		it := &items[i]
-		if it.Kind != record.KindFlag || it.Action == nil || tried[it.Subject] {
+		if it.Kind != record.KindFlag || it.Action == nil || b.tried[it.Subject] {
 			continue
 		}
-		tried[it.Subject] = true
+		b.tried[it.Subject] = true
 		v := visit{name: it.Subject, policy: b.policy, trigger: t, stale: it.Action.Op == guard.ClearFlags && it.Action.Evidence}
 		if it.Action.Op == guard.SetFlags && time.Now().Before(b.free(v.name)) {
 			b.ask(v)
@@ -247,7 +248,7 @@ func (b *bridges) act(ctx context.Context, t Trigger, items []guard.Item, tried 
 		}
 	}
 	b.waitFor(ctx, due)
-	return len(tried) > before
+	return len(b.tried) > before
 }
 
 // evidenceGone is how long evidence has to be gone before what was set on it is

@@ -14,7 +14,8 @@ type files struct {
 	book
 	host     Host
 	wait     waiter
-	nextBoot []guard.Finding // as recorded
+	tried    map[string]attempt // in the pass that runs, by subject
+	nextBoot []guard.Finding    // as recorded
 }
 
 // attempt is what became of an action in a pass.
@@ -28,10 +29,10 @@ func (f *files) setPolicy(p *guard.Policy) { f.forget(time.Now(), p.Guards()) }
 
 // act carries out what the items ask for and was not tried in this pass yet, and
 // reports whether there was anything.
-func (f *files) act(ctx context.Context, items []guard.Item, tried map[string]attempt) bool {
+func (f *files) act(ctx context.Context, items []guard.Item) bool {
 	acted := false
 	for _, it := range items {
-		if _, again := tried[it.Subject]; again || it.Action == nil || it.Kind != record.KindModule && it.Kind != record.KindDropin {
+		if _, again := f.tried[it.Subject]; again || it.Action == nil || it.Kind != record.KindModule && it.Kind != record.KindDropin {
 			continue
 		}
 		acted = true
@@ -41,14 +42,19 @@ func (f *files) act(ctx context.Context, items []guard.Item, tried map[string]at
 		if err == nil {
 			err = done
 		}
-		tried[it.Subject] = attempt{it, err, time.Since(start)}
+		f.tried[it.Subject] = attempt{it, err, time.Since(start)}
 	}
 	return acted
 }
 
-// settle records what came of a. e is the event of it as far as it is known, and
+// settle records what it has come to. e is its event as far as it is known, and
 // removed are the bridges that were removed since the pass before.
-func (f *files) settle(it *guard.Item, e record.Event, a attempt, removed []guard.Bridge) {
+func (f *files) settle(it *guard.Item, e record.Event, removed []guard.Bridge) {
+	a, ok := f.tried[it.Subject]
+	if !ok {
+		f.book.settle(it, e, false)
+		return
+	}
 	e, right := attemptEvent(it, e, a, removed)
 	if right {
 		f.corrected(a.was.Action.Op, e, e.Kind == record.KindDropin && e.Source == record.CauseReload)

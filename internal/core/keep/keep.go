@@ -12,7 +12,6 @@ package keep
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
@@ -174,10 +173,10 @@ func (k *Keeper) Correct(ctx context.Context, name string, t Trigger) bool {
 // that are over, counts of what was not recorded one by one. It returns when it
 // wants to be called again: zero when nothing is due later.
 func (k *Keeper) Tick(now time.Time) (again time.Time) {
-	for _, t := range []time.Time{k.sysctls.tick(now), k.bridges.tick(now), k.files.tick(now), k.proxy.tick(now), k.bridges.tickPaced(now)} {
-		again = earlier(again, t)
+	for _, b := range k.books() {
+		again = earlier(again, b.tick(now))
 	}
-	return again
+	return earlier(again, earlier(k.proxy.tick(now), k.bridges.tickPaced(now)))
 }
 
 // Leave records what nobody would record later: what the kernel has kept out
@@ -188,23 +187,25 @@ func (k *Keeper) Leave(now time.Time) {
 	k.sysctls.hear()
 	k.sysctls.recordPending(Trigger{})
 	k.proxy.leave()
-	k.sysctls.leave(now)
-	k.bridges.leave(now)
-	k.files.leave(now)
+	for _, b := range k.books() {
+		b.leave(now)
+	}
 }
 
+func (k *Keeper) books() [3]*book { return [3]*book{&k.sysctls.book, &k.bridges.book, &k.files.book} }
+
 // Totals returns what was done so far.
-func (k *Keeper) Totals() Totals {
-	t := k.sysctls.totals
-	t.add(k.bridges.totals)
-	t.add(k.files.totals)
+func (k *Keeper) Totals() (t Totals) {
+	for _, b := range k.books() {
+		t.add(b.totals)
+	}
 	return t
 }
 
 // Complaints returns what stands recorded as not put right, by subject.
 func (k *Keeper) Complaints() map[string]string {
 	out := make(map[string]string)
-	for _, b := range []*book{&k.sysctls.book, &k.bridges.book, &k.files.book} {
+	for _, b := range k.books() {
 		for subject, c := range b.complaints {
 			out[subject] = c.message
 		}
@@ -213,8 +214,11 @@ func (k *Keeper) Complaints() map[string]string {
 }
 
 // Fights returns the subjects that somebody fights about.
-func (k *Keeper) Fights() []string {
-	return slices.Concat(k.sysctls.fighting(), k.bridges.fighting(), k.files.fighting())
+func (k *Keeper) Fights() (on []string) {
+	for _, b := range k.books() {
+		on = append(on, b.fighting()...)
+	}
+	return on
 }
 
 // ProxyState is how far kube-proxy has come, as of the last look.

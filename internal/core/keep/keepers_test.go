@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/host/hosttest"
@@ -158,7 +159,8 @@ func TestBridgesForget(t *testing.T) {
 		b.setPolicy(p)
 		pass := func() {
 			o := h.Survey(t.Context(), &p, 0)
-			b.act(t.Context(), Trigger{Source: record.CauseAudit}, guard.PlanFlags(&p, &o), make(map[string]bool))
+			b.tried = make(map[string]bool)
+			b.act(t.Context(), Trigger{Source: record.CauseAudit}, guard.PlanFlags(&p, &o))
 			o = h.Survey(t.Context(), &p, 0)
 			b.prune(Trigger{Source: record.CauseAudit}, guard.PlanFlags(&p, &o))
 		}
@@ -189,6 +191,54 @@ func TestBridgesForget(t *testing.T) {
 			t.Error("it is corrected although no bridge is to be kept")
 		}
 	})
+}
+
+// What is recorded of a look at a bridge follows from what was there before and
+// after, and from who asked for it.
+func TestFlagEvent(t *testing.T) {
+	bare := guard.Item{Verdict: guard.Wrong, Want: "iptables 1", Have: "iptables 0", Why: "matches cni*", Action: &guard.Action{Op: guard.SetFlags}}
+	kept := guard.Item{Verdict: guard.Right, Want: "iptables 1", Have: "iptables 1"}
+	heard := Trigger{Source: record.CauseLink, Time: before(2 * time.Millisecond)}
+	for _, tt := range []struct {
+		name    string
+		v       visit
+		outcome record.Outcome
+		want    record.Event
+	}{
+		{"heard of", visit{was: bare, now: kept, there: true, trigger: heard}, record.Corrected, record.Event{
+			Now: "iptables 1", Source: record.CauseLink, Duration: 2 * time.Millisecond,
+			Message: "bridge cni0 had iptables 0, set to 1 after 2ms (matches cni*)",
+		}},
+		{"found", visit{was: bare, now: kept, there: true, trigger: Trigger{Source: record.CauseStart, Time: before(time.Second)}}, record.Corrected, record.Event{
+			Now: "iptables 1", Source: record.CauseStart,
+			Message: "bridge cni0 had iptables 0, set to 1, as found at start (matches cni*)",
+		}},
+		{"removed meanwhile", visit{was: bare, trigger: heard}, record.Corrected, record.Event{
+			Now: "iptables 1", Source: record.CauseLink, Duration: 2 * time.Millisecond,
+			Message: "bridge cni0 had iptables 0, set to 1 after 2ms (matches cni*)",
+		}},
+		{"changed again", visit{was: bare, now: bare, there: true, trigger: heard}, record.Reverted, record.Event{
+			Now: "iptables 0", Source: record.CauseLink, Duration: 2 * time.Millisecond,
+			Message: "bridge cni0 had iptables 0, set to 1 after 2ms (matches cni*), and changed again at once",
+		}},
+		{"refused", visit{was: bare, now: bare, there: true, err: syscall.EPERM}, record.Failed, record.Event{
+			Now: "iptables 0", Err: syscall.EPERM, Next: next(syscall.EPERM),
+			Message: "cni0 is iptables 0, wanted iptables 1: operation not permitted",
+		}},
+		{"not kept", visit{was: bare, now: bare, there: true}, record.Failed, record.Event{
+			Now: "iptables 0", Err: errNotKept, Next: next(errNotKept),
+			Message: "cni0 is iptables 0, wanted iptables 1: " + errNotKept.Error(),
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.v.name, tt.v.at = "cni0", at
+			tt.want.Kind, tt.want.Outcome, tt.want.Time, tt.want.Subject = record.KindFlag, tt.outcome, at, "cni0"
+			tt.want.Want, tt.want.Have = "iptables 1", "iptables 0"
+			if diff := cmp.Diff(tt.want, flagEvent(&tt.v, tt.outcome), cmpopts.EquateErrors()); diff != "" {
+				t.Errorf("event (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 // What comes of an action is judged by the next look, and not by what it returned.
@@ -226,20 +276,19 @@ func TestAttemptEvent(t *testing.T) {
 // configured.
 func TestFiles(t *testing.T) {
 	d, h := newDesk(guard.Enforce), hosttest.New(true)
-	f := files{book: newBook(&d.account), host: h, wait: run}
+	f := files{book: newBook(&d.account), host: h, wait: run, tried: make(map[string]attempt)}
 	p := guard.Policy{Mode: guard.Enforce, Module: "br_netfilter", SysctlD: "/etc/sysctl.d/x.conf"}
-	tried := make(map[string]attempt)
 	pass := func() {
 		o := h.Survey(t.Context(), &p, 0)
-		f.act(t.Context(), guard.PlanDropins(&p, &o), tried)
+		f.act(t.Context(), guard.PlanDropins(&p, &o))
 		o = h.Survey(t.Context(), &p, 0)
 		for _, it := range guard.PlanDropins(&p, &o) {
-			f.settle(&it, record.Event{Kind: it.Kind, Subject: it.Subject, Want: it.Want, Now: it.Have}, tried[it.Subject], nil)
+			f.settle(&it, record.Event{Kind: it.Kind, Subject: it.Subject, Want: it.Want, Now: it.Have}, nil)
 		}
 	}
 	h.WriteErr = syscall.ENOSPC
 	pass()
-	if o := h.Survey(t.Context(), &p, 0); f.act(t.Context(), guard.PlanDropins(&p, &o), tried) || len(h.Writes()) != 1 {
+	if o := h.Survey(t.Context(), &p, 0); f.act(t.Context(), guard.PlanDropins(&p, &o)) || len(h.Writes()) != 1 {
 		t.Error("what failed was tried again in the same pass")
 	}
 	p.SysctlD = ""

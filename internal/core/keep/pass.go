@@ -14,12 +14,6 @@ import (
 // settled by a third is somebody else's doing.
 const maxActs = 3
 
-// tried is what one pass has tried already, by subject.
-type tried struct {
-	files   map[string]attempt
-	bridges map[string]bool
-}
-
 // Pass looks at everything, puts right what it can, looks again, and records
 // what it did and what it could not. It returns early, with Aborted set, when
 // ctx is cancelled.
@@ -27,7 +21,7 @@ func (k *Keeper) Pass(ctx context.Context, t Trigger) Report {
 	k.account.pass++
 	k.account.changes = nil
 	k.o.Host.Refresh(&k.policy)
-	tried := tried{make(map[string]attempt), make(map[string]bool)}
+	k.files.tried, k.bridges.tried = make(map[string]attempt), make(map[string]bool)
 	var first []guard.Item
 	if !k.sysctls.known {
 		k.firstLook(ctx, t)
@@ -47,10 +41,10 @@ func (k *Keeper) Pass(ctx context.Context, t Trigger) Report {
 		if first == nil {
 			first = rep.Items
 		}
-		if round < maxActs && k.act(ctx, t, rep.Items, tried) {
+		if round < maxActs && k.act(ctx, t, rep.Items) {
 			continue
 		}
-		k.settle(t, first, &rep, tried)
+		k.settle(t, first, &rep)
 		rep.Pass, rep.Changes = k.account.pass, k.account.changes
 		k.recordRest(t, &rep, &o)
 		return rep
@@ -93,12 +87,12 @@ func vanished(p *guard.Policy, o *guard.Observation) bool {
 
 // act carries out what the items ask for and was not tried in this pass yet, and
 // reports whether there was anything. The sysctls are Look's.
-func (k *Keeper) act(ctx context.Context, t Trigger, items []guard.Item, tried tried) bool {
+func (k *Keeper) act(ctx context.Context, t Trigger, items []guard.Item) bool {
 	if k.policy.Mode == guard.Observe {
 		return false
 	}
-	acted := k.files.act(ctx, items, tried.files)
-	return k.bridges.act(ctx, t, items, tried.bridges) || acted
+	acted := k.files.act(ctx, items)
+	return k.bridges.act(ctx, t, items) || acted
 }
 
 // about names a thing.
@@ -109,7 +103,7 @@ type about struct {
 
 // settle records what each thing has come to, and which bridges were removed and
 // appeared. first are the items as the pass found them.
-func (k *Keeper) settle(t Trigger, first []guard.Item, rep *Report, tried tried) {
+func (k *Keeper) settle(t Trigger, first []guard.Item, rep *Report) {
 	now := time.Now()
 	var removed, appeared []guard.Bridge
 	if rep.Bridging == nil {
@@ -136,11 +130,7 @@ func (k *Keeper) settle(t Trigger, first []guard.Item, rep *Report, tried tried)
 		case record.KindFlag: // the visit is on record, or the record of a sysctl covers it
 			k.bridges.settle(it, e, it.Verdict == guard.Wrong && k.policy.Mode != guard.Observe)
 		default:
-			if a, ok := tried.files[it.Subject]; ok {
-				k.files.settle(it, e, a, removed)
-			} else {
-				k.files.book.settle(it, e, false)
-			}
+			k.files.settle(it, e, removed)
 		}
 	}
 	k.bridges.recordMoves(t, removed, appeared, Readiness(rep.Items))
