@@ -354,3 +354,44 @@ func TestStormAgainstTheLock(t *testing.T) {
 		t.Errorf("%d records stand for %d refusals, want at most 15 for %d", records, counted, writes)
 	}
 }
+
+// TestStormOfStoredWritesHasItsWriter: of writes that come faster than they are told
+// of one by one, none is nobody's, and a value that others write again and again is
+// not one that the kernel does not keep.
+func TestStormOfStoredWritesHasItsWriter(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns)
+	n := newNode(t, "")
+	n.start()
+	n.awaitReady()
+	n.needRewrite(true)
+	const script = `import os, time
+fd = os.open("/proc/sys/net/bridge/bridge-nf-call-iptables", os.O_WRONLY)
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    os.pwrite(fd, b"0x0\n", 0)`
+	n.Run(t, "python3", "-c", script)
+	n.becomes("1 1 1", atMost)
+	n.stop()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	drifts := 0
+	for _, r := range n.records {
+		switch r["NFGUARD_EVENT"] {
+		case "drift":
+			if r["NFGUARD_SOURCE"] == "start" {
+				continue
+			}
+			drifts++
+			if r["NFGUARD_OUTCOME"] == "failed" || r["OBJECT_COMM"] != "python3" {
+				t.Errorf("%s, by %q: %s", r["NFGUARD_OUTCOME"], r["OBJECT_COMM"], r["MESSAGE"])
+			}
+		case "contention":
+			if r["OBJECT_COMM"] != "python3" {
+				t.Errorf("a fight with %q: %s", r["OBJECT_COMM"], r["MESSAGE"])
+			}
+		}
+	}
+	if drifts == 0 {
+		t.Error("no drift is on record")
+	}
+}

@@ -54,10 +54,12 @@ func (s *sysctls) hear() bool {
 		case w.Outcome != "":
 			s.kept = append(s.kept, keptOut{i, w})
 		case w.Exact && w.New == "": // they are only counted. (An empty write changes nothing.)
-		default:
-			if len(k.told) == 0 {
-				s.told = append(s.told, i)
+			if w.Writer.PID != 0 {
+				s.tells(i)
+				k.counted = &record.Write{File: w.File, Writer: w.Writer, Who: w.Who}
 			}
+		default:
+			s.tells(i)
 			k.told = append(k.told, w)
 		}
 	}
@@ -70,6 +72,13 @@ func (s *sysctls) hear() bool {
 		s.keys[i].stuck = 0
 	}
 	return len(news) > 0
+}
+
+// tells notes that there is news of a key, which expect looks through.
+func (s *sysctls) tells(i int) {
+	if k := &s.keys[i]; len(k.told) == 0 && k.counted == nil {
+		s.told = append(s.told, i)
+	}
 }
 
 // heed notes what a foreign write means for its key: a value that did not stay
@@ -95,6 +104,7 @@ func (s *sysctls) expect(now time.Time, seen *Seen) {
 	for _, i := range s.told {
 		k := &s.keys[i]
 		waits := k.told[:0]
+		k.counted = nil
 		for _, w := range k.told {
 			if age := now.Sub(w.At); w.Exact && age < overdue {
 				waits = append(waits, w)
@@ -160,6 +170,9 @@ func (s *sysctls) cause(k *key, c *correction) (last *record.Write) {
 		}
 	}
 	k.told = later
+	if last == nil {
+		last = k.counted
+	}
 	for i := range s.some {
 		if last == nil && !s.some[i].Vague {
 			last = &s.some[i]

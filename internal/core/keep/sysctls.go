@@ -21,7 +21,7 @@ type sysctls struct {
 	byFile  map[string]int
 	pending []correction   // that wait to be recorded
 	kept    []keptOut      // the same
-	told    []int          // keys with writes that may still be stored
+	told    []int          // keys with writes that may still be stored, or that were counted
 	some    []record.Write // whose key the source cannot tell
 
 	known   bool // the host was surveyed: it is known which keys are excused
@@ -41,6 +41,7 @@ type key struct {
 	stuck   int            // writes in a row that succeeded and changed nothing
 	unheld  int            // corrections that did not hold, of which nothing is recorded yet
 	told    []record.Write // writes that no correction has accounted for yet
+	counted *record.Write  // the last of those that are only counted and were stored; nil: none in this look
 }
 
 // maxRounds bounds the looks of one call: a writer in a tight loop must not

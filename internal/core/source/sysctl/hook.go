@@ -46,7 +46,7 @@ func (w *Watch) readHook(tell func(record.Write)) error {
 	if err != nil {
 		return err
 	}
-	if written && !told { // by us, or one of a storm that the program has left out
+	if written && !told && !w.readMissed(tell) { // by us; others are told of, or counted
 		tell(record.Write{Vague: true})
 	}
 	// A storm may end with writes that were not told of, and nobody comes after
@@ -94,8 +94,9 @@ const (
 	askFor   = time.Minute
 )
 
-// readMissed tells how many writes the program has not told of, and by whom.
-func (w *Watch) readMissed(tell func(record.Write)) {
+// readMissed tells how many writes the program has not told of, and by whom, and
+// reports whether there were any. It is a look into memory.
+func (w *Watch) readMissed(tell func(record.Write)) (any bool) {
 	now := time.Now()
 	w.hook.Missed(func(m hook.Missed) {
 		if m.Uncertain {
@@ -109,7 +110,9 @@ func (w *Watch) readMissed(tell func(record.Write)) {
 			r.Who = func() record.Process { return w.who(m.Writer) }
 		}
 		tell(r)
+		any = true
 	})
+	return any
 }
 
 // outcome is what became of a value, "" where it was stored.
