@@ -52,6 +52,11 @@ func (w *worker) judge(ctx context.Context, early usage) (faults []string, err e
 	faults = append(faults, w.odd...)
 	err = w.in.Do(func() error {
 		_ = os.Remove("/run/full")
+		for _, path := range []string{sysctlD, modules} { // a link in its place is left as it is
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+		}
 		return errors.Join(os.MkdirAll("/run/conf.d", 0o755), os.MkdirAll("/run/sysctl.d", 0o755),
 			os.MkdirAll("/run/modules-load.d", 0o755), replace(extra, "mode = \"enforce\"\n"))
 	})
