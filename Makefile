@@ -5,6 +5,7 @@ GO    ?= go
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS  := -s -w -X github.com/nfguard/nfguard/internal/build.version=$(VERSION)
 FUZZTIME ?= 10s
+FOR ?= 20m
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # When a package's tests have hung: twenty times what the longest takes. go test then
@@ -38,7 +39,7 @@ FUZZ := internal/core/keep:FuzzLaws internal/core/config:FuzzLoad internal/kerne
         internal/diag/probe/dns:FuzzRead internal/diag/probe/dns:FuzzResolvConf \
         internal/diag/trace/kernel:FuzzParse internal/diag/history:FuzzExport internal/cli:FuzzPrintable internal/core/helper:FuzzParse internal/core/helper:FuzzDecode internal/diag/fleet:FuzzParse internal/diag/trace:FuzzRead
 
-.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test race lint fuzz netns path proxytest cluster clustertest cover bench demo packages packdeps packtest fleetdeps fleettest vm clean
+.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test race lint fuzz netns path proxytest cluster clustertest cover bench soak demo packages packdeps packtest fleetdeps fleettest vm clean
 
 all: build
 
@@ -127,6 +128,10 @@ fuzz: ## the laws and the parsers, each for FUZZTIME
 
 bench: deps build ## about ten minutes on a quiet machine; writes test/bench/README.md
 	$(GO) run ./test/bench -nfguard bin/nfguard -out test/bench/README.md
+
+soak: deps ## the daemon with the race detector, for FOR=20m among all that misbehaves
+	CGO_ENABLED=1 $(GO) build -race -o bin/nfguard-race ./cmd/nfguard
+	$(GO) run ./test/soak -nfguard bin/nfguard-race -for $(FOR)
 
 demo: deps build ## the failure and its cure, on a throw-away worker
 	$(GO) run ./test/demo -nfguard bin/nfguard

@@ -115,7 +115,7 @@ func (b *bench) withScopedDaemon(ctx context.Context, f func(in *box.Box) error)
 	if err != nil {
 		return err
 	}
-	d, err := startDaemon(ctx, in, b.nfguard, "nice", "-n", "-10") // as the unit runs it
+	d, err := b.startDaemon(ctx, in, asPackaged)
 	if err != nil {
 		return err
 	}

@@ -191,7 +191,7 @@ func (b *bench) withDaemonAfter(ctx context.Context, before func(in *box.Box) er
 	if err := in.Must(ctx, "", "ip", "link", "add", "cnio0", "up", "type", "bridge"); err != nil {
 		return err
 	}
-	d, err := startDaemon(ctx, in, b.nfguard)
+	d, err := b.startDaemon(ctx, in, asPackaged)
 	if err != nil {
 		return err
 	}

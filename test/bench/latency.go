@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -61,7 +60,7 @@ type contender struct {
 	name string
 	nice int
 	// start begins it in the box and returns what ends it.
-	start func(ctx context.Context, in *box.Box, prefix ...string) (stop func() error, err error)
+	start func(ctx context.Context, in *box.Box, nice int) (stop func() error, err error)
 }
 
 // sample is one foreign write, see observer.c.
@@ -99,40 +98,22 @@ func (s sample) missed() bool { return s.stood == tooLong }
 func (s sample) unseen() bool { return !s.missed() && s.slack == s.stood }
 func (s sample) vague() bool  { return !s.unseen() && s.slack > blurred }
 
-func (b *bench) startNfguard(ctx context.Context, in *box.Box, prefix ...string) (func() error, error) {
-	d, err := startDaemon(ctx, in, b.nfguard, prefix...)
+func (b *bench) startNfguard(ctx context.Context, in *box.Box, nice int) (func() error, error) {
+	d, err := b.startDaemon(ctx, in, nice)
 	if err != nil {
 		return nil, err
 	}
 	return d.Stop, nil
 }
 
-// startDaemon starts nfguard with its records in a file of the box, so that
-// nobody is woken to read them.
-func startDaemon(ctx context.Context, in *box.Box, binary string, prefix ...string) (*box.Daemon, error) {
-	var log *os.File
-	err := in.Do(func() (err error) {
-		log, err = os.Create("/run/stderr")
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	d, err := in.StartDaemon(ctx, log, binary, prefix...)
-	if err != nil {
-		said := make([]byte, 2048)
-		n, _ := log.ReadAt(said, 0)
-		return nil, fmt.Errorf("%w\n%s", err, said[:n])
-	}
-	return d, nil
-}
-
 // program is a contender that is a plain program.
-func program(words ...string) func(context.Context, *box.Box, ...string) (func() error, error) {
-	return func(ctx context.Context, in *box.Box, prefix ...string) (func() error, error) {
+func program(words ...string) func(context.Context, *box.Box, int) (func() error, error) {
+	return func(ctx context.Context, in *box.Box, nice int) (func() error, error) {
 		ctx, cancel := context.WithCancel(ctx)
-		words := slices.Concat(prefix, words)
+		words := words
+		if nice != 0 {
+			words = slices.Concat([]string{"nice", "-n", strconv.Itoa(nice)}, words)
+		}
 		var said strings.Builder
 		cmd := in.Command(ctx, words[0], words[1:]...)
 		cmd.Stderr = &said
@@ -218,11 +199,7 @@ func (b *bench) block(ctx context.Context, c contender, count int, pace pace) ([
 	defer in.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("not done within two minutes"))
 	defer cancel()
-	var prefix []string
-	if c.nice != 0 {
-		prefix = []string{"nice", "-n", strconv.Itoa(c.nice)}
-	}
-	stop, err := c.start(ctx, in, prefix...)
+	stop, err := c.start(ctx, in, c.nice)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -25,6 +26,8 @@ import (
 // bench holds what all measurements need.
 type bench struct {
 	nfguard  string // absolute path
+	confine  string // see confine/main.go
+	units    string // the directory of the units
 	observer string
 	loop     string
 
@@ -42,6 +45,9 @@ type bench struct {
 	starts  int           // programs that are started
 	looks   int           // runs of nfguard check
 	storm   time.Duration // of a writer in a tight loop
+	many    int           // bridges beside which it corrects
+	claims  int           // writes of 0 that a reader is to see nothing of
+	ready   int           // starts of the daemon
 
 	forker   string
 	sleepers string
@@ -57,13 +63,13 @@ func main() {
 	b := bench{
 		writes: 2000, blocks: 4, boxes: 30, rounds: 4,
 		settle: time.Second, calm: 10 * time.Second, idle: 30 * time.Second,
-		pairs: 500, bridges: 50, flags: 1000, starts: 6000, looks: 50, storm: time.Minute,
+		pairs: 500, bridges: 50, flags: 1000, starts: 6000, looks: 50, storm: time.Minute, many: manyBridges, claims: 1_000_000, ready: 41,
 	}
 	if *quick {
 		b = bench{
 			writes: 40, blocks: 1, boxes: 10, rounds: 1,
 			settle: 300 * time.Millisecond, calm: time.Second, idle: 2 * time.Second,
-			pairs: 20, bridges: 5, flags: 20, starts: 200, looks: 3, storm: time.Second,
+			pairs: 20, bridges: 5, flags: 20, starts: 200, looks: 3, storm: time.Second, many: 100, claims: 10_000, ready: 3,
 		}
 	}
 	if *writes != 0 {
@@ -93,6 +99,13 @@ func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
 		return 2, err
 	}
 	defer os.RemoveAll(dir)
+	if b.units, err = filepath.Abs("systemd"); err != nil {
+		return 2, err
+	}
+	b.confine = filepath.Join(dir, "confine")
+	if err := build(ctx, b.confine); err != nil {
+		return 2, err
+	}
 	if b.observer, err = compile(ctx, dir, "observer"); err != nil {
 		return 2, err
 	}
@@ -113,7 +126,10 @@ func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
 
 	r := report{bench: b, machine: describe(b.nfguard)}
 	r.latencies = b.latencies(ctx)
+	r.witness = b.witnessed(ctx, b.claims)
 	r.idle = b.idleCost(ctx)
+	r.starts = b.startTimes(ctx, b.ready)
+	r.many = b.besideMany(ctx, b.many, b.writes/4)
 	r.churns = append(b.churns(ctx), b.ruleFlood(ctx), b.processStarts(ctx), b.nameStorm(ctx))
 	r.fights = b.fights(ctx)
 	r.checked = b.checks(ctx)

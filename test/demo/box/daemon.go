@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -55,7 +56,7 @@ func (b *Box) StartDaemon(ctx context.Context, stderr io.Writer, binary string, 
 	}
 	defer socket.Close()
 
-	words := append(prefix, binary, "run", "--config", Config)
+	words := append(slices.Clone(prefix), binary, "run", "--config", Config)
 	cmd := b.Command(ctx, words[0], words[1:]...)
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify, "RUNTIME_DIRECTORY=/run/nfguard")
 	cmd.Stderr = stderr

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/nfguard/nfguard/test/demo/box"
+)
+
+// asPackaged is the niceness of nfguard.service.
+const asPackaged = -10
+
+// daemon is an nfguard that runs as the package runs it: with the capabilities and
+// the filter of system calls of nfguard.service, and with a helper that has those
+// of nfguard-helper.service.
+type daemon struct {
+	*box.Daemon
+	started time.Duration // from the execution of the program to READY
+	end     func()        // of the helper
+}
+
+// startDaemon starts one with its records in a file of the box, so that nobody is
+// woken to read them.
+func (b *bench) startDaemon(ctx context.Context, in *box.Box, nice int) (*daemon, error) {
+	var log *os.File
+	err := in.Do(func() (err error) {
+		log, err = os.OpenFile("/run/stderr", os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	helping, cancel := context.WithCancel(ctx)
+	wait, err := in.ServeHelper(helping, log, b.nfguard, b.confine, filepath.Join(b.units, "nfguard-helper.service"))
+	end := func() { cancel(); wait() }
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	d := &daemon{end: end}
+	began := time.Now()
+	d.Daemon, err = in.StartDaemon(ctx, log, b.nfguard, b.confine, "-nice", strconv.Itoa(nice), filepath.Join(b.units, "nfguard.service"))
+	if err != nil {
+		end()
+		said := make([]byte, 2048)
+		n, _ := log.ReadAt(said, 0)
+		return nil, fmt.Errorf("%w\n%s", err, said[:n])
+	}
+	d.started = time.Since(began)
+	return d, nil
+}
+
+// Stop ends the daemon, then its helper.
+func (d *daemon) Stop() error {
+	defer d.end()
+	return d.Daemon.Stop()
+}
+
+// build builds the program that confines.
+func build(ctx context.Context, path string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./test/bench/confine")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return errors.Join(fmt.Errorf("build what confines nfguard (from the project's own directory): %w", err), errors.New(string(out)))
+	}
+	return nil
+}
