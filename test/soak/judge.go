@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -48,9 +49,9 @@ func used(pid int) (u usage, err error) {
 }
 
 // judge waits until the host is right with nobody in the way, and says what is not.
-func (w *worker) judge(ctx context.Context, early usage) (faults []string, err error) {
-	faults = append(faults, w.odd...)
-	err = w.in.Do(func() error {
+func (w *worker) judge(ctx context.Context, early usage) []string {
+	faults := slices.Clone(w.odd)
+	err := w.in.Do(func() error {
 		_ = os.Remove("/run/full")
 		for _, path := range []string{sysctlD, modules} { // a link in its place is left as it is
 			if err := os.RemoveAll(path); err != nil {
@@ -60,11 +61,11 @@ func (w *worker) judge(ctx context.Context, early usage) (faults []string, err e
 		return errors.Join(os.MkdirAll("/run/conf.d", 0o755), os.MkdirAll("/run/sysctl.d", 0o755),
 			os.MkdirAll("/run/modules-load.d", 0o755), replace(extra, "mode = \"enforce\"\n"))
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = syscall.Kill(w.pid, syscall.SIGHUP)
 	}
-	if err := syscall.Kill(w.pid, syscall.SIGHUP); err != nil {
-		return append(faults, "the daemon has ended: "+err.Error()), nil
+	if err != nil {
+		return append(faults, "the daemon has ended, or its configuration cannot be written: "+err.Error())
 	}
 	w.do(func() error {
 		if text, err := os.ReadFile("/run/decoy"); err != nil || string(text) != untouched {
@@ -90,7 +91,7 @@ func (w *worker) judge(ctx context.Context, early usage) (faults []string, err e
 	}
 	late, err := used(w.pid)
 	if err != nil {
-		return append(faults, "the daemon has ended: "+err.Error()), nil
+		return append(faults, "the daemon has ended: "+err.Error())
 	}
 	fmt.Fprintf(os.Stderr, "soak: after a quarter of the time: %v; in the end: %v\n", early, late)
 	if late.files > early.files+16 {
@@ -102,7 +103,7 @@ func (w *worker) judge(ctx context.Context, early usage) (faults []string, err e
 	if late.rss > early.rss*3/2+32<<10 {
 		faults = append(faults, fmt.Sprintf("it has %d KiB, and had %d", late.rss, early.rss))
 	}
-	return faults, nil
+	return faults
 }
 
 // judgeLog says what the daemon has left on stderr that is neither a record
