@@ -57,8 +57,11 @@ func (d *Daemon) reconfigure(ctx context.Context, now time.Time) {
 		d.recordWeak(settings)
 	}
 	if err == nil {
-		d.wanted = nil // what the pass changes is not the doing of whoever else is news
-		d.wantAtOnce(keep.Trigger{Source: record.CauseReload, Time: now, Look: guard.LookAll})
+		t := keep.Trigger{Source: record.CauseAudit, Time: now, Look: guard.LookAll}
+		if !same { // what the pass changes, it changes for that, whatever other news there is
+			d.wanted, t.Source = nil, record.CauseReload
+		}
+		d.wantAtOnce(t)
 	}
 	d.status.badConf = err
 	d.publish(now) // first: whoever reads the record finds the new status
