@@ -3,7 +3,6 @@ package trace
 import (
 	"fmt"
 	"slices"
-	"time"
 )
 
 // asked is whom the client of a reply had asked: the server by the address that
@@ -29,60 +28,11 @@ func (w *Way) asked(p *Packet) (want Tuple) {
 }
 
 // Right reports whether a reply reaches the client as from whom it had asked.
-// A request is right unless it was dropped.
+// A request is right unless it was dropped, and so is an error message of ICMP,
+// which whoever finds the error sends.
 func (w *Way) Right(p *Packet) bool {
-	return p.Dropped == "" && (p.Direction == Request || p.Last().After == w.asked(p))
+	return p.Dropped == "" && (p.Direction == Request || p.unreachable() || p.Last().After == w.asked(p))
 }
-
-// judge says what it means. The first packet that went wrong tells.
-func (w *Way) judge() {
-	replies := 0
-	for i := range w.Packets {
-		p := &w.Packets[i]
-		if p.Direction == Reply {
-			replies++
-		}
-		switch {
-		case p.Dropped != "":
-			w.Verdict = Dropped
-			w.Meaning = fmt.Sprintf("the %s was dropped at %s %s: %s", p.Direction, p.Last().Layer, p.Last().Hook, p.Dropped)
-			w.Next = "if that is not what it should do, ask whoever wrote that rule; nft list ruleset shows it, or iptables-legacy-save"
-			return
-		case !w.Right(p):
-			w.Verdict = Untranslated
-			w.untranslated(p)
-			return
-		}
-	}
-	switch {
-	case len(w.Packets) == 0:
-		w.Verdict = Unseen
-		w.Meaning = "no packet of this connection came by"
-		w.Next = "make the request while the trace waits; --for gives it more time"
-	case replies == 0:
-		w.Verdict = Unanswered
-		first := w.first(Request)
-		last, waited := first.Last(), time.Duration(w.Lasted*float64(time.Second))-time.Duration(first.At)*time.Microsecond
-		w.Meaning = fmt.Sprintf("no reply came by: the request was last seen at %s %s, on its way to %s", last.Layer, last.Hook, place(last.After.Destination))
-		w.Next = "see whether the endpoint listens, and whether a policy drops it there"
-		switch {
-		case last.After.Destination.Addr() == w.Client:
-			w.Next = "the endpoint is the client itself: a bridge sends frames back to their own port in hairpin mode only"
-		case !last.leaves():
-			w.Next = "see whether there is a route to the endpoint, and a neighbour: ip route get, ip neigh"
-		case waited < soon:
-			w.Next = fmt.Sprintf("the trace ended %v after the request: --for and --packets give the reply more time", waited.Round(time.Millisecond))
-		case first.Protocol.Echo():
-			w.Next = "a Service answers on its ports only: trace one of those; of a pod, see whether a policy drops pings"
-		}
-	default:
-		w.Verdict = Answered
-		w.Meaning = fmt.Sprintf("the reply reached the client as from %s, whom it had asked", place(w.asked(w.first(Reply)).Source))
-	}
-}
-
-// soon is when a reply need not have come yet.
-const soon = time.Second
 
 // leaves reports whether the hook is the last one before a packet goes out or
 // to a program.

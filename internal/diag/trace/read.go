@@ -33,7 +33,7 @@ func Read(text []byte) (*Way, error) {
 		return nil, fmt.Errorf("schema %d is not one that this version knows", w.Schema)
 	case !w.Client.IsValid() || !w.Server.IsValid():
 		return nil, errors.New("it has no client or no server")
-	case !slices.Contains([]Verdict{Answered, Untranslated, Dropped, Unanswered, Unseen}, w.Verdict):
+	case !slices.Contains([]Verdict{Answered, Refused, Untranslated, Dropped, Unanswered, Unseen}, w.Verdict):
 		return nil, fmt.Errorf("verdict %q is not one that this version knows", w.Verdict)
 	}
 	for i := range w.Packets {

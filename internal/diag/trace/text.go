@@ -26,6 +26,11 @@ func (w *Way) Text(out io.Writer, paint Paint) {
 	}
 	fmt.Fprintf(out, "%s: %s\n", w.title(), paint(kind, w.verdict()))
 	fmt.Fprintf(out, "  %s\n", w.Meaning)
+	if w.Cause != nil {
+		for _, e := range w.Cause.Evidence {
+			fmt.Fprintf(out, "  seen: %s\n", e)
+		}
+	}
 	if w.Next != "" {
 		fmt.Fprintf(out, "  %s\n", w.Next)
 	}
@@ -48,6 +53,8 @@ func (w *Way) verdict() string {
 	switch w.Verdict {
 	case Answered:
 		return "answered"
+	case Refused:
+		return "refused"
 	case Untranslated:
 		return "the reply was never translated back"
 	case Dropped:

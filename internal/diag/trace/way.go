@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -23,10 +24,12 @@ type Way struct {
 	Verdict     Verdict      `json:"verdict"`
 	Meaning     string       `json:"meaning"`        // of the verdict, in a sentence
 	Next        string       `json:"next,omitempty"` // what to do about it
+	Cause       *Cause       `json:"cause,omitempty"`
 	Handing     Handing      `json:"handing"`
 	Connections []Connection `json:"connections"`
 	Devices     []Device     `json:"devices"` // those on the way
 	Packets     []Packet     `json:"packets"`
+	Drops       []Drop       `json:"drops,omitempty"` // that the kernel told of
 	Notes       []string     `json:"notes,omitempty"`
 }
 
@@ -36,8 +39,9 @@ type Verdict string
 // The verdicts.
 const (
 	Answered     Verdict = "answered"     // a reply came from whom the client had asked
+	Refused      Verdict = "refused"      // the endpoint, or a rule, said no: by RST or ICMP
 	Untranslated Verdict = "untranslated" // a reply came from an address that the client had not asked
-	Dropped      Verdict = "dropped"      // a rule or a policy ended the way
+	Dropped      Verdict = "dropped"      // a rule, a policy or the kernel ended the way
 	Unanswered   Verdict = "unanswered"   // no reply came by
 	Unseen       Verdict = "unseen"       // no packet of the connection came by
 )
@@ -111,8 +115,10 @@ func New(r *Record) *Way {
 	}
 	w.Packets = stitch(r)
 	w.direct(r.Query)
+	w.keepDrops(r.Drops)
 	w.keepDevices(r.Devices)
-	w.judge()
+	w.settleReplies()
+	w.judge(r.Facts, r.Sent)
 	return w
 }
 
@@ -232,6 +238,9 @@ func (p *Packet) add(e *Event, names map[int]string) {
 	}
 }
 
+// itsPolicy is how [Packet.Dropped] ends where no rule did it.
+const itsPolicy = ", its policy"
+
 // told adds what a chain of others did.
 func (p *Packet) told(s *Step, e *Event) {
 	if e.Rule != nil {
@@ -243,9 +252,13 @@ func (p *Packet) told(s *Step, e *Event) {
 		p.Dropped = e.Table + " " + e.Chain
 		switch {
 		case e.Rule == nil:
-			p.Dropped += ", its policy"
+			p.Dropped += itsPolicy
 		case e.Rule.Comment != "":
 			p.Dropped += ", by the rule \"" + e.Rule.Comment + "\""
+		case e.Rule.Number != 0:
+			p.Dropped += fmt.Sprintf(", by rule %d", e.Rule.Number)
+		case e.Rule.Handle != 0:
+			p.Dropped += fmt.Sprintf(", by the rule with handle %d", e.Rule.Handle)
 		}
 	}
 }
@@ -266,6 +279,10 @@ func (w *Way) direct(q Query) {
 	kept := w.Packets[:0]
 	for _, p := range w.Packets {
 		switch {
+		case p.unreachable() && p.Source.Addr() != q.Client:
+			p.Direction = Reply // it was marked since it is about a request
+		case p.unreachable():
+			continue // the client's own, about a reply
 		case servers[p.Destination]:
 			p.Direction = Request
 		case servers[p.Source]:
@@ -276,6 +293,23 @@ func (w *Way) direct(q Query) {
 		kept = append(kept, p)
 	}
 	w.Packets = kept
+}
+
+// settleReplies takes a translated reply for what it is: conntrack has seen it,
+// also where it told of the connection for the last time before that.
+func (w *Way) settleReplies() {
+	for i := range w.Packets {
+		p := &w.Packets[i]
+		if p.Direction != Reply || p.Last().After.Source == p.Source {
+			continue
+		}
+		for j := range w.Connections {
+			c := &w.Connections[j]
+			if c.Protocol == p.Protocol && c.Reply.Source == p.Source && c.Original.Source == p.Last().After.Destination {
+				c.Replied = true
+			}
+		}
+	}
 }
 
 // keepDevices keeps those on the way, and adds what packets tell of them.

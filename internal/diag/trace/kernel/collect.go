@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -28,6 +29,34 @@ func (f *follower) collect(ctx context.Context) {
 	}
 	f.most = 0
 	f.forget(math.MaxInt64)
+}
+
+// settle is how long a request that has ended is listened to: the kernel tells of
+// some drops only when it has given up.
+const settle = 300 * time.Millisecond
+
+// collectUntilSent is collect, and where the trace makes the request itself it
+// ends soon after that.
+func (f *follower) collectUntilSent(ctx context.Context, s *sender) error {
+	if s == nil {
+		f.collect(ctx)
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sent := make(chan *trace.Sent, 1)
+	go func() {
+		sent <- s.send(ctx, max(f.limits.For-settle, f.limits.For/2))
+		select {
+		case <-time.After(settle):
+		case <-ctx.Done():
+		}
+		cancel()
+	}()
+	f.collect(ctx)
+	cancel()
+	f.record.Sent = <-sent
+	return nil
 }
 
 // takeFor takes the news until d is over, ctx ends, or so many packets have
@@ -156,6 +185,29 @@ func (f *follower) connection(c trace.Connection) {
 		f.record.Connections[i] = c
 	case !c.Ended:
 		f.record.Connections = append(f.record.Connections, c)
+		f.learn(c.Endpoint().Addr())
+	}
+}
+
+// learn has the drops and the packets of an address told of, too: that of an
+// endpoint, whose other end can be the node's by masquerading.
+func (f *follower) learn(a netip.Addr) {
+	if f.learned[a] || a == f.query.Client || a == f.query.Server {
+		return
+	}
+	if f.learned == nil {
+		f.learned = make(map[netip.Addr]bool)
+	}
+	f.learned[a] = true
+	if f.drops != nil {
+		if err := f.drops.watch.Add(a); err != nil {
+			f.note(err.Error())
+		}
+	}
+	if f.capture != nil {
+		if err := f.capture.add(a); err != nil {
+			f.note(err.Error())
+		}
 	}
 }
 

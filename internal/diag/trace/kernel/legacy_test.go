@@ -45,7 +45,7 @@ func TestLegacyDrop(t *testing.T) {
 			`the request was dropped at ip forward: ip filter FORWARD, by the rule "closed"`,
 		},
 		"a rule in a chain of its own": {
-			"-A OWN -j DROP", "the request was dropped at ip forward: ip filter OWN",
+			"-A OWN -j DROP", "the request was dropped at ip forward: ip filter OWN, by rule 1",
 		},
 		"policy": {"-P FORWARD DROP", "the request was dropped at ip forward: ip filter FORWARD, its policy"},
 	} {

@@ -68,12 +68,19 @@ func TestHeaders(t *testing.T) {
 				SourceMAC: "02:00:00:00:00:02", DestinationMAC: "02:00:00:00:00:01", Flags: "echo request", Identity: "icmp/0001/0800000370696e67",
 			},
 		},
-		"no echo":              {link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"), []byte{3, 3, 0, 0, 0, 0, 0, 0}, nil},
-		"cut off":              {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2")[:19], tcpHeader(1, 2, 2), nil},
-		"a later fragment":     {link, fragment, tcpHeader(1, 2, 2), nil},
-		"no ports":             {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), nil, nil},
-		"a TCP header cut off": {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), tcpHeader(1, 2, 2)[:13], nil},
-		"neither IPv4 nor 6":   {link, make([]byte, 40), tcpHeader(1, 2, 2), nil},
+		"an error of ICMP": {
+			link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"), []byte{3, 3, 0, 0, 0, 0, 0, 0},
+			&trace.Headers{
+				Source: netip.MustParseAddrPort("10.0.0.1:0"), Destination: netip.MustParseAddrPort("10.0.0.2:0"), Protocol: trace.ICMP,
+				SourceMAC: "02:00:00:00:00:02", DestinationMAC: "02:00:00:00:00:01", Flags: "port unreachable", Identity: "icmp/0001/03030000",
+			},
+		},
+		"neither echo nor error": {link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"), []byte{5, 1, 0, 0, 0, 0, 0, 0}, nil},
+		"cut off":                {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2")[:19], tcpHeader(1, 2, 2), nil},
+		"a later fragment":       {link, fragment, tcpHeader(1, 2, 2), nil},
+		"no ports":               {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), nil, nil},
+		"a TCP header cut off":   {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), tcpHeader(1, 2, 2)[:13], nil},
+		"neither IPv4 nor 6":     {link, make([]byte, 40), tcpHeader(1, 2, 2), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, headers(tt.link, tt.network, tt.transport), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {

@@ -1,0 +1,5 @@
+package netns_test
+
+import "testing"
+
+func documentDeaths(t *testing.T, seen, settings []followed) {}
