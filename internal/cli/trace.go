@@ -72,14 +72,14 @@ func (a *app) trace(args []string, o *traceOptions) error {
 		return &hintError{errors.New("a tree has no packets to follow"), "leave out --root, and run it on the node of the pods"}
 	}
 	// What will be read is read first: a trace is not repeated for a wrong name.
-	var before *trace.Way
+	var before *trace.Path
 	var err error
 	if o.compare != "" {
 		if before, err = readWay(o.compare); err != nil {
 			return err
 		}
 	}
-	var w *trace.Way
+	var w *trace.Path
 	if o.read != "" && (o.pcap != "" || o.limits.Send) {
 		return &hintError{errors.New("--read looks at nothing: it sends nothing and has no packets"), "leave out --send and -o FILE.pcap, or --read"}
 	}
@@ -151,14 +151,14 @@ func isPCAP(start []byte) bool {
 }
 
 // writePackets writes what was captured.
-func (a *app) writePackets(o *traceOptions, p *kernel.Packets, w *trace.Way) error {
+func (a *app) writePackets(o *traceOptions, p *kernel.Packets, w *trace.Path) error {
 	if p.Truncated() {
 		fmt.Fprintln(a.Err, "there were more packets than are kept: the file has the first 64 MB")
 	}
 	return files.ReplacePrivate(o.pcap, p.PCAP(w), isPCAP) // what was said may be a secret
 }
 
-func (a *app) follow(args []string, o *traceOptions) (*trace.Way, error) {
+func (a *app) follow(args []string, o *traceOptions) (*trace.Path, error) {
 	a.acts()
 	q, err := trace.ParseQuery(args[0], args[1])
 	if err != nil {
@@ -199,7 +199,7 @@ func (a *app) follow(args []string, o *traceOptions) (*trace.Way, error) {
 	return w, nil
 }
 
-func readWay(file string) (*trace.Way, error) {
+func readWay(file string) (*trace.Path, error) {
 	text, err := files.Read(file, trace.MaxText)
 	if err != nil {
 		return nil, err
@@ -211,7 +211,7 @@ func readWay(file string) (*trace.Way, error) {
 	return w, nil
 }
 
-// shown is a way, or two.
+// shown is a path, or two.
 type shown interface {
 	Text(out io.Writer, paint trace.Paint)
 	SVG(out io.Writer) error

@@ -58,14 +58,7 @@ func newDeathLab(t *testing.T) *deathLab {
 	for pod, address := range map[*lab.Namespace]string{w.client: clientAddress, w.near: nearAddress, w.far: farAddress} {
 		w.in(pod, "link set lo up", "link set eth0 up", "addr add "+address+"/24 dev eth0",
 			"route add default via "+address[:strings.LastIndexByte(address, '.')]+".254")
-		cmd := pod.Command("sleep", "600") // who is in the pod
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait() // killed
-		})
+		pod.Inhabit(t)
 	}
 	w.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1")
 	w.serve(w.near)

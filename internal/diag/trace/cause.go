@@ -149,14 +149,11 @@ var harmless = map[string]bool{
 // deadly is the drop that says most of why there was no answer: of a known kind
 // before any other, of a request before a reply, the earliest. It is nil where
 // there is none.
-func (w *Way) deadly() *Drop {
+func (w *Path) deadly(f *Facts) *Drop {
 	var best *Drop
 	rank := func(d *Drop) int {
 		n := 0
-		switch d.kind() { //nolint:exhaustive // the others are all worth the same
-		case KernelDrops:
-			n += 4
-		case OtherHost: // also of a frame that a bridge floods to all its ports
+		if d.kind() == KernelDrops {
 			n += 2
 		}
 		if d.Direction == Reply {
@@ -167,6 +164,10 @@ func (w *Way) deadly() *Drop {
 	for i := range w.Drops {
 		d := &w.Drops[i]
 		if harmless[d.Reason] {
+			continue
+		}
+		// A bridge that does not know a MAC address sends the frame to all its ports.
+		if d.kind() == OtherHost && (f == nil || !f.atEndpoint(d.Place) || d.Direction != Request) {
 			continue
 		}
 		if best == nil || rank(d) < rank(best) {

@@ -69,8 +69,8 @@ type KernelDrop struct {
 
 // Of returns the direction of a packet of the connection, and "" for one of
 // another connection.
-func (w *Way) Of(h *Headers) Direction {
-	q := Query{w.Client, w.Server, w.Port, w.Protocol}
+func (w *Path) Of(h *Headers) Direction {
+	q := w.query()
 	if q.Covers(h.Protocol, h.Source, h.Destination) {
 		return Request
 	}
@@ -108,6 +108,9 @@ func (w *Way) Of(h *Headers) Direction {
 	return ""
 }
 
+// query is what was asked for.
+func (w *Path) query() Query { return Query{w.Client, w.Server, w.Port, w.Protocol, w.From} }
+
 func (d Direction) back() Direction {
 	if d == Request {
 		return Reply
@@ -116,7 +119,7 @@ func (d Direction) back() Direction {
 }
 
 // keepDrops keeps the drops of the connection, those alike together.
-func (w *Way) keepDrops(all []KernelDrop) {
+func (w *Path) keepDrops(all []KernelDrop) {
 	for i := range all {
 		one := &all[i]
 		h := one.Headers

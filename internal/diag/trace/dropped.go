@@ -11,7 +11,7 @@ const (
 	nextReversePath = "a route to the source by that device, or net.ipv4.conf.DEVICE.rp_filter = 2 (loose) or 0; the larger one of DEVICE and all counts"
 	nextRoute       = "look at the routes, ip route get tells which one holds; where pods of other nodes are behind it, the CNI's plug-in sets them"
 	nextNeighbour   = "see whether a pod still has that address, and whether its link is up: ip neigh, and ip addr in the pod"
-	nextTTL         = "look for a loop of routes, and at the client's net.ipv4.ip_default_ttl"
+	nextTTL         = "look for a loop of routes, and at what the client begins with: net.ipv4.ip_default_ttl, net.ipv6.conf.DEVICE.hop_limit"
 	nextMTU         = "the MTU of the pods has to fit the smallest link on the way, less what a tunnel adds; see that ICMP's \"fragmentation needed\" is not dropped"
 	nextQueue       = "see what the program is busy with; ss -lntum in the pod shows its queues; net.core.somaxconn and its backlog bound the one of connections"
 	nextBridge      = "look at the port: bridge -d link show tells isolated, its state, its VLANs and hairpin"
@@ -22,7 +22,7 @@ func nextForwarding(f *Facts) string {
 }
 
 // dropped says what a drop of the kernel's means.
-func (w *Way) dropped(d *Drop, f *Facts) {
+func (w *Path) dropped(d *Drop, f *Facts) {
 	w.Verdict = Dropped
 	if f == nil {
 		f = &Facts{}
@@ -82,7 +82,8 @@ func (w *Way) dropped(d *Drop, f *Facts) {
 		w.bridgeDrops(d, f, says, also)
 	case ByRule:
 		w.netfilterDrops(d, f, says, also)
-	default:
+	case KernelDrops, Unknown, RejectedByRule, Reset, Prohibited, ByPolicy, PodRule, DeviceRule, ForwardingOff, Unreachable, ConntrackFull, Hairpin, Untranslate:
+		// All but the first are no reasons of the kernel's.
 		says("the kernel's word and function tell what it was: include/net/dropreason-core.h explains the words", "%s dropped the %s: %s", d.Place, d.Direction, d.Reason)
 	}
 }
@@ -100,7 +101,7 @@ type (
 	adder func(k Kind, evidence string)
 )
 
-func (w *Way) noRoute(d *Drop, f *Facts, says sayer, also adder) {
+func (w *Path) noRoute(d *Drop, f *Facts, says sayer, also adder) {
 	to := d.Destination.Addr()
 	look := f.To
 	if d.Direction == Reply {
@@ -123,8 +124,8 @@ func (w *Way) noRoute(d *Drop, f *Facts, says sayer, also adder) {
 	}
 }
 
-func (w *Way) bridgeDrops(d *Drop, f *Facts, says sayer, also adder) {
-	if first := w.first(Request); first != nil && d.Destination.Addr() == w.Client && d.Direction == Request && f.NoHairpin[first.portIn()] {
+func (w *Path) bridgeDrops(d *Drop, f *Facts, says sayer, also adder) {
+	if first := w.asking(); first != nil && d.Destination.Addr() == w.Client && d.Direction == Request && f.NoHairpin[first.portIn()] {
 		also(Hairpin, fmt.Sprintf("hairpin mode of %s is off", first.portIn()))
 		w.hairpin()
 		return
@@ -132,7 +133,7 @@ func (w *Way) bridgeDrops(d *Drop, f *Facts, says sayer, also adder) {
 	says(nextBridge, "a bridge %s does not send the %s on", d.Place.in(), d.Direction)
 }
 
-func (w *Way) netfilterDrops(d *Drop, f *Facts, says sayer, also adder) {
+func (w *Path) netfilterDrops(d *Drop, f *Facts, says sayer, also adder) {
 	switch {
 	case !onNode(d.Place):
 		w.Cause.Kind = PodRule
@@ -142,11 +143,11 @@ func (w *Way) netfilterDrops(d *Drop, f *Facts, says sayer, also adder) {
 		says(nextConntrack, sayConntrack)
 	case !w.seenAt(d):
 		w.Cause.Kind = DeviceRule
-		says("nft list ruleset shows the chains of family netdev", "a chain of nf_tables of the family netdev%s drops the %s before the bridge and IP see it", d.at(), d.Direction)
+		says("nft list ruleset shows the chains of family netdev, nft list hooks all of them", "netfilter%s drops the %s before the trace sees it: a chain of the family netdev, or one whose priority is below -399", d.at(), d.Direction)
 	default:
-		says("nft list hooks shows who has one there, conntrack -S what conntrack has dropped", "netfilter on this node drops the %s, by a hook that is none of nf_tables' rules", d.Direction)
+		says("nft list hooks shows who has one there, conntrack -S what conntrack has dropped", "netfilter on this node drops the %s; the trace saw no rule that does", d.Direction)
 	}
 }
 
 // seenAt reports whether a hook saw packets of the drop's direction.
-func (w *Way) seenAt(d *Drop) bool { return w.first(d.Direction) != nil }
+func (w *Path) seenAt(d *Drop) bool { return w.first(d.Direction) != nil }

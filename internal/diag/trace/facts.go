@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// Facts are settings and counters of this host that can end the way of a packet,
+// Facts are settings and counters of this host that can end the path of a packet,
 // as they were when the trace ended. They tell where the kernel has no reason.
 type Facts struct {
 	ForwardingKey string // "net.ipv4.ip_forward"
@@ -44,7 +44,7 @@ type Lookup struct {
 // Endpoint is the network namespace that has the address that answers.
 type Endpoint struct {
 	Place     Place
-	Back      *Lookup    // its way to the client; nil: not looked up
+	Back      *Lookup    // its path to the client; nil: not looked up
 	Listeners []Listener // at the port that was asked for, at whatever address
 }
 

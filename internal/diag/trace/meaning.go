@@ -7,7 +7,7 @@ import (
 
 // asked is whom the client of a reply had asked: the server by the address that
 // the client knows. It is the reply's own source where nothing is translated.
-func (w *Way) asked(p *Packet) (want Tuple) {
+func (w *Path) asked(p *Packet) (want Tuple) {
 	for i := range w.Connections {
 		c := &w.Connections[i]
 		if c.Protocol == p.Protocol && c.Endpoint() == p.Source && (c.Reply.Destination == p.Destination || c.Original.Source == p.Destination) {
@@ -30,7 +30,7 @@ func (w *Way) asked(p *Packet) (want Tuple) {
 // Right reports whether a reply reaches the client as from whom it had asked.
 // A request is right unless it was dropped, and so is an error message of ICMP,
 // which whoever finds the error sends.
-func (w *Way) Right(p *Packet) bool {
+func (w *Path) Right(p *Packet) bool {
 	return p.Dropped == "" && (p.Direction == Request || p.unreachable() || p.Last().After == w.asked(p))
 }
 
@@ -38,7 +38,7 @@ func (w *Way) Right(p *Packet) bool {
 // to a program.
 func (s *Step) leaves() bool { return s.Hook == "postrouting" || s.Layer == IP && s.Hook == "input" }
 
-func (w *Way) first(d Direction) *Packet {
+func (w *Path) first(d Direction) *Packet {
 	i := slices.IndexFunc(w.Packets, func(p Packet) bool { return p.Direction == d })
 	if i < 0 {
 		return nil
@@ -47,7 +47,7 @@ func (w *Way) first(d Direction) *Packet {
 }
 
 // untranslated explains a reply whose addresses the client does not expect.
-func (w *Way) untranslated(p *Packet) {
+func (w *Path) untranslated(p *Packet) {
 	want, have := w.asked(p), p.Last().After
 	bridge := w.bridged(p)
 	if bridge == "" {
@@ -75,7 +75,7 @@ func (w *Way) untranslated(p *Packet) {
 
 // bridged returns the bridge that a packet crossed without being handed to the
 // layer of IP, or "".
-func (w *Way) bridged(p *Packet) string {
+func (w *Path) bridged(p *Packet) string {
 	bridge := ""
 	for _, s := range p.Steps {
 		if s.Layer == IP {
@@ -88,7 +88,7 @@ func (w *Way) bridged(p *Packet) string {
 	return bridge
 }
 
-func (w *Way) bridgeOf(port string) string {
+func (w *Path) bridgeOf(port string) string {
 	for _, d := range w.Devices {
 		if d.Name == port && d.Bridge != "" {
 			return d.Bridge

@@ -7,7 +7,7 @@ import (
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
-// Record is what was collected of a connection: what [New] makes a way of.
+// Record is what was collected of a connection: what [New] makes a path of.
 type Record struct {
 	Query       Query
 	Host        string

@@ -342,7 +342,7 @@ func TestGroups(t *testing.T) {
 	packet := func(p Protocol, flags string) Packet {
 		return Packet{Direction: Reply, Protocol: p, Flags: flags, Source: endpoint, Destination: client, Steps: []Step{{Layer: IP, Hook: "forward"}}}
 	}
-	w := &Way{Packets: []Packet{packet(TCP, "SYN ACK"), packet(ICMP, "echo reply"), packet(TCP, "ACK"), packet(TCP, "RST")}}
+	w := &Path{Packets: []Packet{packet(TCP, "SYN ACK"), packet(ICMP, "echo reply"), packet(TCP, "ACK"), packet(TCP, "RST")}}
 	var got []string
 	for _, g := range w.groups() {
 		got = append(got, fmt.Sprintf("%s and %d more", g.name(), g.others))
@@ -362,7 +362,7 @@ func TestPodBehindADevice(t *testing.T) {
 		{Device{Kind: "veth", Bridge: "cni0", Pod: "0b6e3b4c-7d55", PodName: "default/web-1", Namespace: "net:[4026531840]"}, "port of cni0, pod default/web-1"},
 		{Device{Kind: "veth", Bridge: "cni0", Pod: "0b6e3b4c-7d55"}, "port of cni0, pod 0b6e3b4c-7d55"},
 	} {
-		if got := (&Way{}).behind(tt.d); got != tt.want {
+		if got := (&Path{}).behind(tt.d); got != tt.want {
 			t.Errorf("behind: %s, want %s", got, tt.want)
 		}
 	}

@@ -157,7 +157,7 @@ func (p *Packets) Truncated() bool { return p.more }
 // PCAP is the packets of a path in the format of tcpdump(8), with link type
 // LINUX_SLL2, in which each packet has the index of its device. They are those of
 // the connection, and the errors of ICMP about it.
-func (p *Packets) PCAP(w *trace.Way) []byte {
+func (p *Packets) PCAP(w *trace.Path) []byte {
 	le := binary.LittleEndian
 	var b []byte
 	b = le.AppendUint32(b, 0xa1b23c4d) // the magic number of a file with nanoseconds
@@ -191,7 +191,7 @@ func (p *Packets) PCAP(w *trace.Way) []byte {
 const sll2 = 20
 
 // isOf reports whether a packet belongs to the connection.
-func isOf(w *trace.Way, b []byte) bool {
+func isOf(w *trace.Path, b []byte) bool {
 	h, rest := split(b)
 	if h == nil {
 		return false

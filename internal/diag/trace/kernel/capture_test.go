@@ -47,14 +47,7 @@ func captured(t *testing.T, b []byte) (list []string) {
 func TestCapture(t *testing.T) {
 	w := newWorker(t, true)
 	w.load("table ip t { chain pre { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 tcp dport 80 dnat to 10.244.0.1:8080;\n}\n}\n")
-	tenant := w.client.Command("sleep", "600") // by whom the pod's namespace is found
-	if err := tenant.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = tenant.Process.Kill()
-		_ = tenant.Wait() // killed
-	})
+	w.client.Inhabit(t)
 	q, err := trace.ParseQuery("10.244.0.31", "10.96.0.1:80/tcp")
 	if err != nil {
 		t.Fatal(err)

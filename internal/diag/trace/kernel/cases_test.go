@@ -14,7 +14,7 @@ import (
 // outcome is what a case comes to.
 type outcome struct{ Verdict, Meaning, Request, Reply string }
 
-func outcomeOf(w *trace.Way) (o outcome) {
+func outcomeOf(w *trace.Path) (o outcome) {
 	o.Verdict, o.Meaning = string(w.Verdict), w.Meaning
 	for i := range w.Packets {
 		p := &w.Packets[i]

@@ -25,7 +25,7 @@ func readNumber(path string) (int, bool) {
 	return n, err == nil
 }
 
-// facts reads the settings that can end the way of a packet to the server. What
+// facts reads the settings that can end the path of a packet to the server. What
 // cannot be read is left out: it tells nothing then.
 func (f *follower) facts(ctx context.Context) *trace.Facts {
 	v6 := f.query.Client.Is6()

@@ -1,4 +1,4 @@
-// Package kernel asks the kernel for the way of a connection. For as long as it
+// Package kernel asks the kernel for the path of a connection. For as long as it
 // listens it has tables of its own in nf_tables, which mark the packets of that
 // connection for the kernel's trace and let everything pass; those of others
 // are only read. All of it is about the network namespace of the calling
@@ -49,7 +49,7 @@ func Follow(ctx context.Context, q trace.Query, o Options) (*trace.Record, error
 
 	f := &follower{
 		query: q, limits: o, news: make(chan news, backlog),
-		packets: make(map[string]spot), ids: make(map[uint32]bool), devices: make(map[int]trace.Device), met: make(map[int]bool),
+		packets: make(map[string]spot), ids: make(map[uint32]bool), devices: make(map[int]trace.Device), looked: make(map[int]bool),
 		own: ownInode(), places: make(map[uint64]trace.Place), tenants: make(map[uint64]tenant),
 	}
 	if err := f.follow(ctx); err != nil {
@@ -70,7 +70,7 @@ type follower struct {
 	count   int             // of packets: those that look alike, too
 	ids     map[uint32]bool // the kernel's for our packets
 	devices map[int]trace.Device
-	met     map[int]bool // the devices that a packet came by
+	looked  map[int]bool // the devices that a packet came by
 	most    int          // events, until [follower.forget] goes through them
 
 	own     uint64                 // the inode of this network namespace

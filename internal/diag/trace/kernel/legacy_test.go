@@ -10,7 +10,7 @@ import (
 	"github.com/nfguard/nfguard/internal/diag/trace"
 )
 
-// TestLegacyLogIsTaken: somebody listens to the log of rules already. The way
+// TestLegacyLogIsTaken: somebody listens to the log of rules already. The path
 // is seen without those rules, and a note says so.
 func TestLegacyLogIsTaken(t *testing.T) {
 	w := newWorker(t, true)
@@ -37,7 +37,7 @@ func TestLegacyLogIsTaken(t *testing.T) {
 	}
 }
 
-// TestLegacyDrop: a rule, and a policy, that end the way.
+// TestLegacyDrop: a rule, and a policy, that end the path.
 func TestLegacyDrop(t *testing.T) {
 	for name, tt := range map[string]struct{ rule, want string }{
 		"rule": {

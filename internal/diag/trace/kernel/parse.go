@@ -19,9 +19,9 @@ import (
 // kindRule is NFT_TRACETYPE_RULE of enum nft_trace_types: not a chain's end.
 const kindRule = 3
 
-// told is a message NFT_MSG_TRACE as it is; what its chain and its rule are is
+// traceMessage is a message NFT_MSG_TRACE as it is; what its chain and its rule are is
 // still to be looked up.
-type told struct {
+type traceMessage struct {
 	trace.Event
 	family byte // of the table
 	table  string
@@ -31,10 +31,10 @@ type told struct {
 // parseTrace reads a message of the group NFNLGRP_NFTRACE. It is false for
 // another, for one that says nothing of a chain, and for one of a device's own
 // hooks, whose numbers mean something else (enum nf_dev_hooks).
-func parseTrace(b []byte) (t told, ok bool) {
+func parseTrace(b []byte) (t traceMessage, ok bool) {
 	message, family, in := nfnl.Parse(b)
 	if message != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE {
-		return told{}, false
+		return traceMessage{}, false
 	}
 	t.family = family
 	t.Backend = "nf_tables"

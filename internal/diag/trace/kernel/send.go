@@ -30,6 +30,7 @@ type sender struct {
 	query trace.Query
 	path  string // the file that stands for the namespace; "": the calling thread's
 	place trace.Place
+	port  uint16 // the client's, once it has sent
 }
 
 // newSender finds the network namespace that has the client's address: this one,
@@ -115,7 +116,7 @@ func (s *sender) send(ctx context.Context, most time.Duration) *trace.Sent {
 	} else if err := within(s.path, ask); err != nil {
 		failed = err
 	}
-	sent.Error = words(failed)
+	sent.Error, sent.Port = words(failed), s.port
 	return sent
 }
 
@@ -135,9 +136,34 @@ func words(err error) string {
 	return err.Error()
 }
 
+// dialer binds to the client's address, and keeps the port that it has got: it is
+// not known otherwise where a connection fails.
+func (s *sender) dialer() *net.Dialer {
+	return &net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		var failed error
+		err := raw.Control(func(fd uintptr) {
+			var at unix.Sockaddr = &unix.SockaddrInet6{Addr: s.query.Client.As16()}
+			if s.query.Client.Is4() {
+				at = &unix.SockaddrInet4{Addr: s.query.Client.As4()}
+			}
+			if failed = unix.Bind(int(fd), at); failed != nil {
+				return
+			}
+			at, failed = unix.Getsockname(int(fd))
+			switch at := at.(type) {
+			case *unix.SockaddrInet4:
+				s.port = uint16(at.Port)
+			case *unix.SockaddrInet6:
+				s.port = uint16(at.Port)
+			}
+		})
+		return errors.Join(err, failed)
+	}}
+}
+
 // connect opens a connection, and closes it once it is there.
 func (s *sender) connect(ctx context.Context) error {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: s.query.Client.AsSlice()}}
+	d := s.dialer()
 	conn, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(s.query.Server, s.query.Port).String())
 	if err != nil {
 		return err
@@ -156,8 +182,7 @@ func (s *sender) question() []byte {
 
 // datagram sends one and waits for one.
 func (s *sender) datagram(ctx context.Context) error {
-	d := net.Dialer{LocalAddr: &net.UDPAddr{IP: s.query.Client.AsSlice()}}
-	return exchange(ctx, &d, "udp", netip.AddrPortFrom(s.query.Server, s.query.Port).String(), s.question(), func([]byte) bool { return true })
+	return exchange(ctx, s.dialer(), "udp", netip.AddrPortFrom(s.query.Server, s.query.Port).String(), s.question(), func([]byte) bool { return true })
 }
 
 // echo sends a ping, and waits for its reply.

@@ -157,7 +157,7 @@ func (b *builder) errors(chain string, rule func(e nfnl.Exprs, begin nfnl.Field,
 }
 
 // learn takes who the server was translated to from a request on its further
-// way.
+// path.
 func (b *builder) learn(chain string) {
 	b.each(chain, func(e nfnl.Exprs, from, to nfnl.Field) nfnl.Exprs {
 		return e.Equal(b.source(), addressOf(b.query.Client)).
