@@ -173,7 +173,7 @@ func (w *Path) byNeighbour(f *Facts) bool {
 func (w *Path) atEndpoint(f *Facts, e *Endpoint) bool {
 	end := w.asking().Last().After.Destination
 	if e.Back != nil && e.Back.Missing != "" {
-		w.Cause = &Cause{Kind: NoRoute, Place: e.Place, Evidence: []string{fmt.Sprintf("a look at the routes there: %s", e.Back.Missing)}}
+		w.Cause = &Cause{Kind: NoRoute, Place: e.Place, Evidence: []string{"a look at the routes there: " + e.Back.Missing}}
 		w.Meaning = fmt.Sprintf("no reply came by: there is no route back to %s %s", e.Back.Address, e.Place.in())
 		w.Next = "look at the routes in that network namespace (ip route): the CNI's plug-in sets them"
 		return true

@@ -104,7 +104,7 @@ func lookUp(ctx context.Context, to, from netip.Addr, in int) *trace.Lookup {
 		return nil
 	}
 	l.Local, l.Next = path.Local, path.Next
-	if list, err := devices(ctx); err == nil {
+	if list, err := rtnl.Devices(ctx); err == nil {
 		for _, d := range list {
 			if d.Index == path.Device {
 				l.Device = d.Name

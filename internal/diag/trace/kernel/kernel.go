@@ -187,10 +187,12 @@ func (f *follower) follow(ctx context.Context) (err error) {
 		return err
 	}
 	if f.drops != nil {
-		f.learnPlaces()
 		heard, err := f.drops.close()
 		if err != nil {
 			f.note(err.Error())
+		}
+		if len(heard) > 0 {
+			f.learnPlaces() // once more: a pod may have come since
 		}
 		f.record.Drops = f.placed(heard)
 	}
