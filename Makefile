@@ -109,7 +109,8 @@ bpfdeps:
 bpf: bpfdeps ## the kernel's programs, from C, by clang 14
 	@v=$$(clang-14 --version | head -n 1); \
 		test "$$v" = '$(CLANG)' || { echo "this is $$v; the objects are compiled by $(CLANG), of Debian 12" >&2; exit 1; }
-	$(GO) generate ./internal/kernel/hook ./internal/kernel/drops
+	$(GO) generate ./internal/kernel/hook
+	$(GO) generate ./internal/kernel/drops
 
 # It compiles a copy: what is in the tree stays as it is.
 bpfcheck: ## whether the committed objects are what the C sources compile to
