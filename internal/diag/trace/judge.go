@@ -29,7 +29,7 @@ func (w *Path) conclude(f *Facts, sent *Sent) {
 			if bridge := w.bridged(p); bridge != "" {
 				w.Cause.Evidence = []string{w.Handing.describe(bridge)}
 			} else {
-				w.Cause.Evidence = []string{"the reply left this node as from " + place(p.Last().After.Source)}
+				w.Cause.Evidence = []string{"the reply was last seen as from " + place(p.Last().After.Source)}
 			}
 			w.untranslated(p)
 			return

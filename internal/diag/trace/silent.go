@@ -35,6 +35,8 @@ func (w *Path) silent(f *Facts) {
 		w.Next = "look for what ends it there: a chain of the family netdev, a program of tc or XDP, IPsec; bpftool net, nft list ruleset, tc filter show"
 	case first.Protocol.Echo():
 		w.Next = "a Service answers on its ports only: trace one of those; of a pod, see whether a policy drops pings"
+	case first.Protocol == UDP:
+		w.Next = "it left this node's hooks: look on the endpoint's side, whether the program listens, whether it answers such a datagram, and whether a policy drops it there"
 	default:
 		w.Next = "it left this node's hooks: look on the endpoint's side, whether the program listens, and whether a policy drops it there"
 	}
