@@ -110,13 +110,14 @@ bpf: bpfdeps ## the kernel's programs, from C, by clang 14
 	@v=$$(clang-14 --version | head -n 1); \
 		test "$$v" = '$(CLANG)' || { echo "this is $$v; the objects are compiled by $(CLANG), of Debian 12" >&2; exit 1; }
 	$(GO) generate ./internal/kernel/hook
+	$(GO) generate ./internal/kernel/drops
 
 # It compiles a copy: what is in the tree stays as it is.
 bpfcheck: ## whether the committed objects are what the C sources compile to
 	@d=$$(mktemp -d) && trap "rm -rf $$d" EXIT && \
-		cp -r go.mod go.sum Makefile "$$d" && mkdir -p "$$d/internal/kernel" && cp -r internal/kernel/hook "$$d/internal/kernel" && \
+		cp -r go.mod go.sum Makefile "$$d" && mkdir -p "$$d/internal/kernel" && cp -r internal/kernel/hook internal/kernel/drops "$$d/internal/kernel" && \
 		mkdir "$$d/test" && cp test/deps.sh "$$d/test" && { $(MAKE) --no-print-directory -C "$$d" bpf || exit 1; } && \
-		{ diff -r internal/kernel/hook "$$d/internal/kernel/hook" || { echo 'make bpf, and commit what it makes' >&2; exit 1; }; }
+		for p in hook drops; do diff -r internal/kernel/$$p "$$d/internal/kernel/$$p" || { echo 'make bpf, and commit what it makes' >&2; exit 1; }; done
 
 lint: ## formatting, import rules, mistakes
 	$(GO) run $(GOLANGCI) run ./...

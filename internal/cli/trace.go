@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ import (
 // traceOptions are the flags of trace.
 type traceOptions struct {
 	form    format
+	pcap    string // the file that gets the packets; "": none
 	limits  kernel.Options
 	compare string
 	read    string
@@ -26,17 +28,22 @@ func (a *app) traceCommand() *cobra.Command {
 	var o traceOptions
 	cmd := &cobra.Command{
 		Use:   "trace SRC DST[:PORT][/tcp|udp|icmp]",
-		Short: "Follow one connection through the netfilter hooks, and say where it goes wrong",
-		Long: `Waits for packets from SRC to DST, and for the replies, and shows their way
-through the hooks and rules of this host: make the request meanwhile. SRC is a
-pod's address, DST that of a Service or of a pod; icmp is a ping.
+		Short: "Follow one connection through the netfilter hooks, and say why it is not answered",
+		Long: `Waits for packets from SRC to DST, and for the replies, and shows their path
+through the hooks and rules of this host: make the request meanwhile, or have
+--send make it. SRC is a pod's address, DST that of a Service or of a pod; icmp
+is a ping. Where there is no answer it says why: a rule, a route, a setting, a
+program that does not listen, or the reason that the kernel has for a dropped
+packet.
 
 No rule of others is changed. Tables of its own mark the packets while it
-listens; they are gone when it ends, also when it is killed (Linux 5.12).
+listens, and a BPF program hears of drops; both are gone when it ends, also when
+it is killed (Linux 5.12).
 
-Exit codes: 0 the reply reached the client as from whom it had asked,
-1 it did not, or there was none, 2 nothing came by or could be seen.`,
-		Example: `  nfguard trace 10.200.2.31 10.32.0.102:80/tcp
+Exit codes: 0 answered by what was asked, 1 refused, dropped or not answered,
+2 nothing came by or could be seen.`,
+		Example: `  nfguard trace --send 10.200.2.31 10.32.0.102:80/tcp
+  nfguard trace --send -o ticket.pcap 10.200.2.31 10.32.0.102:80
   nfguard trace -o json 10.200.2.31 10.32.0.102:80 > before.json
   nfguard trace --compare before.json 10.200.2.31 10.32.0.102:80
   nfguard trace --read before.json -o svg > before.svg`,
@@ -49,11 +56,14 @@ Exit codes: 0 the reply reached the client as from whom it had asked,
 		RunE: func(_ *cobra.Command, args []string) error { return a.trace(args, &o) },
 	}
 	f := cmd.Flags()
-	outputFlag(cmd, &o.form, svgForm)
+	o.form = text
+	f.VarP(traceOutput{o: &o}, "output", "o", "`format` of the result: "+(traceOutput{}).words())
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{string(text), string(jsonForm), string(svgForm)}, cobra.ShellCompDirectiveDefault))
+	f.BoolVar(&o.limits.Send, "send", false, "make the request itself, from the network namespace that has the address SRC")
 	f.DurationVar(&o.limits.For, "for", 10*time.Second, "how long to wait and listen")
 	f.IntVar(&o.limits.Packets, "packets", 20, "stop after so many packets")
-	f.StringVar(&o.compare, "compare", "", "show beside it the way in `file`, the JSON of an earlier trace")
-	f.StringVar(&o.read, "read", "", "show the way in `file`, the JSON of an earlier trace, and look at nothing")
+	f.StringVar(&o.compare, "compare", "", "show beside it the path in `file`, the JSON of an earlier trace")
+	f.StringVar(&o.read, "read", "", "show the path in `file`, the JSON of an earlier trace, and look at nothing")
 	return cmd
 }
 
@@ -62,14 +72,17 @@ func (a *app) trace(args []string, o *traceOptions) error {
 		return &hintError{errors.New("a tree has no packets to follow"), "leave out --root, and run it on the node of the pods"}
 	}
 	// What will be read is read first: a trace is not repeated for a wrong name.
-	var before *trace.Way
+	var before *trace.Path
 	var err error
 	if o.compare != "" {
 		if before, err = readWay(o.compare); err != nil {
 			return err
 		}
 	}
-	var w *trace.Way
+	var w *trace.Path
+	if o.read != "" && (o.pcap != "" || o.limits.Send) {
+		return &hintError{errors.New("--read looks at nothing: it sends nothing and has no packets"), "leave out --send and -o FILE.pcap, or --read"}
+	}
 	if o.read != "" {
 		w, err = readWay(o.read)
 	} else {
@@ -81,7 +94,7 @@ func (a *app) trace(args []string, o *traceOptions) error {
 	switch w.Verdict {
 	case trace.Answered:
 		a.code = exitYes
-	case trace.Untranslated, trace.Dropped, trace.Unanswered:
+	case trace.Refused, trace.Untranslated, trace.Dropped, trace.Unanswered:
 		a.code = exitNo
 	case trace.Unseen:
 		a.code = exitTrouble
@@ -93,7 +106,59 @@ func (a *app) trace(args []string, o *traceOptions) error {
 	return a.showWay(o.form, w)
 }
 
-func (a *app) follow(args []string, o *traceOptions) (*trace.Way, error) {
+// traceOutput is the flag -o of trace: a format, or a file for the packets.
+type traceOutput struct{ o *traceOptions }
+
+func (f traceOutput) String() string {
+	switch {
+	case f.o == nil:
+		return ""
+	case f.o.pcap != "":
+		return f.o.pcap
+	}
+	return string(f.o.form)
+}
+
+func (traceOutput) Type() string { return "format" }
+
+func (traceOutput) words() string {
+	return "text, json, svg, or a file for the packets, whose name ends with .pcap"
+}
+
+func (f traceOutput) Set(s string) error {
+	switch {
+	case s == string(text), s == string(jsonForm), s == string(svgForm):
+		f.o.form = format(s)
+	case strings.HasSuffix(s, ".pcap"):
+		f.o.pcap = s // and the text besides, or what another -o says
+	case s == "pcap":
+		return errors.New("packets go to a file: -o ticket.pcap")
+	default:
+		return errors.New("it can be " + f.words())
+	}
+	return nil
+}
+
+// isPCAP reports whether a file is of packets: such a one is replaced, any other
+// is left.
+func isPCAP(start []byte) bool {
+	for _, magic := range []string{"\x4d\x3c\xb2\xa1", "\xa1\xb2\x3c\x4d", "\xd4\xc3\xb2\xa1", "\xa1\xb2\xc3\xd4"} {
+		if strings.HasPrefix(string(start), magic) {
+			return true
+		}
+	}
+	return false
+}
+
+// writePackets writes what was captured.
+func (a *app) writePackets(o *traceOptions, p *kernel.Packets, w *trace.Path) error {
+	if p.Truncated() {
+		fmt.Fprintln(a.Err, "there were more packets than are kept: the file has the first 64 MB")
+	}
+	return files.ReplacePrivate(o.pcap, p.PCAP(w), isPCAP) // what was said may be a secret
+}
+
+func (a *app) follow(args []string, o *traceOptions) (*trace.Path, error) {
 	a.acts()
 	q, err := trace.ParseQuery(args[0], args[1])
 	if err != nil {
@@ -105,7 +170,19 @@ func (a *app) follow(args []string, o *traceOptions) (*trace.Way, error) {
 	if o.limits.Packets > kernel.MostPackets {
 		return nil, &hintError{fmt.Errorf("a trace follows %d packets at the most", kernel.MostPackets), "as in: --packets 100"}
 	}
+	if o.limits.Send {
+		if err := kernel.CheckSend(q); err != nil {
+			return nil, &hintError{err, "as in: nfguard trace --send 10.200.2.31 10.32.0.102:80/tcp"}
+		}
+	}
+	if o.pcap != "" {
+		o.limits.Capture = &kernel.Packets{}
+	}
 	o.limits.Ready = func() {
+		if o.limits.Send {
+			fmt.Fprintf(a.Err, "following %s for %v at most, and sending a request\n", q, o.limits.For)
+			return
+		}
 		fmt.Fprintf(a.Err, "following %s for %v: make the request now\n", q, o.limits.For)
 	}
 	r, err := kernel.Follow(a.ctx, q, o.limits)
@@ -115,10 +192,14 @@ func (a *app) follow(args []string, o *traceOptions) (*trace.Way, error) {
 	if err != nil {
 		return nil, err
 	}
-	return trace.New(r), nil
+	w := trace.New(r)
+	if o.limits.Capture != nil {
+		return w, a.writePackets(o, o.limits.Capture, w)
+	}
+	return w, nil
 }
 
-func readWay(file string) (*trace.Way, error) {
+func readWay(file string) (*trace.Path, error) {
 	text, err := files.Read(file, trace.MaxText)
 	if err != nil {
 		return nil, err
@@ -130,7 +211,7 @@ func readWay(file string) (*trace.Way, error) {
 	return w, nil
 }
 
-// shown is a way, or two.
+// shown is a path, or two.
 type shown interface {
 	Text(out io.Writer, paint trace.Paint)
 	SVG(out io.Writer) error

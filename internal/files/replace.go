@@ -20,6 +20,12 @@ var ErrForeign = errors.New("it is somebody else's file")
 // errBusy says that another process writes the same file.
 var errBusy = errors.New("another nfguard writes it just now")
 
+// Who may read a file: others, too, or its owner alone.
+const (
+	public  fs.FileMode = 0o644
+	private fs.FileMode = 0o600
+)
+
 // startOf is how much of a file tells whose it is.
 const startOf = 512
 
@@ -28,23 +34,28 @@ const startOf = 512
 // link. Where there is one that is not mine, by how it begins, it stays, and
 // the error is [ErrForeign].
 func Replace(name string, text []byte, mine func(start []byte) bool) error {
-	return put(name, text, mine, false)
+	return put(name, text, mine, public, false)
+}
+
+// ReplacePrivate is [Replace] for what nobody but its owner may read.
+func ReplacePrivate(name string, text []byte, mine func(start []byte) bool) error {
+	return put(name, text, mine, private, false)
 }
 
 // Put is [Replace] for what has to outlast a power cut. It makes the directory
 // where there is none.
 func Put(name string, text []byte, mine func(start []byte) bool) error {
-	return put(name, text, mine, true)
+	return put(name, text, mine, public, true)
 }
 
-func put(name string, text []byte, mine func([]byte) bool, lasting bool) error {
+func put(name string, text []byte, mine func([]byte) bool, mode fs.FileMode, lasting bool) error {
 	dir, base := filepath.Split(name)
 	d, err := openDir(dir, lasting)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	return named(name, replace(d, base, text, mine, lasting))
+	return named(name, replace(d, base, text, mine, mode, lasting))
 }
 
 // Remove removes a file that is mine, by how it begins, below a directory that
@@ -72,7 +83,7 @@ func Remove(name string, mine func(start []byte) bool) error {
 // replace writes beside the file and renames. The name of what is in the
 // making is fixed, so that nothing piles up, and locked, so that nobody puts
 // another's half in place.
-func replace(d *os.Root, base string, text []byte, mine func([]byte) bool, sync bool) error {
+func replace(d *os.Root, base string, text []byte, mine func([]byte) bool, mode fs.FileMode, sync bool) error {
 	if err := replaceable(d, base, mine); err != nil {
 		return err
 	}
@@ -84,7 +95,7 @@ func replace(d *os.Root, base string, text []byte, mine func([]byte) bool, sync 
 	defer f.Close()
 	_, err = f.Write(text)
 	if err == nil {
-		err = f.Chmod(0o644) // whatever the umask: others read it
+		err = f.Chmod(mode) // whatever the umask
 	}
 	if err == nil && sync {
 		err = f.Sync()

@@ -265,7 +265,7 @@ func (t *Tree) Replace(name string, text []byte, mine func(start []byte) bool) e
 		return named(name, err)
 	}
 	defer d.Close()
-	return named(name, replace(d, base, text, mine, true))
+	return named(name, replace(d, base, text, mine, public, true))
 }
 
 // named has an error name the file as its caller does.

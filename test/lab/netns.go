@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -97,4 +98,32 @@ func (ns *Namespace) Run(t testing.TB, name string, args ...string) string {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}
 	return string(out)
+}
+
+// Inhabit has a process in the namespace for as long as the test lasts, as a pod has
+// one: by its processes a namespace without a name is found. It is sleep(1).
+func (ns *Namespace) Inhabit(t testing.TB) {
+	t.Helper()
+	cmd := ns.Command("sleep", "3600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+	})
+	want, err := os.Stat(ns.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for { // nsenter(1) is there before it is in
+		have, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if os.SameFile(want, have) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -108,6 +109,9 @@ func (n *node) trace(client *lab.Namespace, end syscall.Signal, args ...string) 
 		if err := cmd.Process.Signal(end); err != nil {
 			n.t.Error(err)
 		}
+	}
+	if more, _ := io.ReadAll(said); len(more) > 0 {
+		n.t.Errorf("it also said %q", more)
 	}
 	if err := cmd.Wait(); err != nil {
 		var exit *exec.ExitError

@@ -8,17 +8,17 @@ import (
 	"unicode/utf8"
 )
 
-// Comparison is two ways of the same connection, as with a setting at 0 and at
+// Comparison is two paths of the same connection, as with a setting at 0 and at
 // 1, beside each other.
 type Comparison struct {
 	Schema      int          `json:"schema"` // 1
-	Before      *Way         `json:"before"`
-	After       *Way         `json:"after"`
+	Before      *Path        `json:"before"`
+	After       *Path        `json:"after"`
 	Differences []Difference `json:"differences"`
 }
 
 // Difference is a hook that the packets of a direction pass in only one of the
-// ways, or at which something else becomes of them.
+// paths, or at which something else becomes of them.
 type Difference struct {
 	Direction Direction `json:"direction"`
 	Layer     Layer     `json:"layer"`
@@ -27,12 +27,12 @@ type Difference struct {
 	After     string    `json:"after"`
 }
 
-// absent says that the way does not lead there.
+// absent says that the path does not lead there.
 const absent = "absent"
 
-// Compare compares the first packets of both ways, or where one went wrong
+// Compare compares the first packets of both paths, or where one went wrong
 // that one.
-func Compare(before, after *Way) *Comparison {
+func Compare(before, after *Path) *Comparison {
 	c := &Comparison{Schema: 1, Before: before, After: after, Differences: []Difference{}}
 	for _, d := range []Direction{Request, Reply} {
 		for _, r := range c.rows(d) {
@@ -44,7 +44,7 @@ func Compare(before, after *Way) *Comparison {
 	return c
 }
 
-// row is a hook in both ways.
+// row is a hook in both paths.
 type row struct {
 	layer         Layer
 	hook          string
@@ -64,14 +64,14 @@ func (s *Step) does() string {
 	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ", ")
 }
 
-func steps(w *Way, d Direction) []Step {
+func steps(w *Path, d Direction) []Step {
 	if p := w.pictured(d); p != nil {
 		return p.Steps
 	}
 	return nil
 }
 
-// rows puts the steps of both ways side by side: those that are in both in the
+// rows puts the steps of both paths side by side: those that are in both in the
 // same order, by the longest common subsequence.
 func (c *Comparison) rows(d Direction) (rows []row) {
 	a, b := steps(c.Before, d), steps(c.After, d)
@@ -104,12 +104,12 @@ func (c *Comparison) rows(d Direction) (rows []row) {
 	return rows
 }
 
-// Text writes both ways for people, side by side.
+// Text writes both paths for people, side by side.
 func (c *Comparison) Text(out io.Writer, paint Paint) {
 	if paint == nil {
 		paint = plain
 	}
-	head := func(w *Way) string {
+	head := func(w *Path) string {
 		return w.Time.Format("15:04:05") + ", " + w.Handing.Key[strings.LastIndexByte(w.Handing.Key, '.')+1:] + " " + w.Handing.Value
 	}
 	fmt.Fprintln(out, c.After.title())
@@ -150,7 +150,7 @@ func (c *Comparison) Text(out io.Writer, paint Paint) {
 func (c *Comparison) writeEnds(out io.Writer, paint Paint, d Direction) {
 	for _, w := range []struct {
 		name string
-		*Way
+		*Path
 	}{{"before", c.Before}, {"after", c.After}} {
 		p := w.pictured(d)
 		switch {
@@ -162,5 +162,5 @@ func (c *Comparison) writeEnds(out io.Writer, paint Paint, d Direction) {
 	}
 }
 
-// SVG writes the pictures of both ways, one below the other.
+// SVG writes the pictures of both paths, one below the other.
 func (c *Comparison) SVG(out io.Writer) error { return draw(out, c.Before, c.After) }

@@ -21,7 +21,7 @@ type Headers struct {
 	Source, Destination       netip.AddrPort
 	Protocol                  Protocol
 	SourceMAC, DestinationMAC string // "" where there is no Ethernet header
-	Flags                     string // of TCP: "SYN", "SYN ACK"; of ICMP "echo request"
+	Flags                     string // of TCP: "SYN", "SYN ACK"; of ICMP its type: "echo request", see [ICMPName]
 
 	// Identity is what stays the same of a packet on its whole way, whatever
 	// its addresses become. Packets that look alike share it.

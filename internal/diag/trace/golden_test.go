@@ -21,8 +21,8 @@ var update = flag.Bool("update", false, "renew the goldens in testdata")
 
 func microseconds(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 
-// recorded is the way in a record that the tests of the package kernel wrote.
-func recorded(t *testing.T, name string) *Way {
+// recorded is the path in a record that the tests of the package kernel wrote.
+func recorded(t *testing.T, name string) *Path {
 	t.Helper()
 	b, err := os.ReadFile("testdata/" + name + ".json")
 	if err != nil {

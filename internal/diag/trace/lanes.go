@@ -20,7 +20,7 @@ func (p *Packet) endpoint() netip.Addr {
 }
 
 // width is what the widest of its packets needs.
-func (w *Way) width() float64 {
+func (w *Path) width() float64 {
 	widest := 0.0
 	for _, d := range []Direction{Request, Reply} {
 		p := w.pictured(d)
@@ -37,9 +37,9 @@ func (w *Way) width() float64 {
 	return widest
 }
 
-// packet draws the lanes with a packet's way: from the client on the left to
+// packet draws the lanes with a packet's path: from the client on the left to
 // the endpoint on the right, and a reply the other way.
-func (p *picture) packet(w *Way, packet *Packet) {
+func (p *picture) packet(w *Path, packet *Packet) {
 	boxes := w.boxes(packet)
 	client, server := w.ends(packet)
 	heights := map[Layer]float64{}
@@ -75,7 +75,7 @@ func (p *picture) packet(w *Way, packet *Packet) {
 	p.box(&server, p.width-margin-server.width(), top[IP], server.width(), max(bottom-top[IP], server.height()))
 	bottom = max(bottom, top[IP]+client.height(), top[IP]+server.height())
 
-	// The boxes are spread evenly, in the order of the way.
+	// The boxes are spread evenly, in the order of the path.
 	space := (right - left - total) / float64(len(boxes)+1)
 	at := make([]float64, len(boxes))
 	x := left
@@ -110,10 +110,10 @@ func (p *picture) packet(w *Way, packet *Packet) {
 	p.y = bottom
 }
 
-// line draws the way itself, behind the boxes.
+// line draws the path itself, behind the boxes.
 func (p *picture) line(packet *Packet, boxes []box, at []float64, middle func(int) float64, client, server float64) {
 	reply := packet.Direction == Reply
-	near := func(i int) float64 { // the edge at which the way comes in
+	near := func(i int) float64 { // the edge at which the path comes in
 		if reply {
 			return at[i] + boxes[i].width()
 		}
@@ -143,7 +143,7 @@ func (p *picture) line(packet *Packet, boxes []box, at []float64, middle func(in
 	}
 }
 
-func (w *Way) bridgeName() string {
+func (w *Path) bridgeName() string {
 	for _, d := range w.Devices {
 		if d.Kind == "bridge" {
 			return "bridge " + d.Name

@@ -3,12 +3,11 @@ package trace
 import (
 	"fmt"
 	"slices"
-	"time"
 )
 
 // asked is whom the client of a reply had asked: the server by the address that
 // the client knows. It is the reply's own source where nothing is translated.
-func (w *Way) asked(p *Packet) (want Tuple) {
+func (w *Path) asked(p *Packet) (want Tuple) {
 	for i := range w.Connections {
 		c := &w.Connections[i]
 		if c.Protocol == p.Protocol && c.Endpoint() == p.Source && (c.Reply.Destination == p.Destination || c.Original.Source == p.Destination) {
@@ -29,66 +28,17 @@ func (w *Way) asked(p *Packet) (want Tuple) {
 }
 
 // Right reports whether a reply reaches the client as from whom it had asked.
-// A request is right unless it was dropped.
-func (w *Way) Right(p *Packet) bool {
-	return p.Dropped == "" && (p.Direction == Request || p.Last().After == w.asked(p))
+// A request is right unless it was dropped, and so is an error message of ICMP,
+// which whoever finds the error sends.
+func (w *Path) Right(p *Packet) bool {
+	return p.Dropped == "" && (p.Direction == Request || p.unreachable() || p.Last().After == w.asked(p))
 }
-
-// judge says what it means. The first packet that went wrong tells.
-func (w *Way) judge() {
-	replies := 0
-	for i := range w.Packets {
-		p := &w.Packets[i]
-		if p.Direction == Reply {
-			replies++
-		}
-		switch {
-		case p.Dropped != "":
-			w.Verdict = Dropped
-			w.Meaning = fmt.Sprintf("the %s was dropped at %s %s: %s", p.Direction, p.Last().Layer, p.Last().Hook, p.Dropped)
-			w.Next = "if that is not what it should do, ask whoever wrote that rule; nft list ruleset shows it, or iptables-legacy-save"
-			return
-		case !w.Right(p):
-			w.Verdict = Untranslated
-			w.untranslated(p)
-			return
-		}
-	}
-	switch {
-	case len(w.Packets) == 0:
-		w.Verdict = Unseen
-		w.Meaning = "no packet of this connection came by"
-		w.Next = "make the request while the trace waits; --for gives it more time"
-	case replies == 0:
-		w.Verdict = Unanswered
-		first := w.first(Request)
-		last, waited := first.Last(), time.Duration(w.Lasted*float64(time.Second))-time.Duration(first.At)*time.Microsecond
-		w.Meaning = fmt.Sprintf("no reply came by: the request was last seen at %s %s, on its way to %s", last.Layer, last.Hook, place(last.After.Destination))
-		w.Next = "see whether the endpoint listens, and whether a policy drops it there"
-		switch {
-		case last.After.Destination.Addr() == w.Client:
-			w.Next = "the endpoint is the client itself: a bridge sends frames back to their own port in hairpin mode only"
-		case !last.leaves():
-			w.Next = "see whether there is a route to the endpoint, and a neighbour: ip route get, ip neigh"
-		case waited < soon:
-			w.Next = fmt.Sprintf("the trace ended %v after the request: --for and --packets give the reply more time", waited.Round(time.Millisecond))
-		case first.Protocol.Echo():
-			w.Next = "a Service answers on its ports only: trace one of those; of a pod, see whether a policy drops pings"
-		}
-	default:
-		w.Verdict = Answered
-		w.Meaning = fmt.Sprintf("the reply reached the client as from %s, whom it had asked", place(w.asked(w.first(Reply)).Source))
-	}
-}
-
-// soon is when a reply need not have come yet.
-const soon = time.Second
 
 // leaves reports whether the hook is the last one before a packet goes out or
 // to a program.
 func (s *Step) leaves() bool { return s.Hook == "postrouting" || s.Layer == IP && s.Hook == "input" }
 
-func (w *Way) first(d Direction) *Packet {
+func (w *Path) first(d Direction) *Packet {
 	i := slices.IndexFunc(w.Packets, func(p Packet) bool { return p.Direction == d })
 	if i < 0 {
 		return nil
@@ -97,7 +47,7 @@ func (w *Way) first(d Direction) *Packet {
 }
 
 // untranslated explains a reply whose addresses the client does not expect.
-func (w *Way) untranslated(p *Packet) {
+func (w *Path) untranslated(p *Packet) {
 	want, have := w.asked(p), p.Last().After
 	bridge := w.bridged(p)
 	if bridge == "" {
@@ -125,7 +75,7 @@ func (w *Way) untranslated(p *Packet) {
 
 // bridged returns the bridge that a packet crossed without being handed to the
 // layer of IP, or "".
-func (w *Way) bridged(p *Packet) string {
+func (w *Path) bridged(p *Packet) string {
 	bridge := ""
 	for _, s := range p.Steps {
 		if s.Layer == IP {
@@ -138,7 +88,7 @@ func (w *Way) bridged(p *Packet) string {
 	return bridge
 }
 
-func (w *Way) bridgeOf(port string) string {
+func (w *Path) bridgeOf(port string) string {
 	for _, d := range w.Devices {
 		if d.Name == port && d.Bridge != "" {
 			return d.Bridge

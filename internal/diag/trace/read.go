@@ -11,7 +11,7 @@ import (
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
-// MaxText bounds the JSON of a way: the longest, of 4,096 packets, has some
+// MaxText bounds the JSON of a path: the longest, of 4,096 packets, has some
 // 20 MB.
 const MaxText = 32 << 20
 
@@ -19,12 +19,12 @@ const MaxText = 32 << 20
 // a few hundred in memory.
 const maxCommas = 1 << 20
 
-// Read takes the JSON of a way that was written before.
-func Read(text []byte) (*Way, error) {
+// Read takes the JSON of a path that was written before.
+func Read(text []byte) (*Path, error) {
 	if bytes.Count(text, []byte(",")) > maxCommas {
 		return nil, errors.New("it is longer than any trace")
 	}
-	var w Way
+	var w Path
 	if err := json.Unmarshal(text, &w); err != nil {
 		return nil, err
 	}
@@ -33,7 +33,7 @@ func Read(text []byte) (*Way, error) {
 		return nil, fmt.Errorf("schema %d is not one that this version knows", w.Schema)
 	case !w.Client.IsValid() || !w.Server.IsValid():
 		return nil, errors.New("it has no client or no server")
-	case !slices.Contains([]Verdict{Answered, Untranslated, Dropped, Unanswered, Unseen}, w.Verdict):
+	case !slices.Contains([]Verdict{Answered, Refused, Untranslated, Dropped, Unanswered, Unseen}, w.Verdict):
 		return nil, fmt.Errorf("verdict %q is not one that this version knows", w.Verdict)
 	}
 	for i := range w.Packets {

@@ -7,7 +7,7 @@ import (
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
-// Record is what was collected of a connection: what [New] makes a way of.
+// Record is what was collected of a connection: what [New] makes a path of.
 type Record struct {
 	Query       Query
 	Host        string
@@ -18,7 +18,10 @@ type Record struct {
 	Connections []Connection
 	Devices     []Device
 	Handing     Handing
-	Notes       []string // what could not be found out, a sentence each
+	Drops       []KernelDrop // that the kernel told of, also of other connections
+	Facts       *Facts       // nil: not looked at
+	Sent        *Sent        // nil: the trace sent nothing itself
+	Notes       []string     // what could not be found out, a sentence each
 }
 
 // Device is a network device that packets came from or went to.
@@ -67,6 +70,19 @@ func (r *Record) clean() {
 		names = append(names, &e.Table, &e.Chain, &e.Verdict)
 		if e.Rule != nil {
 			names = append(names, &e.Rule.Comment, &e.Rule.Action)
+		}
+	}
+	for i := range r.Drops {
+		d := &r.Drops[i]
+		names = append(names, &d.Function, &d.Device, &d.Place.Namespace, &d.Place.PodName, &d.Place.Process)
+	}
+	if r.Sent != nil {
+		names = append(names, &r.Sent.Error, &r.Sent.From.Namespace, &r.Sent.From.PodName, &r.Sent.From.Process)
+	}
+	if r.Facts != nil {
+		for i := range r.Facts.Counters {
+			p := &r.Facts.Counters[i].Place
+			names = append(names, &p.Namespace, &p.PodName, &p.Process)
 		}
 	}
 	for i := range r.Notes {

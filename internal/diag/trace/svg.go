@@ -12,10 +12,10 @@ import (
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
-// SVG writes the way as one picture that needs nothing else: the hooks of each
+// SVG writes the path as one picture that needs nothing else: the hooks of each
 // layer as boxes, the request above and the reply below. It is light or dark as
 // its reader likes.
-func (w *Way) SVG(out io.Writer) error { return draw(out, w) }
+func (w *Path) SVG(out io.Writer) error { return draw(out, w) }
 
 // The measures of the picture, in pixels. All text is of one width, so that
 // what fits can be reckoned.
@@ -43,19 +43,19 @@ text { fill: var(--ink); white-space: pre; }
 .title { font-size: 16px; font-weight: 600; } .name { font-weight: 600; } .soft { fill: var(--soft); } .change { fill: var(--change); } .bad { fill: var(--bad); } .good { fill: var(--good); }
 `
 
-// draw puts ways below each other.
-func draw(out io.Writer, ways ...*Way) error {
+// draw puts paths below each other.
+func draw(out io.Writer, paths ...*Path) error {
 	width := atLeast
-	for _, w := range ways {
+	for _, w := range paths {
 		width = max(width, w.width())
 	}
 	p := &picture{width: width}
 	var titles, descriptions []string
-	for i, w := range ways {
+	for i, w := range paths {
 		if i > 0 {
 			p.y += line
 		}
-		p.way(w)
+		p.path(w)
 		titles = append(titles, w.title()+": "+w.verdict())
 		descriptions = append(descriptions, w.Meaning+". "+w.inWords())
 	}
@@ -80,8 +80,8 @@ func escape(s string) string {
 	return b.String()
 }
 
-// inWords is the way of the first packets for who does not see the picture.
-func (w *Way) inWords() string {
+// inWords is the path of the first packets for who does not see the picture.
+func (w *Path) inWords() string {
 	var s strings.Builder
 	for _, d := range []Direction{Request, Reply} {
 		p := w.pictured(d)
@@ -109,7 +109,7 @@ func (w *Way) inWords() string {
 
 // pictured is the packet of a direction that is drawn: the first that went
 // wrong, or the first.
-func (w *Way) pictured(d Direction) *Packet {
+func (w *Path) pictured(d Direction) *Packet {
 	for i := range w.Packets {
 		if p := &w.Packets[i]; p.Direction == d && !w.Right(p) {
 			return p
@@ -164,7 +164,7 @@ func (p *picture) paragraph(class, s string) {
 	}
 }
 
-func (p *picture) way(w *Way) {
+func (p *picture) path(w *Path) {
 	p.y += margin + line/2
 	p.text(margin, p.y, "title", w.title())
 	class := "name bad"
@@ -193,7 +193,7 @@ func (p *picture) way(w *Way) {
 }
 
 // handingLine says how the bridges on the way are set.
-func (w *Way) handingLine() string {
+func (w *Path) handingLine() string {
 	for _, d := range w.Devices {
 		if d.Kind == "bridge" {
 			return d.Name + ": " + w.Handing.describe(d.Name)
@@ -244,7 +244,7 @@ func (p *picture) box(b *box, x, y, width, height float64) {
 }
 
 // boxes are those of a packet's steps.
-func (w *Way) boxes(p *Packet) []box {
+func (w *Path) boxes(p *Packet) []box {
 	all := make([]box, len(p.Steps))
 	for i := range p.Steps {
 		s := &p.Steps[i]
@@ -270,7 +270,7 @@ func (w *Way) boxes(p *Packet) []box {
 }
 
 // ends are the client's side and the other's.
-func (w *Way) ends(p *Packet) (client, server box) {
+func (w *Path) ends(p *Packet) (client, server box) {
 	client = box{class: "node", lines: []string{"client", w.Client.String()}}
 	server = box{class: "node", lines: []string{"endpoint"}}
 	if p.Direction == Request {

@@ -14,9 +14,9 @@ type Paint func(kind, text string) string
 
 func plain(_, text string) string { return text }
 
-// Text writes the way for people: what it means, who is where, and the way of
+// Text writes the path for people: what it means, who is where, and the path of
 // each packet as a tree. A nil paint leaves it without colour.
-func (w *Way) Text(out io.Writer, paint Paint) {
+func (w *Path) Text(out io.Writer, paint Paint) {
 	if paint == nil {
 		paint = plain
 	}
@@ -26,6 +26,11 @@ func (w *Way) Text(out io.Writer, paint Paint) {
 	}
 	fmt.Fprintf(out, "%s: %s\n", w.title(), paint(kind, w.verdict()))
 	fmt.Fprintf(out, "  %s\n", w.Meaning)
+	if w.Cause != nil {
+		for _, e := range w.Cause.Evidence {
+			fmt.Fprintf(out, "  seen: %s\n", e)
+		}
+	}
 	if w.Next != "" {
 		fmt.Fprintf(out, "  %s\n", w.Next)
 	}
@@ -39,15 +44,17 @@ func (w *Way) Text(out io.Writer, paint Paint) {
 	}
 }
 
-func (w *Way) title() string {
-	return Query{w.Client, w.Server, w.Port, w.Protocol}.String()
+func (w *Path) title() string {
+	return w.query().String()
 }
 
 // verdict is the verdict in a few words.
-func (w *Way) verdict() string {
+func (w *Path) verdict() string {
 	switch w.Verdict {
 	case Answered:
 		return "answered"
+	case Refused:
+		return "refused"
 	case Untranslated:
 		return "the reply was never translated back"
 	case Dropped:
@@ -60,7 +67,7 @@ func (w *Way) verdict() string {
 	return string(w.Verdict)
 }
 
-func (w *Way) writeDevices(out io.Writer) {
+func (w *Path) writeDevices(out io.Writer) {
 	if len(w.Devices) == 0 {
 		return
 	}
@@ -77,7 +84,7 @@ func (w *Way) writeDevices(out io.Writer) {
 // mostConnections are told; the rest is a number.
 const mostConnections = 3
 
-func (w *Way) writeConnections(out io.Writer) {
+func (w *Path) writeConnections(out io.Writer) {
 	if len(w.Connections) > 0 {
 		fmt.Fprintln(out)
 	}
@@ -100,7 +107,7 @@ func (w *Way) writeConnections(out io.Writer) {
 }
 
 // behind says who a device leads to.
-func (w *Way) behind(d Device) string {
+func (w *Path) behind(d Device) string {
 	var parts []string
 	if d.Kind == "bridge" {
 		state := "hands no packets to netfilter"
@@ -147,7 +154,7 @@ type group struct {
 
 // groups puts packets together that went the same way, in the order of the
 // first of each.
-func (w *Way) groups() []group {
+func (w *Path) groups() []group {
 	var all []group
 	at := make(map[string]int)
 	for i := range w.Packets {
@@ -163,7 +170,7 @@ func (w *Way) groups() []group {
 	return all
 }
 
-// shape is the way of a packet without what tells packets of one connection
+// shape is the path of a packet without what tells packets of one connection
 // apart. A reset is told for itself: it says what the client thinks of a reply.
 func (p *Packet) shape() string {
 	var s strings.Builder
@@ -182,7 +189,7 @@ func (p *Packet) name() string {
 	return strings.TrimSpace(p.Protocol.String() + " " + p.Flags)
 }
 
-func (w *Way) writePacket(out io.Writer, paint Paint, g group) {
+func (w *Path) writePacket(out io.Writer, paint Paint, g group) {
 	p := g.Packet
 	fmt.Fprintf(out, "\n%s  %s  %s → %s", strings.ToUpper(string(p.Direction)), p.name(), place(p.Source), place(p.Destination))
 	switch g.others {
@@ -217,7 +224,7 @@ func (w *Way) writePacket(out io.Writer, paint Paint, g group) {
 }
 
 // fault says what is wrong with how a packet ended, or "".
-func (w *Way) fault(p *Packet) string {
+func (w *Path) fault(p *Packet) string {
 	switch {
 	case p.Dropped != "":
 		return "dropped: " + p.Dropped

@@ -1,4 +1,4 @@
-// Package trace makes the way of a connection through netfilter out of what
+// Package trace makes the path of a connection through netfilter out of what
 // the kernel told of its packets, says in words what it means, and shows it as
 // text, JSON or a picture. It is data and pure functions: to ask the kernel is
 // the part of the package kernel below it.
@@ -21,6 +21,10 @@ type Query struct {
 	Server   netip.Addr // as the client calls it: a cluster IP or a pod's
 	Port     uint16
 	Protocol Protocol
+
+	// From is the client's port where only one connection is meant, as that of a
+	// request that the trace makes itself. 0 is any.
+	From uint16
 }
 
 // Protocol is a transport protocol by its number, and 0 for any of those below.

@@ -203,17 +203,23 @@ func TestMeaning(t *testing.T) {
 			"the request was dropped at ip forward: ip f forward, by the rule \"no talk\"",
 			"if that is not what it should do, ask whoever wrote that rule; nft list ruleset shows it, or iptables-legacy-save",
 		},
-		"no neighbour": {
+		"the bridge does not send it on": {
 			request,
 			Handing{Key: key, Value: "1", Flag: flag},
-			"no reply came by: the request was last seen at ip prerouting, on its way to 10.0.0.32:8080",
-			"see whether there is a route to the endpoint, and a neighbour: ip route get, ip neigh",
+			"no reply came by: cni0 took the request in and did not send it on",
+			"look at the port: bridge -d link show tells isolated, its state, its VLANs and hairpin",
+		},
+		"nothing is known of where it ends": {
+			[]Event{at(0, 1, IP, "prerouting", 1, 0, client, service, "tcp/1")},
+			Handing{Key: key, Value: "1", Flag: flag},
+			"no reply came by: the request was last seen at ip prerouting, on its way to 10.96.0.1:80",
+			"look for what ends it there: a chain of the family netdev, a program of tc or XDP, IPsec; bpftool net, nft list ruleset, tc filter show",
 		},
 		"the endpoint does not answer": {
 			append(request[:3:3], at(3, 1, Bridge, "postrouting", 0, 3, client, endpoint, "tcp/1")),
 			Handing{Key: key, Value: "1", Flag: flag},
 			"no reply came by: the request was last seen at bridge postrouting, on its way to 10.0.0.32:8080",
-			"see whether the endpoint listens, and whether a policy drops it there",
+			"it left this node's hooks: look on the endpoint's side, whether the program listens, and whether a policy drops it there",
 		},
 		"the endpoint is the client": {
 			itself,
@@ -336,7 +342,7 @@ func TestGroups(t *testing.T) {
 	packet := func(p Protocol, flags string) Packet {
 		return Packet{Direction: Reply, Protocol: p, Flags: flags, Source: endpoint, Destination: client, Steps: []Step{{Layer: IP, Hook: "forward"}}}
 	}
-	w := &Way{Packets: []Packet{packet(TCP, "SYN ACK"), packet(ICMP, "echo reply"), packet(TCP, "ACK"), packet(TCP, "RST")}}
+	w := &Path{Packets: []Packet{packet(TCP, "SYN ACK"), packet(ICMP, "echo reply"), packet(TCP, "ACK"), packet(TCP, "RST")}}
 	var got []string
 	for _, g := range w.groups() {
 		got = append(got, fmt.Sprintf("%s and %d more", g.name(), g.others))
@@ -356,7 +362,7 @@ func TestPodBehindADevice(t *testing.T) {
 		{Device{Kind: "veth", Bridge: "cni0", Pod: "0b6e3b4c-7d55", PodName: "default/web-1", Namespace: "net:[4026531840]"}, "port of cni0, pod default/web-1"},
 		{Device{Kind: "veth", Bridge: "cni0", Pod: "0b6e3b4c-7d55"}, "port of cni0, pod 0b6e3b4c-7d55"},
 	} {
-		if got := (&Way{}).behind(tt.d); got != tt.want {
+		if got := (&Path{}).behind(tt.d); got != tt.want {
 			t.Errorf("behind: %s, want %s", got, tt.want)
 		}
 	}

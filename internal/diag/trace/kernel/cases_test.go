@@ -14,7 +14,7 @@ import (
 // outcome is what a case comes to.
 type outcome struct{ Verdict, Meaning, Request, Reply string }
 
-func outcomeOf(w *trace.Way) (o outcome) {
+func outcomeOf(w *trace.Path) (o outcome) {
 	o.Verdict, o.Meaning = string(w.Verdict), w.Meaning
 	for i := range w.Packets {
 		p := &w.Packets[i]
@@ -180,7 +180,7 @@ func TestCases(t *testing.T) {
 			server:  service + "/udp",
 			traffic: func(w *worker) error { _, _ = w.send(w.client, netip.MustParseAddrPort(service)); return nil },
 			want: outcome{
-				"unanswered", "no reply came by: the request was last seen at ip prerouting, on its way to 10.244.0.9:53",
+				"unanswered", "nobody has answered for 10.244.0.9 on cnio0 so far: its MAC address is not known",
 				"bridge prerouting, ip prerouting", "",
 			},
 		},
@@ -189,7 +189,7 @@ func TestCases(t *testing.T) {
 			server:  service + "/udp",
 			traffic: func(w *worker) error { _, _ = w.send(w.client, netip.MustParseAddrPort(service)); return nil },
 			want: outcome{
-				"unanswered", "no reply came by: the request was last seen at ip prerouting, on its way to 10.244.0.31:53",
+				"dropped", "the request was for 10.244.0.31 itself: the bridge does not send a frame out by the port that it came in by, whose hairpin mode is off",
 				"bridge prerouting, ip prerouting", "",
 			},
 		},

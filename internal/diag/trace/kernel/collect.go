@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -30,6 +31,35 @@ func (f *follower) collect(ctx context.Context) {
 	f.forget(math.MaxInt64)
 }
 
+// settle is how long a request that has ended is listened to: the kernel tells of
+// some drops only when it has given up.
+const settle = 300 * time.Millisecond
+
+// collectUntilSent is collect, and where the trace makes the request itself it
+// ends soon after that.
+func (f *follower) collectUntilSent(ctx context.Context, s *sender) error {
+	if s == nil {
+		f.collect(ctx)
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sent := make(chan *trace.Sent, 1)
+	go func() {
+		sent <- s.send(ctx, max(f.limits.For-settle, f.limits.For/2))
+		select {
+		case <-time.After(settle):
+		case <-ctx.Done():
+		}
+		cancel()
+	}()
+	f.collect(ctx)
+	cancel()
+	f.record.Sent = <-sent
+	f.record.Query.From = f.record.Sent.Port // others of the same client are not meant
+	return nil
+}
+
 // takeFor takes the news until d is over, ctx ends, or so many packets have
 // been seen.
 func (f *follower) takeFor(ctx context.Context, d time.Duration, packets int) {
@@ -50,7 +80,7 @@ func (f *follower) takeFor(ctx context.Context, d time.Duration, packets int) {
 // wanted reports whether an event is of a packet that our tables have marked,
 // within the limit. Somebody else may trace packets, too: of those nothing is
 // kept. Ids are used again.
-func (f *follower) wanted(t *told) bool {
+func (f *follower) wanted(t *traceMessage) bool {
 	h := t.Headers
 	if h == nil {
 		if t.begins { // a packet of which nothing can be made
@@ -82,15 +112,15 @@ func (f *follower) take(ctx context.Context, one news) {
 		// What was lost comes behind all that the buffer holds: when there is
 		// enough already, it is of others.
 		if f.count < f.limits.Packets {
-			f.note("more came at once than could be read: parts of the way are missing")
+			f.note("more came at once than could be read: parts of the path are missing")
 		}
 	case one.err != nil:
-		f.note("parts of the way are missing: " + one.err.Error())
+		f.note("parts of the path are missing: " + one.err.Error())
 	case one.group == unix.NFNLGRP_NFTRACE:
 		if t, ok := parseTrace(one.b); ok && f.wanted(&t) {
 			e := f.rules.resolve(&t)
-			f.meet(ctx, e.In)
-			f.meet(ctx, e.Out)
+			f.lookUpDevice(ctx, e.In)
+			f.lookUpDevice(ctx, e.Out)
 			e.At = one.at.Sub(f.record.Started)
 			f.record.Events = append(f.record.Events, e)
 		}
@@ -123,10 +153,10 @@ func (f *follower) forget(until time.Duration) {
 	f.most = 2*len(f.record.Events) + 1<<10
 }
 
-// meet finds out who is behind a device when the first packet comes by it: a
+// lookUpDevice finds out who is behind a device when the first packet comes by it: a
 // pod may be gone a moment later. An index of zero is none.
-func (f *follower) meet(ctx context.Context, index int) {
-	if index == 0 || f.met[index] {
+func (f *follower) lookUpDevice(ctx context.Context, index int) {
+	if index == 0 || f.looked[index] {
 		return
 	}
 	list, err := devices(ctx)
@@ -134,11 +164,11 @@ func (f *follower) meet(ctx context.Context, index int) {
 		f.note(err.Error())
 	}
 	for _, d := range list {
-		if !f.met[d.Index] {
+		if !f.looked[d.Index] {
 			f.devices[d.Index] = d
 		}
 	}
-	f.met[index] = true
+	f.looked[index] = true
 }
 
 // connection keeps what is known last of each connection that was asked for.
@@ -156,6 +186,29 @@ func (f *follower) connection(c trace.Connection) {
 		f.record.Connections[i] = c
 	case !c.Ended:
 		f.record.Connections = append(f.record.Connections, c)
+		f.learn(c.Endpoint().Addr())
+	}
+}
+
+// learn has the drops and the packets of an address told of, too: that of an
+// endpoint, whose other end can be the node's by masquerading.
+func (f *follower) learn(a netip.Addr) {
+	if f.learned[a] || a == f.query.Client || a == f.query.Server {
+		return
+	}
+	if f.learned == nil {
+		f.learned = make(map[netip.Addr]bool)
+	}
+	f.learned[a] = true
+	if f.drops != nil {
+		if err := f.drops.watch.Add(a); err != nil {
+			f.note(err.Error())
+		}
+	}
+	if f.capture != nil {
+		if err := f.capture.add(a); err != nil {
+			f.note(err.Error())
+		}
 	}
 }
 

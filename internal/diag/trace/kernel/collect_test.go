@@ -112,7 +112,7 @@ func TestOthersTrace(t *testing.T) {
 // that the trace ends.
 func TestGonePod(t *testing.T) {
 	w := newWorker(t, true)
-	f := &follower{devices: make(map[int]trace.Device), met: make(map[int]bool)}
+	f := &follower{devices: make(map[int]trace.Device), looked: make(map[int]bool)}
 	index := map[string]int{}
 	w.Do(func() {
 		for _, name := range []string{"cnio0", "veth31", "veth1"} {
@@ -120,10 +120,10 @@ func TestGonePod(t *testing.T) {
 				index[name] = d.Index
 			}
 		}
-		f.meet(t.Context(), index["veth31"])
+		f.lookUpDevice(t.Context(), index["veth31"])
 	})
 	w.Run(t, "ip", "link", "del", "veth31")
-	w.Do(func() { f.meet(t.Context(), index["veth1"]) })
+	w.Do(func() { f.lookUpDevice(t.Context(), index["veth1"]) })
 	for name, bridge := range map[string]string{"cnio0": "", "veth31": "cnio0", "veth1": "cnio0"} {
 		if got := f.devices[index[name]]; got.Name != name || got.Bridge != bridge {
 			t.Errorf("%s is %+v", name, got)
@@ -194,16 +194,16 @@ func TestWanted(t *testing.T) {
 	f := &follower{limits: Options{Packets: 9}, marks: &marks{name: name}, packets: make(map[string]spot), ids: make(map[uint32]bool)}
 	for _, step := range []struct {
 		what   string
-		t      told
+		t      traceMessage
 		wanted bool
 	}{
-		{"marked", told{table: name, begins: true, Event: trace.Event{ID: 7, Headers: packet("a"), Rule: &trace.Rule{Handle: 3}}}, true},
-		{"further on", told{table: "nat", Event: trace.Event{ID: 7}}, true},
-		{"under another id", told{table: "nat", begins: true, Event: trace.Event{ID: 8, Headers: packet("a")}}, true},
-		{"a fragment", told{table: "nat", begins: true, Event: trace.Event{ID: 7}}, false},
-		{"the fragment, further on", told{table: "nat", Event: trace.Event{ID: 7}}, false},
-		{"somebody else's, seen by our chain", told{table: name, begins: true, Event: trace.Event{ID: 8, Headers: packet("b")}}, false},
-		{"somebody else's, further on", told{table: "nat", Event: trace.Event{ID: 8}}, false},
+		{"marked", traceMessage{table: name, begins: true, Event: trace.Event{ID: 7, Headers: packet("a"), Rule: &trace.Rule{Handle: 3}}}, true},
+		{"further on", traceMessage{table: "nat", Event: trace.Event{ID: 7}}, true},
+		{"under another id", traceMessage{table: "nat", begins: true, Event: trace.Event{ID: 8, Headers: packet("a")}}, true},
+		{"a fragment", traceMessage{table: "nat", begins: true, Event: trace.Event{ID: 7}}, false},
+		{"the fragment, further on", traceMessage{table: "nat", Event: trace.Event{ID: 7}}, false},
+		{"somebody else's, seen by our chain", traceMessage{table: name, begins: true, Event: trace.Event{ID: 8, Headers: packet("b")}}, false},
+		{"somebody else's, further on", traceMessage{table: "nat", Event: trace.Event{ID: 8}}, false},
 	} {
 		if got := f.wanted(&step.t); got != step.wanted {
 			t.Errorf("%s: wanted %t", step.what, got)

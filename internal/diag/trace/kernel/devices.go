@@ -50,7 +50,17 @@ func devices(ctx context.Context) ([]trace.Device, error) {
 }
 
 // tenant is who is in a network namespace.
-type tenant struct{ name, pod, process string }
+type tenant struct {
+	name, pod, process string
+	inode              uint64 // of the namespace
+	path               string // a file that stands for it, to enter it by
+	pid                int    // of a process in it; 0: none was seen
+}
+
+// place is the tenant's namespace in the words of the result.
+func (t *tenant) place(called *pods.Names) trace.Place {
+	return trace.Place{Namespace: t.name, Pod: t.pod, PodName: called.Of(t.pod, "").String(), Process: t.process}
+}
 
 // tenants finds the other network namespaces that a process is in or that have
 // a name, by the id that this one has for them. What we may not look into is
@@ -62,7 +72,7 @@ func tenants() map[int]tenant {
 	for _, path := range named {
 		if id, inode, ok := namespaceID(path); ok {
 			seen[inode] = id
-			found[id] = tenant{name: filepath.Base(path)}
+			found[id] = tenant{name: filepath.Base(path), inode: inode, path: path}
 		}
 	}
 	for _, pid := range processes() {
@@ -82,6 +92,12 @@ func tenants() map[int]tenant {
 		t := found[id]
 		if id < 0 || t.pod != "" && t.process != "" {
 			continue
+		}
+		if t.pid == 0 {
+			t.pid, t.inode = pid, st.Ino
+			if t.path == "" {
+				t.path = path
+			}
 		}
 		if t.name == "" {
 			t.name = fmt.Sprintf("net:[%d]", st.Ino)
@@ -126,4 +142,13 @@ func namespaceID(path string) (id int, inode uint64, ok bool) {
 	}
 	id, ok = rtnl.NetnsID(int(f.Fd()))
 	return id, st.Ino, ok
+}
+
+// ownInode is the inode of the calling thread's network namespace.
+func ownInode() uint64 {
+	var st unix.Stat_t
+	if unix.Stat("/proc/thread-self/ns/net", &st) != nil {
+		return 0
+	}
+	return st.Ino
 }

@@ -1,4 +1,4 @@
-// Package kernel asks the kernel for the way of a connection. For as long as it
+// Package kernel asks the kernel for the path of a connection. For as long as it
 // listens it has tables of its own in nf_tables, which mark the packets of that
 // connection for the kernel's trace and let everything pass; those of others
 // are only read. All of it is about the network namespace of the calling
@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/netip"
 	"os"
 	"runtime"
 	"slices"
@@ -27,6 +28,13 @@ type Options struct {
 	For     time.Duration // how long it listens
 	Packets int           // after so many packets it has seen enough: [MostPackets] at the most
 
+	// Send has the trace make the request itself, from the network namespace that
+	// has the client's address. It ends soon after the request has.
+	Send bool
+
+	// Capture keeps the packets of the connection as they came by: see [Packets].
+	Capture *Packets
+
 	// Ready is called when packets are marked from now on. It may be nil.
 	Ready func()
 }
@@ -41,7 +49,8 @@ func Follow(ctx context.Context, q trace.Query, o Options) (*trace.Record, error
 
 	f := &follower{
 		query: q, limits: o, news: make(chan news, backlog),
-		packets: make(map[string]spot), ids: make(map[uint32]bool), devices: make(map[int]trace.Device), met: make(map[int]bool),
+		packets: make(map[string]spot), ids: make(map[uint32]bool), devices: make(map[int]trace.Device), looked: make(map[int]bool),
+		own: ownInode(), places: make(map[uint64]trace.Place), tenants: make(map[uint64]tenant),
 	}
 	if err := f.follow(ctx); err != nil {
 		return nil, err
@@ -61,8 +70,16 @@ type follower struct {
 	count   int             // of packets: those that look alike, too
 	ids     map[uint32]bool // the kernel's for our packets
 	devices map[int]trace.Device
-	met     map[int]bool // the devices that a packet came by
+	looked  map[int]bool // the devices that a packet came by
 	most    int          // events, until [follower.forget] goes through them
+
+	own     uint64                 // the inode of this network namespace
+	places  map[uint64]trace.Place // it, and those that its devices lead into, by inode
+	tenants map[uint64]tenant      // of the others
+	before  map[uint64]map[string]uint64
+	drops   *watcher // nil where the kernel does not tell of drops
+	capture *capture // nil where nothing is kept
+	learned map[netip.Addr]bool
 }
 
 // spot is one of our rules, and the device that a packet came in by.
@@ -118,6 +135,26 @@ func (f *follower) follow(ctx context.Context) (err error) {
 		defer func() { err = errors.Join(err, f.legacy.close()) }()
 	}
 
+	f.learnPlaces()
+	var sender *sender
+	if f.limits.Send {
+		if sender, err = f.newSender(ctx); err != nil {
+			return err
+		}
+	}
+	f.countAtStart()
+	if f.drops, err = watchDrops(f.query.Client, f.query.Server); err != nil {
+		f.note("the kernel's reasons for drops are missing, settings and counters have to tell: " + err.Error())
+	} else {
+		defer func() { _, _ = f.drops.close() }() // once more, where an error has come between
+	}
+	if f.limits.Capture != nil {
+		if f.capture, err = startCapture(f.limits.Capture, f.query); err != nil {
+			return err
+		}
+		defer f.capture.close()
+	}
+
 	// Who listens first misses nothing.
 	listening, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var readers sync.WaitGroup
@@ -141,10 +178,26 @@ func (f *follower) follow(ctx context.Context) (err error) {
 	if f.limits.Ready != nil {
 		f.limits.Ready()
 	}
-	f.collect(ctx)
+	if err := f.collectUntilSent(ctx, sender); err != nil {
+		return err
+	}
 	f.record.Lasted = time.Since(f.record.Started)
+	f.record.Facts = f.facts(context.WithoutCancel(ctx)) // before anything of it goes
 	if err := f.marks.close(); err != nil {
 		return err
+	}
+	if f.drops != nil {
+		heard, err := f.drops.close()
+		if err != nil {
+			f.note(err.Error())
+		}
+		if len(heard) > 0 {
+			f.learnPlaces() // once more: a pod may have come since
+		}
+		f.record.Drops = f.placed(heard)
+	}
+	if f.capture != nil {
+		f.capture.close()
 	}
 	if f.legacy != nil && f.legacy.err != nil {
 		f.note("rules of iptables-legacy are shown by their number only: " + f.legacy.err.Error())

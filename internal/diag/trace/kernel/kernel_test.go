@@ -29,7 +29,7 @@ func road(p *trace.Packet) string {
 }
 
 // firstOf is the first packet of the direction.
-func firstOf(t *testing.T, w *trace.Way, d trace.Direction) *trace.Packet {
+func firstOf(t *testing.T, w *trace.Path, d trace.Direction) *trace.Packet {
 	t.Helper()
 	i := slices.IndexFunc(w.Packets, func(p trace.Packet) bool { return p.Direction == d })
 	if i < 0 {

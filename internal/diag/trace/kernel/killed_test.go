@@ -59,13 +59,30 @@ func TestKilled(t *testing.T) {
 		}
 	}()
 	marked := 0
+	// How long one takes to be ready tells when others are at work on that.
+	first := w.Command(exe)
+	first.Env = append(os.Environ(), childVariable+"=10.96.0.1:53")
+	said, err := first.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := said.Read(make([]byte, 16)); err != nil {
+		t.Errorf("it is never ready: %v", err)
+	}
+	start := time.Since(begin)
+	_ = first.Process.Kill()
+	_ = first.Wait() // killed
 	for range runs {
 		cmd := w.Command(exe)
 		cmd.Env = append(os.Environ(), childVariable+"=10.96.0.1:53")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(rand.N(60 * time.Millisecond))
+		time.Sleep(rand.N(2 * start))
 		if strings.Contains(w.ruleset(), namePrefix) {
 			marked++
 		}

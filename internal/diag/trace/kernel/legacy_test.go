@@ -10,7 +10,7 @@ import (
 	"github.com/nfguard/nfguard/internal/diag/trace"
 )
 
-// TestLegacyLogIsTaken: somebody listens to the log of rules already. The way
+// TestLegacyLogIsTaken: somebody listens to the log of rules already. The path
 // is seen without those rules, and a note says so.
 func TestLegacyLogIsTaken(t *testing.T) {
 	w := newWorker(t, true)
@@ -37,7 +37,7 @@ func TestLegacyLogIsTaken(t *testing.T) {
 	}
 }
 
-// TestLegacyDrop: a rule, and a policy, that end the way.
+// TestLegacyDrop: a rule, and a policy, that end the path.
 func TestLegacyDrop(t *testing.T) {
 	for name, tt := range map[string]struct{ rule, want string }{
 		"rule": {
@@ -45,7 +45,7 @@ func TestLegacyDrop(t *testing.T) {
 			`the request was dropped at ip forward: ip filter FORWARD, by the rule "closed"`,
 		},
 		"a rule in a chain of its own": {
-			"-A OWN -j DROP", "the request was dropped at ip forward: ip filter OWN",
+			"-A OWN -j DROP", "the request was dropped at ip forward: ip filter OWN, by rule 1",
 		},
 		"policy": {"-P FORWARD DROP", "the request was dropped at ip forward: ip filter FORWARD, its policy"},
 	} {

@@ -32,7 +32,7 @@ func TestPackets(t *testing.T) {
 	}
 }
 
-// TestTwoTracers: both see the way, and neither the other's tables.
+// TestTwoTracers: both see the path, and neither the other's tables.
 func TestTwoTracers(t *testing.T) {
 	w := newWorker(t, false)
 	other, err := trace.ParseQuery("10.244.0.31", "10.244.0.1")

@@ -19,9 +19,9 @@ import (
 // kindRule is NFT_TRACETYPE_RULE of enum nft_trace_types: not a chain's end.
 const kindRule = 3
 
-// told is a message NFT_MSG_TRACE as it is; what its chain and its rule are is
+// traceMessage is a message NFT_MSG_TRACE as it is; what its chain and its rule are is
 // still to be looked up.
-type told struct {
+type traceMessage struct {
 	trace.Event
 	family byte // of the table
 	table  string
@@ -31,10 +31,10 @@ type told struct {
 // parseTrace reads a message of the group NFNLGRP_NFTRACE. It is false for
 // another, for one that says nothing of a chain, and for one of a device's own
 // hooks, whose numbers mean something else (enum nf_dev_hooks).
-func parseTrace(b []byte) (t told, ok bool) {
+func parseTrace(b []byte) (t traceMessage, ok bool) {
 	message, family, in := nfnl.Parse(b)
 	if message != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE {
-		return told{}, false
+		return traceMessage{}, false
 	}
 	t.family = family
 	t.Backend = "nf_tables"
@@ -179,7 +179,7 @@ func headers(link, network, transport []byte) *trace.Headers {
 	case trace.UDP:
 		id += "/" + hex.EncodeToString(transport[4:6]) + hex.EncodeToString(transport[8:]) // length, payload
 	case trace.ICMP, trace.ICMPv6:
-		if h.Flags = echo(transport[0]); h.Flags == "" {
+		if h.Flags = trace.ICMPName(h.Protocol, transport[0], transport[1]); h.Flags == "" {
 			return nil
 		}
 		id += "/" + hex.EncodeToString(transport[:2]) + hex.EncodeToString(transport[6:]) // type, code, number, payload
@@ -191,18 +191,6 @@ func headers(link, network, transport []byte) *trace.Headers {
 		h.DestinationMAC, h.SourceMAC = net.HardwareAddr(link[:6]).String(), net.HardwareAddr(link[6:12]).String()
 	}
 	return h
-}
-
-// echo is the name of a message of ICMP by its type, and "" of one that is no
-// echo. What is one for IPv4 is not used for IPv6, nor the other way round.
-func echo(kind byte) string {
-	switch kind {
-	case 8, 128: // ICMP_ECHO, ICMPV6_ECHO_REQUEST
-		return "echo request"
-	case 0, 129:
-		return "echo reply"
-	}
-	return ""
 }
 
 // flags is the names of TCP's flags that are set, the one that says most first.

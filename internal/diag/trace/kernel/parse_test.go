@@ -68,12 +68,20 @@ func TestHeaders(t *testing.T) {
 				SourceMAC: "02:00:00:00:00:02", DestinationMAC: "02:00:00:00:00:01", Flags: "echo request", Identity: "icmp/0001/0800000370696e67",
 			},
 		},
-		"no echo":              {link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"), []byte{3, 3, 0, 0, 0, 0, 0, 0}, nil},
-		"cut off":              {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2")[:19], tcpHeader(1, 2, 2), nil},
-		"a later fragment":     {link, fragment, tcpHeader(1, 2, 2), nil},
-		"no ports":             {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), nil, nil},
-		"a TCP header cut off": {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), tcpHeader(1, 2, 2)[:13], nil},
-		"neither IPv4 nor 6":   {link, make([]byte, 40), tcpHeader(1, 2, 2), nil},
+		"an error of ICMP": {
+			link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"),
+			[]byte{3, 3, 0, 0, 0, 0, 0, 0},
+			&trace.Headers{
+				Source: netip.MustParseAddrPort("10.0.0.1:0"), Destination: netip.MustParseAddrPort("10.0.0.2:0"), Protocol: trace.ICMP,
+				SourceMAC: "02:00:00:00:00:02", DestinationMAC: "02:00:00:00:00:01", Flags: "port unreachable", Identity: "icmp/0001/03030000",
+			},
+		},
+		"neither echo nor error": {link, ipv4Header(unix.IPPROTO_ICMP, 1, "10.0.0.1", "10.0.0.2"), []byte{5, 1, 0, 0, 0, 0, 0, 0}, nil},
+		"cut off":                {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2")[:19], tcpHeader(1, 2, 2), nil},
+		"a later fragment":       {link, fragment, tcpHeader(1, 2, 2), nil},
+		"no ports":               {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), nil, nil},
+		"a TCP header cut off":   {link, ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), tcpHeader(1, 2, 2)[:13], nil},
+		"neither IPv4 nor 6":     {link, make([]byte, 40), tcpHeader(1, 2, 2), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, headers(tt.link, tt.network, tt.transport), cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
@@ -83,8 +91,8 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// traceMessage is an event of a rule.
-func traceMessage() []byte {
+// ruleMessage is an event of a rule.
+func ruleMessage() []byte {
 	return nfnl.Request(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE, 0, unix.NFPROTO_IPV4, nfnl.Attrs{}.
 		Text(unix.NFTA_TRACE_TABLE, "nat").Text(unix.NFTA_TRACE_CHAIN, "KUBE-SERVICES").
 		Bytes(unix.NFTA_TRACE_RULE_HANDLE, binary.BigEndian.AppendUint64(nil, 7)).
@@ -93,15 +101,15 @@ func traceMessage() []byte {
 }
 
 func TestParseTrace(t *testing.T) {
-	got, ok := parseTrace(traceMessage())
-	want := told{
+	got, ok := parseTrace(ruleMessage())
+	want := traceMessage{
 		Event: trace.Event{
 			ID: 99, Layer: trace.IP, Backend: "nf_tables", Table: "ip nat", Chain: "KUBE-SERVICES",
 			Rule: &trace.Rule{Handle: 7}, Verdict: "jump KUBE-SVC-X", In: 3,
 		},
 		family: unix.NFPROTO_IPV4, table: "nat",
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(told{})); diff != "" || !ok {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(traceMessage{})); diff != "" || !ok {
 		t.Errorf("%t (-want +got):\n%s", ok, diff)
 	}
 	if v := verdict(nfnl.Attrs{}.Text(unix.NFTA_VERDICT_CHAIN, "X")); v != "" {
@@ -137,7 +145,7 @@ func TestParseConntrack(t *testing.T) {
 	if got != want || !ok {
 		t.Errorf("%t, %+v; want %+v", ok, got, want)
 	}
-	if _, ok := parseConntrack(traceMessage()); ok {
+	if _, ok := parseConntrack(ruleMessage()); ok {
 		t.Error("a trace was taken for a connection")
 	}
 }
@@ -208,7 +216,7 @@ func TestParseRule(t *testing.T) {
 
 // FuzzParse: no bytes, however broken, are worse than no event.
 func FuzzParse(f *testing.F) {
-	f.Add(traceMessage())
+	f.Add(ruleMessage())
 	f.Add(conntrackMessage(conntrackNew))
 	header := append(ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), tcpHeader(1, 2, 2)...)
 	f.Add([]byte(nfnl.Request(logPacket, 0, unix.NFPROTO_IPV4, nfnl.Attrs{}.Bytes(logHeader, []byte{8, 0, 2, 0}).

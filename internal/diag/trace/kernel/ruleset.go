@@ -44,7 +44,7 @@ func newRuleset() (*ruleset, error) {
 func (r *ruleset) close() { r.c.Close() }
 
 // resolve completes an event. What is gone already stays unnamed.
-func (r *ruleset) resolve(t *told) trace.Event {
+func (r *ruleset) resolve(t *traceMessage) trace.Event {
 	key := chainKey{nfnl.Table{Family: t.family, Name: t.table}, t.Chain}
 	c := r.chains[key]
 	if c == nil {

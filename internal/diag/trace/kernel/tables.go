@@ -126,10 +126,38 @@ func (b *builder) seen(chain string) {
 	b.each(chain, func(e nfnl.Exprs, from, to nfnl.Field) nfnl.Exprs { // what the client makes of that one: a reset
 		return e.Known(clients, b.source(), from).Known(endpoints, b.destination(), to).Trace()
 	})
+	b.errors(chain, func(e nfnl.Exprs, begin nfnl.Field, _ uint32) nfnl.Exprs { // an error about the request, as the client sent it
+		return e.Equal(inside(begin, b.source()), addressOf(q.Client)).Equal(inside(begin, b.destination()), addressOf(q.Server)).Trace()
+	})
+	b.errors(chain, func(e nfnl.Exprs, begin nfnl.Field, ports uint32) nfnl.Exprs { // and as it was translated
+		port := nfnl.Field{Base: begin.Base, Offset: ports + 2, Length: 2}
+		return e.Equal(inside(begin, b.source()), addressOf(q.Client)).Known(endpoints, inside(begin, b.destination()), port).Trace()
+	})
+}
+
+// inside is a field of the header of IP that an error of ICMP has in it.
+func inside(begin, f nfnl.Field) nfnl.Field {
+	return nfnl.Field{Base: begin.Base, Offset: begin.Offset + f.Offset, Length: f.Length}
+}
+
+// errors adds a rule for each type of ICMP's errors. begin is where the header of
+// IP is that an error is about, ports where the ports are behind it, if it has no
+// options.
+func (b *builder) errors(chain string, rule func(e nfnl.Exprs, begin nfnl.Field, ports uint32) nfnl.Exprs) {
+	protocol, header := trace.ICMP, uint32(20)
+	if b.query.Client.Is6() {
+		protocol, header = trace.ICMPv6, 40
+	}
+	begin := nfnl.Field{Base: unix.NFT_PAYLOAD_TRANSPORT_HEADER, Offset: 8}
+	for _, kind := range trace.ICMPErrors(protocol) {
+		e := b.protocolOfIP().Meta(unix.NFT_META_L4PROTO, []byte{byte(protocol)}).
+			Equal(nfnl.Field{Base: unix.NFT_PAYLOAD_TRANSPORT_HEADER, Offset: 0, Length: 1}, []byte{kind})
+		b.add(b.CreateRule(chain, rule(e, begin, begin.Offset+header)))
+	}
 }
 
 // learn takes who the server was translated to from a request on its further
-// way.
+// path.
 func (b *builder) learn(chain string) {
 	b.each(chain, func(e nfnl.Exprs, from, to nfnl.Field) nfnl.Exprs {
 		return e.Equal(b.source(), addressOf(b.query.Client)).
@@ -143,6 +171,7 @@ func (b *builder) learn(chain string) {
 // replies too, whatever their addresses are here.
 func (b *builder) ofConnection(chain string) {
 	b.each(chain, func(e nfnl.Exprs, _, _ nfnl.Field) nfnl.Exprs { return b.original(e).Trace() })
+	b.errors(chain, func(e nfnl.Exprs, _ nfnl.Field, _ uint32) nfnl.Exprs { return b.original(e).Trace() })
 }
 
 // learnTracked takes both ends as the last translation left them, also the
@@ -181,17 +210,21 @@ func (b *builder) each(chain string, rule func(e nfnl.Exprs, from, to nfnl.Field
 		if p == echo {
 			from, to = nfnl.EchoID, nfnl.EchoID
 		}
-		var e nfnl.Exprs
-		if b.Family == unix.NFPROTO_BRIDGE {
-			protocol := uint16(unix.ETH_P_IP)
-			if b.query.Client.Is6() {
-				protocol = unix.ETH_P_IPV6
-			}
-			e = e.Meta(unix.NFT_META_PROTOCOL, portOf(protocol))
-		}
-		e = e.Meta(unix.NFT_META_L4PROTO, []byte{byte(p)})
+		e := b.protocolOfIP().Meta(unix.NFT_META_L4PROTO, []byte{byte(p)})
 		b.add(b.CreateRule(chain, rule(e, from, to)))
 	}
+}
+
+// protocolOfIP begins a rule: on a bridge there are others than IP.
+func (b *builder) protocolOfIP() (e nfnl.Exprs) {
+	if b.Family != unix.NFPROTO_BRIDGE {
+		return nil
+	}
+	protocol := uint16(unix.ETH_P_IP)
+	if b.query.Client.Is6() {
+		protocol = unix.ETH_P_IPV6
+	}
+	return e.Meta(unix.NFT_META_PROTOCOL, portOf(protocol))
 }
 
 func (b *builder) source() nfnl.Field      { return nfnl.Source(b.query.Client.Is6()) }

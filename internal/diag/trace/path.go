@@ -2,15 +2,14 @@ package trace
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
-// Way is how the packets of a connection went through the hooks of one host:
+// Path is how the packets of a connection went through the hooks of one host:
 // the result, complete, and stable as JSON.
-type Way struct {
+type Path struct {
 	Schema      int          `json:"schema"` // 1
 	Host        string       `json:"host"`
 	Kernel      string       `json:"kernel"`
@@ -20,13 +19,16 @@ type Way struct {
 	Server      netip.Addr   `json:"server"`
 	Port        uint16       `json:"port,omitempty"`
 	Protocol    Protocol     `json:"protocol,omitempty"`
+	From        uint16       `json:"client_port,omitempty"` // of the one connection that is meant; 0: any
 	Verdict     Verdict      `json:"verdict"`
 	Meaning     string       `json:"meaning"`        // of the verdict, in a sentence
 	Next        string       `json:"next,omitempty"` // what to do about it
+	Cause       *Cause       `json:"cause,omitempty"`
 	Handing     Handing      `json:"handing"`
 	Connections []Connection `json:"connections"`
 	Devices     []Device     `json:"devices"` // those on the way
 	Packets     []Packet     `json:"packets"`
+	Drops       []Drop       `json:"drops,omitempty"` // that the kernel told of
 	Notes       []string     `json:"notes,omitempty"`
 }
 
@@ -36,8 +38,9 @@ type Verdict string
 // The verdicts.
 const (
 	Answered     Verdict = "answered"     // a reply came from whom the client had asked
+	Refused      Verdict = "refused"      // the endpoint, or a rule, said no: by RST or ICMP
 	Untranslated Verdict = "untranslated" // a reply came from an address that the client had not asked
-	Dropped      Verdict = "dropped"      // a rule or a policy ended the way
+	Dropped      Verdict = "dropped"      // a rule, a policy or the kernel ended the path
 	Unanswered   Verdict = "unanswered"   // no reply came by
 	Unseen       Verdict = "unseen"       // no packet of the connection came by
 )
@@ -51,7 +54,7 @@ const (
 	Reply   Direction = "reply"   // to it
 )
 
-// Packet is one, with its way.
+// Packet is one, with its path.
 type Packet struct {
 	Direction   Direction      `json:"direction"`
 	Protocol    Protocol       `json:"protocol"`
@@ -96,12 +99,12 @@ type Match struct {
 // Last is where the packet was seen last.
 func (p *Packet) Last() *Step { return &p.Steps[len(p.Steps)-1] }
 
-// New makes the way.
-func New(r *Record) *Way {
+// New makes the path.
+func New(r *Record) *Path {
 	r.clean()
-	w := &Way{
+	w := &Path{
 		Schema: 1, Host: printable.Name(r.Host), Kernel: r.Kernel, Time: r.Started.UTC(), Lasted: r.Lasted.Seconds(),
-		Client: r.Query.Client, Server: r.Query.Server, Port: r.Query.Port, Protocol: r.Query.Protocol,
+		Client: r.Query.Client, Server: r.Query.Server, Port: r.Query.Port, Protocol: r.Query.Protocol, From: r.Query.From,
 		Handing: r.Handing, Connections: []Connection{}, Devices: []Device{}, Notes: r.Notes,
 	}
 	for _, c := range r.Connections {
@@ -111,148 +114,22 @@ func New(r *Record) *Way {
 	}
 	w.Packets = stitch(r)
 	w.direct(r.Query)
+	w.keepDrops(r.Drops)
 	w.keepDevices(r.Devices)
-	w.judge()
+	w.settleReplies()
+	w.judge(r.Facts, r.Sent)
 	return w
 }
 
 // Covers reports whether a packet of the client's is one of the query's.
 func (q Query) Covers(p Protocol, source, destination netip.AddrPort) bool {
 	return source.Addr() == q.Client && destination.Addr() == q.Server &&
-		(q.Port == 0 || destination.Port() == q.Port) && (q.Protocol == 0 || p == q.Protocol)
-}
-
-// pause is for how long a packet can be on its way between two hooks without
-// being taken for another one that looks the same.
-const pause = 100 * time.Millisecond
-
-// stitch puts the events of each packet together. The kernel's id changes when
-// a packet is taken up from a bridge, and is used again.
-func stitch(r *Record) []Packet {
-	var packets []*Packet
-	byID := make(map[uint32]*Packet)
-	names := make(map[int]string, len(r.Devices))
-	for _, d := range r.Devices {
-		names[d.Index] = d.Name
-	}
-	for i := range r.Events {
-		e := &r.Events[i]
-		if e.Backend == "legacy" {
-			continue
-		}
-		p := byID[e.ID]
-		if e.Headers != nil && (p == nil || p.identity != e.Headers.Identity || p.repeats(e, names)) {
-			p = resume(packets, e, names)
-			if p == nil {
-				h := e.Headers
-				p = &Packet{Protocol: h.Protocol, Flags: h.Flags, At: e.At.Microseconds(), Source: h.Source, Destination: h.Destination, identity: h.Identity}
-				packets = append(packets, p)
-			}
-			byID[e.ID] = p
-		}
-		if p != nil {
-			p.add(e, names)
-		}
-	}
-	for i := range r.Events {
-		if e := &r.Events[i]; e.Backend == "legacy" {
-			attach(packets, e)
-		}
-	}
-	whole := make([]Packet, 0, len(packets))
-	for _, p := range packets {
-		if len(p.Steps) > 0 {
-			whole = append(whole, *p)
-		}
-	}
-	return whole
-}
-
-// attach adds a rule of iptables-legacy to the step that it belongs to. The
-// kernel tells of these by another way: what it tells of one packet is in order
-// there too, but nothing is known of the order of both.
-func attach(packets []*Packet, e *Event) {
-	for _, p := range slices.Backward(packets) {
-		if p.identity != e.Headers.Identity || e.At-p.last > pause {
-			continue
-		}
-		for i := range p.Steps {
-			if s := &p.Steps[i]; s.Layer == e.Layer && s.Hook == e.Hook {
-				p.told(s, e)
-				return
-			}
-		}
-	}
-}
-
-// resume finds the packet that an event with an unknown id goes on with.
-func resume(packets []*Packet, e *Event, names map[int]string) *Packet {
-	for _, p := range slices.Backward(packets) {
-		if e.At-p.last > pause {
-			continue
-		}
-		if p.identity == e.Headers.Identity && p.Dropped == "" && !p.repeats(e, names) {
-			return p
-		}
-	}
-	return nil
-}
-
-// repeats reports whether the packet has been at the event's hook already, and
-// gone on: then it is another one that looks the same.
-func (p *Packet) repeats(e *Event, names map[int]string) bool {
-	if e.Hook == "" || len(p.Steps) == 0 {
-		return false
-	}
-	here := func(s Step) bool {
-		return s.Layer == e.Layer && s.Hook == e.Hook && s.In == names[e.In] && s.Out == names[e.Out]
-	}
-	return !here(*p.Last()) && slices.ContainsFunc(p.Steps, here)
-}
-
-// add goes a step further, or adds to the last one.
-func (p *Packet) add(e *Event, names map[int]string) {
-	p.last = e.At
-	if e.Hook != "" && (len(p.Steps) == 0 || p.Last().Layer != e.Layer || p.Last().Hook != e.Hook) {
-		p.Steps = append(p.Steps, Step{Layer: e.Layer, Hook: e.Hook, In: names[e.In], Out: names[e.Out]})
-	}
-	if len(p.Steps) == 0 {
-		return
-	}
-	s := p.Last()
-	if h := e.Headers; h != nil {
-		s.After = Tuple{h.Source, h.Destination}
-		if !s.Before.Source.IsValid() {
-			s.Before = s.After
-			s.SourceMAC, s.DestinationMAC = h.SourceMAC, h.DestinationMAC
-		}
-	}
-	if !e.Own {
-		p.told(s, e)
-	}
-}
-
-// told adds what a chain of others did.
-func (p *Packet) told(s *Step, e *Event) {
-	if e.Rule != nil {
-		s.Rules = append(s.Rules, Match{e.Backend, e.Table, e.Chain, *e.Rule, e.Verdict})
-	} else {
-		s.Passed = append(s.Passed, e.Table+" "+e.Chain)
-	}
-	if e.Verdict == "drop" {
-		p.Dropped = e.Table + " " + e.Chain
-		switch {
-		case e.Rule == nil:
-			p.Dropped += ", its policy"
-		case e.Rule.Comment != "":
-			p.Dropped += ", by the rule \"" + e.Rule.Comment + "\""
-		}
-	}
+		(q.Port == 0 || destination.Port() == q.Port) && (q.Protocol == 0 || p == q.Protocol) && (q.From == 0 || source.Port() == q.From)
 }
 
 // direct finds out which packets are the client's, and drops those of other
 // connections between the same hosts.
-func (w *Way) direct(q Query) {
+func (w *Path) direct(q Query) {
 	servers := make(map[netip.AddrPort]bool)
 	for _, c := range w.Connections {
 		servers[c.Endpoint()] = true
@@ -266,6 +143,10 @@ func (w *Way) direct(q Query) {
 	kept := w.Packets[:0]
 	for _, p := range w.Packets {
 		switch {
+		case p.unreachable() && p.Source.Addr() != q.Client:
+			p.Direction = Reply // it was marked since it is about a request
+		case p.unreachable():
+			continue // the client's own, about a reply
 		case servers[p.Destination]:
 			p.Direction = Request
 		case servers[p.Source]:
@@ -273,13 +154,41 @@ func (w *Way) direct(q Query) {
 		default:
 			continue
 		}
+		if q.From != 0 && !p.unreachable() && p.clientPort() != q.From {
+			continue
+		}
 		kept = append(kept, p)
 	}
 	w.Packets = kept
 }
 
+// clientPort is the client's, as the client knows it.
+func (p *Packet) clientPort() uint16 {
+	if p.Direction == Request {
+		return p.Source.Port()
+	}
+	return p.Last().After.Destination.Port()
+}
+
+// settleReplies takes a translated reply for what it is: conntrack has seen it,
+// also where it told of the connection for the last time before that.
+func (w *Path) settleReplies() {
+	for i := range w.Packets {
+		p := &w.Packets[i]
+		if p.Direction != Reply || p.Last().After.Source == p.Source {
+			continue
+		}
+		for j := range w.Connections {
+			c := &w.Connections[j]
+			if c.Protocol == p.Protocol && c.Reply.Source == p.Source && c.Original.Source == p.Last().After.Destination {
+				c.Replied = true
+			}
+		}
+	}
+}
+
 // keepDevices keeps those on the way, and adds what packets tell of them.
-func (w *Way) keepDevices(all []Device) {
+func (w *Path) keepDevices(all []Device) {
 	used := make(map[string]bool)
 	came := make(map[string]*Step) // the first packet from a port
 	for i := range w.Packets {
