@@ -21,8 +21,9 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// play is this program as another process, which uses what it is sent until it
-// is killed. A role is what it may not do: bpf(2) ends it.
+// play is the main function of this program as a second process, which uses what
+// it is sent until it is killed. A role says what it must not do: if it calls
+// bpf(2), the kernel kills it.
 func play(role string) int {
 	fail := func(err error) int {
 		fmt.Println("failed:", err)
@@ -80,7 +81,7 @@ func forbidBPF() error {
 	return nil
 }
 
-// sent is what is sent with the files.
+// sent is the message that goes with the files.
 type sent struct {
 	Facts Facts
 	Netns uint32
@@ -111,8 +112,8 @@ func receive(socket *os.File) (*Loaded, uint32, error) {
 	return l, s.Netns, nil
 }
 
-// user is a process without any capability that uses what was loaded here,
-// and what it prints.
+// user starts a process without any capability that uses what was loaded here, and
+// returns it with its output.
 func user(t *testing.T, role string, l *Loaded, netns uint32) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -166,8 +167,8 @@ func line(t *testing.T, s *bufio.Scanner) string {
 	return s.Text()
 }
 
-// One process loads, another, which may neither load nor call bpf(2), uses; and
-// the lock dies with that one, by SIGKILL too.
+// One process loads the program. Another uses it, which can neither load it nor
+// call bpf(2). The lock ends with the second process, even by SIGKILL.
 func TestUsedByAnotherProcess(t *testing.T) {
 	ns := lab.NewNamespace(t)
 	var inode uint32
@@ -182,7 +183,7 @@ func TestUsedByAnotherProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := put(fd, "0"); err != nil {
-		t.Errorf("it is loaded and not used: %v", err)
+		t.Errorf("a loaded program that nobody uses refused a write: %v", err)
 	}
 	_, _ = put(fd, "1")
 	process, says := user(t, "sysctl", l, inode)
@@ -206,7 +207,7 @@ func TestUsedByAnotherProcess(t *testing.T) {
 	t.Logf("free %v after SIGKILL was sent", took)
 }
 
-// Whoever is not sent the link can do nothing: the program goes with the loader.
+// If nobody is sent the link, the program ends with its loader.
 func TestLoaderEnds(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	before := attached(t)
@@ -287,7 +288,7 @@ func TestDescriptorsAreGivenBack(t *testing.T) {
 	t.Logf("loading and opening take %v", took/100)
 }
 
-// neighbour is another product's program, which lets everything pass.
+// neighbour attaches a program of another product, which allows everything.
 func neighbour(t *testing.T) {
 	t.Helper()
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -374,7 +375,7 @@ func TestDoesWithLess(t *testing.T) {
 			if len(ws) != 1 || ws[0].summary() != c.wanted || ws[0].Uncertain == r.found.reads {
 				t.Errorf("told %+v, want %s", ws, c.wanted)
 			}
-			// Another namespace's is another's, as far as one can know.
+			// A write in another namespace is not reported, as far as that can be known.
 			out, err := lab.NewNamespace(t).Command("sh", "-c", "echo 0 > "+victim).CombinedOutput()
 			if err != nil {
 				t.Errorf("another namespace: %v: %s", err, out)
@@ -383,8 +384,8 @@ func TestDoesWithLess(t *testing.T) {
 	}
 }
 
-// What the verifier says is put into words: without CAP_PERFMON, and in a kernel
-// that is locked down for confidentiality (Linux 6.1).
+// The verifier's errors are explained: without CAP_PERFMON, and with a kernel that
+// is locked down for confidentiality (Linux 6.1).
 func TestLessSaysWhy(t *testing.T) {
 	for _, said := range []string{
 		"load program: invalid argument: program of this type cannot use helper bpf_get_current_task#35",
@@ -398,7 +399,7 @@ func TestLessSaysWhy(t *testing.T) {
 	}
 }
 
-// with runs f with these capabilities only, on a thread that dies with it.
+// with runs f with only these capabilities, on a thread that ends with it.
 func with(t *testing.T, f func(), caps ...uint) {
 	t.Helper()
 	errc := make(chan error)
