@@ -80,7 +80,7 @@ func openPlace(ctx context.Context, place string, o *eventsOptions, filter *hist
 		}{&patientReader{ctx, f}, f}, place}, nil
 	}
 	wrong := func(err error) error {
-		hint := "--journal takes a directory of journal files, a journal file, or what journalctl -o export wrote"
+		hint := "--journal takes a directory of journal files, a journal file, or the output of journalctl -o export"
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			hint = "run it as root, or as a member of the group systemd-journal"
