@@ -286,7 +286,7 @@ func TestL9DangerousKeysAreConfirmed(t *testing.T) {
 	for _, want := range []string{
 		":2: sysctl.\"kernel.core_pattern\": the kernel runs it as a program, as root\n",
 		":3: sysctl.\"kernel.modprobe\": the kernel runs it as a program, as root\n",
-		"nfguard: hint: if that is meant, name it under [confirm] as well: sysctl = [\"kernel.modprobe\"]\n",
+		"nfguard: hint: if you mean it, list the key under [confirm] too: sysctl = [\"kernel.modprobe\"]\n",
 	} {
 		if code != 2 || !strings.Contains(out, want) {
 			t.Errorf("exit %d, want %q:\n%s", code, want, out)
