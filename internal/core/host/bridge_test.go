@@ -35,7 +35,7 @@ func flagged(t *testing.T) (*lab.Namespace, *host.Linux, string) {
 	return ns, l, memory
 }
 
-// carryOut does what the plan says of one bridge, inside the namespace.
+// carryOut carries out the plan for one bridge, inside the namespace.
 func carryOut(t *testing.T, ns *lab.Namespace, l *host.Linux, p guard.Policy, name string) (o guard.Observation) {
 	t.Helper()
 	ns.Do(func() {
@@ -125,8 +125,8 @@ func TestRenamedBridgeIsRemembered(t *testing.T) {
 	}
 }
 
-// Bridges that are gone are forgotten before the file has grown a lot, and one
-// that was fought over stands in it once.
+// Bridges that are gone are forgotten before the file grows large, and a bridge whose
+// flags were fought over is in it once.
 func TestMemoryStaysSmall(t *testing.T) {
 	ns, l, memory := flagged(t)
 	ns.Run(t, "ip", "link", "add", "cni0", "type", "bridge")
@@ -160,7 +160,7 @@ func TestFlagsStayWithoutSysctls(t *testing.T) {
 	}
 }
 
-// A memory that is broken, or can't be written, keeps no flag from being set.
+// A memory file that is broken or cannot be written keeps no flag from being set.
 func TestBadMemory(t *testing.T) {
 	ns, l, memory := flagged(t)
 	ns.Run(t, "ip", "link", "add", "cni0", "type", "bridge")

@@ -1,6 +1,6 @@
-// Package host is the only one that reads or changes the machine: sysctls in
-// procfs, the kernel module, the drop-ins. It looks and does; what is right
-// is decided elsewhere.
+// Package host is the only package that reads or changes the machine: sysctls in
+// procfs, the kernel module, the drop-ins. It looks and acts; other packages decide
+// what is right.
 package host
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/step"
 )
 
-// Options say which machine a [Linux] is. The zero value is this one.
+// Options say which machine a [Linux] is. The zero value is this host.
 type Options struct {
 	// Proc and Sys are the mount points of procfs and sysfs; "" means /proc
 	// and /sys.
@@ -31,15 +31,15 @@ type Options struct {
 	// LoadTimeout bounds one run of modprobe; 0 means 10 s.
 	LoadTimeout time.Duration
 
-	// Helper loads the module and writes the drop-ins, because this process may
-	// not. Nil: it does so itself.
+	// Helper loads the module and writes the drop-ins, if this process has no rights
+	// to. Nil: it does so itself.
 	Helper Helper
 
 	// Bridges lists the bridge devices; nil means that there are none.
 	Bridges func(context.Context) ([]guard.Bridge, error)
 
-	// Memory is the file that says what was set of bridges' flags; "" means
-	// that nothing is remembered.
+	// Memory is the file that says which flags of bridges were set; "" means that
+	// nothing is remembered.
 	Memory string
 
 	// KubeProxy looks for kube-proxy and its rules; nil: nobody does.
@@ -65,7 +65,7 @@ type Helper interface {
 	Do(ctx context.Context, a guard.Action) error
 }
 
-// ErrNoHelper says that there is no helper.
+// ErrNoHelper says that the helper cannot be reached.
 var ErrNoHelper = errors.New("there is no helper")
 
 // Linux is a machine. [Linux.Value] belongs to one goroutine together with
@@ -81,8 +81,7 @@ type Linux struct {
 	forecast boot.Report
 }
 
-// New returns the machine that o describes. Call Close to let go of its
-// descriptors.
+// New returns the machine that o describes. Call Close to close its descriptors.
 func New(o Options) *Linux {
 	if o.Proc == "" {
 		o.Proc = "/proc"
@@ -109,8 +108,8 @@ func (l *Linux) Close() {
 // in Do.
 func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation {
 	var o guard.Observation
-	// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
-	// them, so where they are gone, the module is seen to be gone as well.
+	// The bridges first: "modprobe -r" unloads br_netfilter before it destroys the
+	// bridges. So if they are seen to be gone, the module is seen to be gone too.
 	if l.o.Bridges != nil {
 		step.Begin(ctx, "asking the kernel for its bridges")
 		o.Bridges, o.Bridging = l.o.Bridges(ctx)
@@ -137,8 +136,8 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 	return o
 }
 
-// Do carries out one action. That it returns nil does not say that the
-// machine is as wanted: look again.
+// Do carries out one action. A nil error does not mean that the machine is as wanted:
+// look again.
 func (l *Linux) Do(ctx context.Context, a guard.Action) error {
 	if l.o.Helper != nil && (a.Op == guard.LoadModule || a.Op == guard.WriteFile) {
 		what := "writing " + a.Subject
@@ -150,7 +149,7 @@ func (l *Linux) Do(ctx context.Context, a guard.Action) error {
 		if !errors.Is(err, ErrNoHelper) {
 			return err
 		}
-		// In a container there is none, and what the container allows is done.
+		// In a container there is no helper: do what the container allows.
 		if own := l.do(ctx, a); own != nil {
 			return &obstacleError{op: "without nfguard-helper.socket", reason: own.Error(), next: noHelperNext, err: own}
 		}
@@ -159,7 +158,7 @@ func (l *Linux) Do(ctx context.Context, a guard.Action) error {
 	return l.do(ctx, a)
 }
 
-// noHelperNext is what to do where there is no helper, and it is missed.
+// noHelperNext is the next step if there is no helper but one is needed.
 const noHelperNext = "systemctl unmask nfguard-helper.socket, then systemctl restart nfguard; in a container, the host has to do it"
 
 func (l *Linux) do(ctx context.Context, a guard.Action) error {
