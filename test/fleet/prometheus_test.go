@@ -335,7 +335,7 @@ func TestRulesCanFail(t *testing.T) {
 }
 
 // TestDashboardCounts: of three nodes one was killed, and is not on guard,
-// whatever its last file says; the third will not come up as wanted.
+// whatever its last file says; the third will not be as wanted.
 func TestDashboardCounts(t *testing.T) {
 	promtool := lab.Tool(t, lab.Root, "promtool")
 	var b strings.Builder
