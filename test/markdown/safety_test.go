@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Each test that docs/safety.md names is there, in the package that it names.
+// Each test that docs/safety.md names exists, in the package that it names.
 func TestSafetyNamesTests(t *testing.T) {
 	const root = "../.."
 	page, err := os.ReadFile(root + "/docs/safety.md")
