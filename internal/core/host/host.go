@@ -42,34 +42,34 @@ type Options struct {
 	// nothing is remembered.
 	Memory string
 
-	// KubeProxy looks for kube-proxy and its rules; nil: nobody does.
+	// KubeProxy looks for kube-proxy and its rules; nil: they are not looked for.
 	KubeProxy func(context.Context, *guard.Policy) guard.KubeProxy
 
-	// Endpoints lists the addresses that kube-proxy's rules send to; with an
-	// error, as far as they are known. It is called only where evidence counts
-	// and what is known of some bridge does not decide, one call at a time, and an
-	// answer other than none serves for a minute. Nil: nobody does.
+	// Endpoints lists the addresses that kube-proxy's rules send packets to; with an
+	// error, those that are known. It is called only if evidence counts and a bridge
+	// is still undecided, one call at a time. An answer that is not empty is used for
+	// a minute. Nil: there are none.
 	Endpoints func(context.Context) ([]netip.Addr, error)
 
-	// PodSpaces lists the network namespaces of pods, by the ids that they have
-	// in ours. It is called only where Endpoints has told an address in the
-	// network of such a bridge. Nil: there are none.
+	// PodSpaces lists the network namespaces of pods, by their ids in ours. It is
+	// called only if Endpoints has an address in the network of an undecided bridge.
+	// Nil: there are none.
 	PodSpaces func() ([]int, error)
 }
 
-// Helper makes changes in another process, one that has the rights to.
+// Helper makes changes in another process, which has the rights to.
 type Helper interface {
-	// Do carries out LoadModule or WriteFile as root's configuration has it, which
-	// may be another than the one in force. An error is ErrNoHelper where nobody is
-	// there to do it.
+	// Do carries out LoadModule or WriteFile according to root's configuration, which
+	// can be newer than the one in force. The error is ErrNoHelper if nobody is there
+	// to do it.
 	Do(ctx context.Context, a guard.Action) error
 }
 
 // ErrNoHelper says that the helper cannot be reached.
 var ErrNoHelper = errors.New("there is no helper")
 
-// Linux is a machine. [Linux.Value] belongs to one goroutine together with
-// SetSysctl; the surveys and the other operations of Do may run beside it.
+// Linux is a machine. [Linux.Value] and the operation SetSysctl are for one goroutine;
+// surveys and the other operations of Do can run concurrently with them.
 type Linux struct {
 	o       Options
 	dir     string // "/"; tests have another
@@ -102,10 +102,9 @@ func (l *Linux) Close() {
 	}
 }
 
-// Survey looks at everything but the values of the guarded sysctls, and at
-// what look asks for. It reads files and asks the kernel for its bridges, so
-// it can take as long as a disk takes. Each step is told by package step, also
-// in Do.
+// Survey looks at everything but the values of the guarded sysctls; some things only if
+// look asks for them. It reads files and asks the kernel for its bridges, so it can take
+// as long as a disk takes. Survey and Do report each step with package step.
 func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation {
 	var o guard.Observation
 	// The bridges first: "modprobe -r" unloads br_netfilter before it destroys the
@@ -120,7 +119,7 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 	o.TaggedPass = l.digit(vlanTagged) == '0'
 	l.memory.follow(o.Bridges)
 	o.Remembered, o.RememberedErr = l.remembered(ctx, "")
-	if p.Bridges == nil || !p.Bridges.Auto { // which looks at all of them
+	if p.Bridges == nil || !p.Bridges.Auto { // with Auto, evidence looks at all addresses
 		addresses(ctx, &o)
 	}
 	l.evidence(ctx, p, &o, true)
@@ -181,10 +180,9 @@ func (l *Linux) do(ctx context.Context, a guard.Action) error {
 	return fmt.Errorf("%v %s: no such operation", a.Op, a.Subject)
 }
 
-// ipv6Off reports whether the kernel was booted with ipv6.disable=1, or has
-// no IPv6: then there is no net/ipv6 in procfs although br_netfilter, which
-// needs the ipv6 module, is there (inet6_init returns before it registers
-// anything when disable_ipv6_mod is set).
+// ipv6Off reports whether the kernel was booted with ipv6.disable=1, or has no IPv6. Then
+// procfs has no net/ipv6, although br_netfilter, which needs the ipv6 module, is loaded
+// (inet6_init returns before it registers anything if disable_ipv6_mod is set).
 func (l *Linux) ipv6Off() bool {
 	if text, err := os.ReadFile(filepath.Join(l.o.Sys, "module/ipv6/parameters/disable")); err == nil {
 		return len(text) > 0 && text[0] == '1'
