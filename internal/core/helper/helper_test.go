@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serving starts a helper on a socket of its own and returns a client of it.
+// serving starts a helper on its own socket and returns a client for it.
 func serving(t *testing.T, o Options) (c *Client, ended chan error) {
 	t.Helper()
 	c = &Client{}

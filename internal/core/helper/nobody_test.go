@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asNobody runs f on a thread of its own with the effective uid 65534.
+// asNobody runs f on its own thread with the effective uid 65534.
 func asNobody(t testing.TB, f func()) {
 	t.Helper()
 	failed := make(chan error)
