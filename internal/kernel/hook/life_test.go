@@ -322,16 +322,16 @@ func TestBesideOthers(t *testing.T) {
 	neighbour(t)
 	fd := first.open(ipTables)
 	if _, err := put(fd, "0"); !errors.Is(err, unix.EPERM) {
-		t.Errorf("the stricter does not win: %v", err)
+		t.Errorf("the stricter program does not win: %v", err)
 	}
 	if err := second.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := put(fd, "0"); err != nil {
-		t.Errorf("the stricter is gone: %v", err)
+		t.Errorf("the stricter program is closed, but the write fails: %v", err)
 	}
 	if ws := first.news(time.Second); len(ws) != 2 {
-		t.Errorf("the other was told of %+v", ws)
+		t.Errorf("the other program reported %+v", ws)
 	}
 }
 
@@ -393,7 +393,7 @@ func TestLessSaysWhy(t *testing.T) {
 		"load program: invalid argument: unknown func bpf_probe_read#4",
 	} {
 		got := less(sysctlProgObserves, []error{errors.New(said)})
-		if len(got) != 1 || !strings.HasPrefix(got[0], "observes only: programs may not read the kernel's memory: ") {
+		if len(got) != 1 || !strings.HasPrefix(got[0], "observes only: programs cannot read the kernel's memory: ") {
 			t.Errorf("%s: %q", said, got)
 		}
 	}
@@ -444,7 +444,7 @@ func TestCapabilities(t *testing.T) {
 	if a, how := attachWith(unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_ADMIN); a != Refuse || how != "BPF cgroup/sysctl" {
 		t.Errorf("all that it takes: %d, %s", a, how)
 	}
-	if a, how := attachWith(unix.CAP_BPF, unix.CAP_NET_ADMIN); a != Observe || !strings.Contains(how, "observes only: programs may not read the kernel's memory") {
+	if a, how := attachWith(unix.CAP_BPF, unix.CAP_NET_ADMIN); a != Observe || !strings.Contains(how, "observes only: programs cannot read the kernel's memory") {
 		t.Errorf("without CAP_PERFMON: %d, %s", a, how)
 	}
 	want := "load a BPF program: operation not permitted (it takes CAP_BPF and CAP_NET_ADMIN)"

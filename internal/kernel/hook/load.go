@@ -142,7 +142,7 @@ func less(program string, refused []error) (without []string) {
 	// The first that it calls. Where bpf_probe_read_kernel is not offered, the library
 	// has put bpf_probe_read in its place.
 	case strings.Contains(why, "get_current_task"), strings.Contains(why, "bpf_probe_read"):
-		why = "programs may not read the kernel's memory: CAP_PERFMON is missing, or the kernel is locked down for confidentiality"
+		why = "programs cannot read the kernel's memory: CAP_PERFMON is missing, or the kernel is locked down for confidentiality"
 	case len(refused) > 0 && errors.Is(refused[0], os.ErrNotExist):
 		why = "the kernel has no BTF"
 	}

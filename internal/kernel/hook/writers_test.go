@@ -185,7 +185,7 @@ func TestWakes(t *testing.T) {
 	}
 }
 
-// openElsewhere opens a sysctl of the room through a mount of procfs of its own.
+// openElsewhere opens a sysctl of the room through a separate mount of procfs.
 func (r *room) openElsewhere(path string) int {
 	r.t.Helper()
 	fd, err := -1, error(nil)

@@ -46,7 +46,7 @@ func TestNative(t *testing.T) {
 	}
 
 	if got, err := names.NativeOf("/proc", []int{1, b.Process.Pid, 1 << 29}); err != nil || len(got) != 1 || got[0].PID != b.Process.Pid {
-		t.Errorf("of three PIDs, one of which is it: %+v, %v", got, err)
+		t.Errorf("among three PIDs, one of which it has: %+v, %v", got, err)
 	}
 
 	_ = a.Process.Kill() // not waited for, so it still has its name
@@ -211,8 +211,8 @@ func TestRootsOwn(t *testing.T) {
 		{"root in another effective group", "Uid:\t0\t0\t0\t0\nGid:\t0\t7\t7\t7\n", true},
 		{"a set-user-ID file", "Uid:\t1000\t0\t0\t0\nGid:\t1000\t1000\t1000\t1000\n", false},
 		{"sudo at its prompt", "Uid:\t0\t0\t0\t0\nGid:\t1000\t0\t0\t0\n", false},
-		{"one that gave root up for a while", "Uid:\t0\t1000\t0\t1000\nGid:\t0\t0\t0\t0\n", false},
-		{"a name cannot lie, for it is escaped", "Name:\tUid:\\n\nUid:\t5\t5\t5\t5\nGid:\t0\t0\t0\t0\n", false},
+		{"one that has given up root for a while", "Uid:\t0\t1000\t0\t1000\nGid:\t0\t0\t0\t0\n", false},
+		{"a name cannot lie, because it is escaped", "Name:\tUid:\\n\nUid:\t5\t5\t5\t5\nGid:\t0\t0\t0\t0\n", false},
 		{"cut off", "Uid:\t0\t0\t0\t0\n", false},
 		{"nothing", "", false},
 	} {

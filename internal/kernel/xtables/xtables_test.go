@@ -211,7 +211,7 @@ func TestBuiltin(t *testing.T) {
 			"accepts, none":      {info(1<<2, 4*size, 4*size), entries, "accept", 0, ""},
 			"not in this table":  {info(1<<1, 0, 0), entries, "", 0, "it has no chain FORWARD"},
 			"returns":            {info(1<<2, 0, size), entries, "", 0, "its chain FORWARD has no policy"},
-			"beside an entry":    {info(1<<2, 0, size+8), entries, "", 0, "its chain FORWARD has no policy"},
+			"between entries":    {info(1<<2, 0, size+8), entries, "", 0, "its chain FORWARD has no policy"},
 			"behind the end":     {info(1<<2, 0, len(entries)), entries, "", 0, "its chain FORWARD has no policy"},
 			"a target with none": {info(1<<2, 0, 5*size), entries, "", 0, "its chain FORWARD has no policy"},
 			"cut off":            {info(1<<2, 0, size), entries[:size+9], "", 0, fmt.Sprintf("entry at %d of %d is cut off", size, size+9)},
