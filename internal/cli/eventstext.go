@@ -47,7 +47,7 @@ func (t *textEvents) add(r *history.Record) {
 // line prints one line and, below it, the reason and the next step if something is wrong.
 func (t *textEvents) line(l *history.Line) {
 	if t.lines++; t.lines == 1 {
-		t.row("WHEN", "HOST", "EVENT", "OUTCOME", columns("WHAT", "FROM → TO", "STOOD", "SOURCE", "WHO"))
+		t.row("WHEN", "HOST", "EVENT", "OUTCOME", columns("WHAT", "FROM → TO", "LASTED", "SOURCE", "WHO"))
 	}
 	r := &l.Record
 	when := r.Time.Local().Format(time.DateTime)

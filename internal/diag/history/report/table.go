@@ -71,7 +71,7 @@ func (d *doc) table(p *Page, hosts bool) {
 		d.put("<p class=\"note\">The last %d lines; %d before them are left out here, and counted above.</p>\n", len(p.rows), left)
 	}
 	d.put("<table class=\"events\" role=\"table\">\n<caption>Each event, and each fight as one line</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">")
-	columns := []string{"When", "Event", "What", "From → to", "Stood", "Source", "Who"}
+	columns := []string{"When", "Event", "What", "From → to", "Lasted", "Source", "Who"}
 	if hosts {
 		columns = append([]string{"When", "Host"}, columns[1:]...)
 	}
