@@ -173,9 +173,9 @@ func TestH2TreeHasNoWayOut(t *testing.T) {
 	const up = "../../../../../../../../../../../.."
 	tests := map[string]struct {
 		make   func(p *place)
-		before string // of the command, in a mount namespace of its own
+		before string // runs before the command, in its own mount namespace
 		code   int
-		inside string // the drop-in, below the tree; "" where it is refused
+		inside string // the drop-in, below the tree; "" if it is refused
 	}{
 		"etc/sysctl.d, absolute": {
 			make:   func(p *place) { p.link(p.path("victim"), "tree/etc/sysctl.d") },

@@ -118,7 +118,7 @@ func guardian() int {
 			}
 		}
 	}()
-	_ = tests.Wait() // the exit code says it
+	_ = tests.Wait() // the exit code tells the result
 	return max(tests.ProcessState.ExitCode(), -tests.ProcessState.ExitCode())
 }
 
@@ -146,7 +146,7 @@ func stale() []string {
 }
 
 // clean ends every process of a run, and removes its control groups and its directory. It
-// returns what it could not remove.
+// prints what it could not remove.
 func clean(dir string) {
 	name := filepath.Base(dir)
 	var left []string

@@ -37,6 +37,6 @@ func TestSafetyNamesTests(t *testing.T) {
 		}
 	}
 	if all := strings.Count(string(page), "`Test") + strings.Count(string(page), "`Fuzz"); count != all {
-		t.Errorf("%d of the %d tests that the page names stand with their package", count, all)
+		t.Errorf("%d of the %d tests on the page are listed with their package", count, all)
 	}
 }

@@ -110,8 +110,8 @@ func TestKubeProxyStarts(t *testing.T) {
 					t.Errorf("%s is %q, want %q", field, r[field], want)
 				}
 			}
-			// On a busy machine the look at the drop-ins that were written at start is
-			// as late as this, and finds it first.
+			// On a busy machine, the look at the drop-ins that were written at the start
+			// can come as late as this, and finds kube-proxy first.
 			if source := r["NFGUARD_SOURCE"]; source != "exec" && source != "file" {
 				t.Errorf("NFGUARD_SOURCE is %q, want exec", source)
 			}
@@ -188,7 +188,7 @@ func TestKubeProxyElsewhere(t *testing.T) {
 	t.Run("in another network namespace", func(t *testing.T) {
 		n := guarded(t)
 		standin.Start(t, lab.NewNamespace(t), program, "-family", "ipv4")
-		time.Sleep(500 * time.Millisecond) // longer than a pass settles
+		time.Sleep(500 * time.Millisecond) // longer than a pass takes
 		if v := n.check(); v.KubeProxy.State != "absent" {
 			t.Errorf("check says %+v", v.KubeProxy)
 		}

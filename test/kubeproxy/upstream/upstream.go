@@ -98,7 +98,7 @@ func Start(t testing.TB, ns *lab.Namespace, path string, o Options) *Proxy {
 	}
 	go func() {
 		defer close(p.ended)
-		_ = p.cmd.Wait() // it is told to end
+		_ = p.cmd.Wait() // a signal ends it
 	}()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill() // it may have ended
