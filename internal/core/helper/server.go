@@ -161,7 +161,7 @@ func (s *server) end(r Request) {
 // process of root has made, as clients do.
 func replyable(files []*os.File) error {
 	if len(files) != 1 {
-		return fmt.Errorf("%d descriptors came with the request and not 1", len(files))
+		return fmt.Errorf("%d descriptors came with the request, want 1", len(files))
 	}
 	fd := int(files[0].Fd())
 	for option, want := range map[int]int{
@@ -169,7 +169,7 @@ func replyable(files []*os.File) error {
 	} {
 		have, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, option)
 		if err != nil || have != want {
-			return errors.New("the descriptor that came with the request is no socket to answer on")
+			return errors.New("the descriptor that came with the request is not a socket for the answer")
 		}
 	}
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
@@ -177,7 +177,7 @@ func replyable(files []*os.File) error {
 		return os.NewSyscallError("getsockopt", err)
 	}
 	if peer.Uid != uint32(os.Geteuid()) {
-		return fmt.Errorf("uid %d may not ask", peer.Uid)
+		return fmt.Errorf("uid %d is not allowed to send requests", peer.Uid)
 	}
 	return nil
 }

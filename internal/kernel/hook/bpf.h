@@ -30,7 +30,7 @@ static long (*get_current_comm)(void *to, u32 size) = (void *)16;
 static u64 (*get_current_cgroup_id)(void) = (void *)80;
 static long (*ringbuf_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
 
-/* add is the one atomic operation that Linux 5.10 has. */
+/* add is the only atomic operation of Linux 5.10. */
 #define add(p, n) ((void)__sync_fetch_and_add(p, n))
 
 /* zero clears size bytes of the stack, a multiple of four, in words of four. To
