@@ -1,9 +1,9 @@
 #!/bin/sh
 # Usage: build.sh DIR [ARCH...]
 #
-# Builds the deb and the rpm for each ARCH (amd64 arm64) into the directory DIR,
-# from which it removes older ones. One commit and one release of Go give the same bytes, whoever
-# builds it, when and where. VERSION, what "git describe" says, can be given.
+# Builds the deb and the rpm for each ARCH (amd64 arm64) into the directory DIR, and
+# removes older ones there. The same commit and Go release always give the same bytes,
+# whoever builds them, when and where. VERSION can be set instead of "git describe".
 set -eu
 mkdir -p "$1"
 dist=$(realpath "$1")

@@ -1,4 +1,4 @@
-// Package build knows which build of nfguard this is.
+// Package build says which build of nfguard this is.
 package build
 
 import "runtime/debug"
@@ -6,7 +6,7 @@ import "runtime/debug"
 // version is set by the linker: -X github.com/nfguard/nfguard/internal/build.version=….
 var version string
 
-// Version returns the release, or "devel" for a build that nobody named.
+// Version returns the release, or "devel" for a build without a version.
 func Version() string {
 	if version != "" {
 		return version

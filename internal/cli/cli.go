@@ -1,6 +1,6 @@
-// Package cli is the commands: their flags, their output, their exit codes.
-// What they have in common with the daemon is put together by package run. It
-// decides nothing about the host.
+// Package cli has the commands: their flags, their output, their exit codes. Package
+// run puts together what they have in common with the daemon. This package decides
+// nothing about the host.
 package cli
 
 import (
@@ -22,14 +22,14 @@ import (
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
-// The exit codes, as diff(1) has them.
+// The exit codes, as for diff(1).
 const (
 	exitYes     = 0 // as wanted
 	exitNo      = 1 // not as wanted
 	exitTrouble = 2 // could not tell; also wrong usage
 )
 
-// Streams are where a command writes: the result to Out, the talk to Err.
+// Streams are where a command writes: the result to Out, errors and hints to Err.
 type Streams struct {
 	Out, Err io.Writer
 }
@@ -42,28 +42,27 @@ type app struct {
 	configPath string
 	root       string
 	code       int
-	reloads    atomic.Bool  // SIGHUP has the configuration read again
-	patience   atomic.Int64 // a time.Duration: how long it may take to stop
+	reloads    atomic.Bool  // SIGHUP makes it read the configuration again
+	patience   atomic.Int64 // a time.Duration: how long it can take to stop
 }
 
-// Stopped is the cause for which a context ends by a signal.
+// Stopped is the cause of a context that a signal has cancelled.
 type Stopped syscall.Signal
 
 func (s Stopped) Error() string { return "stopped by " + syscall.Signal(s).String() }
 
-// How long a command may take to end after it was told to. One that has not by
-// then waits for something that does not come, such as a disk, and is left.
+// How long a command can take to end after it was told to. A command that takes longer
+// waits for something that does not answer, such as a disk, and is abandoned.
 const (
-	patience     = 200 * time.Millisecond // one that only looks has nothing to leave in order
+	patience     = 200 * time.Millisecond // a command that only looks has nothing to clean up
 	patienceActs = 2 * time.Second
 	patienceRun  = 5 * time.Second
 )
 
-// Main runs the command line args and returns the exit code. ctx is cancelled
-// to stop, with a [Stopped] where that is by a signal; each signal on hangup has
-// the daemon read its configuration again, and ends any other command. A command
-// that does not end when it is told to goes on after Main has returned: the
-// process is to exit then.
+// Main runs the command line args and returns the exit code. Cancel ctx to stop it,
+// with a [Stopped] if a signal is the cause. A signal on hangup makes the daemon read
+// its configuration again, and ends any other command. A command that does not end in
+// time keeps running after Main has returned: the process has to exit then.
 func Main(ctx context.Context, args []string, s Streams, hangup <-chan os.Signal) int {
 	out := guarded(s.Out)
 	s = Streams{out, guarded(s.Err)}
@@ -81,7 +80,7 @@ func Main(ctx context.Context, args []string, s Streams, hangup <-chan os.Signal
 				}
 				select {
 				case reload <- sig:
-				default: // one waits already
+				default: // a reload is waiting already
 				}
 			case <-ctx.Done():
 				return
@@ -100,7 +99,7 @@ func Main(ctx context.Context, args []string, s Streams, hangup <-chan os.Signal
 			done <- exitTrouble
 			return
 		}
-		if out.err != nil { // what has not arrived was not said
+		if out.err != nil { // the result was not written
 			a.complain(out.err)
 			done <- exitTrouble
 			return
@@ -120,11 +119,11 @@ func Main(ctx context.Context, args []string, s Streams, hangup <-chan os.Signal
 	}
 }
 
-// acts has the command be given time to end in order what it does.
+// acts gives the command time to clean up when it is told to stop.
 func (a *app) acts() { a.patience.Store(int64(patienceActs)) }
 
-// abandoned is the exit code of a command that did not end when it was told to:
-// that of a program which the signal has ended, as a shell has it.
+// abandoned is the exit code of a command that did not end when it was told to: the
+// shell's code for a program that was ended by the signal.
 func abandoned(ctx context.Context) int {
 	sig := Stopped(syscall.SIGTERM)
 	errors.As(context.Cause(ctx), &sig)
@@ -162,7 +161,7 @@ Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
 		return &hintError{err, "see " + cmd.CommandPath() + " --help"}
 	})
 	f := cmd.PersistentFlags()
-	f.StringVar(&a.configPath, "config", "/etc/nfguard/nfguard.toml", "the configuration `file`; conf.d/*.toml beside it is read too")
+	f.StringVar(&a.configPath, "config", "/etc/nfguard/nfguard.toml", "the configuration `file`; conf.d/*.toml next to it is read too")
 	f.StringVar(&a.root, "root", "", "work on the tree below `dir` (an image being built) and not on this host")
 	cmd.AddCommand(a.runCommand(), a.checkCommand(), a.applyCommand(), a.statusCommand(), a.eventsCommand(),
 		a.probeCommand(), a.traceCommand(), a.configCommand(), a.versionCommand(), a.helperCommand())
@@ -170,7 +169,7 @@ Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
 	return cmd
 }
 
-// hinted has each command that refuses its arguments say where they are listed.
+// hinted makes each command that refuses its arguments say where they are listed.
 func hinted(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -214,8 +213,8 @@ func (e *hintError) Error() string { return e.err.Error() }
 func (e *hintError) Unwrap() error { return e.err }
 func (e *hintError) Next() string  { return e.hint }
 
-// complain prints an error and the next step, a line each; of joined errors each
-// one's.
+// complain prints an error and the next step, one line each. It prints joined errors
+// one by one.
 func (a *app) complain(err error) {
 	var problems config.Errors
 	if errors.As(err, &problems) {
@@ -240,8 +239,8 @@ func (a *app) complain(err error) {
 	}
 }
 
-// complainButLast takes joined errors apart, for each has its own next step, and
-// returns the last.
+// complainButLast prints all but the last of joined errors, each with its own next
+// step, and returns the last.
 func (a *app) complainButLast(err error) error {
 	errs := each(err)
 	if len(errs) == 0 {
@@ -253,7 +252,7 @@ func (a *app) complainButLast(err error) error {
 	return errs[len(errs)-1]
 }
 
-// each takes joined errors apart.
+// each returns the parts of joined errors.
 func each(err error) []error {
 	joined, ok := err.(interface{ Unwrap() []error })
 	switch {
@@ -275,12 +274,12 @@ type format string
 const (
 	text     format = "text"
 	jsonForm format = "json"
-	npdForm  format = "npd"  // of check only: see npd.go
-	htmlForm format = "html" // of events only
-	svgForm  format = "svg"  // of trace only
+	npdForm  format = "npd"  // for check only: see npd.go
+	htmlForm format = "html" // for events only
+	svgForm  format = "svg"  // for trace only
 )
 
-// formatFlag is a format out of a few.
+// formatFlag is a flag for one of a few formats.
 type formatFlag struct {
 	into *format
 	of   []string
@@ -302,7 +301,7 @@ func (f formatFlag) words() string {
 	return strings.Join(f.of[:last], ", ") + " or " + f.of[last]
 }
 
-// outputFlag adds -o, which can be text, json or one of more.
+// outputFlag adds the flag -o, which can be text, json or one of more.
 func outputFlag(cmd *cobra.Command, into *format, more ...format) {
 	f := formatFlag{into, []string{string(text), string(jsonForm)}}
 	for _, m := range more {

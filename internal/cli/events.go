@@ -31,14 +31,14 @@ func (a *app) eventsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "Show what was changed, for how long and by whom, from the journal",
-		Long: `Reads what nfguard recorded in the journal: of this host, or with --journal of
+		Long: `Reads what nfguard recorded in the journal of this host or, with --journal, of
 others. A fight, in which somebody changes a key again and again, is one line.
 At the end stand the totals.
 
 Times are given as 90m, 36h, 7d (ago), today, yesterday, 2026-11-23,
 "2026-11-23 03:52", @SECONDS or RFC 3339.
 
-Exit codes: 0 all was read, also if there were no events; 2 not all could be.`,
+Exit codes: 0 everything was read, even if there were no events; 2 not everything was.`,
 		Example: `  nfguard events --since 7d
   nfguard events --event drift,denied --subject '*ip6tables' -o json
   nfguard events --journal /var/log/journal/remote -o html >report.html
@@ -47,13 +47,13 @@ Exit codes: 0 all was read, also if there were no events; 2 not all could be.`,
 		RunE: func(*cobra.Command, []string) error { return a.events(&o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.since, "since", "", "leave out what was before this `time`")
-	f.StringVar(&o.until, "until", "", "leave out what was after this `time`")
-	f.StringSliceVar(&o.events, "event", nil, "only this `kind`: drift, denied, contention, …; several: commas or again")
+	f.StringVar(&o.since, "since", "", "leave out events before this `time`")
+	f.StringVar(&o.until, "until", "", "leave out events after this `time`")
+	f.StringSliceVar(&o.events, "event", nil, "only this `kind`: drift, denied, contention, …; for several, use commas or repeat the flag")
 	f.StringSliceVar(&o.outcomes, "outcome", nil, "only with this `outcome`: corrected, observed, failed, …")
 	f.StringSliceVar(&o.subject, "subject", nil, "only about this `name`; * stands for anything")
-	f.StringArrayVar(&o.journals, "journal", nil, "read this `place` and not the host's journal: a directory, a journal file, an export, or - for an export on standard input; several: again")
-	f.BoolVarP(&o.follow, "follow", "f", false, "go on with what is recorded from now on, until interrupted")
+	f.StringArrayVar(&o.journals, "journal", nil, "read this `place` and not the host's journal: a directory, a journal file, an export, or - for an export on standard input; repeat the flag for several")
+	f.BoolVarP(&o.follow, "follow", "f", false, "also print new events as they are recorded, until interrupted")
 	f.BoolVar(&o.totals, "totals", false, "only the totals")
 	outputFlag(cmd, &o.form, htmlForm)
 	complete := func(name string, words []string) {
@@ -72,14 +72,14 @@ func texts[T ~string](list []T) []string {
 	return out
 }
 
-// sink is a form of the result: it takes the records, and ends with what they
-// come to. It writes to a writer that keeps its error.
+// sink is a format of the result: it takes the records, and ends with the totals. Its
+// writer keeps its error.
 type sink interface {
 	add(r *history.Record)
 	end(e *ending)
 }
 
-// ending is what is known when all records are read.
+// ending is what is known after all records were read.
 type ending struct {
 	totals  history.Totals
 	ignored history.Ignored
@@ -95,13 +95,13 @@ func (a *app) events(o *eventsOptions) error {
 	case a.root != "":
 		return &hintError{errors.New("a tree that is being built has no history"), "use --journal " + a.root + "/var/log/journal for the journal of another system"}
 	case o.follow && o.form == htmlForm:
-		return &hintError{errors.New("a page of HTML has an end, --follow has none"), "use -o json, which is one object per line then"}
+		return &hintError{errors.New("an HTML page has to end, but --follow does not"), "use -o json, which is one object per line then"}
 	case o.totals && o.form == htmlForm:
-		return &hintError{errors.New("a page of HTML has everything, not only totals"), "leave out one of -o html and --totals"}
+		return &hintError{errors.New("an HTML page always has everything, not only totals"), "leave out one of -o html and --totals"}
 	case o.follow && o.until != "":
-		return &hintError{errors.New("--follow has no end, --until is one"), "leave out one of --follow and --until"}
+		return &hintError{errors.New("--follow does not end, but --until does"), "leave out one of --follow and --until"}
 	case o.follow && o.totals:
-		return &hintError{errors.New("--follow has no end at which to tell totals"), "leave out one of --follow and --totals"}
+		return &hintError{errors.New("--totals come at the end, but --follow does not end"), "leave out one of --follow and --totals"}
 	case o.follow && len(o.journals) > 1:
 		return &hintError{errors.New("only one journal can be followed"), "give one --journal, or none for that of this host"}
 	}
@@ -147,9 +147,9 @@ func (a *app) events(o *eventsOptions) error {
 	return a.complainButLast(errors.Join(err, out.Flush()))
 }
 
-// tell reads all records until ctx ends, and writes the result; out keeps what
-// went wrong with that. What could not be read is an error, after all that could
-// be was told.
+// tell reads all records until ctx ends, and writes the result; out keeps its write
+// error. If something could not be read, tell writes everything else before it returns
+// the error.
 func (a *app) tell(ctx context.Context, out *bufio.Writer, o *eventsOptions, filter *history.Filter, merged *history.Merged, now time.Time) error {
 	s := a.sink(out, o)
 	tally := history.NewTally(time.Local)
@@ -173,21 +173,21 @@ func (a *app) tell(ctx context.Context, out *bufio.Writer, o *eventsOptions, fil
 		tally.Add(&rec)
 		s.add(&rec)
 		if o.follow && out.Flush() != nil {
-			return nil //nolint:nilerr // out keeps it, and it is told once
+			return nil //nolint:nilerr // out keeps the error, which is reported once
 		}
 	}
 }
 
-// interrupted is what it means that a person ended it: nothing wrong where it
-// would not have ended by itself.
+// interrupted is the error if a person ends the command: none if it would not have
+// ended by itself.
 func (o *eventsOptions) interrupted() error {
 	if o.follow {
 		return nil
 	}
-	return &hintError{errors.New("interrupted: not all was read"), "ask for less: --since, --event, --subject"}
+	return &hintError{errors.New("interrupted: not everything was read"), "ask for less: --since, --event, --subject"}
 }
 
-// endless is err, where that is not the end of what was to be read.
+// endless returns err, or nil if it is just the end of the input.
 func endless(err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil

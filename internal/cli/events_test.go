@@ -36,7 +36,7 @@ type worker struct {
 
 var epoch = time.Date(2026, 11, 23, 4, 0, 0, 0, time.UTC)
 
-// record adds an entry as journald has it, of uid and with what journald adds.
+// record adds an entry by uid, with the fields that journald adds.
 func (w *worker) record(sec int, uid string, e record.Event, added ...journal.Field) {
 	w.n++
 	e.Time = epoch.Add(time.Duration(sec) * time.Second)
@@ -59,8 +59,8 @@ func drift(comm string, pid int) record.Event {
 	}
 }
 
-// receiver is a systemd-journal-remote that listens on the loopback and keeps
-// what it gets in a directory.
+// receiver is a systemd-journal-remote that listens on the loopback device and stores
+// what it receives in a directory.
 type receiver struct {
 	dir, address string
 	cmd          *exec.Cmd
@@ -118,7 +118,7 @@ func run(t *testing.T, args ...string) (code int, out, talk string) {
 	return code, o.String(), e.String()
 }
 
-// makeFile has systemd make a journal file of an export.
+// makeFile has systemd turn an export into a journal file.
 func makeFile(t *testing.T, file, export string) {
 	t.Helper()
 	cmd := exec.Command(lab.Tool(t, lab.Root, "systemd-journal-remote"), "--output="+file, "-")
@@ -143,8 +143,8 @@ func TestEventsOfManyHosts(t *testing.T) {
 	lab.Tool(t, lab.Root, "journalctl")
 	one := &worker{name: "worker-1", machine: strings.Repeat("a1", 16), boot: strings.Repeat("b1", 16)}
 	two := &worker{name: "worker-2", machine: strings.Repeat("a2", 16), boot: strings.Repeat("b2", 16)}
-	// journald found another name of the process, and that name is in the file
-	// before ours: so journalctl tells it first.
+	// journald found another name of the process, which is in the file before ours,
+	// so journalctl prints it first.
 	one.record(0, "0", drift("python3", 1))
 	one.record(60, "0", drift("tuned", 812), journal.Field{Name: "OBJECT_COMM", Value: "python3"})
 	one.record(70, "1000", drift("mallory", 666))
@@ -164,7 +164,7 @@ func TestEventsOfManyHosts(t *testing.T) {
 	happened := []seen{arrived[0], arrived[2], arrived[1]}
 	received, err := filepath.Glob(r.dir + "/*.journal")
 	if err != nil || len(received) != 1 {
-		t.Fatalf("want one file, for both come from one address: %v, %v", received, err)
+		t.Fatalf("want one file, because both come from one address: %v, %v", received, err)
 	}
 	files := t.TempDir()
 	makeFile(t, filepath.Join(files, "remote-1.journal"), one.export.String())
@@ -224,7 +224,8 @@ func TestEventsOfManyHosts(t *testing.T) {
 	})
 }
 
-// TestEventsInterrupted: what was read by then is told, and that it is not all.
+// TestEventsInterrupted: the output has what was read until then, and says that it is
+// not everything.
 func TestEventsInterrupted(t *testing.T) {
 	pr, pw, err := os.Pipe()
 	if err != nil {
@@ -252,13 +253,13 @@ func TestEventsInterrupted(t *testing.T) {
 	defer func() { <-read }()
 	var o, e bytes.Buffer
 	code := cli.Main(ctx, []string{"events", "--journal", fmt.Sprintf("/proc/self/fd/%d", pr.Fd())}, cli.Streams{Out: &o, Err: &e}, nil)
-	talk := "nfguard: error: interrupted: not all was read\nnfguard: hint: ask for less: --since, --event, --subject\n"
+	talk := "nfguard: error: interrupted: not everything was read\nnfguard: hint: ask for less: --since, --event, --subject\n"
 	if code != 2 || !strings.Contains(o.String(), "1 event, 1 change: 1 put right") || e.String() != talk {
 		t.Errorf("exit %d\n%s\n%s", code, &o, &e)
 	}
 }
 
-// TestEventsFullDisk: what can't be written is told once, in any form.
+// TestEventsFullDisk: a write error is reported once, in any format.
 func TestEventsFullDisk(t *testing.T) {
 	w := &worker{name: "worker-1", machine: "a1", boot: "b1"}
 	w.record(0, "0", drift("tuned", 812))
@@ -280,8 +281,8 @@ func TestEventsFullDisk(t *testing.T) {
 	}
 }
 
-// TestEventsFollowed sees a record arrive that was not there at the start, and
-// ends when it is told to.
+// TestEventsFollowed: a record that arrives later is printed, and the command ends when
+// it is told to.
 func TestEventsFollowed(t *testing.T) {
 	lab.Tool(t, lab.Root, "journalctl")
 	dir := t.TempDir()
@@ -321,7 +322,7 @@ func TestEventsFollowed(t *testing.T) {
 		}
 		t.Setenv("PATH", bin)
 		code, out, talk := run(t, "events", "--journal", dir, "--follow", "-o", "json")
-		want := "nfguard: error: journalctl ended, and nothing more is told\nnfguard: hint: begin again, with --since now or the time of the last event\n"
+		want := "nfguard: error: journalctl ended, so no more events follow\nnfguard: hint: start again with --since now, or with the time of the last event\n"
 		if code != 2 || strings.Count(out, `"subject":"a"`) != 1 || talk != want {
 			t.Errorf("exit %d\n%s\n%s", code, out, talk)
 		}

@@ -31,7 +31,7 @@ func (h *htmlEvents) end(e *ending) {
 		Made: e.now, Version: build.Version(), Sentence: e.sentence(), Observed: e.observed(), Asked: e.asked(), Totals: e.totals,
 	}
 	if e.err != nil {
-		f.Notes = append(f.Notes, "Not all could be read, and something may be missing here: "+e.err.Error())
+		f.Notes = append(f.Notes, "Not everything could be read, so something may be missing here: "+e.err.Error())
 	}
 	if s := e.ignored.Sentence(); s != "" {
 		f.Notes = append(f.Notes, s)
@@ -42,7 +42,7 @@ func (h *htmlEvents) end(e *ending) {
 	h.page.Write(h.w, f)
 }
 
-// live adds what only the host itself knows.
+// live adds what is only known on the host itself.
 func (h *htmlEvents) live(f *report.Facts) {
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {

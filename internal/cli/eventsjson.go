@@ -52,7 +52,7 @@ type objectRow struct {
 	Name      string `json:"container_name,omitempty"`
 }
 
-// tellerRow is who wrote the record to the journal, as journald saw it.
+// tellerRow is who wrote the record to the journal, according to journald.
 type tellerRow struct {
 	Origin history.Origin `json:"origin"` // "service", "apply" or "other"
 	Comm   string         `json:"comm,omitempty"`
@@ -82,7 +82,7 @@ func newEventRow(r *history.Record) *eventRow {
 	return row
 }
 
-// jsonLines is the form of --follow: one event a line.
+// jsonLines is the format for --follow: one event per line.
 type jsonLines struct{ w *bufio.Writer }
 
 func (j *jsonLines) add(r *history.Record) {
@@ -116,7 +116,7 @@ type fightRow struct {
 	By        string             `json:"by,omitempty"`
 }
 
-// maxFights bounds the list of fights: each is at least a minute long.
+// maxFights limits the list of fights: each is at least a minute long.
 const maxFights = 10_000
 
 func newJSONEvents(w *bufio.Writer, totals bool) *jsonEvents {
@@ -144,22 +144,22 @@ func (j *jsonEvents) add(r *history.Record) {
 	encode(j.w, newEventRow(r))
 }
 
-// encode writes v on what is left of the line.
+// encode writes v on the rest of the line.
 func encode(w io.Writer, v any) {
 	text, err := printable.Marshal(v, "")
 	if err != nil {
-		panic(err) // no text, number or time of a record makes it fail
+		panic(err) // no content of a record can make it fail
 	}
 	_, _ = w.Write(text)
 }
 
-// totalsRow is what the events come to.
+// totalsRow are the totals of the events.
 type totalsRow struct {
 	From     *time.Time `json:"from,omitempty"`
 	To       *time.Time `json:"to,omitempty"`
 	Events   int        `json:"events"`
 	Sentence string     `json:"sentence"`
-	Complete bool       `json:"complete"` // all could be read
+	Complete bool       `json:"complete"` // everything could be read
 	Ignored  int        `json:"ignored"`  // entries that look like events and were not written by root
 	sumRow
 	Keys     []namedSum `json:"subjects"`

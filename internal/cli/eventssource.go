@@ -20,15 +20,15 @@ import (
 	"github.com/nfguard/nfguard/internal/files"
 )
 
-// namedSource is a journal in export format, and its name for people; "" where
-// its errors have that.
+// namedSource is a journal in export format with its name for people; "" if its errors
+// already have the name.
 type namedSource struct {
 	io.ReadCloser
 	name string
 }
 
-// openJournals opens what is to be read. With an error it returns those that
-// are open by then.
+// openJournals opens the journals to read. With an error, it returns those that are
+// already open.
 func (a *app) openJournals(ctx context.Context, o *eventsOptions, filter *history.Filter) ([]namedSource, error) {
 	if len(o.journals) == 0 {
 		j, err := openJournal(ctx, query(o, filter))
@@ -54,7 +54,7 @@ func query(o *eventsOptions, filter *history.Filter) host.JournalQuery {
 		Matches: []string{"SYSLOG_IDENTIFIER=" + history.Identifier},
 	}
 	kinds := filter.Events
-	if o.follow && len(kinds) == 0 { // or lines of the log would be among the last ten
+	if o.follow && len(kinds) == 0 { // otherwise log lines would be among the last ten entries
 		kinds = history.Kinds()
 	}
 	for _, kind := range kinds {
@@ -66,7 +66,7 @@ func query(o *eventsOptions, filter *history.Filter) host.JournalQuery {
 	return q
 }
 
-// fileMagic begins a journal file.
+// fileMagic is the beginning of a journal file.
 const fileMagic = "LPKSHHRH"
 
 func openPlace(ctx context.Context, place string, o *eventsOptions, filter *history.Filter) (namedSource, error) {
@@ -80,7 +80,7 @@ func openPlace(ctx context.Context, place string, o *eventsOptions, filter *hist
 		}{&patientReader{ctx, f}, f}, place}, nil
 	}
 	wrong := func(err error) error {
-		hint := "--journal takes a directory of journal files, a journal file, or what journalctl -o export wrote"
+		hint := "--journal takes a directory of journal files, a journal file, or the output of journalctl -o export"
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			hint = "run it as root, or as a member of the group systemd-journal"
@@ -129,8 +129,8 @@ func openJournal(ctx context.Context, q host.JournalQuery) (namedSource, error) 
 	return namedSource{ReadCloser: j}, nil
 }
 
-// followed is a journal that has no end of its own before ctx ends it: what
-// journalctl would have told after that is missing, however well it ended.
+// followed is a journal that must not end before ctx does. If journalctl ends earlier,
+// later events are missing, even if its exit code is 0.
 type followed struct {
 	io.ReadCloser
 	ctx context.Context
@@ -139,13 +139,13 @@ type followed struct {
 func (f *followed) Read(b []byte) (int, error) {
 	n, err := f.ReadCloser.Read(b)
 	if errors.Is(err, io.EOF) && f.ctx.Err() == nil {
-		err = &hintError{errors.New("journalctl ended, and nothing more is told"), "begin again, with --since now or the time of the last event"}
+		err = &hintError{errors.New("journalctl ended, so no more events follow"), "start again with --since now, or with the time of the last event"}
 	}
 	return n, err
 }
 
-// awaitHangup returns when nobody reads any more what is written to f, or when
-// ctx ends. Who only waits for news would not notice that by writing.
+// awaitHangup returns when nobody reads from f any more, or when ctx ends. A command
+// that waits for events does not write, and so would not notice.
 func awaitHangup(ctx context.Context, f *os.File) {
 	for ctx.Err() == nil {
 		fds := []unix.PollFd{{Fd: int32(f.Fd())}}
@@ -155,7 +155,7 @@ func awaitHangup(ctx context.Context, f *os.File) {
 	}
 }
 
-// inherited is the pipe that a shell gives us as the name of a descriptor, for
+// inherited is the pipe that a shell passes as the name of a descriptor, as in
 // <(journalctl -o export); nil for any other name.
 func inherited(place string) *os.File {
 	for _, dir := range []string{"/dev/fd/", "/proc/self/fd/"} {
@@ -175,12 +175,11 @@ func inherited(place string) *os.File {
 	return nil
 }
 
-// tick is how late the end of a context may be noticed where a file is waited
-// for.
+// tick is how long it can take to notice the end of a context while waiting for a file.
 const tick = 100 * time.Millisecond
 
-// patientReader reads from f until ctx ends: f can be a terminal, or a pipe
-// into which nobody writes.
+// patientReader reads from f until ctx ends: f can be a terminal, or a pipe that nobody
+// writes to.
 type patientReader struct {
 	ctx context.Context
 	f   *os.File

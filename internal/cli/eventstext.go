@@ -20,8 +20,8 @@ import (
 type textEvents struct {
 	w      *bufio.Writer
 	st     style
-	hosts  bool // several are possible
-	totals bool // nothing else
+	hosts  bool // there can be several
+	totals bool // and nothing else
 	fold   *history.Folder
 	lines  int
 }
@@ -44,10 +44,10 @@ func (t *textEvents) add(r *history.Record) {
 	}
 }
 
-// line prints one line, and below it why and what next where it is not right.
+// line prints one line and, below it, the reason and the next step if something is wrong.
 func (t *textEvents) line(l *history.Line) {
 	if t.lines++; t.lines == 1 {
-		t.row("WHEN", "HOST", "EVENT", "OUTCOME", columns("WHAT", "FROM → TO", "STOOD", "SOURCE", "WHO"))
+		t.row("WHEN", "HOST", "EVENT", "OUTCOME", columns("WHAT", "FROM → TO", "LASTED", "SOURCE", "WHO"))
 	}
 	r := &l.Record
 	when := r.Time.Local().Format(time.DateTime)
@@ -62,7 +62,7 @@ func (t *textEvents) line(l *history.Line) {
 	t.notes(r, what)
 }
 
-// notes are what is to be known beside what was said of the record.
+// notes prints what to know about the record besides what.
 func (t *textEvents) notes(r *history.Record, what string) {
 	for _, n := range r.Notes(what) {
 		t.note(n)
@@ -75,7 +75,7 @@ func (t *textEvents) row(when, host, event, outcome, what string) {
 		fmt.Fprintf(t.w, "%-12s  ", printable.Text(host))
 	}
 	word := fmt.Sprintf("%-9s", printable.Text(outcome))
-	switch record.Outcome(outcome) { //nolint:exhaustive // the others have no colour
+	switch record.Outcome(outcome) { //nolint:exhaustive // other outcomes have no colour
 	case record.Failed, record.Reverted:
 		word = t.st.bad(word)
 	case record.Corrected, record.Denied, record.Rewritten:
@@ -90,9 +90,8 @@ func (t *textEvents) note(text string) {
 	fmt.Fprintf(t.w, "%21s%s\n", "", printable.Text(text))
 }
 
-// describeRecord says what was changed from what to what, how long that
-// stood, what woke nfguard and who it was; or the record's own sentence, where
-// it is not about a change.
+// describeRecord says what changed to what, how long that lasted, what woke nfguard and
+// who did it; or it returns the record's own message, if that is not about a change.
 func describeRecord(r *history.Record) string {
 	if r.Changes() == 0 || r.Event == record.KindContention {
 		return r.Message
@@ -111,7 +110,7 @@ func describeFight(f *history.Fight) string {
 	}
 	switch f.State {
 	case history.FightOn:
-		s += "; it goes on"
+		s += "; it is still going on"
 	case history.FightLeft:
 		s += "; nfguard stopped before its end"
 	case history.FightOver:
@@ -152,9 +151,9 @@ func (t *textEvents) writeSums(title string, sums []history.Sum, all *history.Su
 	if len(sums) > maxSums {
 		more = len(sums) - maxSums
 		if last {
-			sums = sums[:maxSums] // the most frequent
+			sums = sums[:maxSums] // keeps the most frequent
 		} else {
-			sums = sums[more:] // the last days
+			sums = sums[more:] // keeps the last days
 		}
 	}
 	fmt.Fprintln(t.w)
@@ -187,7 +186,7 @@ func (t *textEvents) writeSums(title string, sums []history.Sum, all *history.Su
 	}
 }
 
-// stood prints how long something stood; "" where that is unknown.
+// stood prints how long something lasted; "" if that is unknown.
 func stood(d time.Duration) string {
 	if d < 0 {
 		return ""
@@ -205,7 +204,7 @@ func (t *textEvents) writeHosts(hosts []history.Host) {
 	tw.Flush()
 }
 
-// sentence says what it all comes to.
+// sentence sums up the events.
 func (e *ending) sentence() string {
 	t := &e.totals
 	if t.Records == 0 && e.err != nil {
@@ -237,7 +236,7 @@ func (e *ending) sentence() string {
 	return s
 }
 
-// observed says what enforce would have done; "" is nothing.
+// observed says what mode enforce would have done; "" is nothing.
 func (e *ending) observed() string {
 	t := &e.totals
 	if t.Observed == 0 || len(t.Left) == 0 {
@@ -261,7 +260,7 @@ func (e *ending) observed() string {
 	return s
 }
 
-// span is how long a time was looked at: " in 7 days". "" is one moment.
+// span is the time that the records cover: " in 7 days". "" is a single moment.
 func (e *ending) span() string {
 	from, to := e.totals.From, e.totals.To
 	if !e.filter.Since.IsZero() {
@@ -286,7 +285,7 @@ func (e *ending) span() string {
 	return ""
 }
 
-// asked says what was asked for; "" is everything.
+// asked says what the user asked for; "" is everything.
 func (e *ending) asked() string {
 	f := e.filter
 	var parts []string

@@ -14,16 +14,16 @@ import (
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
-// merge makes one table of what many hosts said. What could not be read is an
-// error, after the table of the others.
+// merge combines the results of many hosts into one table. If a file could not be read,
+// it returns the error after the table of the others.
 func (a *app) merge(form format, paths []string) error {
 	switch {
 	case form == npdForm:
-		return &hintError{errors.New("many hosts are no condition of one"), "use -o json"}
+		return &hintError{errors.New("a condition is about one host, not many"), "use -o json"}
 	case a.root != "":
-		return &hintError{errors.New("--merge looks at no tree"), "leave out --root"}
+		return &hintError{errors.New("--merge does not read a tree"), "leave out --root"}
 	case len(paths) == 0:
-		return &hintError{errors.New("there is nothing to merge"), "name files with what nfguard check -o json said, or the directory of ansible's --tree"}
+		return &hintError{errors.New("there is nothing to merge"), "name files with the output of nfguard check -o json, or the directory of ansible's --tree"}
 	}
 	var hosts []fleet.Host
 	var errs []error
@@ -41,9 +41,9 @@ func (a *app) merge(form format, paths []string) error {
 	}
 	r := fleet.Merge(hosts)
 	if len(r.Twice) > 0 {
-		fmt.Fprintf(a.Err, "nfguard: more than one result, of which the last counts: %s\n", few(r.Twice))
+		fmt.Fprintf(a.Err, "nfguard: more than one result; the last one counts: %s\n", few(r.Twice))
 	}
-	switch r.Verdict { //nolint:exhaustive // a fleet is one of three
+	switch r.Verdict { //nolint:exhaustive // a fleet has one of three verdicts
 	case guard.Right:
 		a.code = exitYes
 	case guard.Wrong:
@@ -59,7 +59,7 @@ func (a *app) merge(form format, paths []string) error {
 	return a.complainButLast(unread)
 }
 
-// writeFleet prints the table. A host says what it likes.
+// writeFleet prints the table. What hosts say can be anything.
 func writeFleet(w io.Writer, r *fleet.Report, s style) {
 	fmt.Fprintf(w, "%s: %d as wanted, %d not, %d could not tell\n", words.Count(len(r.Hosts), "host"), r.Right, r.Wrong, r.Unknown)
 	if len(r.Causes) > 0 {
@@ -89,7 +89,7 @@ func writeFleet(w io.Writer, r *fleet.Report, s style) {
 	}
 }
 
-// few are names, the first of many.
+// few lists names, but only the first of many.
 func few(names []string) string {
 	const most = 8
 	if len(names) <= most {

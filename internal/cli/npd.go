@@ -12,16 +12,16 @@ import (
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
-// maxCondition is how long a message node-problem-detector takes, in bytes; of
-// a longer one it drops the rest (custom-plugin-monitor, max_output_length).
+// maxCondition is the longest message that node-problem-detector accepts, in bytes; it
+// cuts longer ones (custom-plugin-monitor, max_output_length).
 const maxCondition = 80
 
-// condition prints one line for a custom plugin of node-problem-detector and
-// exits as it wants to hear: 0 OK, 1 not, 2 unknown. Only what is live counts:
-// a node is not taken out of service for what its next boot will be.
+// condition prints one line for a custom plugin of node-problem-detector, and has the
+// exit code that it expects: 0 OK, 1 not OK, 2 unknown. Only the live state counts: a
+// problem of the next boot is no reason to take a node out of service.
 func (a *app) condition() error {
 	if a.root != "" {
-		return &hintError{errors.New("a tree is no node"), "use nfguard check --root " + a.root}
+		return &hintError{errors.New("a tree is not a node"), "use nfguard check --root " + a.root}
 	}
 	s, _, err := a.settings()
 	if err != nil {
@@ -42,7 +42,7 @@ func (a *app) condition() error {
 	return nil
 }
 
-// conditionOf is the live state in a line: what is wrong first.
+// conditionOf is the live state in one line, with what is wrong first.
 func conditionOf(live *keep.Report) string {
 	var wrong, unknown []string
 	for _, it := range live.Items {
@@ -50,7 +50,7 @@ func conditionOf(live *keep.Report) string {
 		case guard.Wrong, guard.Blocked:
 			wrong = append(wrong, fmt.Sprintf("%s is %s, wanted %s", strings.TrimPrefix(it.Subject, "net.bridge."), it.Have, it.Want))
 		case guard.Uncertain:
-			unknown = append(unknown, "could not look at "+it.Subject)
+			unknown = append(unknown, "could not read "+it.Subject)
 		case guard.Right, guard.Excused:
 		}
 	}
@@ -64,8 +64,7 @@ func conditionOf(live *keep.Report) string {
 	}
 }
 
-// say prints s as the one line that fits. The API server takes no condition that
-// is no UTF-8.
+// say prints s as one line that fits. The API server accepts only UTF-8 in a condition.
 func (a *app) say(s string) {
 	s, _, _ = strings.Cut(s, "\n")
 	if s = printable.Text(s); len(s) > maxCondition {

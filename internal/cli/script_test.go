@@ -23,9 +23,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs the commands as a person does; each script of testdata
-// tells one story. None of them needs root or changes the host: they work on
-// trees.
+// TestScripts runs the commands as a person does, by the scripts in testdata. None of
+// them needs root or changes the host: they work on trees.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata",
@@ -38,7 +37,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// ways puts the goldens of the package trace into a script's directory.
+// ways copies the golden files of package trace into a script's directory.
 func ways(dir string) error {
 	for name, golden := range map[string]string{"before.json": "key0.golden.json", "after.json": "key1.golden.json", "before.txt": "key0.golden.txt"} {
 		b, err := os.ReadFile(filepath.Join("../diag/trace/testdata", golden))

@@ -24,12 +24,12 @@ func (a *app) statusCommand() *cobra.Command {
 		Long: `Reads what the daemon published, looks whether that process lives and gets on,
 and reads the guarded sysctls itself; it asks the daemon nothing.
 
-Exit codes: 0 healthy, 1 degraded (also stopped, or without a look that ends), 2 not running.`,
+Exit codes: 0 healthy, 1 degraded (also if stopped, or if looks do not end), 2 not running.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.status(form, watch) },
 	}
 	outputFlag(cmd, &form)
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print it again whenever it changed, until interrupted")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print it again whenever it changes, until interrupted")
 	return cmd
 }
 
@@ -70,7 +70,7 @@ func (a *app) status(form format, watch bool) error {
 }
 
 func writeStatus(w io.Writer, s statusView) {
-	st, configError := newStyle(w), s.ConfigError // of several lines, in which names are quoted
+	st, configError := newStyle(w), s.ConfigError // can have several lines; names in it are quoted
 	s = printable.ForText(s)
 	state := st.good(s.State)
 	if s.State != "healthy" {

@@ -26,7 +26,7 @@ type statusView struct {
 	Now statusNow `json:"now"`
 }
 
-// statusNow is what this command has seen.
+// statusNow is what this command has found out itself.
 type statusNow struct {
 	Time     time.Time       `json:"time"`
 	Process  instance.State  `json:"process"`                // what became of the daemon: running, stopped or frozen
@@ -36,7 +36,7 @@ type statusNow struct {
 	Problems []string        `json:"problems"`               // that the daemon does not tell of
 }
 
-// maxStatus bounds what is read: a host with some ten thousand bridges.
+// maxStatus limits the size of the status: that of a host with some ten thousand bridges.
 const maxStatus = 16 << 20
 
 // readStatus returns what is known of the daemon. That none runs, or that it can't
@@ -140,15 +140,14 @@ func (v *statusView) assess() {
 	}
 }
 
-// A foreign value stands for less than the resync before a daemon that works puts
-// it right.
+// If the daemon works, it puts a foreign value right within the resync interval.
 const (
 	corrected = 1500 * time.Millisecond
 	lookAgain = 50 * time.Millisecond
 )
 
-// readSysctls reads the guarded sysctls, and waits a moment for those that are
-// wrong where the daemon is to put them right.
+// readSysctls reads the guarded sysctls. If the daemon should put wrong ones right, it
+// waits a moment for that.
 func (v *statusView) readSysctls() {
 	v.Now.Sysctls = []daemon.Sysctl{}
 	if len(v.Sysctls) == 0 {
@@ -185,7 +184,7 @@ func (v *statusView) readSysctls() {
 	}
 }
 
-// read judges s by what it is now.
+// read reads s and judges its current value.
 func read(machine *host.Linux, s *daemon.Sysctl) {
 	value, _ := machine.Value(s.Key)
 	switch s.Have = value.Have; value.State {
@@ -201,7 +200,7 @@ func read(machine *host.Linux, s *daemon.Sysctl) {
 	}
 }
 
-// line says in a line how the sysctls are.
+// line describes the sysctls in one line.
 func (n *statusNow) line() string {
 	if n.Unread != "" {
 		return "the sysctls were not read now: " + n.Unread

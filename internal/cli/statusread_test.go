@@ -13,7 +13,7 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/monotonic"
 )
 
-// A daemon whose loop hangs tells of nothing: by the kernel's clock, its next look
+// A daemon whose loop hangs reports nothing: the kernel's clock shows that its next look
 // should have ended.
 func TestStatusSeesThatNoLookEnds(t *testing.T) {
 	self, err := instance.Self()
@@ -61,7 +61,7 @@ func TestStatusSeesThatNoLookEnds(t *testing.T) {
 	}
 }
 
-// A sysctl that can't be read here is unknown, and nobody's fault.
+// A sysctl that cannot be read here is unknown, which is not the daemon's fault.
 func TestStatusReadsTheSysctls(t *testing.T) {
 	self, err := instance.Self()
 	if err != nil {

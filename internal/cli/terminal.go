@@ -12,18 +12,18 @@ import (
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
-// output is where people read: names of programs, of bridges and of hosts are
-// chosen by others, and can be sequences that a terminal would act on, also one
-// at the other end of a pipe. All that is not printable is written as a Go string
-// has it, but for the colours of a [style] where that is a terminal.
+// output makes text safe for people to read. Others choose the names of programs,
+// bridges and hosts, which can contain escape sequences for the terminal, even one at
+// the other end of a pipe. Unprintable characters are escaped as in a Go string, except
+// for the colours of a [style] on a terminal.
 type output struct {
 	io.Writer
 	terminal bool
-	held     []byte // the beginning of a colour, or of a rune
-	err      error  // the first of the writer's
+	held     []byte // the beginning of a colour sequence, or of a rune
+	err      error  // the writer's first error
 }
 
-// guarded is w with care.
+// guarded returns an output that writes to w.
 func guarded(w io.Writer) *output {
 	s := &output{Writer: w}
 	if f, ok := w.(*os.File); ok {
@@ -45,10 +45,10 @@ func (s *output) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// colours are all that a style writes.
+// colours are all escape sequences that a style writes.
 var colours = []string{"\x1b[32m", "\x1b[31;1m", "\x1b[33m", "\x1b[2m", "\x1b[0m"}
 
-// harmless makes b safe to show. What its end may be the beginning of is rest.
+// harmless makes b safe to show. rest is the end of b if it may be incomplete.
 func (s *output) harmless(b []byte) (text, rest []byte) {
 	text = make([]byte, 0, len(b))
 	for len(b) > 0 {

@@ -35,7 +35,7 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
-// However a text is cut into writes, the same is shown.
+// However a text is split into writes, the same is shown.
 func FuzzPrintable(f *testing.F) {
 	f.Add("\x1b[32mok     \x1b[0m  br\x1b[2J \u009b → \xff", 3)
 	f.Fuzz(func(t *testing.T, text string, at int) {
@@ -55,7 +55,7 @@ func FuzzPrintable(f *testing.F) {
 	})
 }
 
-// TestTerminal: on a terminal as in a pipe, which can have one at its end.
+// TestTerminal: on a terminal and in a pipe, which can have a terminal at its end.
 func TestTerminal(t *testing.T) {
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -81,7 +81,7 @@ func TestTerminal(t *testing.T) {
 		t.Errorf("the terminal got %q, %v, want %q", got[:n], err, want)
 	}
 	if !guarded(slave).terminal || guarded(io.Discard).terminal {
-		t.Error("what is a terminal is not told")
+		t.Error("a terminal is not recognised")
 	}
 	var pipe bytes.Buffer
 	fmt.Fprint(guarded(&pipe), "br\x1b[2J\x1b[31;1m.")
@@ -90,7 +90,7 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-// What could not be written is not taken for said, in any form and command.
+// A failed write is an error, for any format and command.
 func TestFullDisk(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"version"}, {"check", "-o", "json"}, {"check"}, {"apply", "--dry-run"}, {"config", "show"}} {
 		if args[0] != "--help" && args[0] != "version" {

@@ -12,7 +12,7 @@ import (
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
-// style colours words where a person reads them on a terminal.
+// style colours words on a terminal.
 type style struct{ on bool }
 
 func newStyle(w io.Writer) style {
@@ -31,7 +31,7 @@ func (s style) good(word string) string { return s.paint("32", word) }
 func (s style) bad(word string) string  { return s.paint("31;1", word) }
 func (s style) warn(word string) string { return s.paint("33", word) }
 
-// word is the judgement as it stands in a table, all of one width.
+// word is the verdict for a table; all words have the same width.
 func (s style) word(v guard.Verdict) string {
 	switch v {
 	case guard.Right:
@@ -65,8 +65,8 @@ func (a *app) show(form format, r result) error {
 // onHost names a host and its kernel.
 func onHost(host, kernel string) string { return host + " (Linux " + kernel + ")" }
 
-// writeLine prints a word, what there is to say to it, and below that what else
-// there is: the reason, and the next step.
+// writeLine prints a word and its line and, below them, further lines: the reason and
+// the next step.
 func writeLine(w io.Writer, word, line string, below ...string) {
 	fmt.Fprintf(w, "%s  %s\n", word, strings.TrimRight(line, " "))
 	for _, b := range below {
@@ -76,9 +76,9 @@ func writeLine(w io.Writer, word, line string, below ...string) {
 	}
 }
 
-// write prints the document for people: what is live, what carries it over a
-// reboot, what others do about it, the bridges, kube-proxy, and what it all
-// means. Below each line that is not right stand the reason and the next step.
+// write prints the document for people: the live state, what keeps it over a reboot,
+// what others do about it, the bridges, kube-proxy, and what all of that means. Below
+// each line that is not right are the reason and the next step.
 func (d *document) write(w io.Writer, s style) {
 	where := onHost(d.Host, d.Kernel)
 	if d.Root != "" {
@@ -102,7 +102,7 @@ func (d *document) write(w io.Writer, s style) {
 	}
 }
 
-// describe says how far kube-proxy has come, and what there is of it.
+// describe says in which state kube-proxy is, with its processes and rules.
 func describe(k *daemon.KubeProxy) string {
 	seen := guard.KubeProxy{Processes: k.Processes, Rules: k.Rules}
 	text := string(k.State)
@@ -144,8 +144,8 @@ func (d *document) section(w io.Writer, s style, title string, in func(row) bool
 	}
 }
 
-// atNextBoot says what a module or a key will be at the next boot and by what,
-// as systemd has it, or "".
+// atNextBoot says what the state of a module or a key will be after the next boot, and
+// which file sets it, by systemd's rules; or "".
 func (d *document) atNextBoot(subject string) string {
 	if d.NextBoot == nil {
 		return ""

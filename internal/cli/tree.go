@@ -7,7 +7,7 @@ import (
 	"github.com/nfguard/nfguard/internal/files"
 )
 
-// checkTree is check of a tree. It knows no kernel, and so has a way of its own.
+// checkTree is check for a tree. It is separate because a tree has no kernel.
 func (a *app) checkTree(form format, p *guard.Policy) error {
 	t := host.NewTree(a.root)
 	r := keep.AuditTree(t, p)
@@ -18,7 +18,7 @@ func (a *app) checkTree(form format, p *guard.Policy) error {
 	return a.show(form, d)
 }
 
-// applyTree is apply to a tree. It exits as checkTree does right after it.
+// applyTree is apply for a tree. Its exit code is that of checkTree right after it.
 func (a *app) applyTree(form format, dry bool, p *guard.Policy) error {
 	t := host.NewTree(a.root)
 	if dry {

@@ -1,9 +1,8 @@
-// Package files opens and replaces files that others than root can make or
-// change, and those of a tree. It opens regular files only, waits for no
-// FIFO, touches no device, reads no more than it is told to, and follows no
-// link where none belongs. Whatever nfguard reads by a name that somebody
-// else can have a say in goes through it; what the kernel makes up, in procfs,
-// sysfs and cgroups, does not.
+// Package files safely opens and replaces files that users other than root can
+// create or change, and those of a file tree. It opens regular files only, waits for
+// no FIFO, touches no device, reads no more than its limit, and follows no link where
+// there should be none. nfguard uses it for every file name that somebody else can
+// influence, but not for the kernel's files in procfs, sysfs and cgroups.
 package files
 
 import (
@@ -18,13 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NotRegular is the error about a name at which something else than a regular
-// file stands.
+// NotRegular is the error about something that is not a regular file.
 type NotRegular struct{ Type fs.FileMode }
 
 func (e *NotRegular) Error() string { return "is " + e.Kind() + ", not a regular file" }
 
-// Kind is what stands there, with its article.
+// Kind is what it is instead, with an article: "a directory".
 func (e *NotRegular) Kind() string {
 	switch {
 	case e.Type&fs.ModeDir != 0:
@@ -41,7 +39,7 @@ func (e *NotRegular) Kind() string {
 	return "something else"
 }
 
-// TooLarge is the error about a file that is larger than what is read of it.
+// TooLarge is the error about a file that is larger than the limit for reading it.
 type TooLarge struct{ Limit int64 }
 
 func (e *TooLarge) Error() string {
@@ -54,8 +52,8 @@ func (e *TooLarge) Error() string {
 	return fmt.Sprintf("is larger than %d bytes", e.Limit)
 }
 
-// How a file is opened that may be something else: a FIFO is not waited for,
-// and a terminal does not become ours.
+// Flags for opening a file that might be something else: opening does not wait for a
+// FIFO, and a terminal does not become ours.
 const careful = syscall.O_NONBLOCK | syscall.O_NOCTTY | syscall.O_CLOEXEC
 
 // Open opens a regular file for reading. Links are followed. The error of
@@ -63,10 +61,10 @@ const careful = syscall.O_NONBLOCK | syscall.O_NOCTTY | syscall.O_CLOEXEC
 func Open(name string) (*os.File, error) { return open(name, os.Stat, os.O_RDONLY) }
 
 func open(name string, stat func(string) (fs.FileInfo, error), flags int) (*os.File, error) {
-	info, err := stat(name) // first, for to open a device can do something
+	info, err := stat(name) // first, because opening a device can have side effects
 	var at *fs.PathError
 	if errors.As(err, &at) {
-		at.Op = "open" // it is what was asked for
+		at.Op = "open" // what the caller asked for
 	}
 	if err != nil {
 		return nil, err
@@ -77,7 +75,7 @@ func open(name string, stat func(string) (fs.FileInfo, error), flags int) (*os.F
 	return opened(os.OpenFile(name, flags|careful, 0))
 }
 
-// opened looks again at what was opened: the name may mean another file by now.
+// opened checks again what was opened: the name may belong to another file by now.
 func opened(f *os.File, err error) (*os.File, error) {
 	if err != nil {
 		return nil, err
@@ -100,8 +98,8 @@ func regular(name string, info fs.FileInfo) error {
 	return nil
 }
 
-// Read returns the content of a regular file. Links are followed. Of a file
-// that is larger than limit it returns the beginning, and a [TooLarge].
+// Read returns the content of a regular file. Links are followed. If the file is
+// larger than limit, it returns the beginning, and a [TooLarge].
 func Read(name string, limit int64) ([]byte, error) {
 	f, err := Open(name)
 	if err != nil {
@@ -111,7 +109,7 @@ func Read(name string, limit int64) ([]byte, error) {
 	return Limited(f, limit)
 }
 
-// ReadNoLink is [Read] for a name that is not to be a link.
+// ReadNoLink is [Read] for a name that must not be a link.
 func ReadNoLink(name string, limit int64) ([]byte, error) {
 	f, err := open(name, os.Lstat, os.O_RDONLY|syscall.O_NOFOLLOW)
 	if err != nil {
@@ -121,8 +119,8 @@ func ReadNoLink(name string, limit int64) ([]byte, error) {
 	return Limited(f, limit)
 }
 
-// Limited reads f to its end. Of a file that is larger than limit it returns
-// the beginning, and a [TooLarge].
+// Limited reads f to its end. If it is larger than limit, Limited returns the
+// beginning, and a [TooLarge].
 func Limited(f *os.File, limit int64) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -138,8 +136,8 @@ func Limited(f *os.File, limit int64) ([]byte, error) {
 	return text, err
 }
 
-// Append adds text to the end of a file that is not to be a link, and makes
-// it where there is none. Others may read it, whatever the umask.
+// Append adds text to the end of a file that must not be a link, and creates it if it
+// does not exist. Everybody can read it, whatever the umask.
 func Append(name string, text []byte) error {
 	f, err := opened(os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|careful, 0o644))
 	if err != nil {
@@ -157,22 +155,22 @@ func owner(info fs.FileInfo) int {
 	return -1
 }
 
-// ours reports whether uid is root or who we are.
+// ours reports whether uid is root or our own.
 func ours(uid int) bool { return uid == 0 || uid == unix.Geteuid() }
 
-// Trust is who may own what nfguard believes.
+// Trust is the list of users whose files nfguard trusts.
 type Trust []int
 
-// Host is the trust in files of the host: those of root, and of the user that
+// Host is the trust for files of the host: those of root, and of the user that
 // nfguard runs as.
 func Host() Trust { return Trust{0, unix.Geteuid()} }
 
 // Of adds the owner of info.
 func (t Trust) Of(info fs.FileInfo) Trust { return append(t, owner(info)) }
 
-// Distrusted says why info is not to be believed, and the command that changes
-// that, about name: it can be changed by others than those of t. Both are
-// "" where it can't.
+// Distrusted says why the file called name is not to be trusted, and which command
+// fixes that: it can be changed by users who are not in t. Both are "" if the file
+// can be trusted.
 func (t Trust) Distrusted(name string, info fs.FileInfo) (why, command string) {
 	uid := owner(info)
 	trusted := false

@@ -46,8 +46,8 @@ func message(err error) string {
 	return err.Error()
 }
 
-// What is no regular file is refused at once, and the error says what it is:
-// a read of the FIFO, or of the terminal, would not come back.
+// Everything but a regular file is refused at once, and the error says what it is:
+// reading the FIFO, or the terminal, would never return.
 func TestReadRegularFilesOnly(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -62,8 +62,8 @@ func TestReadRegularFilesOnly(t *testing.T) {
 		name           string
 		limit          int64
 		want           string
-		err            string // of Read
-		noLink, inTree string // of ReadNoLink, and of a Tree's Read, where they differ; "-": none
+		err            string // from Read
+		noLink, inTree string // from ReadNoLink, and from a Tree's Read, if they differ; "-": none
 	}{
 		{name: "file", limit: 8, want: "12345678"},
 		{name: "file", limit: 7, want: "1234567", err: "read DIR/file: is larger than 7 bytes"},
@@ -109,8 +109,8 @@ func TestReadRegularFilesOnly(t *testing.T) {
 	}
 }
 
-// Links of a tree lead where they lead on the host that it is, and never out
-// of it: neither what is read nor what is written.
+// Links in a tree lead where they lead on the host whose tree it is, and never out of
+// it, neither for reading nor for writing.
 func TestTreeHasNoWayOut(t *testing.T) {
 	outside := t.TempDir()
 	secret := write(t, filepath.Join(outside, "secret"), "outside")
@@ -136,7 +136,7 @@ func TestTreeHasNoWayOut(t *testing.T) {
 					t.Errorf("written through /proc: %v", err)
 				}
 			} else if text, e := os.ReadFile(filepath.Join(dir, outside, "new.conf")); err != nil || string(text) != "x" {
-				t.Errorf("inside of the tree there is %q, %v, %v", text, e, err)
+				t.Errorf("inside the tree there is %q, %v, %v", text, e, err)
 			}
 			entries, _ := os.ReadDir(outside)
 			if len(entries) != 1 {
@@ -149,7 +149,7 @@ func TestTreeHasNoWayOut(t *testing.T) {
 	}
 }
 
-// A FIFO in place of a directory is no directory.
+// Listing a FIFO in place of a directory fails, and does not block.
 func TestListWaitsForNothing(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o644); err != nil {
@@ -172,7 +172,7 @@ func TestListWaitsForNothing(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("it waits for the FIFO")
-		f, err := os.OpenFile(filepath.Join(dir, "fifo"), os.O_RDWR, 0) // have it go on
+		f, err := os.OpenFile(filepath.Join(dir, "fifo"), os.O_RDWR, 0) // unblock it
 		if err == nil {
 			<-listed
 			f.Close()
@@ -180,7 +180,7 @@ func TestListWaitsForNothing(t *testing.T) {
 	}
 }
 
-// Below these directories of an image there can only be the running host's.
+// These directories of an image can only hold files of the running host.
 func TestImageHidesTheKernel(t *testing.T) {
 	dir := t.TempDir()
 	for _, d := range []string{"proc", "sys", "dev", "run"} {
@@ -219,7 +219,7 @@ func names(t *testing.T, dir string) (list []string) {
 
 func mine(start []byte) bool { return strings.HasPrefix(string(start), "# mine") }
 
-// What a killed run left is used again, whatever it is; others' files stay.
+// Whatever a killed run left behind is used again; other people's files stay.
 func TestReplaceLeavesNothing(t *testing.T) {
 	for name, leftover := range map[string]func(t *testing.T, path string){
 		"nothing":        func(*testing.T, string) {},
@@ -256,7 +256,7 @@ func TestReplaceLeavesNothing(t *testing.T) {
 	}
 }
 
-// Two that write the same file at once put whole files in place.
+// Processes that write the same file at once put complete files in place.
 func TestReplaceAtOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.conf")
 	texts := []string{"# mine" + strings.Repeat("a", 50_000), "# mine" + strings.Repeat("b", 50_000)}
@@ -303,7 +303,7 @@ func TestReplaceAndRemoveOnlyOurs(t *testing.T) {
 	}
 }
 
-// Below a directory that another user owns no link is followed.
+// Below a directory that another user owns, no link is followed.
 func TestReplaceFollowsNoLinkOfOthers(t *testing.T) {
 	lab.Need(t, lab.Root)
 	const nobody = 65534

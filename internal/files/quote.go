@@ -2,7 +2,7 @@ package files
 
 import "strings"
 
-// Quote writes a name as a shell takes it.
+// Quote quotes a name for a shell, if it needs it.
 func Quote(name string) string {
 	plain := func(c rune) bool {
 		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("/._-+,:@%=", c)

@@ -18,7 +18,7 @@ import (
 var ErrForeign = errors.New("it is somebody else's file")
 
 // errBusy says that another process writes the same file.
-var errBusy = errors.New("another nfguard writes it just now")
+var errBusy = errors.New("another nfguard is writing it")
 
 // Who may read a file: others, too, or its owner alone.
 const (
@@ -26,13 +26,12 @@ const (
 	private fs.FileMode = 0o600
 )
 
-// startOf is how much of a file tells whose it is.
+// startOf is how many bytes of a file are read to tell whose it is.
 const startOf = 512
 
-// Replace puts a file in place as a whole, below a directory that can be
-// another user's: see [openDir]. It is not synced. The file is not to be a
-// link. Where there is one that is not mine, by how it begins, it stays, and
-// the error is [ErrForeign].
+// Replace atomically replaces a file below a directory that can be another user's:
+// see [openDir]. It does not sync the file. The file must not be a link. If there is
+// a file whose beginning is not mine, it stays, and the error is [ErrForeign].
 func Replace(name string, text []byte, mine func(start []byte) bool) error {
 	return put(name, text, mine, public, false)
 }
@@ -42,8 +41,8 @@ func ReplacePrivate(name string, text []byte, mine func(start []byte) bool) erro
 	return put(name, text, mine, private, false)
 }
 
-// Put is [Replace] for what has to outlast a power cut. It makes the directory
-// where there is none.
+// Put is [Replace] for a file that has to survive a power cut. It creates the
+// directory if it does not exist.
 func Put(name string, text []byte, mine func(start []byte) bool) error {
 	return put(name, text, mine, public, true)
 }
@@ -58,8 +57,8 @@ func put(name string, text []byte, mine func([]byte) bool, mode fs.FileMode, las
 	return named(name, replace(d, base, text, mine, mode, lasting))
 }
 
-// Remove removes a file that is mine, by how it begins, below a directory that
-// can be another user's. That there is none is no error.
+// Remove removes a file whose beginning is mine, below a directory that can be
+// another user's. It is no error if there is no file.
 func Remove(name string, mine func(start []byte) bool) error {
 	dir, base := filepath.Split(name)
 	d, err := openDir(dir, false)
@@ -80,9 +79,9 @@ func Remove(name string, mine func(start []byte) bool) error {
 	return named(name, err)
 }
 
-// replace writes beside the file and renames. The name of what is in the
-// making is fixed, so that nothing piles up, and locked, so that nobody puts
-// another's half in place.
+// replace writes a temporary file next to the file and renames it. The temporary
+// file has a fixed name, so that leftovers do not pile up, and is locked, so that no
+// process puts another's half-written file in place.
 func replace(d *os.Root, base string, text []byte, mine func([]byte) bool, mode fs.FileMode, sync bool) error {
 	if err := replaceable(d, base, mine); err != nil {
 		return err
@@ -101,19 +100,19 @@ func replace(d *os.Root, base string, text []byte, mine func([]byte) bool, mode 
 		err = f.Sync()
 	}
 	if err == nil {
-		err = replaceable(d, base, mine) // writing took its time
+		err = replaceable(d, base, mine) // again, because writing took some time
 	}
 	if err == nil {
 		err = d.Rename(temp, base)
 	}
 	if err != nil {
-		_ = d.Remove(temp) // half of it is worth nothing
+		_ = d.Remove(temp) // half a file is worth nothing
 		return err
 	}
 	if !sync {
 		return nil
 	}
-	dir, err := d.Open(".") // a rename outlasts a power cut only so
+	dir, err := d.Open(".") // a rename survives a power cut only if its directory is synced
 	if err != nil {
 		return err
 	}
@@ -121,8 +120,8 @@ func replace(d *os.Root, base string, text []byte, mine func([]byte) bool, mode 
 	return dir.Sync()
 }
 
-// replaceable says why what stands at a name is not to be replaced. That
-// nothing does is fine.
+// replaceable returns why the file at a name must not be replaced. If there is none,
+// that is fine.
 func replaceable(d *os.Root, base string, mine func([]byte) bool) error {
 	info, err := d.Lstat(base)
 	switch {
@@ -147,8 +146,8 @@ func replaceable(d *os.Root, base string, mine func([]byte) bool) error {
 	return err
 }
 
-// fresh returns an empty file for what is in the making, which nobody else
-// can open. What a killed run left is used again.
+// fresh returns an empty temporary file that nobody else can open. What a killed run
+// left behind is used again.
 func fresh(d *os.Root, name string) (*os.File, error) {
 	for range 3 {
 		f, err := d.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|careful, 0o600)
@@ -164,7 +163,7 @@ func fresh(d *os.Root, name string) (*os.File, error) {
 			f.Close()
 			return nil, errBusy
 		}
-		// It may have been put in place by who had the lock before us.
+		// The previous holder of the lock may have renamed it.
 		have, err := f.Stat()
 		if err == nil {
 			var named fs.FileInfo
@@ -180,8 +179,8 @@ func fresh(d *os.Root, name string) (*os.File, error) {
 	return nil, errBusy
 }
 
-// leftover opens what stands at the name. Where that is no file of ours alone
-// it is removed, and nil is returned.
+// leftover opens the file at name. If it is not a file of ours alone, leftover
+// removes it and returns nil.
 func leftover(d *os.Root, name string) (*os.File, error) {
 	info, err := d.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -204,10 +203,9 @@ func leftover(d *os.Root, name string) (*os.File, error) {
 	return nil, nil
 }
 
-// openDir opens a directory part by part, and makes what is missing if it is
-// told to. From the first directory on that
-// others than root and we can change, no link is followed: it would be theirs
-// to say where we write.
+// openDir opens a directory part by part, and creates missing ones if missing is set.
+// As soon as one of them can be changed by users other than root and us, no further
+// link is followed: they could otherwise choose where we write.
 func openDir(dir string, missing bool) (*os.Root, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -274,7 +272,7 @@ func openDir(dir string, missing bool) (*os.Root, error) {
 	return at, nil
 }
 
-// follow returns where the link part of at leads to, if it is one of ours.
+// follow returns where the link part in the directory at leads, if we trust it.
 func follow(at *os.Root, part, name string, link fs.FileInfo) (string, error) {
 	dir, err := at.Stat(".")
 	if err != nil {

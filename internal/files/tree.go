@@ -10,22 +10,21 @@ import (
 	"syscall"
 )
 
-// DevNull is what [Tree.Resolve] says of a link to /dev/null, in a tree
-// without /dev as well: to systemd and others such a file is masked.
+// DevNull is what [Tree.Resolve] returns for a link to /dev/null, even in a tree
+// without /dev: for systemd and others, such a file is masked.
 const DevNull = "/dev/null"
 
-// Tree is the files below a directory, as a host sees them that has it for
-// its root: names are absolute, and so can links be, and "/usr/lib/x" is
-// looked for below the directory. Nothing leads out of it. A Tree remembers
-// the links that it has seen, and so is for one look; it belongs to one
-// goroutine.
+// Tree is the files below a directory, as a host sees them whose root directory it
+// is: names are absolute, links can be, and "/usr/lib/x" is looked up below the
+// directory. Nothing leads out of it. A Tree remembers the links that it has seen,
+// so use a new one for each look. It is for one goroutine.
 type Tree struct {
 	root   *os.Root
 	hidden []string
 	seen   map[string]seen
 }
 
-// seen is what was found at a name.
+// seen is what a name was found to be.
 type seen struct {
 	kind   fs.FileMode
 	target string // of a link
@@ -49,9 +48,9 @@ func OpenTree(dir string) (*Tree, error) {
 	return &Tree{root: root, seen: make(map[string]seen)}, nil
 }
 
-// OpenImage opens the tree below dir of a host that is not running. What is
-// below /proc, /sys, /dev and /run there can only be the running host's, and
-// counts as absent.
+// OpenImage opens the tree below dir of a host that is not running. Anything below
+// its /proc, /sys, /dev and /run can only belong to the running host, and counts as
+// absent.
 func OpenImage(dir string) (*Tree, error) {
 	t, err := OpenTree(dir)
 	if err == nil {
@@ -60,14 +59,14 @@ func OpenImage(dir string) (*Tree, error) {
 	return t, err
 }
 
-// Close lets go of the directory.
+// Close closes the directory.
 func (t *Tree) Close() { _ = t.root.Close() } // nothing was written through it
 
 // Resolve follows the links of a name and returns what it leads to, relative
 // to the tree, or [DevNull].
 func (t *Tree) Resolve(name string) (string, error) { return t.resolve(name, false) }
 
-// resolve makes the directories that are missing, if it is told to.
+// resolve creates missing directories if missing is set.
 func (t *Tree) resolve(name string, missing bool) (string, error) {
 	at, todo := ".", strings.Split(strings.Trim(name, "/"), "/")
 	fail := func(err error) (string, error) {
@@ -114,7 +113,7 @@ func (t *Tree) resolve(name string, missing bool) (string, error) {
 	return at, nil
 }
 
-// look tells what there is at a name whose directories are no links.
+// look returns what a name is whose directories are not links.
 func (t *Tree) look(at string) (seen, error) {
 	if slices.Contains(t.hidden, at) {
 		return seen{}, hidden{}
@@ -136,8 +135,8 @@ func (t *Tree) look(at string) (seen, error) {
 	return s, nil
 }
 
-// Open opens a regular file for reading. The error of anything else, also of
-// a link to /dev/null, is a [NotRegular].
+// Open opens a regular file for reading. For anything else, including a link to
+// /dev/null, the error is a [NotRegular].
 func (t *Tree) Open(name string) (*os.File, error) {
 	at, err := t.Resolve(name)
 	if err != nil {
@@ -166,8 +165,8 @@ func (t *Tree) open(name, at string) (*os.File, error) {
 	return opened(t.root.OpenFile(at, os.O_RDONLY|careful, 0))
 }
 
-// Read returns the content of a regular file; a link to /dev/null is an empty
-// one. Of a file that is larger than limit it returns the beginning, and a
+// Read returns the content of a regular file; a link to /dev/null counts as an empty
+// one. If the file is larger than limit, Read returns the beginning, and a
 // [TooLarge].
 func (t *Tree) Read(name string, limit int64) ([]byte, error) {
 	at, err := t.Resolve(name)
@@ -177,7 +176,7 @@ func (t *Tree) Read(name string, limit int64) ([]byte, error) {
 	return t.read(name, at, limit)
 }
 
-// ReadNoLink is [Tree.Read] for a name that is not to be a link.
+// ReadNoLink is [Tree.Read] for a name that must not be a link.
 func (t *Tree) ReadNoLink(name string, limit int64) ([]byte, error) {
 	dir, base := path.Split(name)
 	at, err := t.Resolve(dir)
@@ -196,8 +195,8 @@ func (t *Tree) read(name, at string, limit int64) ([]byte, error) {
 	return Limited(f, limit)
 }
 
-// List returns the entries of a directory by name. It waits for nothing that
-// stands in its place.
+// List returns the entries of a directory, sorted by name. It does not block on
+// something else in its place, such as a FIFO.
 func (t *Tree) List(dir string) ([]fs.DirEntry, error) {
 	at, err := t.Resolve(dir)
 	if err != nil {
@@ -221,7 +220,7 @@ func (t *Tree) List(dir string) ([]fs.DirEntry, error) {
 	return entries, nil
 }
 
-// Stat tells what a name leads to.
+// Stat returns what a name leads to.
 func (t *Tree) Stat(name string) (fs.FileInfo, error) {
 	at, err := t.Resolve(name)
 	switch {
@@ -233,7 +232,7 @@ func (t *Tree) Stat(name string) (fs.FileInfo, error) {
 	return t.root.Lstat(at)
 }
 
-// Lstat tells what stands at a name itself.
+// Lstat returns what is at a name itself.
 func (t *Tree) Lstat(name string) (fs.FileInfo, error) {
 	dir, base := path.Split(path.Clean("/" + name))
 	at, err := t.Resolve(dir)
@@ -249,11 +248,10 @@ func (t *Tree) Exists(name string) bool {
 	return err == nil
 }
 
-// Replace puts a file in place as a whole, and makes its directory where there
-// is none. After a crash at any point there is the old content or the new,
-// never half of one; needs room for both. The file is not to be a link. Where
-// there is one that is not mine, by how it begins, it stays, and the error is
-// [ErrForeign].
+// Replace atomically replaces a file, and creates its directory if it does not exist.
+// After a crash at any point the file has the old content or the new one, never half
+// of one; the disk needs room for both. The file must not be a link. If there is a
+// file whose beginning is not mine, it stays, and the error is [ErrForeign].
 func (t *Tree) Replace(name string, text []byte, mine func(start []byte) bool) error {
 	dir, base := path.Split(name)
 	at, err := t.resolve(dir, true)
@@ -268,7 +266,7 @@ func (t *Tree) Replace(name string, text []byte, mine func(start []byte) bool) e
 	return named(name, replace(d, base, text, mine, public, true))
 }
 
-// named has an error name the file as its caller does.
+// named makes an error name the file as the caller does.
 func named(name string, err error) error {
 	var inner *fs.PathError
 	var link *os.LinkError

@@ -1,8 +1,9 @@
-// Package printable makes harmless what others have named: programs,
-// containers, bridges, files, hosts, and what rules and replies say. Such a name
-// can be a sequence that a terminal obeys, end a line, turn the direction of what
-// follows, or be seen as nothing at all. Who writes text, labels or JSON uses it;
-// what is not shown, as a field of a journal entry, stays as it is.
+// Package printable makes text of foreign origin safe to show: the names of
+// programs, containers, bridges, files and hosts, and the text of rules and replies.
+// Such text can contain escape sequences for the terminal, end a line, reverse the
+// direction of writing, or be invisible. Everything that writes text, labels or JSON
+// uses this package. Data that is not shown, such as a field of a journal entry,
+// stays as it is.
 package printable
 
 import (
@@ -12,9 +13,8 @@ import (
 	"unicode/utf8"
 )
 
-// Text is s for people, on one line: what is not printable, or is printed as
-// nothing, is written as in a Go string. Text that is shown so already is left
-// as it is.
+// Text is s for people, on one line: characters that are unprintable or invisible
+// are escaped as in a Go string. Escapes that are already in s stay as they are.
 func Text(s string) string {
 	if clean(s) {
 		return s
@@ -28,9 +28,9 @@ func Text(s string) string {
 	return string(b)
 }
 
-// Name is [Text] for where no two names may look alike, as the labels of a
-// metric: a backslash that could be taken for the beginning of what Text writes
-// is doubled. The "\x2d" of systemd's units is none of those.
+// Name is [Text] for places where different names must stay different, such as the
+// labels of a metric: a backslash that could be taken for the beginning of an escape
+// of Text is doubled. The "\x2d" of systemd's units is not such an escape.
 func Name(s string) string {
 	if clean(s) && !strings.Contains(s, `\`) {
 		return s
@@ -52,8 +52,8 @@ func Name(s string) string {
 	return string(b)
 }
 
-// UTF8 is s as valid UTF-8, for JSON, which can write every character: bytes
-// that are none are written as "\xff". No two become the same.
+// UTF8 is s as valid UTF-8, for JSON, which can contain every character: invalid
+// bytes are written as "\xff". Different strings stay different.
 func UTF8(s string) string {
 	if utf8.ValidString(s) && !strings.Contains(s, `\x`) {
 		return s
@@ -81,8 +81,8 @@ func UTF8(s string) string {
 	return string(b)
 }
 
-// Append appends the first character of s, which has one, as it is shown, and
-// returns how many bytes it takes in s.
+// Append appends the first character of s as Text shows it, and returns how many
+// bytes it takes in s, which must not be empty.
 func Append(dst []byte, s string) (shown []byte, n int) {
 	r, n := utf8.DecodeRuneInString(s)
 	switch {
@@ -104,19 +104,19 @@ func clean(s string) bool {
 	return true
 }
 
-// visible reports whether r is seen, and does nothing to what is around it.
-// unicode.IsPrint leaves out controls and what turns the direction of writing,
-// but takes letters and marks that have no width.
+// visible reports whether r is visible and does not affect the text around it.
+// unicode.IsPrint is false for controls and for what changes the direction of
+// writing, but true for letters and marks without width.
 func visible(r rune) bool {
 	if r < utf8.RuneSelf {
 		return r >= ' ' && r != '\x7f'
 	}
-	return unicode.IsPrint(r) && r != '\u2800' && // a pattern of Braille without a dot
+	return unicode.IsPrint(r) && r != '\u2800' && // the Braille pattern without dots
 		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) && !unicode.Is(unicode.Variation_Selector, r)
 }
 
-// ambiguous reports whether a backslash before s would, or could be taken to,
-// begin something that [Text] writes.
+// ambiguous reports whether a backslash before s would begin, or seem to begin, an
+// escape that [Text] writes.
 func ambiguous(s string) bool {
 	if s == "" {
 		return false
@@ -125,15 +125,14 @@ func ambiguous(s string) bool {
 	switch {
 	case r == utf8.RuneError && n == 1 || !visible(r):
 		return true
-	case isHex(s, 'x', 2): // of what is printable Text writes none
+	case isHex(s, 'x', 2): // Text never escapes what is printable
 		v, _ := strconv.ParseUint(s[1:3], 16, 8)
 		return v < ' ' || v >= '\x7f'
 	}
 	return strings.ContainsRune("abfnrtv", r) || isHex(s, 'u', 4) || isHex(s, 'U', 8)
 }
 
-// isHex reports whether s begins with a letter and n hexadecimal digits, as
-// they are written here.
+// isHex reports whether s begins with letter and n lower-case hexadecimal digits.
 func isHex(s string, letter byte, n int) bool {
 	return len(s) > n && s[0] == letter && strings.Trim(s[1:n+1], "0123456789abcdef") == ""
 }

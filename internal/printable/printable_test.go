@@ -61,7 +61,7 @@ func TestName(t *testing.T) {
 	}
 }
 
-// hostile are seeds for what is to hold for every text.
+// hostile adds seeds for the fuzz tests.
 func hostile(f *testing.F) {
 	for _, s := range []string{"", "x\xff", "x\xfe", `x\xff`, `x\\xff`, "x\\\xff", "\\", "\\\\\n", `\\n`, "\n", "\u202e", `\u202e`, "\x7f", `\x7f`, `\x2d`, "\xe2\x80"} {
 		for _, other := range []string{"", "x\xff", `x\xff`, `\n`, "\\\n"} {
@@ -70,8 +70,8 @@ func hostile(f *testing.F) {
 	}
 }
 
-// What is shown is printable, on one line, and shown as it is again; no two
-// names or texts of JSON are alike.
+// What is shown is printable, on one line, and unchanged if shown again; different
+// strings have different names and different JSON.
 func FuzzPrintable(f *testing.F) {
 	hostile(f)
 	f.Fuzz(func(t *testing.T, a, b string) {
@@ -140,7 +140,7 @@ func TestForText(t *testing.T) {
 	}
 }
 
-// JSON shows nothing that acts on a terminal, and means what it says.
+// The JSON contains nothing that acts on a terminal, and decodes to the original.
 func TestMarshal(t *testing.T) {
 	in := "\u202e\x7f\U000e0041\x1b\u200b<&>中"
 	for _, indent := range []string{"", "  "} {

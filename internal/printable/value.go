@@ -10,18 +10,17 @@ import (
 	"unicode/utf8"
 )
 
-// ForText returns a copy of v with [Text] of every string in it: what people are
-// shown of v has no line that is not the writer's.
+// ForText returns a copy of v with [Text] of every string in it, so that no string
+// in v can add a line to what people are shown.
 func ForText[T any](v T) T { return each(v, Text) }
 
-// ForJSON returns a copy of v with [UTF8] of every string in it, keys of maps as
-// well: encoding/json writes one and the same character for every byte that is
-// no UTF-8.
+// ForJSON returns a copy of v with [UTF8] of every string in it, including keys of
+// maps: encoding/json would write the same character for every byte that is not
+// UTF-8.
 func ForJSON[T any](v T) T { return each(v, UTF8) }
 
-// Marshal is json.Marshal of [ForJSON], on one line or indented, in which no
-// character is left that is not [Text]: those are written as escapes, and mean
-// the same.
+// Marshal is json.Marshal of [ForJSON], on one line or indented. Characters that
+// [Text] would escape are written as JSON escapes, which mean the same.
 func Marshal(v any, indent string) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -47,11 +46,11 @@ func Marshal(v any, indent string) ([]byte, error) {
 	return shown, nil
 }
 
-// odd is what is not shown of what JSON is made of.
+// odd reports whether r has to be escaped in JSON.
 func odd(r rune) bool { return r != '\n' && !visible(r) }
 
-// each copies v, with f of each string in exported fields. What writes itself as
-// JSON or text is left alone.
+// each copies v, with f applied to each string in exported fields. Types that
+// marshal themselves as JSON or text are left alone.
 func each[T any](v T, f func(string) string) T {
 	in := reflect.ValueOf(&v).Elem()
 	out := reflect.New(in.Type()).Elem()
@@ -65,14 +64,14 @@ var (
 	failure       = reflect.TypeFor[error]()
 )
 
-// convert sets out, which is zero and of in's type, to the copy.
+// convert sets out, a zero value of in's type, to the copy.
 func convert(out, in reflect.Value, f func(string) string) {
 	t := in.Type()
 	if t.Implements(marshaler) || t.Implements(textMarshaler) || t.Implements(failure) {
 		out.Set(in)
 		return
 	}
-	switch in.Kind() { //nolint:exhaustive // the others have no string in them
+	switch in.Kind() { //nolint:exhaustive // the other kinds hold no strings
 	case reflect.String:
 		out.SetString(f(in.String()))
 	case reflect.Pointer:
@@ -87,7 +86,7 @@ func convert(out, in reflect.Value, f func(string) string) {
 			out.Set(fresh)
 		}
 	case reflect.Struct:
-		out.Set(in) // what is not exported, too
+		out.Set(in) // this includes the fields that are not exported
 		for i := range t.NumField() {
 			if field := out.Field(i); field.CanSet() || t.Field(i).Anonymous {
 				into(field, in.Field(i), f)
@@ -119,8 +118,8 @@ func convert(out, in reflect.Value, f func(string) string) {
 	}
 }
 
-// into converts a field, also one that is embedded by a name that is not
-// exported: what it has is.
+// into converts a field. It can be an embedded struct whose type is not exported:
+// its own fields can be.
 func into(out, in reflect.Value, f func(string) string) {
 	switch {
 	case out.CanSet():

@@ -24,17 +24,17 @@ import (
 
 const nobody = 65534
 
-// What the packaged unit lets the daemon do.
+// The capabilities that the packaged unit gives the daemon.
 const packagedCaps = ",+net_admin,+bpf,+perfmon,+sys_admin"
 
-// watched is a daemon in a network and a mount namespace of its own, of which
-// the tests here ask how it is.
+// watched is a daemon in its own network and mount namespace. The tests here check what
+// status says about it.
 type watched struct {
 	*lab.Namespace
 	t   *testing.T
 	dir string
 
-	caps  string // that the daemon has, as for setpriv
+	caps  string // capabilities of the daemon, as for setpriv
 	cmd   *exec.Cmd
 	ended chan error
 }
@@ -42,11 +42,11 @@ type watched struct {
 func newWatched(t *testing.T, config string) *watched {
 	t.Helper()
 	lab.Need(t, lab.Root, lab.Netns)
-	if err := os.Chmod(filepath.Dir(binary), 0o755); err != nil { // nobody runs it, too
+	if err := os.Chmod(filepath.Dir(binary), 0o755); err != nil { // user nobody runs it too
 		t.Fatal(err)
 	}
 	w := &watched{Namespace: lab.NewNamespace(t), t: t, dir: t.TempDir(), caps: packagedCaps}
-	if err := errors.Join(os.Mkdir(w.file("disk"), 0o755), os.Chmod(filepath.Dir(w.dir), 0o755)); err != nil { // nobody asks, too
+	if err := errors.Join(os.Mkdir(w.file("disk"), 0o755), os.Chmod(filepath.Dir(w.dir), 0o755)); err != nil { // user nobody asks too
 		t.Fatal(err)
 	}
 	config += fmt.Sprintf("\n[persist]\nmodules_load = %q\nsysctl = %q\n", w.file("disk/modules.conf"), w.file("disk/99-zz-nfguard.conf"))
@@ -58,7 +58,7 @@ func newWatched(t *testing.T, config string) *watched {
 
 func (w *watched) file(name string) string { return filepath.Join(w.dir, name) }
 
-// start begins a run of the daemon, after a shell's command in its mount namespace.
+// start starts the daemon, after running a shell command in its mount namespace.
 func (w *watched) start(before string) {
 	w.t.Helper()
 	w.cmd = w.Command("unshare", "-m", "--propagation", "private", "sh", "-ec", before+"\nexec \"$@\"", "sh",
@@ -69,7 +69,7 @@ func (w *watched) start(before string) {
 		w.t.Fatal(err)
 	}
 	defer talk.Close()
-	w.cmd.Stderr = talk // a file: a pipe would have Wait wait for a modprobe that is left behind
+	w.cmd.Stderr = talk // a file: with a pipe, Wait would wait for a modprobe that is left behind
 	w.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	w.Do(func() { err = w.cmd.Start() }) // its thread lasts as long as the test
 	if err != nil {
@@ -84,7 +84,7 @@ func (w *watched) start(before string) {
 	})
 }
 
-// talk is what the daemon has said.
+// talk is what the daemon has written to standard error.
 func (w *watched) talk() string {
 	text, err := os.ReadFile(w.file("talk"))
 	if err != nil {
@@ -104,7 +104,7 @@ func (w *watched) end(sig os.Signal) {
 	select {
 	case <-w.ended:
 	case <-time.After(time.Minute):
-		w.t.Fatalf("it does not end by %v", sig)
+		w.t.Fatalf("%v does not end it", sig)
 	}
 }
 
@@ -201,7 +201,7 @@ func (w *watched) isPutRight() {
 	w.t.Fatalf("the sysctl stays %s", text)
 }
 
-// hold has nobody lock a file until the end of the test, and returns what came of it.
+// hold has user nobody lock a file until the end of the test, and returns the result.
 func (w *watched) hold(path string) (what string) {
 	w.t.Helper()
 	program := filepath.Join(filepath.Dir(binary), "holder")
@@ -225,7 +225,7 @@ func (w *watched) hold(path string) (what string) {
 	}
 	w.t.Cleanup(func() {
 		in.Close()
-		_ = cmd.Wait() // it has no more to say
+		_ = cmd.Wait() // the result does not matter
 	})
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
@@ -234,7 +234,8 @@ func (w *watched) hold(path string) (what string) {
 	return strings.TrimSpace(line)
 }
 
-// H1: a lock that another user holds stops no start, and makes no daemon run.
+// H1: a lock that another user holds keeps no daemon from starting, and does not count
+// as a running daemon.
 func TestH1LockIsNotOthers(t *testing.T) {
 	w := newWatched(t, "")
 	if err := os.Mkdir(w.file("run"), 0o755); err != nil {
@@ -245,7 +246,7 @@ func TestH1LockIsNotOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := w.hold(lock); got != "<nil>" {
-		t.Fatalf("nobody can't hold the lock of an earlier version: %s", got)
+		t.Fatalf("user nobody cannot hold the lock of an earlier version: %s", got)
 	}
 	w.start("")
 	w.healthy()
@@ -256,7 +257,7 @@ func TestH1LockIsNotOthers(t *testing.T) {
 		t.Errorf("the lock: %v, %v; want mode 0600", info.Mode(), err)
 	}
 	if got := w.hold(lock); got == "<nil>" {
-		t.Error("nobody holds the lock")
+		t.Error("user nobody holds the lock")
 	}
 
 	second := w.Command(binary, "run", "--config", w.file("nfguard.toml"))
@@ -298,11 +299,11 @@ func TestH1HeldLockIsNoDaemon(t *testing.T) {
 	}
 }
 
-// B3: a daemon that is stopped is not healthy, and the sysctl that it can't put
-// right is told as it is.
+// B3: a daemon that is stopped is not healthy, and the sysctl that it cannot put right
+// is reported as it is.
 func TestB3StoppedIsNotHealthy(t *testing.T) {
 	w := newWatched(t, "")
-	w.caps = ",+net_admin" // not BPF, by which the kernel would keep the sysctl also then
+	w.caps = ",+net_admin" // not BPF: with it the kernel would keep the sysctl even then
 	w.start("")
 	w.becomes("running", func(h health) bool { return h.PID == w.pid() && len(h.Now.Sysctls) == 3 })
 	if err := w.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
@@ -324,8 +325,8 @@ func TestB3StoppedIsNotHealthy(t *testing.T) {
 	w.isPutRight()
 }
 
-// B3: a daemon that was killed left a status, which holds no more. So it is with a
-// file that somebody puts back, and with that of a PID that is used again.
+// B3: a daemon that was killed leaves a status, which no longer counts. Nor does a file
+// that somebody puts back, nor one whose PID is used again.
 func TestB3KilledIsNotRunning(t *testing.T) {
 	w := newWatched(t, "")
 	w.start("")
@@ -391,8 +392,8 @@ func TestB3RestartShowsNoEarlierStatus(t *testing.T) {
 	}
 }
 
-// B3, M8: a start that hangs shows what it waits for, and nothing of an earlier
-// daemon. modprobe hangs, for a module whose sysctls are hidden from the daemon.
+// B3, M8: a start that hangs shows what it is waiting for, and nothing of an earlier
+// daemon. Here modprobe hangs, because the module's sysctls are hidden from the daemon.
 func TestB3StartThatHangs(t *testing.T) {
 	w := newWatched(t, "")
 	w.start("")
@@ -406,7 +407,7 @@ func TestB3StartThatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer manager.Close()
-	w.caps += ",+sys_module" // without, systemd would be asked
+	w.caps += ",+sys_module" // without it, the helper would be asked
 	w.start("mount -t tmpfs none /proc/sys/net/bridge; PATH=" + w.dir + ":$PATH")
 	h := w.becomes("a start that hangs", func(h health) bool { return h.Look.Step == "running modprobe br_netfilter" })
 	if h.exit != 1 || h.State != "degraded" || h.PID != w.pid() || !strings.HasPrefix(h.Sentence, "starting: the first look has run since ") {
@@ -436,8 +437,8 @@ func TestB3StartThatHangs(t *testing.T) {
 	w.end(syscall.SIGTERM)
 }
 
-// hang mounts a file system over a directory in the daemon's mount namespace that
-// never answers, as a disk or a server that hangs. release ends it with an error.
+// hang mounts a file system over a directory in the daemon's mount namespace that never
+// answers, like a disk or a server that hangs. release makes it return an error.
 func (w *watched) hang(dir string) (release func()) {
 	w.t.Helper()
 	lab.Need(w.t, lab.FUSE)
@@ -460,7 +461,7 @@ func (w *watched) within(f func() error) {
 	w.t.Helper()
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread dies with f
+		runtime.LockOSThread() // never unlocked: the thread ends with f
 		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", w.pid()))
 		if err == nil {
 			err = unix.Unshare(unix.CLONE_FS)
@@ -478,8 +479,8 @@ func (w *watched) within(f func() error) {
 	}
 }
 
-// M4, B2: a look that hangs is told of, with the path, and the sysctls are kept
-// meanwhile. A reload that was asked for is made when it has ended.
+// M4, B2: a look that hangs is reported, with the path, and the sysctls are kept
+// meanwhile. A requested reload is done when the look has ended.
 func TestM4LookThatHangs(t *testing.T) {
 	w := newWatched(t, "[timing]\naudit = \"1s\"\n")
 	w.start("")

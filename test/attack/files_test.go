@@ -20,7 +20,7 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// started is a daemon of a test. Its records and its log are what it says.
+// started is a daemon in a test. It writes its records and its log to said.
 type started struct {
 	t    *testing.T
 	cmd  *exec.Cmd
@@ -35,8 +35,8 @@ func (s *started) Write(b []byte) (int, error) {
 	return s.said.Write(b)
 }
 
-// daemon starts nfguard run after a script, in a mount namespace of its own in
-// which there is no journal. $D is the directory.
+// daemon starts nfguard run after a script, in its own mount namespace without a
+// journal. $D is the directory.
 func (p *place) daemon(script string, args ...string) *started {
 	p.t.Helper()
 	s := &started{t: p.t, end: make(chan error, 1)}
@@ -62,7 +62,7 @@ func (p *place) daemon(script string, args ...string) *started {
 	return s
 }
 
-// says waits until it has said a text.
+// says waits until the daemon has written a text.
 func (s *started) says(text string) {
 	s.t.Helper()
 	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
@@ -78,9 +78,9 @@ func (s *started) says(text string) {
 	s.t.Fatalf("it never said %q:\n%s", text, &s.said)
 }
 
-func (s *started) reload() { _ = s.cmd.Process.Signal(syscall.SIGHUP) } // that it ended is said by says
+func (s *started) reload() { _ = s.cmd.Process.Signal(syscall.SIGHUP) } // says notices if the daemon has ended
 
-// stop ends it, and fails if it does not end well.
+// stop ends the daemon, and fails if its exit code is not 0.
 func (s *started) stop() {
 	s.t.Helper()
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
@@ -95,9 +95,8 @@ func (s *started) stop() {
 	}
 }
 
-// TestM4FIFOHoldsNothing: where a FIFO stands in place of a drop-in, a CNI
-// configuration or the configuration itself, passes go on, and each command
-// says so and ends.
+// TestM4FIFOHoldsNothing: if a FIFO is in place of a drop-in, a CNI configuration or the
+// configuration itself, passes go on, and each command reports it and ends.
 func TestM4FIFOHoldsNothing(t *testing.T) {
 	p := newPlace(t)
 	const etc = "mount -t tmpfs tmpfs /etc; mkdir -p /etc/cni/net.d /etc/sysctl.d; mkfifo $D/fifo; ln -s $D/fifo /etc/cni/net.d/10.conf; ln -s $D/fifo /etc/sysctl.d/10-fifo.conf\n"
@@ -116,7 +115,7 @@ func TestM4FIFOHoldsNothing(t *testing.T) {
 	}
 	s := p.daemon(etc, "--config", p.path("nfguard.toml"))
 	s.says("it is a FIFO, not a regular file, and is left as it is")
-	// The next passes come to an end: a reload is taken, and its pass writes.
+	// The next passes are completed: a reload is accepted, and its pass writes.
 	p.write("nfguard.toml", strings.Replace(config, "99.conf", "other.conf", 1))
 	s.reload()
 	s.says(`"NFGUARD_SUBJECT":"` + p.path("other.conf") + `"`)
@@ -135,8 +134,8 @@ func TestM4FIFOHoldsNothing(t *testing.T) {
 	}
 }
 
-// TestL4TextfileFollowsNoLinkOfOthers: the directory is another user's, who can
-// put a link in its place.
+// TestL4TextfileFollowsNoLinkOfOthers: the directory belongs to another user, who can
+// replace it by a link.
 func TestL4TextfileFollowsNoLinkOfOthers(t *testing.T) {
 	p := newPlace(t)
 	p.write("victim/nfguard.prom", "# HELP nfguard_up of somebody else\n")
@@ -158,7 +157,7 @@ func TestL4TextfileFollowsNoLinkOfOthers(t *testing.T) {
 	if after := p.list("victim"); after != before {
 		t.Errorf("there was\n%sand is\n%s", before, after)
 	}
-	// A directory of theirs that is none but theirs is written to.
+	// A directory that belongs to another user alone is written to.
 	os.Remove(link)
 	p.write("theirs/textfile/keep", "")
 	os.Chown(link, 65534, 65534)
@@ -175,8 +174,8 @@ func TestL4TextfileFollowsNoLinkOfOthers(t *testing.T) {
 	s.stop()
 }
 
-// TestL6ReadsAreBounded: what is merged, compared or read is a regular file of a
-// size that makes sense, and anything else is refused with a sentence.
+// TestL6ReadsAreBounded: only regular files of a sensible size are merged, compared or
+// read; everything else is refused with a message.
 func TestL6ReadsAreBounded(t *testing.T) {
 	p := newPlace(t)
 	if err := unix.Mkfifo(p.path("fifo"), 0o644); err != nil {
@@ -186,7 +185,7 @@ func TestL6ReadsAreBounded(t *testing.T) {
 		"check --merge", "trace --read", "trace 10.0.0.1 10.0.0.2 --compare", "events --journal", "check --config", "config check", "probe dns --resolv-conf",
 	} {
 		for name, want := range map[string]string{p.path("fifo"): "is a FIFO, not a regular file", "/dev/zero": "is a device, not a regular file"} {
-			// One that reads is ended by timeout, with 124 or 137.
+			// timeout(1) ends a command that keeps reading, with 124 or 137.
 			out, code := p.shell("ulimit -v 4000000; timeout -k 1 20 " + binary + " " + command + " " + name)
 			if code != 2 || !strings.Contains(out, want) {
 				t.Errorf("%s %s: exit %d, want %q:\n%.500s", command, name, code, want, out)
@@ -195,7 +194,7 @@ func TestL6ReadsAreBounded(t *testing.T) {
 	}
 
 	const size = 44 << 20
-	// Written piece by piece: a child counts the memory of its parent as its own.
+	// Written in pieces, because a child's memory includes that of its parent at first.
 	file := func(name, head, tail string, size int, piece func(i int) string) string {
 		f, err := os.Create(p.path(name))
 		if err != nil {
@@ -269,13 +268,13 @@ func (l *limited) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// hung is a mount on which every look waits for an answer that does not come.
+// hung is a mount that never answers, so that every access to it hangs.
 type hung struct {
 	run   chan func()
 	asked chan struct{} // one slot: somebody waits
 }
 
-// newHung mounts it, in a mount namespace that goes with the test.
+// newHung mounts it in a mount namespace that ends with the test.
 func newHung(t *testing.T, dir string) *hung {
 	t.Helper()
 	lab.Need(t, lab.Root)
@@ -283,7 +282,7 @@ func newHung(t *testing.T, dir string) *hung {
 	mounted := make(chan error)
 	device := -1
 	go func() {
-		runtime.LockOSThread() // never unlocked: the mount goes with the thread
+		runtime.LockOSThread() // never unlocked: the mount ends with the thread
 		err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS)
 		if err == nil {
 			err = unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, "")
@@ -307,7 +306,7 @@ func newHung(t *testing.T, dir string) *hung {
 		close(h.run)
 		close(stop)
 		<-ended
-		unix.Close(device) // whoever waits gets an error
+		unix.Close(device) // everything that waits gets an error
 	})
 	go func() {
 		defer close(ended)
@@ -322,7 +321,7 @@ func newHung(t *testing.T, dir string) *hung {
 				continue
 			}
 			if !first {
-				// It stays in the queue: one that was read could not be given up.
+				// Not read from the queue: a request that was read could not be interrupted.
 				select {
 				case h.asked <- struct{}{}:
 				default:
@@ -373,7 +372,7 @@ func TestM4SignalEndsEveryCommand(t *testing.T) {
 	for i, args := range commands {
 		t.Run(strings.Join(args[:min(len(args), 2)], " "), func(t *testing.T) {
 			sig := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}[i%3]
-			if args[0] == "run" { // which reads its configuration at SIGHUP
+			if args[0] == "run" { // SIGHUP makes it read its configuration
 				sig = syscall.SIGTERM
 			}
 			code := 128 + int(sig)
@@ -382,7 +381,7 @@ func TestM4SignalEndsEveryCommand(t *testing.T) {
 			var out bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &out
 			select {
-			case <-h.asked: // by the one before
+			case <-h.asked: // by the previous command
 			default:
 			}
 			started := make(chan error)
@@ -397,7 +396,7 @@ func TestM4SignalEndsEveryCommand(t *testing.T) {
 			case err := <-ended:
 				t.Fatalf("it did not wait: %v\n%s", err, &out)
 			case <-time.After(60 * time.Second):
-				t.Error("it did not look")
+				t.Error("it did not access the mount")
 			}
 			began := time.Now()
 			_ = cmd.Process.Signal(sig)

@@ -7,9 +7,8 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// helped runs the daemon with CAP_NET_ADMIN alone, as its unit does, and the
-// helper as root, below directories that nobody else sees. It prints what came
-// of it.
+// helped runs the daemon with CAP_NET_ADMIN alone, as its unit does, and the helper as
+// root, in private directories. It prints the results.
 const helped = `
 set -eu
 mount --make-rprivate /
@@ -35,8 +34,8 @@ i=0; until (echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables) 2>/dev/null ||
 echo "key after its end: $(cat /proc/sys/net/bridge/bridge-nf-call-iptables)"
 `
 
-// TestH3DaemonKeepsOneCapability has all that takes more done by the helper: the
-// drop-ins, names of writers, the lock, and the start of kube-proxy.
+// TestH3DaemonKeepsOneCapability: the helper does everything that takes more rights: the
+// drop-ins, the names of writers, the lock, and noticing the start of kube-proxy.
 func TestH3DaemonKeepsOneCapability(t *testing.T) {
 	ns := lab.NewNamespace(t)
 	for _, tool := range []string{"systemd-socket-activate", "setpriv", "unshare"} {

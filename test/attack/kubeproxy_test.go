@@ -20,14 +20,14 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// What the daemon may do: as the packaged unit has it (systemd/nfguard.service),
-// and as little as it can live with.
+// Capabilities of the daemon: those of the packaged unit (systemd/nfguard.service), and
+// the fewest that it works with.
 const (
 	unitCaps = "net_admin,bpf,perfmon,sys_admin"
 	fewCaps  = "net_admin"
 )
 
-// victim is a daemon in a network namespace of its own.
+// victim is a daemon in its own network namespace.
 type victim struct {
 	*lab.Namespace
 	t    *testing.T
@@ -94,7 +94,7 @@ func newVictim(t *testing.T, caps, config string) *victim {
 	return v
 }
 
-// await waits until ok, and fails the test where it never is.
+// await waits until ok returns true, or fails the test.
 func (v *victim) await(what string, ok func() bool) {
 	v.t.Helper()
 	for began := time.Now(); !ok(); time.Sleep(5 * time.Millisecond) {
@@ -115,7 +115,7 @@ func (v *victim) records(event string) (list []map[string]string) {
 	return list
 }
 
-// told waits for a record of kube-proxy that has both words.
+// told waits for a record about kube-proxy that contains both words.
 func (v *victim) told(who, what string) map[string]string {
 	v.t.Helper()
 	var found map[string]string
@@ -131,7 +131,7 @@ func (v *victim) told(who, what string) map[string]string {
 	return found
 }
 
-// proxyStatus is what nfguard status says, of kube-proxy above all.
+// proxyStatus is the part of nfguard status about kube-proxy.
 type proxyStatus struct {
 	State     string `json:"state"`
 	Sentence  string `json:"sentence"`
@@ -211,8 +211,8 @@ func fake(t *testing.T, words ...string) int {
 
 var asNobody = []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}
 
-// TestM1OnlyKubeProxyIsKubeProxy: others of the name, of another user or in a
-// container, are not taken for it: neither when it ends nor by themselves.
+// TestM1OnlyKubeProxyIsKubeProxy: other processes with that name, of another user or in
+// a container, are not taken for kube-proxy, whether it runs or has ended.
 func TestM1OnlyKubeProxyIsKubeProxy(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	program := standin.Build(t)
@@ -263,9 +263,9 @@ func TestM1OnlyKubeProxyIsKubeProxy(t *testing.T) {
 	}
 }
 
-// TestM2StormOfTheName: a thousand programs a second that are called
-// kube-proxy, of nobody, beside many processes that sleep, cost next to nothing.
-// The benchmark measures it; this finds what is out by a factor.
+// TestM2StormOfTheName: user nobody starts a thousand programs called kube-proxy a
+// second, while many other processes sleep; that costs next to nothing. The benchmark
+// measures it; this test finds large deviations.
 func TestM2StormOfTheName(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	dir := public(t)
@@ -313,7 +313,7 @@ func processorTime(t *testing.T, pid int) time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// TestL8BridgesDoNotFloodTheJournal has sixty bridges come and go.
+// TestL8BridgesDoNotFloodTheJournal creates and removes sixty bridges.
 func TestL8BridgesDoNotFloodTheJournal(t *testing.T) {
 	v := newVictim(t, unitCaps, "")
 	for _, what := range [][]string{{"add", "type", "bridge"}, {"del"}} {
@@ -328,10 +328,11 @@ func TestL8BridgesDoNotFloodTheJournal(t *testing.T) {
 	}
 }
 
-// TestB11NoProcessesIsNoFault: without names there is nothing to hear of.
+// TestB11NoProcessesIsNoFault: without names there is no source of news for processes,
+// and that is no fault.
 func TestB11NoProcessesIsNoFault(t *testing.T) {
 	v := newVictim(t, unitCaps, "[kube_proxy]\nprocesses = []\nunits = []\n")
-	time.Sleep(3500 * time.Millisecond) // longer than a source may be away unsaid
+	time.Sleep(3500 * time.Millisecond) // a source that is lost for so long is reported
 	s := v.status()
 	if s.State != "healthy" {
 		t.Errorf("it is %s: %s", s.State, s.Sentence)
@@ -343,9 +344,9 @@ func TestB11NoProcessesIsNoFault(t *testing.T) {
 	}
 }
 
-// TestB7DeviceThatReturns: a guarded key of a device that goes and returns is
-// put right when it is there, and a write to it is told by the kernel again. What
-// is not told would be found in an hour.
+// TestB7DeviceThatReturns: if a device is removed and comes back, its guarded key is put
+// right, and the kernel reports writes to it again. Otherwise they would be found only
+// after an hour.
 func TestB7DeviceThatReturns(t *testing.T) {
 	for name, caps := range map[string]string{"the unit's capabilities": unitCaps, "CAP_NET_ADMIN alone": fewCaps} {
 		t.Run(name, func(t *testing.T) {
@@ -374,7 +375,7 @@ func TestB7DeviceThatReturns(t *testing.T) {
 					t.Fatalf("%v\n%s", err, out)
 				}
 				v.await("the key is right", right)
-				// The watch of the file follows within milliseconds.
+				// The file is watched again within milliseconds.
 				before := told()
 				v.await("a foreign write is told by the kernel", func() bool {
 					v.Run(t, "sh", "-c", "echo 0 > "+path)

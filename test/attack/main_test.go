@@ -1,5 +1,5 @@
-// Package attack has hostile files, names, users, storms and processes meet the
-// real nfguard. Each test bears the name of the fault that it stands for.
+// Package attack confronts the real nfguard with hostile files, names, users, storms and
+// processes. The name of a test begins with the number of the fault that it is about.
 package attack
 
 import (
@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// binary is nfguard, built once, as it is shipped.
+// binary is nfguard as it is shipped, built once.
 var binary string
 
 func TestMain(m *testing.M) {

@@ -18,7 +18,7 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// worker is a node on which others choose names.
+// worker is a node with names that others choose.
 type worker struct {
 	*lab.Namespace
 	t   *testing.T
@@ -39,7 +39,7 @@ func (w *worker) write(name, text string) {
 	}
 }
 
-// nfguard is a command where neither a journal nor a CNI configuration is.
+// nfguard returns a command on a host without a journal and a CNI configuration.
 func (w *worker) nfguard(args ...string) *exec.Cmd {
 	cmd := w.Command("unshare", append([]string{
 		"-m", "--propagation", "private", "sh", "-c",
@@ -49,8 +49,7 @@ func (w *worker) nfguard(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run starts the daemon, and returns what it has said so far once that is
-// enough.
+// run starts the daemon, waits until its output is enough, and returns it.
 func (w *worker) run() (until func(enough func(said string) bool) string) {
 	w.t.Helper()
 	path := filepath.Join(w.dir, "said")
@@ -83,8 +82,8 @@ func (w *worker) run() (until func(enough func(said string) bool) string) {
 	}
 }
 
-// harmless fails the test where text holds what a terminal acts on, or what is
-// no text.
+// harmless fails the test if text contains something that a terminal acts on, or that
+// is not text.
 func harmless(t *testing.T, what string, text []byte) {
 	t.Helper()
 	if !utf8.Valid(text) {
@@ -98,7 +97,7 @@ func harmless(t *testing.T, what string, text []byte) {
 	}
 }
 
-// names are what a process calls itself to hide, and how that is shown.
+// names are names with which a process tries to hide, and how they are shown.
 var names = map[string]string{
 	"\x01":               `\x01`,
 	"\xff":               `\xff`,
@@ -108,10 +107,10 @@ var names = map[string]string{
 	"a\u202egpj":         `a\u202egpj`,
 	"\u200b":             `\u200b`,
 	"\r\x1b[2Knobody":    `\r\x1b[2Knobody`,
-	"x[1])\nOBJECT_PID=": `x[1])\nOBJECT_PI`, // 15 bytes count
+	"x[1])\nOBJECT_PID=": `x[1])\nOBJECT_PI`, // the kernel keeps 15 bytes
 }
 
-// The name of a writer hides it neither from the record nor from status.
+// A writer cannot hide by its name, neither from the records nor from status.
 func TestM5WriterHidesByItsName(t *testing.T) {
 	w := newWorker(t, "")
 	until := w.run()
@@ -135,8 +134,8 @@ func TestM5WriterHidesByItsName(t *testing.T) {
 	}
 }
 
-// Bridges have any names that the kernel takes: neither a pipe nor JSON nor the
-// metrics are upset, and no two are alike.
+// Bridges can have any name that the kernel accepts. Output, JSON and metrics stay
+// valid, and different names stay different.
 func TestM6NamesOfBridges(t *testing.T) {
 	w := newWorker(t, "[metrics]\ntextfile = \"/run/nfguard.prom\"\n")
 	w.write("nfguard.toml", strings.ReplaceAll(read(t, w.dir+"/nfguard.toml"), "/run/nfguard.prom", w.dir+"/nfguard.prom"))
@@ -159,7 +158,7 @@ func TestM6NamesOfBridges(t *testing.T) {
 		{"config", "check", "no\x1b[2Jfile"},
 		{"check", "--root", w.dir + "/no\x1b[2J"},
 	} {
-		out, _ := w.nfguard(args...).CombinedOutput() // whatever it exits with
+		out, _ := w.nfguard(args...).CombinedOutput() // whatever its exit code
 		harmless(t, fmt.Sprintf("%q", args), out)
 		if len(out) == 0 {
 			t.Errorf("%q says nothing", args)
@@ -211,8 +210,8 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// Whoever may write a Service's endpoints has kube-proxy's rules send into the
-// network of somebody else's containers. Their bridge is not touched.
+// A user who can change the endpoints of a Service can make kube-proxy's rules point to
+// the network of somebody else's containers. Their bridge is not touched.
 func TestM3EndpointsSteerNoFlags(t *testing.T) {
 	w := newWorker(t, "scope = \"bridges\"\n[bridges]\nmatch = \"auto\"\n")
 	for i, name := range []string{"incusbr0", "podman0", "br-0123456789ab", "tenants"} {
@@ -247,8 +246,8 @@ func TestM3EndpointsSteerNoFlags(t *testing.T) {
 	}
 }
 
-// Root of a container writes an entry like nfguard's: events says that it is
-// not of nfguard.service, in each of its forms.
+// Root in a container writes a journal entry like nfguard's: in each of its formats,
+// events says that nfguard.service did not write it.
 func TestL1ForgedRecord(t *testing.T) {
 	lab.Need(t, lab.Root)
 	const id = "2f1a6c0de4b5978812cd3390fe76ab54c1d2e3f4a5b6c7d8e9f0a1b2c3d4e5f6"

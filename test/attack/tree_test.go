@@ -15,7 +15,7 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// place is a directory of a test, and a network namespace with every key at 0.
+// place is a test's directory, and a network namespace in which every key is 0.
 type place struct {
 	*lab.Namespace
 	t   *testing.T
@@ -60,7 +60,7 @@ func (p *place) link(target, name string) string {
 	return path
 }
 
-// list is all that is below a directory, with what is in it.
+// list lists everything below a directory, with the content of files.
 func (p *place) list(name string) string {
 	p.t.Helper()
 	var b strings.Builder
@@ -77,9 +77,8 @@ func (p *place) list(name string) string {
 	return b.String()
 }
 
-// shell runs a script in the network namespace and in a mount namespace of its
-// own, and returns what it says and its exit code. $D is the directory, and
-// nfguard the binary.
+// shell runs a script in the network namespace and in its own mount namespace, and
+// returns its output and exit code. $D is the directory, and nfguard the binary.
 func (p *place) shell(script string) (out string, code int) {
 	p.t.Helper()
 	cmd := p.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", "nfguard() { "+binary+" \"$@\"; }\n"+script)
@@ -94,7 +93,7 @@ func (p *place) shell(script string) (out string, code int) {
 
 const bridgeKeys = "cat /proc/sys/net/bridge/bridge-nf-call-*tables | tr -d '\\n'"
 
-// done are the lines that say what was, or would be, done.
+// done returns the lines about what was done, or would be done.
 func done(out, would string) (lines []string) {
 	for _, m := range regexp.MustCompile(`(?m)^`+would+`((?:write|set|load|flag) .*)$`).FindAllStringSubmatch(out, -1) {
 		lines = append(lines, m[1])
@@ -113,7 +112,7 @@ func TestC1TreeHasNoKernel(t *testing.T) {
 sysctl = ["kernel.core_pattern"]
 `)
 	p.write("core_pattern", "core\n")
-	const hide = "mount --bind $D/core_pattern /proc/sys/kernel/core_pattern\n" // or a failure would be the host's
+	const hide = "mount --bind $D/core_pattern /proc/sys/kernel/core_pattern\n" // so that a failing test does not harm the host
 	planned, code := p.shell(hide + "nfguard apply --dry-run --root $D/tree")
 	if code != 1 {
 		t.Errorf("the dry run exits %d:\n%s", code, planned)
@@ -146,8 +145,8 @@ sysctl = ["kernel.core_pattern"]
 	}
 }
 
-// TestT10TreeExitsAsCheck: where another file undoes ours, apply says so at once,
-// and each next step names the tree.
+// TestT10TreeExitsAsCheck: if another file undoes ours, apply says so at once, and each
+// next step names the tree.
 func TestT10TreeExitsAsCheck(t *testing.T) {
 	p := newPlace(t)
 	p.write("tree/usr/lib/sysctl.d/zz-hardening.conf", "net.bridge.bridge-nf-call-iptables=0\n")
@@ -168,15 +167,15 @@ func TestT10TreeExitsAsCheck(t *testing.T) {
 	}
 }
 
-// TestH2TreeHasNoWayOut: links of a tree lead to where they lead on the host that
-// it is, never to the host that it lies on.
+// TestH2TreeHasNoWayOut: links in a tree lead where they would on the host whose tree it
+// is, never to the host that it is on.
 func TestH2TreeHasNoWayOut(t *testing.T) {
 	const up = "../../../../../../../../../../../.."
 	tests := map[string]struct {
 		make   func(p *place)
-		before string // of the command, in a mount namespace of its own
+		before string // runs before the command, in its own mount namespace
 		code   int
-		inside string // the drop-in, below the tree; "" where it is refused
+		inside string // the drop-in, below the tree; "" if it is refused
 	}{
 		"etc/sysctl.d, absolute": {
 			make:   func(p *place) { p.link(p.path("victim"), "tree/etc/sysctl.d") },
@@ -247,7 +246,7 @@ func TestH2TreeHasNoWayOut(t *testing.T) {
 				t.Errorf("exit %d, want %d:\n%s", code, tt.code, out)
 			}
 			if after := p.list("victim"); after != before {
-				t.Errorf("outside of the tree there was\n%sand is\n%s", before, after)
+				t.Errorf("outside the tree there was\n%sand is\n%s", before, after)
 			}
 			if was, is := done(planned, "would "), done(out, ""); strings.Join(was, "\n") != strings.Join(is, "\n") {
 				t.Errorf("would do %q, did %q:\n%s", was, is, out)
@@ -286,7 +285,7 @@ func TestL9DangerousKeysAreConfirmed(t *testing.T) {
 	for _, want := range []string{
 		":2: sysctl.\"kernel.core_pattern\": the kernel runs it as a program, as root\n",
 		":3: sysctl.\"kernel.modprobe\": the kernel runs it as a program, as root\n",
-		"nfguard: hint: if that is meant, name it under [confirm] as well: sysctl = [\"kernel.modprobe\"]\n",
+		"nfguard: hint: if you mean it, list the key under [confirm] too: sysctl = [\"kernel.modprobe\"]\n",
 	} {
 		if code != 2 || !strings.Contains(out, want) {
 			t.Errorf("exit %d, want %q:\n%s", code, want, out)
@@ -298,8 +297,8 @@ func TestL9DangerousKeysAreConfirmed(t *testing.T) {
 	}
 }
 
-// TestL5ConfigurationIsRoots: what others can change is refused, with the very
-// command that cures it.
+// TestL5ConfigurationIsRoots: a configuration that others can change is refused, with
+// the command that fixes it.
 func TestL5ConfigurationIsRoots(t *testing.T) {
 	p := newPlace(t)
 	p.write("etc/nfguard.toml", "mode = \"observe\"\n")

@@ -17,21 +17,21 @@ import (
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 
-// scopeBridges is the configuration under which flags of bridges are kept,
-// in a file that is read after the box's own.
+// scopeBridges is the configuration for keeping the flags of bridges, in a file that is
+// read after the box's own.
 const scopeBridges = "scope = \"bridges\"\n[bridges]\nmatch = [\"cni*\"]\n"
 
 // appearance is how long new bridges are without their flags with
 // scope = "bridges".
 type appearance struct {
-	after []time.Duration // the request that made the bridge had been answered, sorted
-	whole []time.Duration // the same as after, from the beginning of that request on, sorted
+	after []time.Duration // since the answer to the request that created the bridge, sorted
+	whole []time.Duration // since the beginning of that request, sorted
 	err   error           // why it could not be measured
 }
 
-// appearances makes count bridges, one at a time, each deleted as soon as its
-// flags are right. The kernel tells of a new bridge right before it answers
-// the request; what it takes to make one is in whole only.
+// appearances creates count bridges, one at a time, and deletes each as soon as its flags
+// are right. The kernel reports a new bridge right before it answers the request; the time
+// for creating it is in whole only.
 func (b *bench) appearances(ctx context.Context, count int) *appearance {
 	progress("appearance: %d bridges", count)
 	a := new(appearance)
@@ -55,9 +55,8 @@ func (b *bench) appearances(ctx context.Context, count int) *appearance {
 	return a
 }
 
-// one makes a bridge that is up, and waits for the kernel's news of its flags:
-// the kernel tells of them only while a bridge is up. Who asks all the time
-// instead is in the way of what he waits for.
+// one creates a bridge that is up, and waits for the kernel's news of its flags, which it
+// reports only while a bridge is up. Polling instead would slow down nfguard.
 func (a *appearance) one(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, tooLong)
 	defer cancel()
@@ -91,7 +90,7 @@ func (a *appearance) one(ctx context.Context, name string) error {
 
 // flagged reads the flags from sysfs, which takes no lock.
 func flagged(name string) (bool, error) {
-	for _, flag := range []string{"nf_call_arptables", "nf_call_ip6tables", "nf_call_iptables"} { // all by one message
+	for _, flag := range []string{"nf_call_arptables", "nf_call_ip6tables", "nf_call_iptables"} { // one message sets all
 		text, err := os.ReadFile("/sys/class/net/" + name + "/bridge/" + flag)
 		if err != nil {
 			return false, err
@@ -122,7 +121,7 @@ func (b *bench) withScopedDaemon(ctx context.Context, f func(in *box.Box) error)
 	return errors.Join(f(in), d.Stop())
 }
 
-// String is the part of the report in Markdown.
+// String is its part of the report, in Markdown.
 func (a *appearance) String() string {
 	var w strings.Builder
 	fmt.Fprint(&w, "\n| a new bridge is without its flags, µs | bridges | min | p50 | p99 | max |\n|---|--:|--:|--:|--:|--:|\n")

@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// A host that has seen much: as many drop-ins as no distribution ships, and
-// more kernels than any keeps.
+// A crowded host: more drop-ins than any distribution ships, and more kernels than any
+// keeps.
 const (
 	manyDropins = 500
 	manyKernels = 5
-	perKernel   = 6000 // lines of modules.dep: some 500 kB, as a distribution's kernel has
+	perKernel   = 6000 // lines of modules.dep: some 500 kB, as for a distribution's kernel
 )
 
 // checked is how long nfguard check takes on such a host, from its start to
@@ -42,7 +42,7 @@ func (b *bench) checks(ctx context.Context) (c checked) {
 		out, err := exec.CommandContext(ctx, b.nfguard, "check", "--root", root).CombinedOutput()
 		c.took = append(c.took, time.Since(began))
 		var exit *exec.ExitError
-		if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) { // not as wanted, of course
+		if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) { // it is not as wanted, of course
 			c.err = fmt.Errorf("check: %w\n%s", err, out)
 			return c
 		}
@@ -51,7 +51,7 @@ func (b *bench) checks(ctx context.Context) (c checked) {
 	return c
 }
 
-// plant makes the tree of the host.
+// plant creates the tree of the host.
 func plant(root string) error {
 	var errs []error
 	write := func(path, text string) {

@@ -15,11 +15,11 @@ import (
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 
-// idle is what the daemon costs where nothing happens.
+// idle is what the daemon costs when nothing happens.
 type idle struct {
 	rss, pss, anonymous int // KiB
 	threads             int
-	wakeups             float64       // a second
+	wakeups             float64       // per second
 	cpu                 time.Duration // over the window
 	window              time.Duration
 	err                 error
@@ -92,7 +92,7 @@ func (c *idle) memory(pid int) error {
 
 const vethPairs = "veth pairs"
 
-// churns lets devices come and go, one at a time, as pods and networks do.
+// churns creates and removes devices, one at a time, as pods and networks do.
 func (b *bench) churns(ctx context.Context) []*churn {
 	veth := &churn{what: vethPairs, events: b.pairs}
 	bridge := &churn{what: "bridges", events: b.bridges}
@@ -133,7 +133,7 @@ func (b *bench) churns(ctx context.Context) []*churn {
 				}
 			}
 			c.elapsed = time.Since(began)
-			if err := sleep(ctx, b.settle); err != nil { // the last news is still on its way
+			if err := sleep(ctx, b.settle); err != nil { // until the last news has arrived
 				return err
 			}
 			after, err := cpuTime(pid)
@@ -144,7 +144,7 @@ func (b *bench) churns(ctx context.Context) []*churn {
 	return []*churn{veth, bridge}
 }
 
-// startsPerSecond is what a busy host does: a node that runs probes in shells.
+// startsPerSecond is that of a busy host: a node that runs probes in shells.
 const startsPerSecond = 2000
 
 const processStarts = "programs started"
@@ -173,12 +173,12 @@ func (b *bench) processStarts(ctx context.Context) *churn {
 	return c
 }
 
-// withDaemon runs f beside an nfguard in a box with one bridge.
+// withDaemon runs f while nfguard runs in a box with one bridge.
 func (b *bench) withDaemon(ctx context.Context, f func(in *box.Box, pid int) error) error {
 	return b.withDaemonAfter(ctx, func(*box.Box) error { return nil }, f)
 }
 
-// withDaemonAfter is withDaemon with something to be done before the start.
+// withDaemonAfter is withDaemon with something to do before the start.
 func (b *bench) withDaemonAfter(ctx context.Context, before func(in *box.Box) error, f func(in *box.Box, pid int) error) error {
 	in, err := box.New()
 	if err != nil {
@@ -202,8 +202,8 @@ func (b *bench) withDaemonAfter(ctx context.Context, before func(in *box.Box) er
 	return d.Stop()
 }
 
-// wakeups counts how often the threads of a process have gone to sleep. The
-// Go runtime keeps its threads, so none of the count is lost with one.
+// wakeups counts how often the threads of a process have gone to sleep. The Go runtime
+// keeps its threads, so nothing is lost from the count.
 func wakeups(pid int) (int, error) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 	total := 0

@@ -16,17 +16,16 @@ import (
 // asPackaged is the niceness of nfguard.service.
 const asPackaged = -10
 
-// daemon is an nfguard that runs as the package runs it: with the capabilities and
-// the filter of system calls of nfguard.service, and with a helper that has those
-// of nfguard-helper.service.
+// daemon is an nfguard that runs as packaged: with the capabilities and the system call
+// filter of nfguard.service, and with a helper that has those of nfguard-helper.service.
 type daemon struct {
 	*box.Daemon
 	started time.Duration // from the execution of the program to READY
-	end     func()        // of the helper
+	end     func()        // ends the helper
 }
 
-// startDaemon starts one with its records in a file of the box, so that nobody is
-// woken to read them.
+// startDaemon starts a daemon whose records go to a file in the box, so that no process
+// has to wake up to read them.
 func (b *bench) startDaemon(ctx context.Context, in *box.Box, nice int) (*daemon, error) {
 	var log *os.File
 	err := in.Do(func() (err error) {
@@ -63,7 +62,7 @@ func (d *daemon) Stop() error {
 	return d.Daemon.Stop()
 }
 
-// build builds the program that confines.
+// build builds the program confine.
 func build(ctx context.Context, path string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./test/bench/confine")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -14,10 +14,10 @@ import (
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 
-// fight is what becomes of a writer that sets a key to 0 in a tight loop.
+// fight is the result for a writer that sets a key to 0 in a tight loop.
 type fight struct {
 	what    string
-	config  string // beside the defaults
+	config  string // in addition to the defaults
 	text    string // what is written; "": 0 and a newline
 	writes  int
 	zeros   int // reads, one after each write, that found the 0
@@ -27,7 +27,7 @@ type fight struct {
 	err     error
 }
 
-// fights has the same writer meet each way of nfguard to deal with it.
+// fights runs the same writer against each of nfguard's ways to deal with it.
 func (b *bench) fights(ctx context.Context) []*fight {
 	list := []*fight{
 		{what: "enforce, hold (the default)"},
@@ -72,7 +72,7 @@ func (b *bench) fight(ctx context.Context, f *fight) error {
 	})
 }
 
-// count counts the records of the fight until now.
+// count counts the records of the fight so far.
 func (f *fight) count() error {
 	log, err := os.ReadFile("/run/stderr")
 	f.records = 0
@@ -82,9 +82,9 @@ func (f *fight) count() error {
 	return err
 }
 
-// write writes and reads without a pause, from a descriptor that stays open.
-// The records are counted a moment before the end: the one that each minute of
-// a fight has is due when the storm, and with it the minute, is over.
+// write writes and reads without a pause, with a descriptor that stays open. The records
+// are counted a moment before the end, because the record for a minute of a fight is due
+// just when the minute of the storm is over.
 func (f *fight) write(ctx context.Context, d time.Duration) error {
 	fd, err := unix.Open(iptables, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -23,13 +23,13 @@ import (
 // manyRecords is a drift every six seconds, for a week.
 const manyRecords = 100_000
 
-// told is how long nfguard events takes to tell what a long journal comes to,
-// and the memory that it has at most: its own, and what journalctl, which maps
-// the journal's files and runs beside it, has for itself.
+// told is how long nfguard events takes to sum up a long journal, and its peak memory: its
+// own, and that of journalctl, which runs at the same time, without the journal's files
+// that it maps.
 type told struct {
 	records int
 	took    []time.Duration // in order
-	own     int             // KiB, all that is resident
+	own     int             // KiB, everything that is resident
 	child   int             // KiB of journalctl, without the files
 	disk    int64           // bytes of the journal
 	err     error
@@ -64,7 +64,7 @@ func (b *bench) history(ctx context.Context) (h told) {
 	return h
 }
 
-// tell runs nfguard events once, and looks at its memory meanwhile.
+// tell runs nfguard events once, and measures its memory meanwhile.
 func (h *told) tell(ctx context.Context, nfguard, dir string) error {
 	cmd := exec.CommandContext(ctx, nfguard, "events", "--journal", dir, "--totals")
 	var out bytes.Buffer
@@ -90,15 +90,14 @@ func (h *told) tell(ctx context.Context, nfguard, dir string) error {
 	}
 }
 
-// memory reads a line of /proc/PID/status, in KiB; 0 where the process has
-// ended.
+// memory reads a line of /proc/PID/status, in KiB; 0 if the process has ended.
 func memory(pid int, name string) int {
 	line := firstLine(fmt.Sprintf("/proc/%d/status", pid), name)
 	kib, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(strings.TrimPrefix(line, name)), " kB"))
 	return kib
 }
 
-// child returns the first child of a process; 0 is none.
+// child returns the first child of a process; 0 if there is none.
 func child(pid int) int {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, t := range tasks {
@@ -111,7 +110,7 @@ func child(pid int) int {
 	return 0
 }
 
-// makeJournal has systemd make the journal, of records such as a worker's.
+// makeJournal has systemd create the journal, with records like those of a worker.
 func makeJournal(ctx context.Context, dir string, records int) error {
 	path, err := exec.LookPath("systemd-journal-remote")
 	if err != nil {
@@ -138,7 +137,7 @@ func makeJournal(ctx context.Context, dir string, records int) error {
 	return nil
 }
 
-// writeDrift writes a record in export format, with what journald adds.
+// writeDrift writes a record in export format, with the fields that journald adds.
 func writeDrift(w io.Writer, i int) {
 	writers := []record.Process{
 		{Comm: "tuned", Exe: "/usr/bin/python3.11", Unit: "tuned.service", Cgroup: "/system.slice/tuned.service"},

@@ -19,24 +19,23 @@ import (
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 
-// The keys that every contender guards; the observer writes to the first.
+// The keys that every contender guards; the observer writes to the first one.
 const (
 	iptables  = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 	ip6tables = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
 	arptables = "/proc/sys/net/bridge/bridge-nf-call-arptables"
 )
 
-// shellLoop is what people write who need this today.
+// shellLoop is what people without nfguard write.
 const shellLoop = `while sleep 1; do read -r v <` + iptables + `; [ "$v" = 1 ] || echo 1 >` + iptables + `; done`
 
-// tooLong stands in for a value that nobody put right while the observer
-// waited.
+// tooLong is used for a value that nobody put right while the observer waited.
 const tooLong = 5 * time.Second
 
 //go:embed observer.c loop.c forker.c sleepers.c
 var sources embed.FS
 
-// compile builds one of the C programs, static where the machine can.
+// compile builds one of the C programs, static if the machine can do that.
 func compile(ctx context.Context, dir, name string) (string, error) {
 	source, err := sources.ReadFile(name + ".c")
 	if err != nil {
@@ -66,7 +65,7 @@ type contender struct {
 // sample is one foreign write, see observer.c.
 type sample struct {
 	stood time.Duration // until the value was seen to be right again
-	slack time.Duration // that may be too long by so much
+	slack time.Duration // how much stood can be too long
 	own   time.Duration // until the writer itself saw it
 }
 
@@ -80,7 +79,7 @@ type latency struct {
 	err     error           // why it could not be measured
 }
 
-// count tells how many samples are of a sort.
+// count returns how many samples satisfy a condition.
 func (l *latency) count(is func(sample) bool) (n int) {
 	for _, s := range l.samples {
 		if is(s) {
@@ -90,8 +89,7 @@ func (l *latency) count(is func(sample) bool) (n int) {
 	return n
 }
 
-// blurred is the slack from which on a sample says little by itself: some
-// thirty reads.
+// blurred is the slack above which a single sample says little: some thirty reads.
 const blurred = 20 * time.Microsecond
 
 func (s sample) missed() bool { return s.stood == tooLong }
@@ -126,7 +124,7 @@ func program(words ...string) func(context.Context, *box.Box, int) (func() error
 		return func() error {
 			defer cancel()
 			select {
-			case err := <-done: // it was to run until now
+			case err := <-done: // it should have kept running
 				return errors.Join(fmt.Errorf("%s ended by itself: %s", words[0], said.String()), err)
 			default:
 				cancel()
@@ -137,9 +135,9 @@ func program(words ...string) func(context.Context, *box.Box, int) (func() error
 	}
 }
 
-// latencies measures the contenders one at a time, in turns, so that what else
-// the machine does hits all alike; each turn has a box of its own. The shell
-// loop is too slow for that: many of it run side by side at the end.
+// latencies measures the contenders one at a time, in turns, so that other activity of the
+// machine affects all alike; each turn has its own box. The shell loop is too slow for
+// that: many of them run concurrently at the end.
 func (b *bench) latencies(ctx context.Context) []*latency {
 	loop := program(b.loop, iptables, ip6tables, arptables)
 	all := []*latency{
@@ -150,7 +148,7 @@ func (b *bench) latencies(ctx context.Context) []*latency {
 	}
 	for block := range b.blocks {
 		for i := range all {
-			l := all[(block+i)%len(all)] // nobody is always first
+			l := all[(block+i)%len(all)] // so that none is always first
 			if l.err != nil {
 				continue
 			}
@@ -170,10 +168,9 @@ func (b *bench) latencies(ctx context.Context) []*latency {
 	return all
 }
 
-// How the observer watches, its pauses and its grain, see observer.c. nfguard
-// paces its repairs to a hundred a second, and 10 ms is no more often than
-// that: what is measured is how fast it reacts. The crowd is to leave the
-// processors to the shells.
+// How the observer watches, its pauses and its grain: see observer.c. nfguard makes at most
+// a hundred corrections a second, and pauses of 10 ms stay within that: this measures how
+// fast it reacts. The crowd of observers should leave the processors to the shells.
 var (
 	watch  = pace{"watch", "10000", "15000", "0"}
 	alone  = pace{"self", "10000", "15000", "0"}
@@ -182,7 +179,7 @@ var (
 
 type pace struct{ who, least, most, grain string }
 
-// pace is how to watch the fast contenders on this machine.
+// pace returns how to watch the fast contenders on this machine.
 func (b *bench) pace() pace {
 	if runtime.NumCPU() < 2 {
 		return alone
@@ -253,7 +250,7 @@ func (l *latency) title() string {
 	return fmt.Sprintf("%s, nice %d", l.name, l.nice)
 }
 
-// state sums a turn up for a person who waits.
+// state sums up a turn for the person who waits.
 func (l *latency) state(samples []sample) any {
 	if l.err != nil {
 		return l.err
@@ -263,7 +260,7 @@ func (l *latency) state(samples []sample) any {
 	return fmt.Sprintf("p50 %v", quantile(turn.stood, 0.5))
 }
 
-// sort makes the sorted lists from the samples.
+// sort fills the sorted lists from the samples.
 func (l *latency) sort() {
 	for _, s := range l.samples {
 		l.stood = append(l.stood, s.stood)
@@ -275,7 +272,7 @@ func (l *latency) sort() {
 	}
 }
 
-// quantile is the nearest rank: a sample, never a value between two.
+// quantile returns the nearest rank, which is always a sample, never a value between two.
 func quantile(sorted []time.Duration, q float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0

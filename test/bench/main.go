@@ -1,6 +1,6 @@
-// Bench measures nfguard from the outside: how long a foreign value stays, what
-// the daemon costs when nothing happens, and what it costs when devices come
-// and go. README.md beside it says how, and holds the last figures.
+// Bench measures nfguard from the outside: how long a foreign value stays, what the daemon
+// costs when nothing happens, and what it costs when devices come and go. README.md
+// explains it and has the latest figures.
 //
 //	go run ./test/bench -nfguard bin/nfguard
 //
@@ -33,7 +33,7 @@ type bench struct {
 
 	writes int // samples per contender
 	blocks int // turns in which they are taken
-	boxes  int // shell loops side by side, each with its own box
+	boxes  int // concurrent shell loops, each with its own box
 	rounds int // samples per shell loop
 
 	settle  time.Duration // after the start of a contender
@@ -41,12 +41,12 @@ type bench struct {
 	idle    time.Duration // the idle window
 	pairs   int           // veth pairs of the churn
 	bridges int           // bridges of the churn
-	flags   int           // bridges that are to get their flags
+	flags   int           // bridges that should get their flags
 	starts  int           // programs that are started
 	looks   int           // runs of nfguard check
-	storm   time.Duration // of a writer in a tight loop
-	many    int           // bridges beside which it corrects
-	claims  int           // writes of 0 that a reader is to see nothing of
+	storm   time.Duration // duration of a writer in a tight loop
+	many    int           // bridges on the host while it corrects
+	claims  int           // writes of 0 that a reader should never see
 	ready   int           // starts of the daemon
 
 	forker   string
@@ -93,7 +93,7 @@ func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
 	if b.nfguard, err = box.Binary(binary); err != nil {
 		return 2, err
 	}
-	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // su leaves them out
+	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // not in the PATH that su sets
 	dir, err := os.MkdirTemp("", "nfguard-bench-")
 	if err != nil {
 		return 2, err
@@ -120,7 +120,7 @@ func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
 	if b.sleepers, err = compile(ctx, dir, "sleepers"); err != nil {
 		return 2, err
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { // nobody is to start what is in it
+	if err := os.Chmod(dir, 0o755); err != nil { // user nobody starts a program in it
 		return 2, err
 	}
 
@@ -151,7 +151,7 @@ func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
 	return 0, nil
 }
 
-// progress keeps a person company; it is not part of the report.
+// progress is shown to the person who waits; it is not part of the report.
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 
-// manyBridges is how many bridges a host has that is hard to keep.
+// manyBridges is the number of bridges on a host that is hard to guard.
 const manyBridges = 3000
 
-// many is how nfguard does beside many bridges.
+// many is how nfguard performs on a host with many bridges.
 type many struct {
 	bridges   int
 	stood     []time.Duration // of a foreign value in scope "host", sorted
@@ -26,7 +26,7 @@ type many struct {
 	err       error           // why it could not be measured
 }
 
-// besideMany measures beside count bridges, with writes of foreign values.
+// besideMany measures with count bridges, by writing foreign values.
 func (b *bench) besideMany(ctx context.Context, count, writes int) (m many) {
 	progress("many: %d bridges", count)
 	m.bridges = count
@@ -100,7 +100,7 @@ func (m *many) scope(ctx context.Context, in *box.Box, pid int, config string, w
 	}
 }
 
-// String is the part of the report in Markdown.
+// String is its part of the report, in Markdown.
 func (m *many) String() string {
 	if m.err != nil {
 		return fmt.Sprintf("\nBeside %d bridges it was not measured: %s.\n", m.bridges, oneLine(m.err))

@@ -13,8 +13,8 @@ import (
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 
-// The storm: somebody without any right has a program that is called as
-// kube-proxy is, and starts it as fast as a shell could.
+// The storm: a user without any rights has a program that is called kube-proxy, and starts
+// it as fast as a shell could.
 const (
 	stormPerSecond = 1000
 	beside         = 10_000
@@ -22,9 +22,8 @@ const (
 	nameStorm = "programs called kube-proxy started by nobody"
 )
 
-// nameStorm is that storm beside processes that sleep. It lasts as long as
-// the storms of writes, so that an audit, which looks through all processes, is
-// a part of it.
+// nameStorm is that storm on a host with many sleeping processes. It lasts as long as the
+// storms of writes, so that it includes an audit, which looks through all processes.
 func (b *bench) nameStorm(ctx context.Context) *churn {
 	c := &churn{what: nameStorm, events: int(b.storm.Seconds() * stormPerSecond)}
 	progress("churn: %d %s", c.events, c.what)
@@ -58,7 +57,7 @@ func (b *bench) nameStorm(ctx context.Context) *churn {
 	return c
 }
 
-// gather has processes sleep in the box, which takes them along when it ends.
+// gather starts sleeping processes in the box, which end with it.
 func (b *bench) gather(ctx context.Context, in *box.Box) error {
 	cmd := in.Command(ctx, b.sleepers, strconv.Itoa(beside))
 	out, err := cmd.StdoutPipe()

@@ -12,8 +12,8 @@ import (
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 
-// witness is what an independent reader sees of foreign writes in mode enforce,
-// where the kernel stores our value in place of theirs.
+// witness is what an independent reader sees of foreign writes in mode enforce, if the
+// kernel stores our value instead of theirs.
 type witness struct {
 	writes, reads, zeros int
 	elapsed              time.Duration
@@ -88,7 +88,7 @@ func (w *witness) read(fd int, over *atomic.Bool) error {
 	return nil
 }
 
-// String is the part of the report in Markdown.
+// String is its part of the report, in Markdown.
 func (w *witness) String() string {
 	if w.err != nil {
 		return fmt.Sprintf("\nWhat a reader sees of writes of `0` was not measured: %s.\n", oneLine(w.err))

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What nfguard is to reach.
+// The aims for nfguard.
 const (
 	aimRatio   = 1.8                    // its p50 against the C loop's, at nice -10
 	aimP99     = 250 * time.Microsecond // the same
@@ -125,12 +125,12 @@ func (r *report) writeLatencies(w *strings.Builder) {
 	}
 }
 
-// writeDoubts tells how far the figures of the watched contenders may be too
-// high. Each sample lies between its time less its slack and its time, and so
-// does each quantile between those of the ones and the others.
+// writeDoubts says by how much the figures of the watched contenders can be too high. The
+// true time of a sample is between its time minus its slack and its time, and the same goes
+// for the quantiles.
 func (r *report) writeDoubts(w *strings.Builder) {
 	fmt.Fprintf(w, "\n| how sure that is | 0 never seen | slack over %s µs | p50 at least, µs | p99 at least, µs |\n|---|--:|--:|--:|--:|\n", micros(blurred))
-	for _, l := range r.latencies[:len(r.latencies)-1] { // the last is the crowd
+	for _, l := range r.latencies[:len(r.latencies)-1] { // the last one is the crowd
 		if l.err != nil {
 			continue
 		}
@@ -257,7 +257,7 @@ func (r *report) writeAims(w *strings.Builder) {
 	}
 }
 
-// precision is how many decimals of a ratio mean anything.
+// precision is how many decimals of a ratio are meaningful.
 func precision(x float64) int {
 	if x < 100 {
 		return 2
@@ -301,7 +301,7 @@ func processor() string {
 	return model
 }
 
-// hz is the kernel's tick, where its configuration can be read.
+// hz is the kernel's tick, if its configuration can be read.
 func hz(kernel string) string {
 	for _, path := range []string{"/proc/config.gz", "/boot/config-" + kernel} {
 		if _, hz, ok := strings.Cut(firstLine(path, "CONFIG_HZ="), "="); ok {

@@ -9,8 +9,8 @@ import (
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 
-// The flood: a kube-proxy of 2,500 Services that writes all of its rules anew,
-// ten times without a pause.
+// The flood: a kube-proxy with 2,500 Services rewrites all its rules ten times without a
+// pause.
 const (
 	floodRules = 10_000
 	floodTurns = 10
@@ -18,9 +18,9 @@ const (
 	ruleFlood = "nftables rules of 2,500 Services, replaced"
 )
 
-// ruleFlood has nft replace a table like kube-proxy's again and again, each
-// time in one transaction. The time of it is nearly all nft's own, so a share
-// of it is the share of a core that nfguard takes beside a core that is busy.
+// ruleFlood has nft replace a table like kube-proxy's again and again, each time in one
+// transaction. Nearly all of the time is nft's own, so nfguard's share of it is its share of
+// one core while another core is busy.
 func (b *bench) ruleFlood(ctx context.Context) *churn {
 	c := &churn{what: ruleFlood, events: floodTurns}
 	progress("churn: %d times %s", c.events, c.what)
@@ -56,7 +56,7 @@ func proxyTable(n int) string {
 	var b strings.Builder
 	b.WriteString("add table ip kube-proxy\ndelete table ip kube-proxy\ntable ip kube-proxy {\n" +
 		"chain nat-prerouting { type nat hook prerouting priority -100; jump services; }\nchain services {\n")
-	for i := range n - 1 { // and the jump
+	for i := range n - 1 { // the jump is another rule
 		fmt.Fprintf(&b, "ip daddr 10.96.%d.%d tcp dport 80 dnat to 10.244.0.1:8080\n", i>>8, i&255)
 	}
 	b.WriteString("}\n}\n")

@@ -9,8 +9,8 @@ import (
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 
-// starts is how long the daemon takes from its execution to READY, on a host
-// where the module is loaded, and what it does before is right already.
+// starts is how long the daemon takes from its execution to READY, on a host where the
+// module is loaded and everything is already right.
 type starts struct {
 	took []time.Duration // sorted
 	err  error
@@ -47,7 +47,7 @@ func (b *bench) startTimes(ctx context.Context, count int) (s starts) {
 	return s
 }
 
-// String is the part of the report in Markdown.
+// String is its part of the report, in Markdown.
 func (s *starts) String() string {
 	if s.err != nil {
 		return fmt.Sprintf("\nHow long a start takes was not measured: %s.\n", oneLine(s.err))

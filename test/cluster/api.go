@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// api asks the API server.
+// api sends requests to the API server.
 type api struct {
 	server string
 	client *http.Client
@@ -25,14 +25,13 @@ func newAPI(n *Node) *api {
 		"https://" + n.V4.String() + ":6443",
 		&http.Client{Timeout: time.Minute, Transport: &http.Transport{
 			DialContext: n.Dial,
-			//nolint:gosec // its certificate is one that it made a moment ago
+			//nolint:gosec // the API server has just made its certificate itself
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		}},
 	}
 }
 
-// do asks, and returns what it was told. An answer that is not of the kind 2xx
-// is an error.
+// do sends a request and returns the response. A status other than 2xx is an error.
 func (a *api) do(method, path string, body any) (object, error) {
 	var text io.Reader
 	if body != nil {
@@ -64,11 +63,11 @@ func (a *api) do(method, path string, body any) (object, error) {
 		return nil, fmt.Errorf("%s %s: %s: %s", method, path, res.Status, strings.TrimSpace(string(b)))
 	}
 	var o object
-	_ = json.Unmarshal(b, &o) // "ok" is none
+	_ = json.Unmarshal(b, &o) // fails for "ok", which is no object
 	return o, nil
 }
 
-// Create makes an object; path is that of its kind.
+// Create creates an object; path is that of its kind.
 func (c *Cluster) Create(t testing.TB, path string, o object) {
 	t.Helper()
 	if _, err := c.api.do(http.MethodPost, path, o); err != nil {
@@ -76,7 +75,7 @@ func (c *Cluster) Create(t testing.TB, path string, o object) {
 	}
 }
 
-// Get returns an object, or nil while there is none.
+// Get returns an object, or nil if it does not exist.
 func (c *Cluster) Get(path string) object {
 	o, err := c.api.do(http.MethodGet, path, nil)
 	if err != nil {
@@ -112,15 +111,15 @@ func at(o any, path string) any {
 	return o
 }
 
-// answer is what the program of pods says of what it was asked to do.
+// answer is the result of a request to the program in a pod.
 type answer struct {
 	Answered int
 	Failed   map[string]int
 	By       map[string]int
 }
 
-// tell has a pod do something, by HTTP from the node that it is on, which does
-// not cross the bridge.
+// tell has a pod do something, by an HTTP request from its node, which does not cross the
+// bridge.
 func (w *Worker) tell(ctx context.Context, ip, what string, args ...string) (a answer, err error) {
 	q := url.Values{}
 	for i := 0; i+1 < len(args); i += 2 {
@@ -139,7 +138,7 @@ func (w *Worker) tell(ctx context.Context, ip, what string, args ...string) (a a
 	return a, json.NewDecoder(res.Body).Decode(&a)
 }
 
-// String tells an answer in the words of a table: "3 of 3", or how it failed.
+// String is an answer for a table: "3 of 3", or how it failed.
 func (a answer) String() string {
 	n := a.Answered
 	var how []string

@@ -1,10 +1,9 @@
-// Package cluster makes a real Kubernetes cluster out of the namespaces of one
-// machine, the way the guides make one by hand: a control plane and two
-// workers, each with a network, mounts, a host name and control groups of its
-// own. Its programs are unchanged; package programs builds them. The tests are
-// the stories of nfguard there.
+// Package cluster sets up a real Kubernetes cluster in namespaces of one machine, the way
+// guides set one up by hand: a control plane and two workers, each with its own network,
+// mounts, host name and control groups. The programs are unmodified; package programs
+// builds them. The tests run nfguard there.
 //
-// Nothing of it is left on the host, also when it is killed: see guard.
+// Nothing of it is left on the host, even if it is killed: see guard.
 package cluster
 
 import (
@@ -27,7 +26,7 @@ const (
 	servicesCIDR = "10.32.0.0/24,fd00:32::/112"
 	podsCIDR     = "10.200.0.0/16,fd00:200::/48"
 	dnsIP        = "10.32.0.10"
-	token        = "of-the-administrator" //nolint:gosec // of a cluster that lasts a minute
+	token        = "of-the-administrator" //nolint:gosec // for a cluster that lasts a minute
 )
 
 // bin is where the programs are.
@@ -41,9 +40,9 @@ type Cluster struct {
 	api *api
 }
 
-// Start makes a cluster of two workers on which every bridge-nf-call key is 0
-// and neither kube-proxy nor nfguard runs. It returns when the workers are
-// ready and their CoreDNS, one on each, runs.
+// Start sets up a cluster with two workers on which every bridge-nf-call key is 0 and
+// neither kube-proxy nor nfguard runs. It returns when the workers are ready and CoreDNS
+// runs on both.
 func Start(t testing.TB) *Cluster {
 	t.Helper()
 	lab.Need(t, lab.Root, lab.Netns, lab.Cluster)
@@ -103,7 +102,7 @@ func (c *Cluster) wire(t testing.TB) {
 func kubeconfig(server string) object {
 	cluster := object{"server": server}
 	if strings.HasPrefix(server, "https:") {
-		cluster["insecure-skip-tls-verify"] = true // it made its certificate a moment ago
+		cluster["insecure-skip-tls-verify"] = true // the API server has just made its certificate itself
 	}
 	return object{
 		"apiVersion": "v1", "kind": "Config", "current-context": "x",
@@ -115,7 +114,7 @@ func kubeconfig(server string) object {
 
 func (c *Cluster) controlPlane(t testing.TB) {
 	n := c.Control
-	// Nothing of it survives the run, so nothing is waited for to be on the disk.
+	// Nothing of it survives the run, so nothing has to be synced to disk.
 	n.Start(t, "etcd", "--data-dir", filepath.Join(n.dir, "etcd"), "--unsafe-no-fsync", "--log-level", "warn")
 
 	private, err := rsa.GenerateKey(rand.Reader, 2048)

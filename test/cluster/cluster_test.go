@@ -18,13 +18,13 @@ func TestMain(m *testing.M) { os.Exit(guard(m)) }
 type world struct {
 	*Cluster
 	one, two          *Worker
-	client, near, far *Pod // the client and near are on one, far is on two
-	writer            *Pod // privileged, on one
+	client, near, far *Pod // client and near are on worker one, far is on two
+	writer            *Pod // privileged, on worker one
 	dns               []*Pod
-	t, modeT          testing.TB // of the whole, and of kube-proxy's mode
+	t, modeT          testing.TB // for the whole test, and for kube-proxy's mode
 
-	tables  map[string]map[string]map[string]string // what was seen, by kube-proxy's mode, column and row
-	figures []string                                // and measured
+	tables  map[string]map[string]map[string]string // results, by kube-proxy's mode, column and row
+	figures []string                                // measurements
 
 	ip, ip6 map[string]string // of each Service
 }
@@ -80,7 +80,7 @@ const (
 // rows are in the order of the table.
 var rows = []string{podOther, podSame, serviceOther, serviceSame, serviceSame6, port, portLocal, itself, names}
 
-// ask has the client ask each of them, and returns how it went.
+// ask has the client send requests to each of them, and returns the results.
 func (w *world) ask(t *testing.T, rows ...string) map[string]string {
 	t.Helper()
 	got := map[string]string{}
@@ -107,10 +107,10 @@ func (w *world) ask(t *testing.T, rows ...string) map[string]string {
 			a, err = tcp(fmt.Sprint(w.one.V4, ":", localPort))
 		case itself:
 			a, err = tcp(w.ip["client"] + ":80")
-		case names: // the more asks, the surer that both replicas are asked
+		case names: // so many that both replicas certainly get some
 			a, err = w.one.tell(t.Context(), w.client.V4.String(), "dns", "address", dnsIP+":53", "name", "near.default.svc.cluster.local.", "n", "20")
 			if a.Answered > 0 && a.Answered < 20 {
-				a.Answered, got[row] = 0, "some of 20: " // which replica is asked, chance decides
+				a.Answered, got[row] = 0, "some of 20: " // the replica is chosen at random
 			}
 			if a.Answered == 20 && a.By[w.ip["near"]] != 20 {
 				t.Errorf("CoreDNS says %v", a.By)
@@ -140,7 +140,7 @@ func (w *world) want(t *testing.T, want map[string]string) (got map[string]strin
 	return got
 }
 
-// broken is the table with the keys at 0.
+// broken is the table if the keys are 0.
 func (w *world) broken() map[string]string {
 	return map[string]string{
 		podSame: "3 of 3", podOther: "3 of 3", serviceOther: "3 of 3",
@@ -154,7 +154,7 @@ func works() map[string]string {
 	return map[string]string{podSame: "3 of 3", podOther: "3 of 3", serviceOther: "3 of 3", serviceSame: "3 of 3", serviceSame6: "3 of 3", port: "3 of 3", portLocal: "3 of 3", names: "20 of 20"}
 }
 
-// modeWords are how check names kube-proxy's modes.
+// modeWords are check's words for kube-proxy's modes.
 var modeWords = map[string]string{"iptables": "iptables mode (nf_tables)", legacy: "iptables mode (legacy)", "nftables": "nftables mode"}
 
 type story struct {
@@ -162,8 +162,8 @@ type story struct {
 	tell func(*testing.T, *world, string)
 }
 
-// TestCluster tells nfguard's stories in each of kube-proxy's modes, in the
-// same cluster. With -doc it writes down what was seen.
+// TestCluster tests nfguard with each of kube-proxy's modes, in the same cluster. With
+// -doc it writes down the results.
 func TestCluster(t *testing.T) {
 	began := time.Now()
 	w := newWorld(t)
@@ -201,7 +201,7 @@ func TestCluster(t *testing.T) {
 	w.document(t)
 }
 
-// with is a table with one more row.
+// with returns the table with one more row.
 func with(table map[string]string, row, how string) map[string]string {
 	table[row] = how
 	return table
@@ -222,7 +222,7 @@ func table(t *testing.T, w *world, mode string) {
 	}
 }
 
-// scopeBridges: the same by the flags of the bridge, while the keys stay 0.
+// scopeBridges: the same with the flags of the bridge, while the keys stay 0.
 func scopeBridges(t *testing.T, w *world, mode string) {
 	w.one.Guard(t, "scope = \"bridges\"\n")
 	w.seen(mode, "nfguard, scope bridges", w.want(t, with(works(), itself, "0 of 3: timeout")))

@@ -12,9 +12,9 @@ import (
 	"github.com/nfguard/nfguard/test/markdown"
 )
 
-var doc = flag.String("doc", "", "a page whose part \"seen\" is written anew")
+var doc = flag.String("doc", "", "a page whose part \"seen\" is rewritten")
 
-// seen keeps a column of a mode's table.
+// seen stores a column of a mode's table.
 func (w *world) seen(mode, column string, rows map[string]string) {
 	if w.tables == nil {
 		w.tables = map[string]map[string]map[string]string{}
@@ -25,8 +25,8 @@ func (w *world) seen(mode, column string, rows map[string]string) {
 	w.tables[mode][column] = rows
 }
 
-// document writes the tables and the figures of this run, if they are asked
-// for and all is well.
+// document writes the tables and figures of this run, if that was requested and all tests
+// have passed.
 func (w *world) document(t *testing.T) {
 	t.Helper()
 	if *doc == "" || t.Failed() {

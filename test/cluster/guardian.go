@@ -19,19 +19,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A cluster is many processes, some of which leave their parents, control
-// groups and files. Two processes see to it that none of it is left: the one
-// that go test started is the guardian of the other, which runs the tests. When
-// the tests end, or are killed, the guardian ends what they have left; when it
-// is killed, a cleaner takes the place of the tests. Where both are killed at
-// once, the next run removes what is left.
+// A cluster is many processes, some of which detach from their parents, and control
+// groups and files. Two processes make sure that nothing is left behind: the process that
+// go test has started is the guardian of another, which runs the tests. When the tests
+// end, or are killed, the guardian removes what they have left. When the guardian is
+// killed, the tests turn into a cleaner. If both are killed at once, the next run removes
+// what is left.
 
 // guarded is the environment variable that gives the tests the directory of
 // the run, whose base name is also that of the run's control groups.
 const guarded = "NFGUARD_CLUSTER_DIR"
 
-// orphaned is the environment variable that gives a process which has taken the
-// place of tests whose guardian was killed the directory to clean.
+// orphaned is the environment variable that gives a cleaner the directory to clean.
 const orphaned = "NFGUARD_CLUSTER_CLEAN"
 
 const prefix = "nfguard-cluster-"
@@ -41,9 +40,9 @@ var dir = os.Getenv(guarded)
 
 // guard is the body of TestMain.
 func guard(m *testing.M) int {
-	// Who loses its parent becomes a child of this process.
+	// Processes that lose their parent become children of this process.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		fmt.Fprintln(os.Stderr, "be told of orphans:", err)
+		fmt.Fprintln(os.Stderr, "adopt orphans:", err)
 		return 1
 	}
 	if left := os.Getenv(orphaned); left != "" {
@@ -60,8 +59,8 @@ func guard(m *testing.M) int {
 		for ; os.Getppid() == parent; time.Sleep(100 * time.Millisecond) {
 		}
 		end.Lock()
-		// The tests end here, at once, and make nothing while it is removed. What
-		// they have started stays a child of this process.
+		// The tests end here, at once, and create nothing more. What they have started
+		// stays a child of this process.
 		err := unix.Exec("/proc/self/exe", os.Args[:1], append(os.Environ(), orphaned+"="+dir))
 		fmt.Fprintln(os.Stderr, "clean up:", err)
 		clean(dir)
@@ -108,7 +107,7 @@ func guardian() int {
 		for {
 			select {
 			case s := <-signals:
-				if s != syscall.SIGQUIT { // of a test that takes too long: it tells where it is
+				if s != syscall.SIGQUIT { // for a test that takes too long: it prints where it is
 					s = syscall.SIGKILL
 				}
 				_ = tests.Process.Signal(s) // it may have ended
@@ -119,11 +118,11 @@ func guardian() int {
 			}
 		}
 	}()
-	_ = tests.Wait() // the exit code says it
+	_ = tests.Wait() // the exit code tells the result
 	return max(tests.ProcessState.ExitCode(), -tests.ProcessState.ExitCode())
 }
 
-// stale are the directories of runs that nobody is left of.
+// stale returns the directories of runs without any living process.
 func stale() []string {
 	var old []string
 	list, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*")) // a constant pattern
@@ -132,7 +131,7 @@ func stale() []string {
 		if d == dir {
 			continue
 		}
-		if err != nil { // one that begins, unless it was killed then
+		if err != nil { // the run is just starting, or was killed while it was
 			if info, err := os.Stat(d); err == nil && time.Since(info.ModTime()) > time.Minute {
 				old = append(old, d)
 			}
@@ -146,8 +145,8 @@ func stale() []string {
 	return old
 }
 
-// clean ends every process of a run, and removes its control groups and its
-// directory. It says what it could not.
+// clean ends every process of a run, and removes its control groups and its directory. It
+// prints what it could not remove.
 func clean(dir string) {
 	name := filepath.Base(dir)
 	var left []string
@@ -164,7 +163,7 @@ func clean(dir string) {
 	for _, path := range left {
 		fmt.Fprintln(os.Stderr, "not removed:", path)
 	}
-	// The lock goes last: without it the next run does not know the directory.
+	// The lock is removed last: without it, the next run would not recognise the directory.
 	files, _ := filepath.Glob(filepath.Join(dir, "*")) // a constant pattern
 	for _, path := range append(slices.DeleteFunc(files, func(path string) bool { return path == filepath.Join(dir, "lock") }), dir) {
 		if err := os.RemoveAll(path); err != nil {
@@ -173,8 +172,8 @@ func clean(dir string) {
 	}
 }
 
-// remove kills all that is in a control group and below, and removes it. It
-// returns what is left.
+// remove kills all processes in a control group and below, and removes it. It returns
+// what is left.
 func remove(group string) (left []string) {
 	var groups []string
 	_ = filepath.WalkDir(group, func(path string, d fs.DirEntry, err error) error {
@@ -197,8 +196,8 @@ func remove(group string) (left []string) {
 	return left
 }
 
-// endChildren kills the children of this process, and waits for those that
-// have ended. It says whether there was none.
+// endChildren kills the children of this process, and waits for those that have ended. It
+// reports whether there was none.
 func endChildren() bool {
 	for {
 		pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
@@ -231,9 +230,10 @@ type hierarchy struct {
 	v2      bool
 }
 
-// hierarchies are those that are mounted. Run's groups are made below the one
-// that this process is in, as it may be limited; in a v2 hierarchy with
-// controllers at the root, where those of a group with processes take no more.
+// hierarchies returns the mounted hierarchies. The groups of a run are created below the
+// group of this process, since that can have limits; but in a v2 hierarchy with
+// controllers, at the root, because a group with processes cannot have child groups with
+// controllers.
 func hierarchies() (list []hierarchy) {
 	in := map[string]string{} // by the controllers, as /proc names them
 	text, _ := os.ReadFile("/proc/self/cgroup")

@@ -22,8 +22,8 @@ import (
 
 var kills = flag.Int("kills", 3, "how many runs are killed at a random moment")
 
-// TestNothingIsLeft: a run is killed, the guardian or the tests or both, and
-// nothing of it is left; if both were, not after the next.
+// TestNothingIsLeft: the guardian of a run, its tests, or both are killed, and nothing is
+// left; if both were killed, nothing is left after the next run.
 func TestNothingIsLeft(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns, lab.Cluster)
 	before := traces(t)
@@ -89,8 +89,8 @@ func childrenOf(pid int) (list []int) {
 	return list
 }
 
-// traces are what a run could leave on the host: directories, control groups,
-// processes in them, mounts, links, and sysctls that are not what they were.
+// traces returns what a run could leave on the host: directories, control groups,
+// processes in them, mounts, links, and changed sysctls.
 func traces(t *testing.T) (list []string) {
 	t.Helper()
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*")) // a constant pattern

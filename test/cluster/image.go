@@ -13,13 +13,13 @@ import (
 	"testing"
 )
 
-// The images of pods. No registry is asked for them: they are imported.
+// The images of pods. They come from no registry, but are imported.
 const (
 	podImage     = "nfguard.test/pod:1"
 	corednsImage = "nfguard.test/coredns:1"
 )
 
-// images are the archives of all images, made once in a run.
+// images returns the archives of all images, created once in a run.
 func images(t testing.TB) []string {
 	t.Helper()
 	pod := filepath.Join(dir, "pod")

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// StartJournal starts a journald of the node's own.
+// StartJournal starts the node's own journald.
 func (w *Worker) StartJournal(t testing.TB) {
 	t.Helper()
 	w.Run("sh", "-c", `mkdir -p /run/log/journal /run/systemd/journal /run/systemd/journald.conf.d
@@ -43,27 +43,27 @@ func (w *Worker) Guard(t testing.TB, config string) *Process {
 	return p
 }
 
-// nfguard is a command of it on the node.
+// nfguard returns a command of nfguard on the node.
 func (w *Worker) nfguard(args ...string) *exec.Cmd {
 	unit := "test.service"
 	if args[0] == "run" {
 		unit = "nfguard.service"
 	}
-	// BPF programs see all writers at the root of cgroup v2 alone.
+	// Only at the root of cgroup v2 do BPF programs see all writers.
 	cmd := w.onHost(unit, append([]string{filepath.Join(dir, "nfguard")}, args...)...)
 	cmd.Env = append(cmd.Env, "RUNTIME_DIRECTORY=/run/nfguard")
 	return cmd
 }
 
-// Ask runs a command of nfguard, and returns what it said and its exit code.
+// Ask runs a command of nfguard, and returns its output and exit code.
 func (w *Worker) Ask(args ...string) (string, int) {
 	cmd := w.nfguard(args...)
 	out, _ := cmd.CombinedOutput() // the exit code tells
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// records are those that nfguard has written into the journal since a time,
-// oldest first, for which match holds.
+// records returns the matching records that nfguard has written to the journal since a
+// time, oldest first.
 func (w *Worker) records(since time.Time, match func(map[string]string) bool) (list []map[string]string) {
 	out := w.Run("journalctl", "-o", "json", "--no-pager", "-q")
 	for line := range strings.Lines(out) {

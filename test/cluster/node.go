@@ -18,13 +18,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long anything may take that comes in a second on a quiet
-// machine.
+// patience is the limit for anything that takes a second on a quiet machine.
 const patience = 3 * time.Minute
 
-// A Node is a machine made of namespaces: network, mounts, host name and
-// control groups are its own, processes are those of the host. What it writes
-// goes to a directory of the run.
+// A Node is a machine made of namespaces: it has its own network, mounts, host name and
+// control groups, but sees the host's processes. Its files are in the directory of the
+// run.
 type Node struct {
 	t     testing.TB
 	Name  string
@@ -38,8 +37,8 @@ type Node struct {
 	groups []string
 }
 
-// hidden are the sysctls of the whole host that the kubelet sets, and what it
-// wants of them.
+// hidden are the sysctls of the whole host that the kubelet sets, with the values that it
+// wants.
 var hidden = map[string]string{
 	"vm/overcommit_memory":      "1",
 	"vm/panic_on_oom":           "0",
@@ -126,7 +125,7 @@ func newNode(t testing.TB, name string, n int) *Node {
 	return node
 }
 
-// makeGroup makes a control group and those above it that are the run's own.
+// makeGroup creates a control group and the run's own groups above it.
 func (n *Node) makeGroup(group string) {
 	n.t.Helper()
 	top := strings.Index(group, filepath.Base(dir))
@@ -138,7 +137,7 @@ func (n *Node) makeGroup(group string) {
 		if err := os.Mkdir(g, 0o755); err != nil && !os.IsExist(err) {
 			n.t.Fatal(err)
 		}
-		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} { // empty ones take no process
+		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} { // while they are empty, the group accepts no process
 			if text, err := os.ReadFile(filepath.Join(filepath.Dir(g), file)); err == nil {
 				if err := os.WriteFile(filepath.Join(g, file), text, 0); err != nil {
 					n.t.Fatal(err)
@@ -159,8 +158,8 @@ func startTied(cmd *exec.Cmd) error {
 	return <-errc
 }
 
-// starter is a thread that lasts as long as this process: when the one that
-// started a process dies, the process gets its Pdeathsig.
+// starter is a thread that lasts as long as this process: a process gets its Pdeathsig
+// when the thread that started it ends.
 var starter = func() chan func() {
 	c := make(chan func())
 	go func() {
@@ -172,13 +171,12 @@ var starter = func() chan func() {
 	return c
 }()
 
-// Command is a program on the node, in the control group system.slice/unit.
+// Command returns a program on the node, in the control group system.slice/unit.
 func (n *Node) Command(unit, name string, args ...string) *exec.Cmd {
 	return n.command(unit, "--cgroup", append([]string{name}, args...)...)
 }
 
-// onHost is a program on the node that sees the control groups of the whole
-// host, from their root.
+// onHost returns a program on the node that sees the control groups of the whole host.
 func (n *Node) onHost(unit string, args ...string) *exec.Cmd {
 	var mounts strings.Builder
 	for _, h := range hierarchies() {
@@ -278,7 +276,7 @@ func tail(path string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// await waits until f says nothing more that is missing.
+// await waits until f returns "", and not what is missing.
 func await(t testing.TB, what string, f func() string) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
@@ -297,7 +295,7 @@ func (n *Node) Dial(ctx context.Context, network, address string) (conn net.Conn
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread dies with the namespace it is in
+		runtime.LockOSThread() // never unlocked: the thread in the other namespace ends
 		if err = n.enter(); err == nil {
 			conn, err = new(net.Dialer).DialContext(ctx, network, address)
 		}
@@ -306,7 +304,7 @@ func (n *Node) Dial(ctx context.Context, network, address string) (conn net.Conn
 	return conn, err
 }
 
-// enter has the calling thread enter the node's network namespace.
+// enter moves the calling thread into the node's network namespace.
 func (n *Node) enter() error {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", n.holder))
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A Pod is one that runs.
+// A Pod is a running pod.
 type Pod struct {
 	Name   string
 	On     *Worker
@@ -15,8 +15,8 @@ type Pod struct {
 	uid string
 }
 
-// podSpec is a pod of this test's own program, on a node. Options change its
-// spec.
+// podSpec returns the spec of a pod with this test's program on a node, changed by
+// options.
 func podSpec(name, node string, labels object, options ...func(spec object)) object {
 	spec := object{
 		"nodeName": node, "terminationGracePeriodSeconds": 0,
@@ -31,12 +31,12 @@ func podSpec(name, node string, labels object, options ...func(spec object)) obj
 	}
 }
 
-// privileged pods may write every sysctl.
+// privileged pods can write every sysctl.
 func privileged(spec object) {
 	spec["containers"].([]object)[0]["securityContext"] = object{"privileged": true}
 }
 
-// Run makes a pod of spec, and returns when it is ready.
+// Run creates a pod from spec, and returns when it is ready.
 func (c *Cluster) Run(t testing.TB, on *Worker, name string, labels object, options ...func(object)) *Pod {
 	t.Helper()
 	c.Create(t, "/api/v1/namespaces/default/pods", podSpec(name, on.Name, labels, options...))
@@ -71,7 +71,7 @@ func (c *Cluster) Ready(t testing.TB, on *Worker, namespace, name string) *Pod {
 	return p
 }
 
-// serviceSpec is a Service with these addresses for the pods with the label app.
+// serviceSpec returns a Service with these addresses for the pods with the label app.
 func serviceSpec(namespace, name string, ips []string, app string, ports ...object) object {
 	spec := object{"selector": object{"app": app}, "clusterIPs": ips, "clusterIP": ips[0], "ports": ports}
 	return object{"apiVersion": "v1", "kind": "Service", "metadata": object{"name": name, "namespace": namespace}, "spec": spec}
@@ -107,7 +107,7 @@ func (c *Cluster) StartDNS(t testing.TB) (servers []*Pod) {
 				"nodeName": w.Name, "dnsPolicy": "Default", "terminationGracePeriodSeconds": 0,
 				"containers": []object{{
 					"name": "coredns", "image": corednsImage, "imagePullPolicy": "Never", "args": []string{"-conf", "/etc/coredns/Corefile"},
-					// Until there is a kube-proxy, the API server is reached by its own address alone.
+					// Before kube-proxy runs, the API server can only be reached by its own address.
 					"env":            []object{{"name": "KUBERNETES_SERVICE_HOST", "value": c.Control.V4.String()}, {"name": "KUBERNETES_SERVICE_PORT", "value": "6443"}},
 					"readinessProbe": object{"httpGet": object{"path": "/ready", "port": 8181}, "periodSeconds": 1},
 					"volumeMounts":   []object{{"name": "config", "mountPath": "/etc/coredns"}},

@@ -17,9 +17,9 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// TestStandalone is the part that is quick: one node with the real kubelet,
-// containerd and kube-proxy, and no API server. The kubelet runs static pods,
-// and what kube-proxy asks is a server that knows their Services.
+// TestStandalone is the quick part: one node with the real kubelet, containerd and
+// kube-proxy, and no API server. The kubelet runs static pods, and kube-proxy gets their
+// Services from a server of the test.
 func TestStandalone(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns, lab.Cluster)
 	w := &Worker{Node: newNode(t, "worker", 1)}
@@ -83,7 +83,7 @@ func TestStandalone(t *testing.T) {
 	}
 }
 
-// static has the kubelet run a pod without being told by an API server.
+// static has the kubelet run a pod without an API server.
 func (w *Worker) static(t *testing.T, pod object) {
 	t.Helper()
 	delete(pod["spec"].(object), "nodeName")
@@ -94,7 +94,7 @@ func (w *Worker) static(t *testing.T, pod object) {
 // runs asks the kubelet for its pods until those run.
 func (w *Worker) runs(t *testing.T, names ...string) map[string]*Pod {
 	t.Helper()
-	//nolint:gosec // the certificate is one that the kubelet made a moment ago
+	//nolint:gosec // the kubelet has just made its certificate itself
 	client := &http.Client{Transport: &http.Transport{DialContext: w.Dial, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	running := map[string]*Pod{}
 	await(t, "static pods", func() string {
@@ -113,7 +113,7 @@ func (w *Worker) runs(t *testing.T, names ...string) map[string]*Pod {
 			ip, _ := at(p, "status.podIPs.0.ip").(string)
 			uid, _ := at(p, "metadata.uid").(string)
 			a, err := netip.ParseAddr(ip)
-			if at(p, "spec.hostNetwork") == true { // without an API server it is told no address
+			if at(p, "spec.hostNetwork") == true { // without an API server it has no address in the kubelet's list
 				a, err = w.V4, nil
 			}
 			if err == nil && at(p, "status.phase") == "Running" {
@@ -130,8 +130,8 @@ func (w *Worker) runs(t *testing.T, names ...string) map[string]*Pod {
 	return running
 }
 
-// serve answers kube-proxy in the place of an API server, and returns what
-// kube-proxy needs to find it.
+// serve answers kube-proxy like an API server, and returns the configuration with which
+// kube-proxy finds it.
 func (w *Worker) serve(t *testing.T, services []upstream.Service) string {
 	t.Helper()
 	var l net.Listener
@@ -139,7 +139,7 @@ func (w *Worker) serve(t *testing.T, services []upstream.Service) string {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread dies with the namespace it is in
+		runtime.LockOSThread() // never unlocked: the thread in the other namespace ends
 		if err = w.enter(); err == nil {
 			l, err = net.Listen("tcp", "127.0.0.1:0")
 		}
@@ -154,7 +154,7 @@ func (w *Worker) serve(t *testing.T, services []upstream.Service) string {
 	return w.file("kubeconfig-proxy", kubeconfig("http://"+l.Addr().String()))
 }
 
-// reset undoes what nfguard has set and leaves when it ends.
+// reset undoes what nfguard has set: it leaves that when it ends.
 func (w *Worker) reset() {
 	w.setKeys("0")
 	w.Run("ip", "link", "set", "cnio0", "type", "bridge", "nf_call_iptables", "0", "nf_call_ip6tables", "0", "nf_call_arptables", "0")

@@ -31,9 +31,8 @@ func hairpin(t *testing.T, w *world, _ string) {
 
 func isDrift(r map[string]string) bool { return r["NFGUARD_EVENT"] == "drift" }
 
-// restarts: kubelet, containerd and kube-proxy are restarted, and nothing of
-// what works ends; the record of kube-proxy's start says that the node was
-// ready.
+// restarts: kubelet, containerd and kube-proxy are restarted, and everything keeps
+// working; the record of kube-proxy's start says that the node was ready.
 func restarts(t *testing.T, w *world, mode string) {
 	began := time.Now()
 	w.one.Guard(t, "")
@@ -45,7 +44,7 @@ func restarts(t *testing.T, w *world, mode string) {
 	again := time.Now()
 	w.one.Proxy.Stop()
 	w.one.StartProxy(w.modeT, mode)
-	// A pod is made, so all of them work.
+	// A new pod starts, so all of them work.
 	pod := w.Run(t, w.one, "made-after-restart", object{"app": "after"})
 	w.want(t, works())
 	w.Delete(t, "/api/v1/namespaces/default/pods/"+pod.Name)
@@ -61,8 +60,8 @@ func restarts(t *testing.T, w *world, mode string) {
 	}
 }
 
-// A path that the writer, a privileged pod with the network of its node, has to
-// a key.
+// ways are the paths by which the writer, a privileged pod in its node's network
+// namespace, reaches a key.
 var ways = map[string]string{
 	"the container's own proc": "/proc/sys/net/bridge/bridge-nf-call-iptables",
 	"the proc of a hostPath":   "/host/proc/sys/net/bridge/bridge-nf-call-iptables",
@@ -79,8 +78,8 @@ func (w *world) write(t *testing.T, path, value string) answer {
 	return a
 }
 
-// writes: what a privileged pod sets to 0 is 1 again, and the record says who
-// it was.
+// writes: when a privileged pod sets a key to 0, it becomes 1 again, and the record names
+// the pod.
 func writes(t *testing.T, w *world, _ string) {
 	w.one.Guard(t, "")
 	for name, path := range ways {
@@ -125,9 +124,9 @@ func lock(t *testing.T, w *world, _ string) {
 	w.want(t, works())
 }
 
-// saboteur: while a pod sets a key to 0 ten times a second, no request fails:
-// the value is not stored. The same requests go before it, so that what fails
-// is the saboteur's doing.
+// saboteur: while a pod sets a key to 0 ten times a second, no request fails: the value
+// is not stored. The same requests are made before without the pod, so that failures can
+// only be its doing.
 func saboteur(t *testing.T, w *world, proxy string) {
 	for _, mode := range []string{"enforce", "lock"} {
 		guard := w.one.Guard(t, fmt.Sprintf("mode = %q\n", mode))
@@ -160,9 +159,9 @@ func saboteur(t *testing.T, w *world, proxy string) {
 	}
 }
 
-// commands: what a person asks on the node, broken and right.
+// commands: the commands that a person runs on the node, broken and right.
 func commands(t *testing.T, w *world, mode string) {
-	// The plugin host-local does not come that far.
+	// The plugin host-local does not use addresses that high.
 	free := []string{"--yes", "--address", "10.200.1.240", "--address", "fd00:200:0:1::f0"}
 	says := func(want int, words string, args ...string) {
 		t.Helper()
@@ -178,7 +177,7 @@ func commands(t *testing.T, w *world, mode string) {
 		follow := w.one.nfguard("trace", w.client.V4.String(), w.ip["near"]+":80", "--for", "5s")
 		out := make(chan string)
 		go func() {
-			text, _ := follow.CombinedOutput() // its words tell
+			text, _ := follow.CombinedOutput() // its output is checked below
 			out <- string(text)
 		}()
 		for {
@@ -210,7 +209,7 @@ func commands(t *testing.T, w *world, mode string) {
 	says(0, "BY CULPRIT", "events")
 }
 
-// many: a hundred pods come and go, and nfguard has next to nothing to do.
+// many: a hundred pods are created and deleted, and nfguard has next to nothing to do.
 func many(t *testing.T, w *world, mode string) {
 	guard := w.one.Guard(t, "")
 	began, before := time.Now(), cpu(t, guard.PID())
@@ -259,7 +258,7 @@ func many(t *testing.T, w *world, mode string) {
 	}
 }
 
-// cpu is the time that a process has spent on a processor.
+// cpu is the processor time of a process.
 func cpu(t *testing.T, pid int) time.Duration {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -273,8 +272,8 @@ func cpu(t *testing.T, pid int) time.Duration {
 	return (user + system) * 10 * time.Millisecond // USER_HZ is 100
 }
 
-// inPod: kube-proxy as the clusters of kubeadm have it, in a privileged pod
-// with the node's network.
+// inPod: kube-proxy as in clusters made by kubeadm, in a privileged pod in the node's
+// network namespace.
 func inPod(t *testing.T, w *world, mode string) {
 	w.one.Guard(t, "")
 	w.one.Proxy.Stop()

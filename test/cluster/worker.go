@@ -11,7 +11,7 @@ import (
 
 type object = map[string]any
 
-// file writes a file of the node's, and returns its path.
+// file writes a file of the node, and returns its path.
 func (n *Node) file(name string, content any) string {
 	n.t.Helper()
 	text, ok := content.(string)
@@ -32,7 +32,7 @@ func (n *Node) file(name string, content any) string {
 	return path
 }
 
-// Path is where others see a file of the node's.
+// Path is the path of a node's file outside the node.
 func (n *Node) Path(name string) string { return fmt.Sprintf("/proc/%d/root%s", n.holder, name) }
 
 // A Worker is a node on which pods run.
@@ -48,9 +48,8 @@ type Worker struct {
 
 const socket = "/run/containerd/containerd.sock"
 
-// containerd starts containerd, with the images of pods and the classic
-// configuration of the CNI plugin bridge: nothing of br_netfilter in it, and no
-// hairpin mode.
+// containerd starts containerd, with the images of pods and the classic configuration of
+// the CNI plugin bridge: it does not mention br_netfilter or hairpin mode.
 func (w *Worker) containerd(t testing.TB, images []string) {
 	t.Helper()
 	w.cni()
@@ -74,15 +73,15 @@ func (w *Worker) cni() {
 	loopback := w.file("cni/99-loopback.conf", object{"cniVersion": "1.0.0", "name": "lo", "type": "loopback"})
 	w.Run("mkdir", "-p", "/etc/cni/net.d", "/opt/cni/bin")
 	w.Run("cp", list, loopback, "/etc/cni/net.d/")
-	for _, plugin := range []string{"bridge", "loopback", "host-local"} { // where every guide has them
+	for _, plugin := range []string{"bridge", "loopback", "host-local"} { // where all guides put them
 		w.Run("cp", filepath.Join(bin, plugin), "/opt/cni/bin/")
 	}
 }
 
 func (w *Worker) startContainerd(t testing.TB) {
 	t.Helper()
-	// restrict_oom_score_adj, because without CAP_SYS_RESOURCE no process may be
-	// kept from the kernel more than this one is.
+	// restrict_oom_score_adj, because without CAP_SYS_RESOURCE no process can get a lower
+	// oom_score_adj than this one has.
 	config := w.file("containerd.toml", fmt.Sprintf(`version = 3
 [plugins.'io.containerd.cri.v1.runtime']
 restrict_oom_score_adj = true
@@ -132,22 +131,22 @@ func (w *Worker) startKubelet(t testing.TB) {
 	w.Kubelet = w.Start(t, "kubelet", args...)
 }
 
-// proxyConfig is what kube-proxy is told.
+// proxyConfig is kube-proxy's configuration.
 func (w *Worker) proxyConfig(mode, kubeconfig string) string {
 	return w.file("kube-proxy.json", object{
 		"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
 		"mode": strings.TrimSuffix(mode, "-legacy"), "hostnameOverride": w.Name, "clusterCIDR": podsCIDR,
 		"clientConnection": object{"kubeconfig": kubeconfig, "contentType": "application/json", "acceptContentTypes": "application/json"},
-		// Its own are those of the whole host.
+		// These sysctls are those of the whole host.
 		"conntrack": object{"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
 	})
 }
 
-// legacy is the mode of kube-proxy iptables with the legacy backend.
+// legacy is kube-proxy's mode iptables with the legacy backend.
 const legacy = "iptables-legacy"
 
-// proxyPath is kube-proxy's search path; in mode legacy the programs of that
-// backend are the first there.
+// proxyPath is kube-proxy's PATH; in mode legacy, the programs of that backend come
+// first.
 func (w *Worker) proxyPath(mode string) string {
 	path := "/usr/sbin:/usr/bin:/sbin:/bin"
 	if mode != legacy {
@@ -170,10 +169,10 @@ func (w *Worker) StartProxy(t testing.TB, mode string, addresses ...string) {
 	w.awaitRules(t, mode, append(addresses, dnsIP)...)
 }
 
-// rules are those of kube-proxy.
+// rules returns kube-proxy's rules.
 func (w *Worker) rules(mode string) string {
 	if mode == "nftables" {
-		// Its own tables: those of iptables are still there when it starts.
+		// Only its own tables: those of iptables still exist when it starts.
 		out, _ := w.Command("test.service", "sh", "-c", "nft list table ip kube-proxy; nft list table ip6 kube-proxy").Output()
 		return string(out)
 	}
@@ -196,7 +195,7 @@ func (w *Worker) awaitRules(t testing.TB, mode string, want ...string) {
 	})
 }
 
-// keys are the three sysctls, as "1 1 1".
+// keys returns the three sysctls, as "1 1 1".
 func (w *Worker) keys() string {
 	return strings.Join(strings.Fields(w.Run("sysctl", "-n", "net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables", "net.bridge.bridge-nf-call-arptables")), " ")
 }

@@ -1,12 +1,12 @@
-// Demo shows in a few seconds what nfguard is for. It builds a worker node
-// with two pods and kube-proxy's rules in network namespaces of its own,
-// shows a Service fail between pods of one node, starts nfguard, and shows
-// the same request work and stay working. Nothing of the host is changed.
+// Demo shows in a few seconds what nfguard is for. It builds a worker node with two pods
+// and kube-proxy's rules in its own network namespaces, shows that a Service fails between
+// pods of one node, starts nfguard, and shows that the same request works and keeps
+// working. Nothing on the host is changed.
 //
 //	go run ./test/demo -nfguard bin/nfguard
 //
-// It exits 0 if every step showed what it should, 1 if one did not, 2 if it
-// could not be shown here.
+// It exits 0 if every step showed what it should, 1 if one did not, 2 if the demo cannot
+// run here.
 package main
 
 import (
@@ -49,7 +49,7 @@ func main() {
 	os.Exit(code)
 }
 
-// demo tells the story. An error means that it could not go on.
+// demo runs the demo. An error means that it could not go on.
 func demo(ctx context.Context, s *story, binary string) (int, error) {
 	if err := box.Ready(); err != nil {
 		return 2, err
@@ -58,7 +58,7 @@ func demo(ctx context.Context, s *story, binary string) (int, error) {
 	if err != nil {
 		return 2, err
 	}
-	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // su leaves them out
+	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // not in the PATH that su sets
 	for _, tool := range []string{"ip", "sysctl", "iptables-nft-restore"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return 2, fmt.Errorf("%w\nhint: run make deps", err)
@@ -133,7 +133,7 @@ func demo(ctx context.Context, s *story, binary string) (int, error) {
 	return s.end(), nil
 }
 
-// request makes the three requests that tell the cases apart.
+// request makes the three requests that distinguish the cases.
 func (c *cluster) request(ctx context.Context, s *story, works bool) {
 	result, err := get(ctx, c.client, web.Endpoint)
 	s.works("http://"+web.Endpoint.String()+" (pod)", result, err)
@@ -152,7 +152,7 @@ func (c *cluster) request(ctx context.Context, s *story, works bool) {
 	}
 }
 
-// overrule writes 0 to a key behind nfguard's back, and shows what it did.
+// overrule writes 0 to a key while nfguard runs, and shows what nfguard did.
 func (c *cluster) overrule(ctx context.Context, s *story, log *records) {
 	key, before := keys[0], len(log.String())
 	err := c.foreign(ctx, key, "0")

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// story tells the demo, and remembers what went another way than it should.
+// story prints the demo, and remembers what did not go as it should.
 type story struct {
 	w       io.Writer
 	colour  bool
@@ -20,7 +20,7 @@ type story struct {
 	odd     []string
 }
 
-// newStory tells on f, in colour where f is a terminal and NO_COLOR is unset.
+// newStory prints to f, in colour if f is a terminal and NO_COLOR is unset.
 func newStory(f *os.File) *story {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return &story{w: f, colour: err == nil && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
@@ -54,7 +54,7 @@ func (s *story) quote(text string) {
 	}
 }
 
-// works tells a thing that is meant to work, with its result.
+// works prints something that should work, with its result.
 func (s *story) works(what, result string, err error) {
 	if err != nil {
 		s.mark(red, "✗", what, err.Error())
@@ -64,7 +64,7 @@ func (s *story) works(what, result string, err error) {
 	s.mark(green, "✓", what, result)
 }
 
-// fails tells a thing that is meant to fail, with its error.
+// fails prints something that should fail, with its error.
 func (s *story) fails(what, result string, err error) {
 	if err == nil {
 		s.mark(green, "✓", what, result)
@@ -82,7 +82,7 @@ func (s *story) differs(format string, args ...any) {
 	s.odd = append(s.odd, fmt.Sprintf("step %d: "+format, append([]any{s.chapter}, args...)...))
 }
 
-// end tells how it went and returns the exit code.
+// end prints how the demo went and returns the exit code.
 func (s *story) end() int {
 	if len(s.odd) == 0 {
 		fmt.Fprintf(s.w, "\n%s\n", s.paint(green, "Every step showed what it should."))
@@ -117,7 +117,7 @@ func (r *records) String() string {
 	return string(r.text)
 }
 
-// messages returns what all records so far say to people, a line each.
+// messages returns the messages of all records so far, one line each.
 func (r *records) messages() string {
 	var all strings.Builder
 	for line := range strings.Lines(r.String()) {
@@ -129,8 +129,8 @@ func (r *records) messages() string {
 	return all.String()
 }
 
-// await returns the first record after the offset with a field of this
-// value, or nil if there is none within two seconds.
+// await returns the first record after the offset with this value of a field, or nil if
+// there is none within two seconds.
 func (r *records) await(after int, field, value string) record {
 	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		for line := range strings.Lines(r.String()[after:]) {

@@ -18,8 +18,8 @@ import (
 // answer takes well under a millisecond.
 const patience = time.Second
 
-// wrongSource is the classic symptom: the answer came, and not from where the
-// question went.
+// wrongSource is the classic symptom: the answer came from another address than the
+// request was sent to.
 type wrongSource struct{ got, want netip.AddrPort }
 
 func (e wrongSource) Error() string {
@@ -27,8 +27,8 @@ func (e wrongSource) Error() string {
 		e.got.Addr(), e.got.Port(), e.want.Addr(), e.want.Port())
 }
 
-// serve runs a web server on :80 and a server on :53 that answers each
-// datagram with itself, both in the pod, until ctx ends.
+// serve runs a web server on :80 and a server on :53 that echoes each datagram, both in
+// the pod, until ctx ends.
 func serve(ctx context.Context, pod *box.Box) error {
 	var web net.Listener
 	var dns *net.UDPConn
@@ -75,8 +75,8 @@ func get(ctx context.Context, pod *box.Box, to netip.AddrPort) (string, error) {
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
 			err = pod.Do(func() error {
-				// http.Transport goes on dialling after the request has ended, so the
-				// dialler needs a limit of its own, or the pod's thread stays taken.
+				// http.Transport keeps dialling after the request has ended, so the dialler
+				// needs its own limit; otherwise the pod's thread would stay busy.
 				conn, err = (&net.Dialer{Timeout: patience}).DialContext(ctx, network, addr)
 				return err
 			})

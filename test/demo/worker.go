@@ -29,7 +29,7 @@ var (
 	dns = service{"kube-system/kube-dns:dns", "udp", netip.MustParseAddrPort("10.32.0.10:53"), netip.MustParseAddrPort(serverIP + ":53")}
 )
 
-// service is one port of a Service with its only endpoint.
+// service is a port of a Service with a single endpoint.
 type service struct {
 	Name      string // as kube-proxy writes it: namespace/name:port
 	Proto     string
@@ -81,7 +81,7 @@ func (c *cluster) close() {
 	}
 }
 
-// build does what the CNI plugin and kube-proxy would do.
+// build does the work of the CNI plugin and kube-proxy.
 func (c *cluster) build(ctx context.Context) error {
 	node := fmt.Sprintf(`
 link set lo up
@@ -129,13 +129,13 @@ var keys = []string{
 	"net.bridge.bridge-nf-call-arptables",
 }
 
-// foreign changes a key of the worker as anyone would, with sysctl(8).
+// foreign changes a key of the worker as other people would, with sysctl(8).
 func (c *cluster) foreign(ctx context.Context, key, value string) error {
 	return c.worker.Must(ctx, "", "sysctl", "-w", key+"="+value)
 }
 
-// values reads the keys where the calling thread is: on the host, or in a
-// box by its Do.
+// values reads the keys in the calling thread's namespace: the host's or, with Do, a
+// box's.
 func values() (string, error) {
 	var have []string
 	for _, key := range keys {

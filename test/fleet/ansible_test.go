@@ -13,8 +13,8 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// TestAnsible has ansible itself run a nfguard check on hosts, one right, one wrong and
-// one without it.
+// TestAnsible has ansible itself run nfguard check on three hosts: one right, one wrong
+// and one without nfguard.
 func TestAnsible(t *testing.T) {
 	ansible := lab.Tool(t, lab.Root, "ansible")
 	dir := t.TempDir()
@@ -39,9 +39,9 @@ func TestAnsible(t *testing.T) {
 			args := append([]string{"-i", filepath.Join(dir, "inventory"), "all", "-m", "command", "-a", dir + "/{{ answer }}"}, how...)
 			cmd := exec.Command(ansible, args...)
 			cmd.Env = append(os.Environ(), "HOME="+dir, "ANSIBLE_NOCOLOR=1", "ANSIBLE_LOCAL_TEMP="+dir+"/local", "ANSIBLE_REMOTE_TEMP="+dir+"/remote")
-			out, err := cmd.Output() // it fails, for hosts do
+			out, err := cmd.Output() // it fails, because hosts do
 			if err == nil {
-				t.Error("ansible is content")
+				t.Error("ansible reports no failure")
 			}
 			path := filepath.Join(dir, "printed")
 			if err := os.WriteFile(path, out, 0o644); err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// TestCostOfADay says what a node sends in a day, and has Prometheus store it.
+// TestCostOfADay measures what a node sends in a day, and has Prometheus store it.
 func TestCostOfADay(t *testing.T) {
 	promtool := lab.Tool(t, lab.Root, "promtool")
 	text, err := os.ReadFile("../../internal/core/metrics/testdata/worker.prom")
@@ -67,7 +67,7 @@ func TestCostOfADay(t *testing.T) {
 	}
 }
 
-// aDay is a node on which nothing happens but looks, in OpenMetrics.
+// aDay returns the OpenMetrics text of a node on which nothing happens except looks.
 func aDay(text string, every time.Duration) (day []byte, samples int) {
 	var out bytes.Buffer
 	name := ""

@@ -1,6 +1,6 @@
-// Package fleet_test has what nfguard tells of many hosts taken by the real
-// programs: node_exporter and Prometheus in throw-away network namespaces, with
-// the alerts and the dashboard, and ansible.
+// Package fleet_test has real programs read nfguard's output on many hosts:
+// node_exporter and Prometheus in throw-away network namespaces, with the alerts and the
+// dashboard, and ansible.
 package fleet_test
 
 import (
@@ -28,8 +28,8 @@ import (
 
 const shipped = "../../packaging/prometheus"
 
-// start runs a program inside ns until the test ends. It is ended by stop, or
-// in the end, by a signal.
+// start runs a program inside ns until stop is called or the test ends; a signal ends
+// it.
 func start(t *testing.T, ns *lab.Namespace, env []string, name string, args ...string) (stop func()) {
 	t.Helper()
 	cmd := ns.Command(name, args...)
@@ -51,7 +51,7 @@ func start(t *testing.T, ns *lab.Namespace, env []string, name string, args ...s
 		if cmd == nil {
 			return
 		}
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may already have ended
 		select {
 		case <-ended:
 		case <-time.After(time.Minute):
@@ -138,8 +138,8 @@ func (s *server) get(path string, into any) error {
 	return json.Unmarshal(body.Data, into)
 }
 
-// query returns the values of the series that expr gives, by their labels
-// without job and instance's port.
+// query returns the values of the series that expr returns, by their labels without job
+// and without the port of instance.
 func (s *server) query(expr string) (map[string]string, error) {
 	var data struct {
 		Result []struct {
@@ -163,7 +163,7 @@ func (s *server) query(expr string) (map[string]string, error) {
 	return out, nil
 }
 
-// is waits until expr gives want.
+// is waits until expr returns want.
 func (s *server) is(t *testing.T, expr string, want map[string]string) {
 	t.Helper()
 	await(t, expr, func() error {
@@ -264,7 +264,7 @@ func TestScraped(t *testing.T) {
 				if err != nil {
 					t.Errorf("%s: %v", panel.Title, err)
 				}
-				if len(got) == 0 && panel.Title != "Sources without news" { // of which there are none
+				if len(got) == 0 && panel.Title != "Sources without news" { // there are none
 					t.Errorf("%s shows nothing: %s", panel.Title, expr)
 				}
 			}
@@ -307,7 +307,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// TestRulesCanFail: the tests of the rules notice each rule that says nothing.
+// TestRulesCanFail: the tests of the rules notice any rule that never fires.
 func TestRulesCanFail(t *testing.T) {
 	promtool := lab.Tool(t, lab.Root, "promtool")
 	rules, err := os.ReadFile(filepath.Join(shipped, "nfguard.rules.yml"))
@@ -334,8 +334,8 @@ func TestRulesCanFail(t *testing.T) {
 	}
 }
 
-// TestDashboardCounts: of three nodes one was killed, and is not on guard,
-// whatever its last file says; the third will not come up as wanted.
+// TestDashboardCounts: the daemon of one of three nodes was killed, so the node is not
+// guarded, whatever its last file says; the third will not be as wanted.
 func TestDashboardCounts(t *testing.T) {
 	promtool := lab.Tool(t, lab.Root, "promtool")
 	var b strings.Builder
@@ -386,7 +386,7 @@ func TestMetricsLint(t *testing.T) {
 	}
 }
 
-// dashboard is what Grafana reads of one; of the rest it has defaults.
+// dashboard is what Grafana needs of a dashboard; it has defaults for the rest.
 type dashboard struct {
 	Title, UID    string
 	SchemaVersion int
@@ -421,7 +421,7 @@ func readDashboard(t *testing.T) dashboard {
 	return d
 }
 
-// TestDashboard holds what an import into Grafana takes for granted.
+// TestDashboard checks what an import into Grafana requires.
 func TestDashboard(t *testing.T) {
 	d := readDashboard(t)
 	if d.Title == "" || d.UID == "" || len(d.UID) > 40 || d.SchemaVersion < 36 || d.ID != nil {
@@ -439,16 +439,16 @@ func TestDashboard(t *testing.T) {
 		}
 		ids[p.ID] = true
 		if !slices.Contains([]string{"stat", "table", "timeseries", "heatmap"}, p.Type) {
-			t.Errorf("%s: %s is no panel that comes with Grafana", p.Title, p.Type)
+			t.Errorf("%s: %s is not one of Grafana's own panels", p.Title, p.Type)
 		}
 		g := p.GridPos
 		if g.W < 1 || g.H < 1 || g.X < 0 || g.X+g.W > 24 {
-			t.Errorf("%s is outside of the grid: %+v", p.Title, g)
+			t.Errorf("%s is outside the grid: %+v", p.Title, g)
 		}
 		for x := g.X; x < g.X+g.W; x++ {
 			for y := g.Y; y < g.Y+g.H; y++ {
 				if other := taken[[2]int{x, y}]; other != "" {
-					t.Fatalf("%s lies on %s", p.Title, other)
+					t.Fatalf("%s overlaps %s", p.Title, other)
 				}
 				taken[[2]int{x, y}] = p.Title
 			}

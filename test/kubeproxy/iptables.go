@@ -34,7 +34,7 @@ func newIPTables(p *proxy, backend string) (*ipTables, error) {
 	return &ipTables{p, t, path}, err
 }
 
-// jump is one of the rules by which kube-proxy's chains are reached.
+// jump is a rule that leads to one of kube-proxy's chains.
 type jump struct{ table, to, from, state, comment string }
 
 const newOnly = "NEW" // of conntrack's states
@@ -64,7 +64,7 @@ func (j jump) rule() []string {
 	return rule
 }
 
-// ensureChain makes a chain unless it is there.
+// ensureChain creates a chain unless it exists.
 func (t *ipTables) ensureChain(table, chain string) error {
 	exists, err := t.ChainExists(table, chain)
 	if exists || err != nil {
@@ -95,7 +95,7 @@ func (t *ipTables) restore(ctx context.Context, rules string) error {
 	return err
 }
 
-// rules is what goes to iptables-restore: everything but the jumps.
+// rules returns the input for iptables-restore: everything but the jumps.
 func (t *ipTables) rules(services []service) string {
 	var chains, rules strings.Builder
 	chain := func(name string) { fmt.Fprintf(&chains, ":%s - [0:0]\n", name) }
@@ -162,7 +162,7 @@ func own(chain string) bool {
 	return strings.HasPrefix(chain, "KUBE-")
 }
 
-// hash has the form of those in the names of kube-proxy's chains.
+// hash has the form of the hashes in the names of kube-proxy's chains.
 func hash(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return base32.StdEncoding.EncodeToString(sum[:])[:16]

@@ -1,17 +1,17 @@
-// Kubeproxy is a stand-in for kube-proxy in tests, to be built with the name
-// kube-proxy. It writes rules for made-up Services and stays until it is told
-// to end, which leaves the rules, as with the real one.
+// Kubeproxy is a stand-in for kube-proxy in tests, to be built with the name kube-proxy.
+// It writes rules for made-up Services and runs until it is told to end. Its rules stay,
+// as with the real one.
 //
 //	kube-proxy [-mode iptables|nftables] [-backend nft|legacy] [-family both|ipv4|ipv6]
 //	           [-services N] [-resync D] [-syncs N] | -cleanup
 //
-// Real, of 1.33, are the names of tables, chains, maps and sets, how they are wired, and
-// the programs that write them, in kube-proxy's order: chains and jumps one by
-// one, then all Services in one iptables-restore --noflush; "nft -f" in mode
-// nftables. Not real: the Services have one port and one endpoint each and come
-// from no API; node ports, load balancers, affinity and firewalls have their
-// chains and no rules; a resync in mode nftables makes the table anew. It loads
-// no module by itself, sets no sysctl and listens on no port.
+// As in kube-proxy 1.33 are the names of tables, chains, maps and sets, how they refer to
+// each other, and the programs that write them, in the same order: chains and jumps one
+// by one, then all Services in one iptables-restore --noflush; "nft -f" in mode nftables.
+// Different are: the Services have one port and one endpoint each and come from no API;
+// node ports, load balancers, affinity and firewalls have chains but no rules; a resync in
+// mode nftables recreates the table. It loads no module itself, sets no sysctl and listens
+// on no port.
 //
 // It prints "synced" after each time that it has written everything.
 package main
@@ -31,12 +31,12 @@ import (
 	"time"
 )
 
-// proxy is what one family of IP gets.
+// proxy is the settings for one IP family.
 type proxy struct {
 	v6       bool
 	ip       string       // in nft's words
 	services netip.Prefix // addresses of the Services
-	pods     netip.Prefix // and of their endpoints
+	pods     netip.Prefix // addresses of their endpoints
 }
 
 var (
@@ -51,7 +51,7 @@ type service struct {
 	endpoint  netip.AddrPort
 }
 
-// serviceList makes up n Services, 60,000 at most.
+// serviceList invents n Services, at most 60,000.
 func (p *proxy) serviceList(n int) []service {
 	list := make([]service, n)
 	cluster, pod := p.services.Addr().Next(), p.pods.Addr().Next()
@@ -77,7 +77,7 @@ func main() {
 	backend := flag.String("backend", "nft", "of mode iptables: nft or legacy")
 	family := flag.String("family", "both", "both, ipv4 or ipv6")
 	services := flag.Int("services", 10, "how many Services")
-	resync := flag.Duration("resync", 0, "write everything anew this often (0: once only)")
+	resync := flag.Duration("resync", 0, "write everything again this often (0: only once)")
 	syncs := flag.Int("syncs", 0, "stop writing after so many times (0: never)")
 	cleanup := flag.Bool("cleanup", false, "remove what another kube-proxy of this mode left, and end")
 	flag.Parse()

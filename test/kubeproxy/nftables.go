@@ -9,7 +9,7 @@ import (
 // nfTables writes the rules of mode nftables.
 type nfTables struct{ *proxy }
 
-// base is the table's beginning; %[1]s is ip or ip6.
+// base is the beginning of the table; %[1]s is ip or ip6.
 const base = `add table %[1]s kube-proxy
 delete table %[1]s kube-proxy
 table %[1]s kube-proxy {
@@ -24,7 +24,7 @@ table %[1]s kube-proxy {
 	chain masquerading { mark and 0x4000 == 0 return; mark set mark xor 0x4000; masquerade fully-random; }
 `
 
-// end is the rest, behind the chains of the Services.
+// end is the rest, after the chains of the Services.
 const end = `	chain services {
 		%[1]s daddr . meta l4proto . th dport vmap @service-ips
 		%[1]s daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports

@@ -1,7 +1,6 @@
-// Package lab gives tests real parts: throw-away network namespaces and the
-// programs of the host, with skips that cannot stay unnoticed. A test that
-// needs a layer asks for it by [Need]; without it the test is skipped, unless
-// NFGUARD_TEST_REQUIRE names the layer, and then it fails.
+// Package lab gives tests real parts: throw-away network namespaces and programs of the
+// host. No skip goes unnoticed: a test that needs a layer calls [Need]. If the layer is
+// missing, the test is skipped or, if NFGUARD_TEST_REQUIRE names the layer, it fails.
 package lab
 
 import (
@@ -19,31 +18,30 @@ import (
 	"github.com/nfguard/nfguard/test/cluster/programs"
 )
 
-// Layer is a part of the machine that a test may need.
+// Layer is a part of the machine that a test can need.
 type Layer string
 
-// The layers that tests ask for.
+// The layers.
 const (
 	Root  Layer = "root"  // an effective uid of 0 in the initial user namespace
-	Netns Layer = "netns" // network namespaces can be made, and br_netfilter is there
+	Netns Layer = "netns" // network namespaces can be created, and br_netfilter is loaded
 	VM    Layer = "vm"    // qemu and the image of test/vm
 	FUSE  Layer = "fuse"  // a file system that hangs can be mounted
 
-	// Kubernetes' own kube-proxy. To build it takes minutes, so it is there only
-	// where it is asked for.
+	// Kubernetes' own kube-proxy. Building it takes minutes, so it is only used on
+	// request.
 	Upstream Layer = "upstream"
 
-	// A build of nfguard that counts what runs. It measures, and only where it is
-	// asked for.
+	// A build of nfguard that measures coverage, only on request.
 	Path Layer = "path"
 
-	// The programs of a Kubernetes cluster, in the cache.
+	// The programs of a Kubernetes cluster, built and in the cache.
 	Cluster Layer = "cluster"
 )
 
-// Need skips the test unless the machine has every one of layers, or fails
-// it where NFGUARD_TEST_REQUIRE (names separated by commas) demands them. With
-// -short, which is how `make quick` runs, every layer is skipped.
+// Need skips the test unless the machine has all layers, or fails it if
+// NFGUARD_TEST_REQUIRE (names separated by commas) requires them. With -short, which
+// `make quick` uses, it always skips.
 func Need(t testing.TB, layers ...Layer) {
 	t.Helper()
 	if testing.Short() && len(layers) > 0 {
@@ -56,8 +54,7 @@ func Need(t testing.TB, layers ...Layer) {
 	}
 }
 
-// Tool returns the path of a program, and treats its absence as the absence
-// of layer.
+// Tool returns the path of a program. If it is missing, layer counts as missing.
 func Tool(t testing.TB, layer Layer, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -100,7 +97,7 @@ func have(l Layer) error {
 		}
 		errc := make(chan error)
 		go func() {
-			runtime.LockOSThread() // never unlocked: the thread dies with its namespace
+			runtime.LockOSThread() // never unlocked: the thread ends with its namespace
 			errc <- unix.Unshare(unix.CLONE_NEWNET)
 		}()
 		return <-errc

@@ -13,16 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace is a network namespace that lasts as long as its test. Nothing
-// of it is visible in the file system, so nothing can be left behind.
+// Namespace is a network namespace that lasts as long as its test. It has no name in the
+// file system, so nothing can be left behind.
 type Namespace struct {
 	fd   *os.File
 	work chan func()
 }
 
-// speakAll has the package net find out which versions of IP there are: it does
-// so once, at the first use, and in a namespace whose loopback is down it would
-// find that IPv6 is none of them.
+// speakAll makes package net find out which versions of IP there are. It does that once,
+// at the first use; in a namespace whose loopback is down, it would miss IPv6.
 var speakAll = sync.OnceFunc(func() {
 	if l, err := net.Listen("tcp", "localhost:0"); err == nil {
 		l.Close()
@@ -38,7 +37,7 @@ func NewNamespace(t testing.TB) *Namespace {
 	ns := &Namespace{work: make(chan func())}
 	errc := make(chan error)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread dies with its namespace
+		runtime.LockOSThread() // never unlocked: the thread ends with its namespace
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
 			ns.fd, err = os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
@@ -58,20 +57,20 @@ func NewNamespace(t testing.TB) *Namespace {
 	return ns
 }
 
-// Do runs f on a thread inside the namespace and waits for it. Sockets that
-// f opens and /proc/sys/net files that it opens belong to the namespace and
-// can be used from any goroutine afterwards; goroutines that f starts do
-// not run inside: use [Namespace.Go]. f must not call t.Fatal.
+// Do runs f on a thread inside the namespace and waits for it. Sockets and /proc/sys/net
+// files that f opens belong to the namespace, and can be used from any goroutine
+// afterwards. Goroutines that f starts do not run inside: use [Namespace.Go]. f must not
+// call t.Fatal.
 func (ns *Namespace) Do(f func()) {
 	done := make(chan struct{})
 	ns.work <- func() { defer close(done); f() }
 	<-done
 }
 
-// Go runs f on a thread of its own inside the namespace and returns at once.
+// Go runs f on its own thread inside the namespace and returns at once.
 func (ns *Namespace) Go(f func()) {
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread dies with f
+		runtime.LockOSThread() // never unlocked: the thread ends with f
 		if err := unix.Setns(int(ns.fd.Fd()), unix.CLONE_NEWNET); err != nil {
 			panic(fmt.Sprintf("enter the test's namespace: %v", err))
 		}

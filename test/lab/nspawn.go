@@ -11,9 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RemoveGroups removes, at the test's end, the control groups that
-// systemd-nspawn --keep-unit makes below ours, and leaves there. Those that are
-// there now are not its own.
+// RemoveGroups removes, at the end of the test, the control groups that systemd-nspawn
+// --keep-unit creates below ours and leaves there. Groups that exist now stay.
 func RemoveGroups(t testing.TB) {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/cgroup")
@@ -42,7 +41,7 @@ func RemoveGroups(t testing.TB) {
 				return nil
 			})
 			for _, path := range slices.Backward(below) {
-				_ = unix.Rmdir(path) // refused while a process is in it
+				_ = unix.Rmdir(path) // fails while a process is in it
 			}
 		}
 	})

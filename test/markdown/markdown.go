@@ -1,5 +1,4 @@
-// Package markdown writes what was measured or told into files that people
-// wrote.
+// Package markdown inserts measurements and transcripts into files that people wrote.
 package markdown
 
 import (
@@ -8,8 +7,8 @@ import (
 	"os"
 )
 
-// Insert puts text between two lines of the file at path, in place of what is
-// there: "<!-- WHAT: begin -->" and "<!-- WHAT: end -->".
+// Insert replaces what is between two lines of the file at path by text:
+// "<!-- WHAT: begin -->" and "<!-- WHAT: end -->".
 func Insert(path, what, text string) error {
 	begin, end := fmt.Sprintf("<!-- %s: begin -->", what), fmt.Sprintf("<!-- %s: end -->", what)
 	old, err := os.ReadFile(path)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What ARCHITECTURE.md and SECURITY.md name of the repository is there.
+// The paths in ARCHITECTURE.md, SECURITY.md and docs/safety.md exist in the repository.
 func TestPathsAreThere(t *testing.T) {
 	const root = "../../"
 	for _, page := range []string{"ARCHITECTURE.md", "SECURITY.md", "docs/safety.md"} {

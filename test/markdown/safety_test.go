@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Each test that docs/safety.md names is there, in the package that it names.
+// Each test that docs/safety.md names exists, in the package that it names.
 func TestSafetyNamesTests(t *testing.T) {
 	const root = "../.."
 	page, err := os.ReadFile(root + "/docs/safety.md")
@@ -37,6 +37,6 @@ func TestSafetyNamesTests(t *testing.T) {
 		}
 	}
 	if all := strings.Count(string(page), "`Test") + strings.Count(string(page), "`Fuzz"); count != all {
-		t.Errorf("%d of the %d tests that the page names stand with their package", count, all)
+		t.Errorf("%d of the %d tests on the page are listed with their package", count, all)
 	}
 }

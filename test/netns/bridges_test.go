@@ -83,10 +83,10 @@ func addBridge(name string) error {
 	return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name, Group: 7}})
 }
 
-// A thousand bridges come and go, every other one to be kept: each of those is
-// right, the others are not touched, and those that are gone are forgotten.
+// A thousand bridges are created and removed; every other one is to be kept. Those get
+// their flags, the others are not touched, and removed bridges are forgotten.
 func TestThousandBridges(t *testing.T) {
-	t.Parallel() // with others that wait most of their time
+	t.Parallel() // with other tests that mostly wait
 	const each, block = 500, 25
 	n := newScopedNode(t, "")
 	n.start()
@@ -118,7 +118,7 @@ func TestThousandBridges(t *testing.T) {
 	n.Run(t, "ip", "link", "add", "cnilast", "type", "bridge")
 	n.flagged("cnilast", "1 1 1", atMost)
 	t.Logf("%d bridges, the longest without its flags %v", 2*each, longest)
-	// Who has its flags was noted before; of the others, 64 notes may be left.
+	// Bridges with flags were noted before; of removed ones, up to 64 notes can be left.
 	text, err := os.ReadFile(n.file("run/bridges.json"))
 	if lines := strings.Count(string(text), "\n"); err != nil || lines > 65 || !strings.Contains(string(text), `"cnilast"`) {
 		t.Errorf("remembered: %v, %d lines\n%s", err, lines, text)
@@ -140,8 +140,8 @@ func TestThousandBridges(t *testing.T) {
 	}
 }
 
-// Flags cleared by hand while the bridge is up (the kernel tells) and down (it
-// does not), a bridge down and up, and made anew under its name.
+// Flags are cleared by hand while the bridge is up (the kernel reports it) and down (it
+// does not), a bridge is set down and up, and one is removed and created again.
 func TestFlagsAreKept(t *testing.T) {
 	n := newScopedNode(t, "")
 	n.Run(t, "ip", "link", "add", "cni0", "type", "bridge")
@@ -180,8 +180,8 @@ func TestFlagsAreKept(t *testing.T) {
 	}
 }
 
-// The scope is changed by a reload, both ways: at no moment a bridge of pods
-// has neither its flag nor the sysctl.
+// A reload changes the scope, both ways: a bridge of pods always has its flag or the
+// sysctl.
 func TestScopeReload(t *testing.T) {
 	n := newScopedNode(t, "")
 	scoped, err := os.ReadFile(n.file("nfguard.toml"))
@@ -214,7 +214,7 @@ func TestScopeReload(t *testing.T) {
 		}
 		for !stop.Load() {
 			looks++
-			// A change from one to the other between two reads is none to neither.
+			// If it changes from one to the other between two reads, both can read 0.
 			if !flag() && !sysctl() && !flag() {
 				bare++
 			}
@@ -225,7 +225,7 @@ func TestScopeReload(t *testing.T) {
 		n.mu.Lock()
 		n.records = nil
 		n.mu.Unlock()
-		n.write("new", text) // as a whole: the daemon reads the file when it changes, too
+		n.write("new", text) // as a whole, because the daemon also reads the file when it changes
 		if err := os.Rename(n.file("new"), n.file("nfguard.toml")); err != nil {
 			t.Fatal(err)
 		}
@@ -245,7 +245,7 @@ func TestScopeReload(t *testing.T) {
 			}
 		}
 		reload(string(scoped))
-		n.set("0", "0", "0") // as soon as the administrator may
+		n.set("0", "0", "0") // as soon as the administrator can do so safely
 		n.flagged("cni0", "1 1 1", atMost)
 		if got := n.values(); got != "0 0 0" {
 			t.Errorf("in scope bridges the sysctls are %s", got)
@@ -271,8 +271,8 @@ func TestScopeReload(t *testing.T) {
 	}
 }
 
-// What was remembered outlasts the daemon: the next one, in scope host, takes
-// back what the last one set.
+// The daemon's memory of flags stays when it ends: the next daemon, in scope host, takes
+// back the flags that the last one set.
 func TestMemoryOutlastsTheDaemon(t *testing.T) {
 	n := newScopedNode(t, "")
 	n.Run(t, "ip", "link", "add", "cni0", "type", "bridge")
@@ -292,7 +292,7 @@ func TestMemoryOutlastsTheDaemon(t *testing.T) {
 	}
 }
 
-// A memory that is broken or unreadable is said, and survived.
+// A memory file that is broken or unreadable is reported, and does no harm.
 func TestBrokenMemory(t *testing.T) {
 	for name, breakIt := range map[string]func(path string) error{
 		"half a file": func(path string) error { return os.WriteFile(path, []byte(`{"schema"`), 0o644) },

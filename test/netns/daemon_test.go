@@ -54,10 +54,10 @@ const (
 	roleWithoutBPF = "without BPF"
 )
 
-// execWithoutBPF becomes the program, to which the kernel says that it has no
-// bpf(2). It returns only when that failed.
+// execWithoutBPF executes the program with bpf(2) disabled. It returns only if that
+// failed.
 func execWithoutBPF(args []string) error {
-	runtime.LockOSThread() // the one that executes has the filter
+	runtime.LockOSThread() // the thread that executes the program has the filter
 	filter := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jf: 1},
@@ -75,13 +75,13 @@ func execWithoutBPF(args []string) error {
 // machine. How fast nfguard is, test/bench measures.
 const atMost = time.Minute
 
-// node is a network namespace with a bridge, where nfguard runs or not.
+// node is a network namespace with a bridge, with or without nfguard.
 type node struct {
 	*lab.Namespace
 	t   *testing.T
 	dir string
 
-	withoutBPF    bool   // as on a kernel that has none
+	withoutBPF    bool   // as on a kernel without BPF
 	withoutCgroup bool   // cgroup v2 is not mounted
 	program       string // another build of nfguard; "": as it is shipped
 
@@ -90,7 +90,7 @@ type node struct {
 	ready   chan struct{}
 	mu      sync.Mutex
 	records []map[string]string
-	talk    []string // what is not a record
+	talk    []string // lines that are not records
 	states  []string // what the service manager was told
 	ended   chan error
 }
@@ -149,7 +149,7 @@ func (n *node) values() string {
 	return strings.Join(out, " ")
 }
 
-// nfguard is a command on the node.
+// nfguard returns a command on the node.
 func (n *node) nfguard(args ...string) *exec.Cmd {
 	cmd := n.Command(cmp.Or(n.program, binary), append(args, "--config", n.file("nfguard.toml"))...)
 	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+n.file("run"), "NO_COLOR=1")
@@ -185,8 +185,8 @@ func (n *node) start(env ...string) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	// On the namespace's own thread, which lasts as long as the test: when the
-	// thread that started a process dies, the process gets its Pdeathsig.
+	// On the namespace's own thread, which lasts as long as the test: a process gets
+	// its Pdeathsig when the thread that started it ends.
 	n.Do(func() { err = n.cmd.Start() })
 	if err != nil {
 		n.t.Fatal(err)
@@ -257,8 +257,8 @@ func (n *node) awaitReady() {
 	}
 }
 
-// stop ends the daemon by SIGTERM, and fails the test if that does not work.
-// Stopping twice is once.
+// stop ends the daemon by SIGTERM, and fails the test if that does not work. It can be
+// called again.
 func (n *node) stop() {
 	n.t.Helper()
 	if n.cmd == nil {
@@ -278,7 +278,7 @@ func (n *node) stop() {
 	n.cmd = nil
 }
 
-// recorded waits for a record for which match holds.
+// recorded waits for a record that matches.
 func (n *node) recorded(what string, match func(map[string]string) bool) map[string]string {
 	n.t.Helper()
 	for deadline := time.Now().Add(atMost); ; time.Sleep(5 * time.Millisecond) {
@@ -316,7 +316,7 @@ func (n *node) tally() (records, counted int) {
 	return n.tallied()
 }
 
-// tallied is tally for who holds the lock.
+// tallied is tally for callers that hold the lock.
 func (n *node) tallied() (records, counted int) {
 	for _, r := range n.records {
 		switch r["NFGUARD_EVENT"] {

@@ -13,8 +13,8 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// withJournal has nfguard run beside a systemd-journald of its own, in a mount
-// namespace where /run and /var/log are empty.
+// withJournal runs nfguard with its own systemd-journald, in a mount namespace in which
+// /run and /var/log are empty.
 func (n *node) withJournal() {
 	n.t.Helper()
 	// Audit= leaves the kernel's auditing as it is.
@@ -51,7 +51,7 @@ func (n *node) withJournal() {
 	}
 }
 
-// events runs nfguard events until it tells what is wanted.
+// events runs nfguard events until its output is as wanted.
 func (n *node) events(want func(out string) bool, args ...string) (out string) {
 	n.t.Helper()
 	for end := time.Now().Add(atMost); ; time.Sleep(50 * time.Millisecond) {
@@ -66,8 +66,8 @@ func (n *node) events(want func(out string) bool, args ...string) (out string) {
 	}
 }
 
-// TestEvents has the real daemon record into a real journal what a real program
-// changed, once and in a fight, and reads it back.
+// TestEvents: a real program changes a key, once and in a fight; the real daemon records
+// that in a real journal, and events reads it back.
 func TestEvents(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	lab.Tool(t, lab.Root, "journalctl")
@@ -92,7 +92,7 @@ func TestEvents(t *testing.T) {
 	for _, want := range []string{
 		"start        observed   on guard (",
 		"drift        corrected  net.bridge.bridge-nf-call-arptables  0 → 1 ",
-		"fight        over       net.bridge.bridge-nf-call-iptables   13 times in ", // with the one at the start, which came before
+		"fight        over       net.bridge.bridge-nf-call-iptables   13 times in ", // including the one at the start
 		"\nBY CULPRIT",
 	} {
 		if !strings.Contains(text, want) {
@@ -144,7 +144,7 @@ func TestEvents(t *testing.T) {
 	if tot := doc.Totals; tot.Changes != 18 || tot.Corrected != 18 || len(tot.Hosts) != 1 || tot.Hosts[0].On {
 		t.Errorf("totals: %+v\n%s", tot, out)
 	}
-	if named < 3 { // what runs for less than a millisecond may be known by its number only
+	if named < 3 { // of a process that runs for less than a millisecond, only the PID may be known
 		t.Errorf("sysctl is named in %d drifts only\n%s", named, out)
 	}
 }

@@ -16,18 +16,18 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// withCNI is a command of nfguard on a host with this network configuration.
+// withCNI returns a command of nfguard on a host with this CNI configuration.
 func (n *node) withCNI(args ...string) *exec.Cmd {
 	n.write("10-k8s.conflist", `{"name": "k8s", "plugins": [{"type": "bridge", "bridge": "podbr",
 		"ipam": {"type": "host-local", "ranges": [[{"subnet": "10.200.2.0/24"}]]}}]}`)
 	return n.bare(`mkdir -p /etc/cni/net.d && cp "$0" /etc/cni/net.d/`, n.file("10-k8s.conflist"), args...)
 }
 
-// withoutCNI is one on a host without any.
+// withoutCNI returns a command on a host without any CNI configuration.
 func (n *node) withoutCNI(args ...string) *exec.Cmd { return n.bare("true", "sh", args...) }
 
-// bare is one on a host whose configuration a script makes, and whose control
-// groups of pods are those of [node.pod].
+// bare returns a command on a host whose CNI configuration a script creates, and whose
+// control groups of pods are those of [node.pod].
 func (n *node) bare(script, arg0 string, args ...string) *exec.Cmd {
 	cmd := n.Command("unshare", append([]string{
 		"-m", "--propagation", "private", "sh", "-c",
@@ -40,8 +40,8 @@ func (n *node) bare(script, arg0 string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// container hangs a container that is no pod on a bridge, and returns a process
-// in it.
+// container attaches a container that is not a pod to a bridge, and returns a process in
+// it.
 func (n *node) container(bridge string) (pid int) {
 	n.t.Helper()
 	ns := lab.NewNamespace(n.t)
@@ -57,7 +57,7 @@ func (n *node) container(bridge string) (pid int) {
 	return process.Process.Pid
 }
 
-// pod hangs an empty pod on a bridge.
+// pod attaches an empty pod to a bridge.
 func (n *node) pod(bridge string) {
 	n.t.Helper()
 	pid := n.container(bridge)
@@ -73,8 +73,8 @@ func (n *node) pod(bridge string) {
 	}
 }
 
-// With match = "auto" a bridge is kept by evidence, and what is not certain is
-// not touched; check says why.
+// With match = "auto", bridges are kept by evidence, uncertain ones are not touched, and
+// check says why.
 func TestEvidence(t *testing.T) {
 	n := newScopedNode(t, "match = \"auto\"\n")
 	for _, name := range []string{"podbr", "cni0", "docker0", "empty", "virbr0"} {
@@ -167,7 +167,7 @@ func TestEvidenceAppears(t *testing.T) {
 	n.flagged("podbr", "1 1 1", 500*time.Millisecond) // before the audit
 }
 
-// newAutoNode is a node with match = "auto" that looks only when it is told to.
+// newAutoNode is a node with match = "auto" on which the daemon looks only at events.
 func newAutoNode(t *testing.T) *node {
 	n := newNode(t, "scope = \"bridges\"\n[timing]\naudit = \"1h\"\n[bridges]\nmatch = \"auto\"\n")
 	n.Run(t, "ip", "link", "del", "cnio0")
@@ -175,9 +175,9 @@ func newAutoNode(t *testing.T) *node {
 	return n
 }
 
-// A bridge that no CNI configuration knows is kept as soon as kube-proxy's rules
-// send to a pod on it, and again whenever its flags are cleared; one that they
-// do not send to, and one that carries virtual machines, are left alone.
+// A bridge without a CNI configuration is kept as soon as kube-proxy's rules send packets
+// to a pod on it, and again whenever its flags are cleared. Bridges to which the rules
+// send nothing, or with virtual machines, are left alone.
 func TestEvidenceOfRules(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	program := standin.Build(t)
@@ -216,7 +216,7 @@ func TestEvidenceOfRules(t *testing.T) {
 	}
 }
 
-// Nobody tells of what iptables-legacy changes: an audit finds it.
+// The kernel does not report changes by iptables-legacy: an audit finds them.
 func TestEvidenceOfLegacyRules(t *testing.T) {
 	n := newScopedNode(t, "match = \"auto\"\n") // audits each second
 	n.command = n.withoutCNI
@@ -229,8 +229,8 @@ func TestEvidenceOfLegacyRules(t *testing.T) {
 	n.flagged("podbr", "1 1 1", atMost)
 }
 
-// k3s starts: it writes flannel's configuration where nobody but it looks for
-// one, into directories that were not there.
+// k3s starts: it writes flannel's configuration to a place of its own, in directories
+// that did not exist before.
 func TestEvidenceOfFlannel(t *testing.T) {
 	n := newAutoNode(t)
 	n.Run(t, "ip", "link", "add", "cni0", "up", "type", "bridge")

@@ -32,11 +32,11 @@ func TestReadyOnlyWhenRight(t *testing.T) {
 	}
 }
 
-// Each of 1,000 foreign writes is put right, with a record of its own or, in
-// a fight, one that counts it. Without BPF, writers through the same mount of
-// procfs are answered at once, others within one second.
+// Each of 1,000 foreign writes is put right, with its own record or, in a fight, one
+// that counts it. Without BPF, writes through the same mount of procfs are put right at
+// once, others within one second.
 func TestThousandForeignWrites(t *testing.T) {
-	t.Parallel() // with others that wait most of their time
+	t.Parallel() // with other tests that mostly wait
 	seen := []struct {
 		name  string
 		comm  string
@@ -263,7 +263,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// A procfs that can't be written to: said, with the next step; up, and degraded.
+// A read-only procfs is reported, with the next step; the daemon runs, degraded.
 func TestReadOnlyProc(t *testing.T) {
 	n := newNode(t, "")
 	cmd := n.Command("unshare", "-m", "--propagation", "private", "sh", "-c",

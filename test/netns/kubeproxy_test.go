@@ -19,7 +19,7 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// proxyView is what check and status tell of kube-proxy.
+// proxyView is what check and status say about kube-proxy.
 type proxyView struct {
 	Meaning   string `json:"meaning"`
 	KubeProxy struct {
@@ -73,8 +73,8 @@ func (n *node) about(parts ...string) map[string]string {
 	})
 }
 
-// guarded is a node where nfguard is ready. The audit is far away: what is
-// found was told.
+// guarded is a node where nfguard is ready. There is no audit for a long time, so
+// everything that is found was reported by the kernel.
 func guarded(t *testing.T) *node {
 	t.Helper()
 	n := newNode(t, "[timing]\naudit = \"1h\"\n")
@@ -83,8 +83,8 @@ func guarded(t *testing.T) *node {
 	return n
 }
 
-// TestKubeProxyStarts: in each mode and with each backend it is seen to start,
-// its rules are seen, and it is seen to end.
+// TestKubeProxyStarts: in each mode and with each backend, its start, its rules and its
+// end are noticed.
 func TestKubeProxyStarts(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	program := standin.Build(t)
@@ -110,8 +110,8 @@ func TestKubeProxyStarts(t *testing.T) {
 					t.Errorf("%s is %q, want %q", field, r[field], want)
 				}
 			}
-			// On a busy machine the look at the drop-ins that were written at start is
-			// as late as this, and finds it first.
+			// On a busy machine, the look at the drop-ins that were written at the start
+			// can come as late as this, and finds kube-proxy first.
 			if source := r["NFGUARD_SOURCE"]; source != "exec" && source != "file" {
 				t.Errorf("NFGUARD_SOURCE is %q, want exec", source)
 			}
@@ -138,7 +138,7 @@ func TestKubeProxyOnANodeThatIsNotReady(t *testing.T) {
 	n.about("the node is ready", "now, after ", "in which it was not: br_netfilter loaded, 3 of 3 keys as wanted")
 }
 
-// TestKubeProxyElsewhere: in other guises, and where it is not this node's.
+// TestKubeProxyElsewhere: in other forms, and where it is not this node's.
 func TestKubeProxyElsewhere(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	program := standin.Build(t)
@@ -165,7 +165,7 @@ func TestKubeProxyElsewhere(t *testing.T) {
 		n.awaitReady()
 		cmd := n.Command("sh", "-c", `printf kube-proxy >/proc/self/comm; echo renamed; while :; do sleep 0.1; done`)
 		n.run(cmd)
-		// Nobody tells of a name. The audit looks through all processes.
+		// The kernel reports no change of a name. The audit looks through all processes.
 		n.about(fmt.Sprintf("kube-proxy[%d] started", cmd.Process.Pid))
 	})
 
@@ -188,7 +188,7 @@ func TestKubeProxyElsewhere(t *testing.T) {
 	t.Run("in another network namespace", func(t *testing.T) {
 		n := guarded(t)
 		standin.Start(t, lab.NewNamespace(t), program, "-family", "ipv4")
-		time.Sleep(500 * time.Millisecond) // longer than a pass settles
+		time.Sleep(500 * time.Millisecond) // longer than a pass takes
 		if v := n.check(); v.KubeProxy.State != "absent" {
 			t.Errorf("check says %+v", v.KubeProxy)
 		}

@@ -17,12 +17,12 @@ import (
 // unlimited makes each reversal a record: no fight has so many.
 const unlimited = "[contention]\nlimit = 1000\nwindow = \"1s\"\n"
 
-// TestEveryWriterIsNamed: a thousand writes, by whomever and through whatever
-// mount of procfs, each corrected or kept out with a record that names its
-// writer, by the PID that it had.
+// TestEveryWriterIsNamed: a thousand writes, by different writers and through different
+// mounts of procfs, are each corrected or kept out, with a record that names the writer
+// by its PID.
 func TestEveryWriterIsNamed(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
-	t.Parallel() // with another that waits most of its time
+	t.Parallel() // with another test that mostly waits
 	static := buildStatic(t)
 	for _, mode := range []string{"enforce", "lock"} {
 		t.Run(mode, func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestEveryWriterIsNamed(t *testing.T) {
 					}
 					wrote = append(wrote, write{w.comm, pid})
 					n.becomes("1 1 1", atMost)
-					time.Sleep(8 * time.Millisecond) // the pace at which each is told of and answered
+					time.Sleep(8 * time.Millisecond) // slow enough that each write has its own event and answer
 				}
 			}
 			n.stop()
@@ -81,8 +81,8 @@ func TestEveryWriterIsNamed(t *testing.T) {
 	}
 }
 
-// inContainer returns what runs a script in a container of systemd-nspawn with
-// PIDs, a procfs and a root of its own, and the network namespace of its caller.
+// inContainer returns a command that runs a script in a container of systemd-nspawn with
+// its own PIDs, procfs and root directory, and the network namespace of its caller.
 func inContainer(t *testing.T, script string) []string {
 	t.Helper()
 	lab.RemoveGroups(t)
@@ -104,7 +104,7 @@ func inContainer(t *testing.T, script string) []string {
 	}
 }
 
-// buildStatic builds the shortest-lived writer that there is.
+// buildStatic builds the shortest-lived writer possible.
 func buildStatic(t *testing.T) string {
 	t.Helper()
 	const program = `#include <fcntl.h>
@@ -120,8 +120,8 @@ int main(int n, char **a) { int f = open(a[1], O_WRONLY); return write(f, "0", 1
 	return path
 }
 
-// TestKeptOut: what the writers of foreign values see, and what is on record,
-// where the kernel keeps the values from being stored.
+// TestKeptOut: what the writers of foreign values see, and what is recorded, if the
+// kernel keeps the values from being stored.
 func TestKeptOut(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	for _, tt := range []struct {
@@ -160,7 +160,7 @@ func TestKeptOut(t *testing.T) {
 					t.Errorf("%s is %q, want %q", field, r[field], want)
 				}
 			}
-			n.set("1", "1", "1") // the right value is everybody's
+			n.set("1", "1", "1") // everybody can write the right value
 			if v := n.check(); len(v.Findings) > 0 && strings.Contains(v.Findings[0].Subject, "lock") {
 				t.Errorf("the lock is said not to be in force: %+v", v.Findings[0])
 			}
@@ -168,8 +168,8 @@ func TestKeptOut(t *testing.T) {
 	}
 }
 
-// needRewrite skips the test where the kernel drops what a program puts in
-// place of a value, which the daemon has found.
+// needRewrite skips the test if the daemon has found that this kernel drops what a
+// program puts in place of a value.
 func (n *node) needRewrite(yes bool) {
 	n.t.Helper()
 	if !yes {
@@ -177,7 +177,7 @@ func (n *node) needRewrite(yes bool) {
 	}
 	out, _ := n.nfguard("status", "-o", "json").Output() // degraded or not
 	if !strings.Contains(string(out), "BPF cgroup/sysctl") {
-		n.t.Fatalf("there is no hook: %s", out)
+		n.t.Fatalf("the hook is missing: %s", out)
 	}
 	if strings.Contains(string(out), "rewrites nothing") {
 		n.t.Skip("this kernel drops what a program puts in place of a value")
@@ -205,7 +205,7 @@ func TestEnforceStoresOtherLengths(t *testing.T) {
 	}
 }
 
-// TestLockEndsWithItsOwner: a lock that outlives the guard would lock people out.
+// TestLockEndsWithItsOwner: if the lock outlived the daemon, it would lock people out.
 func TestLockEndsWithItsOwner(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	n := newNode(t, "mode = \"lock\"\n")
@@ -244,7 +244,7 @@ func TestLockByReload(t *testing.T) {
 	}
 }
 
-// TestLockCannotBe: it enforces, and says so loudly.
+// TestLockCannotBe: if the lock is not possible, nfguard enforces and reports an error.
 func TestLockCannotBe(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	n := newNode(t, "mode = \"lock\"\n")
@@ -252,7 +252,7 @@ func TestLockCannotBe(t *testing.T) {
 	n.start()
 	n.awaitReady()
 	const sentence = `mode = "lock" is not in force: foreign values are put right and not kept out: BPF: `
-	r := n.recorded("the confession", func(r map[string]string) bool { return strings.HasPrefix(r["MESSAGE"], sentence) })
+	r := n.recorded("why it does not lock", func(r map[string]string) bool { return strings.HasPrefix(r["MESSAGE"], sentence) })
 	if r["PRIORITY"] != "3" || r["NFGUARD_NEXT"] == "" {
 		t.Errorf("the record: %v", r)
 	}
@@ -285,8 +285,8 @@ func TestM7CgroupIsNotMounted(t *testing.T) {
 	}
 }
 
-// TestStormAgainstTheLock: a million refusals are a handful of records that
-// count each of them, and no read ever sees the 0.
+// TestStormAgainstTheLock: a million refusals make a handful of records that count all
+// of them, and no read ever sees the 0.
 func TestStormAgainstTheLock(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	const writes = 1_000_000
@@ -332,7 +332,7 @@ func TestStormAgainstTheLock(t *testing.T) {
 	})
 	close(stop)
 	t.Logf("%d reads meanwhile", <-read)
-	time.Sleep(2500 * time.Millisecond) // the last ones are asked for, a second after the storm
+	time.Sleep(2500 * time.Millisecond) // the last ones are counted a second after the storm
 	n.stop()
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// TestB8ManyKeys: more than 64 guarded keys are locked, and one that a reload adds
-// too, with no gap for the others.
+// TestB8ManyKeys: more than 64 guarded keys are locked. A reload adds one, without a gap
+// for the others.
 func TestB8ManyKeys(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	n := newNode(t, "")

@@ -19,12 +19,12 @@ import (
 // (custompluginmonitor/types and systemlogmonitor/types, v0.8.20).
 type npdRule struct {
 	Type, Condition, Reason string
-	Path, Timeout           string   // of a plugin
-	Args                    []string // of a plugin
-	Pattern                 string   // of a log
+	Path, Timeout           string   // for a plugin
+	Args                    []string // for a plugin
+	Pattern                 string   // for a log
 }
 
-// npdMonitor is the file of either.
+// npdMonitor is the configuration file of either monitor.
 type npdMonitor struct {
 	Plugin       string
 	PluginConfig map[string]any
@@ -96,7 +96,7 @@ func TestNodeProblemDetectorCondition(t *testing.T) {
 	is(1, "bridge-nf-call-iptables is 0, wanted 1; 2 more")
 	n.set("0", "1", "1")
 	is(1, "bridge-nf-call-iptables is 0, wanted 1")
-	n.set("1", "1", "1") // the drop-ins of the next boot are not there, and do not count
+	n.set("1", "1", "1") // the drop-ins for the next boot are missing, which does not count
 	is(0, "br_netfilter loaded, 3 of 3 keys as wanted")
 	n.write("nfguard.toml", "[sysctl]\n\"net.ipv4.a-key-that-no-kernel-of-this-world-has-and-whose-name-is-longer-than-a-line\" = 1\n")
 	is(1, "net.ipv4.a-key-that-no-kernel-of-this-world-has-and-whose-name-is-longer-than...")
@@ -106,8 +106,8 @@ func TestNodeProblemDetectorCondition(t *testing.T) {
 	}
 }
 
-// TestNodeProblemDetectorEvents matches the rules with what a daemon records,
-// as node-problem-detector does: to the end of what was said.
+// TestNodeProblemDetectorEvents matches the rules against a daemon's records, as
+// node-problem-detector does: to the end of the message.
 func TestNodeProblemDetectorEvents(t *testing.T) {
 	m := readMonitor(t, "nfguard-events.json")
 	if m.Plugin != "journald" || m.PluginConfig["source"] != "nfguard" || m.BufferSize != 1 || len(m.Conditions) != 0 {
@@ -180,7 +180,7 @@ func TestNodeProblemDetectorEvents(t *testing.T) {
 		}
 	}
 	for what := range want {
-		if seen[what] == nil && what != "drift rewritten" { // not every kernel can
+		if seen[what] == nil && what != "drift rewritten" { // not every kernel can rewrite
 			t.Errorf("%s was not recorded", what)
 		}
 	}

@@ -48,7 +48,7 @@ func TestPathOfOneWrite(t *testing.T) {
 	}
 	t.Logf("one foreign write passes %d files in %d packages:%s", len(files), len(packages), list.String())
 	// As many as there were when this was written. Two are of records that go to
-	// standard error, for want of a journal, and one of other files that change in
+	// standard error, because there is no journal, and one of other files that change in
 	// the test's directory.
 	const most = 30
 	if len(files) == 0 || len(files) > most {

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A value that the kernel prints in another way is given up after a few tries
-// and said so: it is no drift, no correction and no fight. With the BPF program
-// and with what there is without it.
+// If the kernel prints a value differently from the configuration, nfguard gives up
+// after a few tries and says so: that is no drift, no correction and no fight. With and
+// without BPF.
 func TestPrintedOtherwise(t *testing.T) {
 	t.Parallel()
 	const config = `[sysctl]

@@ -21,7 +21,7 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// probeView is what nfguard probe -o json tells.
+// probeView is the JSON of nfguard probe.
 type probeView struct {
 	Schema  int      `json:"schema"`
 	Verdict string   `json:"verdict"`
@@ -43,7 +43,7 @@ type probeView struct {
 	} `json:"cells"`
 }
 
-// outcomes are those of the cells on one path, in words, once each.
+// outcomes returns the outcomes of the cells on one path, each once.
 func (v *probeView) outcomes(path, to string) (words []string) {
 	for _, c := range v.Cells {
 		if c.Path == path && c.To == to && !slices.Contains(words, c.Family+" "+c.Outcome) {
@@ -73,7 +73,7 @@ func TestProbe(t *testing.T) {
 	pod := lab.NewNamespace(t)
 	n.Run(t, "ip", "link", "add", "veth1", "master", "cnio0", "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
 	n.Run(t, "ip", "link", "set", "veth1", "type", "bridge_slave", "hairpin", "on")
-	n.Run(t, "ip", "link", "add", "lxdbr0", "type", "bridge") // ignored, though with a port of its own
+	n.Run(t, "ip", "link", "add", "lxdbr0", "type", "bridge") // ignored, although it has a port
 	n.Run(t, "ip", "link", "add", "veth2", "master", "lxdbr0", "type", "veth", "peer", "name", "eth1", "netns", pod.Path())
 	answered := []string{"IPv4 answered", "IPv6 answered"}
 	for _, tt := range []struct {
@@ -110,7 +110,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// TestProbeWords is what a person reads, and how check puts it.
+// TestProbeWords: the text for people, and that of check.
 func TestProbeWords(t *testing.T) {
 	n := newNode(t, "[persist]\nenabled = false\n")
 	out, err := n.nfguard("probe").Output()
@@ -125,8 +125,8 @@ func TestProbeWords(t *testing.T) {
 		}
 	}
 
-	// check by itself looks at the keys; with --probe a host that reads right
-	// has to work as well, and one that reads wrong is wrong anyway.
+	// check alone looks at the keys. With --probe, a host whose keys are right also has to
+	// work, and one whose keys are wrong is wrong anyway.
 	n.write("nfguard.toml", "[persist]\nenabled = false\n[sysctl]\n\"net.bridge.bridge-nf-call-iptables\" = \"ignore\"\n"+
 		"\"net.bridge.bridge-nf-call-ip6tables\" = \"ignore\"\n\"net.bridge.bridge-nf-call-arptables\" = \"ignore\"\n")
 	if out, err := n.nfguard("check").Output(); code(err) != 0 {
@@ -146,7 +146,7 @@ func TestProbeWords(t *testing.T) {
 	}
 }
 
-// TestProbeWithoutPrivileges could not tell, says why, and what to do.
+// TestProbeWithoutPrivileges: it could not tell, and says why and what to do.
 func TestProbeWithoutPrivileges(t *testing.T) {
 	n := newNode(t, "")
 	open := filepath.Join(t.TempDir(), "nfguard")
@@ -166,8 +166,8 @@ func TestProbeWithoutPrivileges(t *testing.T) {
 	}
 }
 
-// cage is a user namespace with a network namespace: the kernel counts every
-// network namespace that is made in it, until it is gone to the last.
+// cage is a user namespace with a network namespace: the kernel counts every network
+// namespace that is created in it, until it is completely gone.
 type cage struct {
 	t   *testing.T
 	pid int
@@ -216,13 +216,13 @@ func (c *cage) run(name string, args ...string) string {
 	return string(out)
 }
 
-// limit is how many network namespaces there may be, with the cage's own.
+// limit is how many network namespaces there can be, including the cage's own.
 func (c *cage) limit(n int) {
 	c.t.Helper()
 	c.run("sh", "-c", fmt.Sprintf("echo %d > /proc/sys/user/max_net_namespaces", n))
 }
 
-// inventory is all else that a probe could leave.
+// inventory is everything else that a probe could leave.
 func (c *cage) inventory() (all string) {
 	for _, words := range inventory {
 		f := strings.Fields(words)
@@ -250,9 +250,8 @@ func TestProbeKilled(t *testing.T) {
 	c.killed(4, 40*time.Millisecond, 0, "probe", "--config", "/nonexistent")
 }
 
-// killed kills a hundred runs, each within the time that one takes, and then
-// lets one run, where there may be no more namespaces than it needs itself: it
-// has to exit as it does where nothing is wrong with that, and tell it by JSON.
+// killed kills a hundred runs at random moments. Then it lets one run complete with no
+// more namespaces than it needs itself: it has to exit normally, and print its JSON.
 func (c *cage) killed(needs int, within time.Duration, exit int, args ...string) {
 	c.t.Helper()
 	before := c.inventory()
@@ -272,7 +271,7 @@ func (c *cage) killed(needs int, within time.Duration, exit int, args ...string)
 	if cut < 30 {
 		c.t.Errorf("only %d of 100 were killed before their end", cut)
 	}
-	// The kernel removes namespaces some time after their last user went.
+	// The kernel removes namespaces some time after their last user has ended.
 	c.limit(1 + needs)
 	began := time.Now()
 	for {
@@ -299,7 +298,7 @@ func (c *cage) killed(needs int, within time.Duration, exit int, args ...string)
 	}
 }
 
-// TestProbeTakesNoTime: half of the runs take less than a second, by far.
+// TestProbeTakesNoTime: half of the runs take much less than a second.
 func TestProbeTakesNoTime(t *testing.T) {
 	n := newNode(t, "")
 	for _, key := range []string{"0", "1"} {

@@ -26,8 +26,8 @@ func worker(t *testing.T, config string, proxy ...string) *node {
 	return n
 }
 
-// wired is a node with a pod on cnio0 that is the endpoint of svc-0, and one of
-// another node, behind a wire, that is that of svc-299.
+// wired is a node with a pod on cnio0, the endpoint of svc-0, and a pod of another node,
+// behind a wire, the endpoint of svc-299.
 func wired(t *testing.T, config string) *node {
 	t.Helper()
 	n := newNode(t, config)
@@ -46,7 +46,7 @@ func wired(t *testing.T, config string) *node {
 	return n
 }
 
-// server plugs in a pod that answers on TCP port 8080, and on UDP port 53.
+// server attaches a pod that answers on TCP port 8080, and on UDP port 53.
 func (n *node) server(veth, bridge, v4, v6 string) {
 	n.t.Helper()
 	pod := n.plug(veth, bridge, v4, v6)
@@ -73,7 +73,7 @@ func (n *node) server(veth, bridge, v4, v6 string) {
 			if err != nil {
 				return // closed
 			}
-			_, _ = dns.WriteTo(b[:size], from) // asked again
+			_, _ = dns.WriteTo(b[:size], from) // if it fails, the client asks again
 		}
 	}()
 }
@@ -98,14 +98,14 @@ func (n *node) plug(veth, bridge, v4, v6 string) *lab.Namespace {
 	return pod
 }
 
-// both are the Services with an endpoint here and one elsewhere.
+// both are Services with an endpoint on this node and one elsewhere.
 var both = []string{
 	"--service", "10.96.0.1:80/tcp", "--service", "default/svc-299:http",
 	"--service", "[fd00:96::1]:80", "--service", "[fd00:96::12c]:80/tcp",
 }
 
-// TestProbeBridge: through the real bridge and the stand-in's rules of each
-// kind, at 0 and at 1.
+// TestProbeBridge: through the real bridge and each kind of the stand-in's rules, with the
+// keys at 0 and at 1.
 func TestProbeBridge(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	for _, tt := range []struct {
@@ -123,7 +123,7 @@ func TestProbeBridge(t *testing.T) {
 	}
 }
 
-// wantProbe probes at 0 and at 1, and leaves nothing.
+// wantProbe probes with the keys at 0 and at 1, and checks that nothing is left.
 func (n *node) wantProbe() {
 	t := n.t
 	t.Helper()
@@ -163,7 +163,7 @@ func (n *node) wantProbe() {
 	}
 }
 
-// inventory is all that a probe could leave on a node.
+// inventory is everything that a probe could leave on a node.
 func (n *node) inventory() (all string) {
 	for _, words := range inventory {
 		f := strings.Fields(words)
@@ -172,12 +172,12 @@ func (n *node) inventory() (all string) {
 	return all + ours(n.Run(n.t, "ip", "neigh"))
 }
 
-// TestProbeBridgeChooses Services by itself, and the words for it.
+// TestProbeBridgeChooses Services itself, and says which.
 func TestProbeBridgeChooses(t *testing.T) {
 	n := worker(t, "", "-mode", "nftables", "-family", "ipv4")
 	cmd := n.nfguard("probe", "--bridge", "cnio0", "--yes")
 	out, err := cmd.CombinedOutput()
-	table := regexp.MustCompile(`  +`).ReplaceAllString(string(out), "  ") // its widths are those of the other rows
+	table := regexp.MustCompile(`  +`).ReplaceAllString(string(out), "  ") // the widths depend on the other rows
 	for _, want := range []string{
 		": a pod on cnio0 with the address 10.244.0.", "; nftables mode, IPv4\n\n",
 		"\nIPv4  same node  answered  reply from 10.244.0.1:8080  default/svc-0:http\n",
@@ -189,7 +189,7 @@ func TestProbeBridgeChooses(t *testing.T) {
 	}
 }
 
-// TestProbeBridgeRefuses what it must not do, and says the next step.
+// TestProbeBridgeRefuses what it must not do, and gives the next step.
 func TestProbeBridgeRefuses(t *testing.T) {
 	n := worker(t, "", "-mode", "nftables")
 	refuse := func(name, want string, args ...string) {
@@ -220,8 +220,8 @@ func TestProbeBridgeRefuses(t *testing.T) {
 	}
 }
 
-// TestProbeBridgeManaged: where a CNI plugin hands out the addresses, one has
-// to be named. The configurations are in a mount namespace of the command's.
+// TestProbeBridgeManaged: if a CNI plugin assigns the addresses, the user has to name one.
+// The configurations are in the command's own mount namespace.
 func TestProbeBridgeManaged(t *testing.T) {
 	n := worker(t, "", "-mode", "nftables", "-family", "ipv4")
 	n.Run(t, "ip", "addr", "del", "fd00:244::fe/120", "dev", "cnio0")
@@ -245,7 +245,7 @@ func TestProbeBridgeManaged(t *testing.T) {
 				t.Errorf("exit %d, want %s:\n%s", exit, want, out)
 			}
 			out, exit := run("--address", "10.244.0.200")
-			// The address was another pod's a moment ago, and its neighbours know.
+			// Another pod just had the address, and its neighbours still know that.
 			if exit != 1 || !strings.Contains(out, ": a pod on cnio0 with the address 10.244.0.200, given back; ") || !strings.Contains(out, "  reply from 10.244.0.1:8080  ") {
 				t.Errorf("with an address: exit %d\n%s", exit, out)
 			}
@@ -253,7 +253,7 @@ func TestProbeBridgeManaged(t *testing.T) {
 	}
 }
 
-// TestProbeBridgeOutcomes tells a refusal from silence.
+// TestProbeBridgeOutcomes distinguishes a refusal from silence.
 func TestProbeBridgeOutcomes(t *testing.T) {
 	n := worker(t, "", "-mode", "nftables", "-family", "ipv4")
 	n.set("1", "1", "1")
@@ -271,9 +271,9 @@ func TestProbeBridgeOutcomes(t *testing.T) {
 	}
 }
 
-// TestProbeBridgeMixed: a Service of DNS, one of whose two endpoints is on the
-// own node, is asked until that one was among those that chance chose. The rules
-// leave nothing to chance here: kube-proxy's have "random" where these have "inc".
+// TestProbeBridgeMixed: a DNS Service with one of two endpoints on this node is asked until
+// that one was chosen. Here the choice is not random: where kube-proxy's rules have
+// "random", these have "inc".
 func TestProbeBridgeMixed(t *testing.T) {
 	n := worker(t, "", "-mode", "nftables", "-family", "ipv6")
 	rules := n.Command("nft", "-f", "-")
@@ -299,7 +299,7 @@ func TestProbeBridgeMixed(t *testing.T) {
 	} {
 		n.set(tt.key, tt.key, tt.key)
 		if tt.exit == 2 {
-			n.Run(t, "ip", "neigh", "replace", "10.244.1.44", "lladdr", "02:00:00:00:00:01", "dev", "wire") // who is that?
+			n.Run(t, "ip", "neigh", "replace", "10.244.1.44", "lladdr", "02:00:00:00:00:01", "dev", "wire") // an address that nobody has
 		}
 		v, exit := n.probe("--bridge", "cnio0", "--yes", "--service", "kube-system/kube-dns:dns")
 		var got []string
@@ -365,8 +365,8 @@ func openTerminal(t *testing.T) (master, terminal *os.File) {
 	return master, terminal
 }
 
-// TestProbeTogether: several at once, on one bridge and without, do not disturb
-// each other.
+// TestProbeTogether: several probes at once, with and without the same bridge, do not
+// disturb each other.
 func TestProbeTogether(t *testing.T) {
 	n := worker(t, "", "-mode", "nftables", "-family", "ipv4")
 	before := n.inventory()
@@ -395,7 +395,7 @@ func TestProbeBridgeInterrupted(t *testing.T) {
 	n := worker(t, "", "-mode", "nftables")
 	before := n.inventory()
 	for _, after := range []time.Duration{50 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond, 900 * time.Millisecond} {
-		// 10.96.0.2 has an endpoint that is not there: that takes a second.
+		// The endpoint of 10.96.0.2 does not exist, so this takes a second.
 		cmd := n.nfguard("probe", "--bridge", "cnio0", "--yes", "--service", "10.96.0.2:80")
 		var said strings.Builder
 		cmd.Stderr = &said
@@ -417,7 +417,7 @@ func TestProbeBridgeInterrupted(t *testing.T) {
 // TestProbeBridgeKilled kills a hundred probes of a real bridge at random
 // moments: neither a port nor an address nor a neighbour is left.
 func TestProbeBridgeKilled(t *testing.T) {
-	t.Parallel() // with another that waits most of its time
+	t.Parallel() // with another test that mostly waits
 	c := newCage(t)
 	c.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv4.ip_forward=1")
 	for _, words := range []string{
@@ -442,6 +442,6 @@ func TestProbeBridgeKilled(t *testing.T) {
 	for !strings.Contains(c.run("ip", "addr", "show", "dev", "cnio0"), "fe80:") { // it is up
 		time.Sleep(10 * time.Millisecond)
 	}
-	// Nobody is at 10.244.0.1, so a run that is left alone could not tell: 2.
+	// Nobody has 10.244.0.1, so a run that is not killed cannot tell, and exits 2.
 	c.killed(1, 900*time.Millisecond, 2, "probe", "--config", "/nonexistent", "--bridge", "cnio0", "--yes")
 }

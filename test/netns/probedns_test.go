@@ -14,8 +14,8 @@ import (
 	"github.com/nfguard/nfguard/internal/diag/probe/dns/dnstest"
 )
 
-// The command as a person runs it in a pod, by the pod's own resolv.conf: its
-// words, its JSON, its exit codes and how long it takes.
+// The command as a person runs it in a pod, with the pod's own resolv.conf: its text,
+// its JSON, its exit codes and how long it takes.
 func TestProbeDNS(t *testing.T) {
 	w := dnstest.NewWorker(t, dnstest.Families[0], &dnstest.Server{Forward: true})
 	conf := filepath.Join(t.TempDir(), "resolv.conf")
@@ -78,7 +78,7 @@ func TestProbeDNS(t *testing.T) {
 
 	w.Stop[w.Near]()
 	w.Stop[w.Far]()
-	w.Rules(t, w.Far) // it says that nobody listens; only silence takes time
+	w.Rules(t, w.Far) // a refused connection is fast; only silence takes time
 	if got, out = probe(); got != 1 {
 		t.Errorf("nobody listens: exit %d\n%s", got, out)
 	}
@@ -94,8 +94,8 @@ func TestProbeDNS(t *testing.T) {
 	says(out, "unknown  10.32.0.10:53 could not be asked from here: network is unreachable\n")
 }
 
-// The command as a person runs it on the node: a pod on the bridge asks whom
-// kube-proxy's rules name, and nothing of it stays.
+// The command as a person runs it on the node: a pod on the bridge asks the servers in
+// kube-proxy's rules, and nothing is left behind.
 func TestProbeDNSBridge(t *testing.T) {
 	for _, f := range dnstest.Families {
 		t.Run(f.Name, func(t *testing.T) { probeDNSBridge(t, f) })

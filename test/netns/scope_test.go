@@ -62,7 +62,7 @@ route add default via fd00:200::1
 		}
 	}
 	server.Do(func() { serve(n.t) })
-	// A device may carry IPv6 up to a second after it was set up.
+	// It can take a second until a new device carries IPv6.
 	for _, from := range []*lab.Namespace{client, n.Namespace} {
 		for i, gateway := range []string{"10.200.2.1", "fd00:200::1"} {
 			n.reaches(from, endpoints[i], nil)
@@ -155,7 +155,7 @@ func dial(to netip.AddrPort) error {
 	return err
 }
 
-// ask takes an answer from anywhere, so that it can tell a wrong source.
+// ask accepts an answer from anywhere, so that it notices a wrong source.
 func ask(to netip.AddrPort) error {
 	c, err := net.ListenUDP("udp", nil)
 	if err != nil {
@@ -237,12 +237,12 @@ func crosses(from, to *os.File) bool {
 		if err != nil {
 			return false
 		}
-		delete(want, string(b[:size])) // the host says something, too
+		delete(want, string(b[:size])) // the host also sends something
 	}
 	return true
 }
 
-// met says how many packets the FORWARD rules for virbr0 have met.
+// met says how many packets the FORWARD rules for virbr0 have matched.
 func (n *node) met() string {
 	n.t.Helper()
 	var out []string
@@ -257,8 +257,8 @@ func (n *node) met() string {
 	return strings.Join(out, " ")
 }
 
-// Services work on the bridge of the pods, while no frame of the virtual
-// machines on the same host meets a rule, with the sysctls at 0 throughout.
+// Services work on the bridge of the pods, while no frame of the virtual machines on the
+// same host reaches a rule. The sysctls are 0 throughout.
 func TestPodsAndVMsOnOneHost(t *testing.T) {
 	n := newScopedNode(t, "")
 	client := n.pods()
@@ -292,7 +292,7 @@ func TestPodsAndVMsOnOneHost(t *testing.T) {
 	if wrong := requests(client); len(wrong) > 0 {
 		t.Errorf("after nfguard has stopped: %q", wrong)
 	}
-	// The counters do count.
+	// The counters work.
 	n.Run(t, "ip", "link", "set", "virbr0", "type", "bridge", "nf_call_iptables", "1", "nf_call_ip6tables", "1")
 	if !crosses(from, to) {
 		t.Error("with its flags frames do not cross virbr0")

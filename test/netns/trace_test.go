@@ -34,7 +34,7 @@ func tracedNode(t *testing.T, value string) (n *node, client *lab.Namespace) {
 		pod.Run(t, "ip", "link", "set", "eth0", "up")
 		pod.Run(t, "ip", "addr", "add", "10.244.0."+host+"/24", "dev", "eth0")
 		pod.Run(t, "ip", "route", "add", "default", "via", "10.244.0.254")
-		cmd := pod.Command("sleep", "60") // who is in the pod
+		cmd := pod.Command("sleep", "60") // the process in the pod
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -85,8 +85,8 @@ func connect(from *lab.Namespace, to string) (err error) {
 	return err
 }
 
-// trace runs nfguard trace, makes a request as soon as it listens, and ends it
-// by the signal, or by its own limit if that is zero.
+// trace runs nfguard trace, makes a request as soon as it listens, and ends it by the
+// signal or, if that is zero, by its own limit.
 func (n *node) trace(client *lab.Namespace, end syscall.Signal, args ...string) (stdout string, code int) {
 	n.t.Helper()
 	cmd := n.nfguard(append([]string{"trace"}, args...)...)
@@ -123,8 +123,8 @@ func (n *node) trace(client *lab.Namespace, end syscall.Signal, args ...string) 
 	return out.String(), code
 }
 
-// TestTrace: what a person sees with the key at 0 and at 1, that an interrupt
-// ends it with what was seen, and that nothing stays.
+// TestTrace: what a person sees with the key at 0 and at 1; an interrupt ends it, with
+// what it has seen; and nothing is left behind.
 func TestTrace(t *testing.T) {
 	for _, tt := range []struct {
 		value, verdict string

@@ -14,8 +14,8 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// TestUpstreamKubeProxy: all that nfguard makes of kube-proxy's rules, of
-// those that Kubernetes' own has written.
+// TestUpstreamKubeProxy: everything that nfguard reads from kube-proxy's rules, with the
+// rules of the real kube-proxy.
 func TestUpstreamKubeProxy(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns, lab.Upstream)
 	program := upstream.Build(t)
@@ -57,7 +57,7 @@ func TestUpstreamKubeProxy(t *testing.T) {
 			out, _ := n.nfguard("probe", "--bridge", "cnio0", "--yes", "--service", "default/kube-dns:dns").CombinedOutput()
 			for _, row := range []string{
 				`IPv4 +same node +answered +reply from 10\.244\.0\.1:53 +default/kube-dns:dns`,
-				`IPv4 +other node +answered +- +default/kube-dns:dns`, // which of the two is asked, chance decides
+				`IPv4 +other node +answered +- +default/kube-dns:dns`, // which of the two gets it is random
 			} {
 				if !regexp.MustCompile(row).Match(out) {
 					t.Errorf("the Service with two endpoints lacks %q:\n%s", row, out)

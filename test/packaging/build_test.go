@@ -57,7 +57,7 @@ func write(t testing.TB, path, text string) {
 	}
 }
 
-// packages are a deb and an rpm of this machine's architecture.
+// packages are a deb and an rpm for this machine's architecture.
 type packages struct{ deb, rpm string }
 
 // build builds the packages of the sources in dir.
@@ -85,11 +85,11 @@ func one(t testing.TB, dir, pattern string) string {
 var (
 	scratch string // removed by TestMain
 
-	// current are the packages of the tree as it is.
+	// current are the packages of the current tree.
 	current = once(func(t testing.TB) packages { return build(t, root) })
 
-	// next are those of a later version, which has other comments in the
-	// configuration file.
+	// next are the packages of a later version, whose configuration file has other
+	// comments.
 	next = once(func(t testing.TB) packages {
 		dir := clone(t)
 		path := filepath.Join(dir, "config/nfguard.toml")
@@ -131,7 +131,7 @@ func temp(t testing.TB) string {
 	return dir
 }
 
-// clone is the last commit, in a directory of another name.
+// clone clones the last commit into a directory with another name.
 func clone(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(temp(t), "src")
@@ -139,7 +139,7 @@ func clone(t testing.TB) string {
 	return dir
 }
 
-// TestReproducible builds one commit in two places and circumstances.
+// TestReproducible builds one commit in two places, with different settings.
 func TestReproducible(t *testing.T) {
 	var sums [2]map[string]string
 	for i, env := range [][]string{
@@ -164,7 +164,7 @@ func TestReproducible(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	// In the order of the history that they describe.
+	// In the order of the history.
 	tests := []struct{ describe, want string }{
 		{"abc1234", "0.0.0+57.gabc1234"},
 		{"v1.2.0-rc.1", "1.2.0~rc.1"},
@@ -207,7 +207,7 @@ func TestScripts(t *testing.T) {
 	run(t, check, append(scripts, root+"/packaging/build.sh", root+"/packaging/version.sh")...)
 }
 
-// TestCopyright holds the file against what is linked into the binary.
+// TestCopyright compares the file with what is linked into the binary.
 func TestCopyright(t *testing.T) {
 	text := read(t, root+"/packaging/copyright")
 	linked := map[string]bool{"std": true, "*": true}

@@ -21,8 +21,8 @@ func TestLintian(t *testing.T) {
 	}
 }
 
-// TestDebInImage installs the package where no systemd runs, and purges it:
-// nothing may be left but what others put there.
+// TestDebInImage installs the package where systemd does not run, and purges it: only
+// what others put there can be left.
 func TestDebInImage(t *testing.T) {
 	tree := debian(t)
 	write(t, tree+"/etc/sysctl.d/50-other.conf", "kernel.panic = 10\n")
@@ -56,7 +56,7 @@ func TestDebInImage(t *testing.T) {
 	}
 }
 
-// TestDebOnHost is the life of the package on a Debian that runs.
+// TestDebOnHost installs, uses, upgrades and removes the package on a running Debian.
 func TestDebOnHost(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	legacy := lab.Tool(t, lab.Netns, "iptables-legacy")
@@ -86,7 +86,7 @@ func TestDebOnHost(t *testing.T) {
 	bound := "sed -n 's/^CapBnd:\t//p' /proc/$(" + show("MainPID") + ")/status"
 	b.is("0000000000001000", bound) // NET_ADMIN
 	b.is("644", "stat -c %a /run/nfguard/status.json")
-	b.sh("setpriv --reuid=65534 --regid=65534 --clear-groups nfguard status -o json | grep -q '\"rights\": \"nfguard-helper\"'") // anybody may ask
+	b.sh("setpriv --reuid=65534 --regid=65534 --clear-groups nfguard status -o json | grep -q '\"rights\": \"nfguard-helper\"'") // any user can ask
 	b.is("-10", "ps -o ni= -p $("+show("MainPID")+") | tr -d ' '")
 	b.is(`  "rights": "nfguard-helper",`, "nfguard status -o json | grep '\"rights\"'")
 
@@ -144,7 +144,7 @@ func TestDebOnHost(t *testing.T) {
 		"NFGUARD_OUTCOME": "corrected", "NFGUARD_HAVE": "0", "NFGUARD_NOW": "1",
 		"OBJECT_COMM": "sh", "OBJECT_EXE": "/usr/bin/dash", "OBJECT_SYSTEMD_UNIT": "culprit.service",
 	} {
-		// journald adds its own word to OBJECT_*, after ours.
+		// journald adds its own value to OBJECT_*, after ours.
 		got := r[field]
 		if list, ok := got.([]any); ok {
 			got = list[0]

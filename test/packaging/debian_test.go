@@ -19,8 +19,8 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// debian copies a small Debian 12, which is made once and kept in the user's
-// cache directory.
+// debian copies a small Debian 12, which is built once and kept in the user's cache
+// directory.
 func debian(t testing.TB) string {
 	t.Helper()
 	lab.Need(t, lab.Root)
@@ -78,7 +78,7 @@ func files(t testing.TB, tree string, dirs ...string) string {
 	return list.String()
 }
 
-// box is a Debian that runs, with a systemd, a journal and a network of its own.
+// box is a running Debian with its own systemd, journal and network.
 type box struct {
 	t      testing.TB
 	leader string // its pid 1, as seen from here
@@ -92,7 +92,7 @@ func boot(t testing.TB, tree string) *box {
 		// As on a host: nspawn otherwise keeps fanotify and modules from root.
 		"--capability=CAP_SYS_MODULE", "--system-call-filter=fanotify_init fanotify_mark init_module finit_module")
 	cmd.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "SYSTEMD_NSPAWN_LOCK=0")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // and its pid 1 goes with it
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // its PID 1 ends with it
 	var console bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &console, &console
 	lab.RemoveGroups(t)

@@ -38,8 +38,8 @@ func TestManWarnings(t *testing.T) {
 	}
 }
 
-// TestManHasEveryKey holds nfguard.toml(5) against the packaged file, in
-// which every key stands with its default.
+// TestManHasEveryKey compares nfguard.toml(5) with the packaged file, which has every key
+// with its default.
 func TestManHasEveryKey(t *testing.T) {
 	key := regexp.MustCompile(`(?m)^#(mode|[a-z_]+|"[a-z0-9.-]+")\s*= (.*)$`)
 	text := page(t, "nfguard.toml.5")
@@ -61,8 +61,8 @@ func TestManHasEveryKey(t *testing.T) {
 	}
 }
 
-// TestManHasEveryCommand asks the program for its commands and flags. The flags
-// of a command may stand in a page of its own.
+// TestManHasEveryCommand checks all commands and flags of the program. A command can have
+// its own page with its flags.
 func TestManHasEveryCommand(t *testing.T) {
 	bin := filepath.Join(t.TempDir(), "nfguard")
 	run(t, "go", "build", "-o", bin, root+"/cmd/nfguard")
@@ -98,7 +98,7 @@ func TestManHasEveryCommand(t *testing.T) {
 	visit()
 }
 
-// TestManHasEveryMetric takes the names from the file that a test keeps.
+// TestManHasEveryMetric takes the names from the golden file of the metrics.
 func TestManHasEveryMetric(t *testing.T) {
 	text := page(t, "nfguard-metrics.8")
 	types := regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(read(t, root+"/internal/core/metrics/testdata/worker.prom"), -1)
@@ -112,8 +112,7 @@ func TestManHasEveryMetric(t *testing.T) {
 	}
 }
 
-// TestManOfEvents holds nfguard-events(8) against the flags and the JSON of the
-// program.
+// TestManOfEvents compares nfguard-events(8) with the flags and the JSON of the program.
 func TestManOfEvents(t *testing.T) {
 	bin := filepath.Join(t.TempDir(), "nfguard")
 	run(t, "go", "build", "-o", bin, root+"/cmd/nfguard")
@@ -158,7 +157,7 @@ func TestManHasEveryField(t *testing.T) {
 	}
 }
 
-// TestManHasJSON takes the words of a page's JSON from the types that make it.
+// TestManHasJSON takes the names in a page's JSON from the Go types.
 func TestManHasJSON(t *testing.T) {
 	word := regexp.MustCompile("(?m)(?:json:\"([a-z0-9_]+)|(?:Path|Target|Family|Protocol|Outcome|Verdict|Cause|Role|Purpose) += \"([A-Za-z0-9_ ]+)\")")
 	for _, tt := range []struct {

@@ -29,8 +29,8 @@ func TestRPMMetadata(t *testing.T) {
 
 func TestRPMLint(t *testing.T) {
 	rpmlint, cpio := lab.Tool(t, lab.Root, "rpmlint"), lab.Tool(t, lab.Root, "cpio")
-	// rpmlint 2.4 unpacks by "cpio -id", which takes names that begin with a slash,
-	// as they do in rpms, to be below the root of this host.
+	// rpmlint 2.4 unpacks with "cpio -id". In rpms names begin with a slash, so that would
+	// write below the root of this host.
 	bin := t.TempDir()
 	write(t, bin+"/cpio", "#!/bin/sh\nexec "+cpio+" --no-absolute-filenames \"$@\"\n")
 	if err := os.Chmod(bin+"/cpio", 0o755); err != nil {
@@ -47,8 +47,8 @@ func TestRPMLint(t *testing.T) {
 	}
 }
 
-// TestRPM installs, upgrades and erases the package in an empty root, in
-// which no more than a shell and a systemctl that takes notes is there.
+// TestRPM installs, upgrades and erases the package in an empty root directory, which has
+// only a shell and a systemctl that records its calls.
 func TestRPM(t *testing.T) {
 	lab.Need(t, lab.Root)
 	rpm := lab.Tool(t, lab.Root, "rpm")
@@ -75,12 +75,12 @@ func TestRPM(t *testing.T) {
 	modules, sysctl := tree+"/etc/modules-load.d/nfguard.conf", tree+"/etc/sysctl.d/99-zz-nfguard.conf"
 	toml, other := tree+"/etc/nfguard/nfguard.toml", tree+"/etc/sysctl.d/50-other.conf"
 
-	// --dbpath: without it Debian's rpm has a database for each call.
+	// --dbpath: without it Debian's rpm uses a new database for each call.
 	do := func(args ...string) string {
 		t.Helper()
 		args = append([]string{"--root", tree, "--dbpath", "/var/lib/rpm", "--nodeps", "--force-debian"}, args...)
 		out, err := exec.Command(rpm, args...).CombinedOutput()
-		// The one thing that rpm has to say is that it kept the edited file.
+		// rpm only reports that it kept the edited file.
 		if err != nil || len(out) > 0 && !strings.HasPrefix(string(out), "warning: "+strings.TrimPrefix(toml, tree)) {
 			t.Fatalf("rpm %v: %v\n%s", args, err, out)
 		}
@@ -105,7 +105,7 @@ func TestRPM(t *testing.T) {
 		}
 	}
 
-	// What the daemon, and an administrator, do in the time between.
+	// What the daemon and an administrator do before the upgrade.
 	run(t, "chroot", tree, "/usr/bin/nfguard", "apply", "--root", "/.")
 	write(t, other, "kernel.panic = 10\n")
 	write(t, toml, "mode = \"observe\"\n")
@@ -124,7 +124,7 @@ func TestRPM(t *testing.T) {
 	}
 	for _, path := range []string{modules, sysctl} {
 		if !strings.HasPrefix(read(t, path), "# Written by nfguard") {
-			t.Errorf("%s did not outlast the upgrade", path)
+			t.Errorf("%s did not survive the upgrade", path)
 		}
 	}
 

@@ -8,8 +8,8 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// TestH3SandboxHolds acts as a daemon that was taken over. Each attempt has to
-// fail from inside the unit's sandbox, and to succeed outside of it.
+// TestH3SandboxHolds acts like a daemon that was taken over. Each attempt has to fail
+// inside the unit's sandbox, and to succeed outside it.
 func TestH3SandboxHolds(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	tree := debian(t)
@@ -29,8 +29,8 @@ func TestH3SandboxHolds(t *testing.T) {
 	}
 }
 
-// inNoContainer is what this machine's kernel, which has no modules, or
-// systemd-nspawn lets nobody do. TestGuard does it in a virtual machine.
+// inNoContainer are attempts that nobody can make here, because of this machine's kernel,
+// which has no modules, or of systemd-nspawn. TestGuard makes them in a virtual machine.
 var inNoContainer = []string{
 	"connect to D-Bus",
 	"open /proc/sys/kernel/core_pattern to write", "open /proc/sys/kernel/modprobe to write",

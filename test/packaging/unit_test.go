@@ -17,7 +17,7 @@ const (
 	example = root + "/packaging/systemd/fanotify.conf"
 )
 
-// TestUnitExposure has systemd-analyze find no more than so many tenths.
+// TestUnitExposure checks the exposure that systemd-analyze computes, in tenths.
 func TestUnitExposure(t *testing.T) {
 	analyze := lab.Tool(t, lab.Root, "systemd-analyze")
 	weaker := filepath.Join(t.TempDir(), "nfguard.service")
@@ -36,8 +36,8 @@ func TestUnitExposure(t *testing.T) {
 	}
 }
 
-// TestUnitTellsWhy looks for each protection that systemd knows and the unit
-// does without, or has in part: it has to be named in the unit.
+// TestUnitTellsWhy: each protection of systemd that the unit does not use, or uses only in
+// part, has to be named in the unit.
 func TestUnitTellsWhy(t *testing.T) {
 	analyze := lab.Tool(t, lab.Root, "systemd-analyze")
 	text := read(t, unit)
@@ -66,7 +66,7 @@ func TestUnitVerify(t *testing.T) {
 	dir := t.TempDir()
 	args := []string{"verify", "--man=no"}
 	for _, path := range []string{unit, helper, root + "/systemd/nfguard-helper.socket"} {
-		// It wants to see the program.
+		// systemd-analyze needs the program.
 		text := strings.Replace(read(t, path), "/usr/bin/nfguard", "/bin/true", 1)
 		args = append(args, filepath.Join(dir, filepath.Base(path)))
 		write(t, args[len(args)-1], text)
@@ -77,10 +77,9 @@ func TestUnitVerify(t *testing.T) {
 	}
 }
 
-// TestM12UnitsAreKnownToSystemd247 has no key in the units that Debian 11's
-// systemd complains of.
+// TestM12UnitsAreKnownToSystemd247: Debian 11's systemd knows every key in the units.
 func TestM12UnitsAreKnownToSystemd247(t *testing.T) {
-	newer := []string{ // by the release that brought them
+	newer := []string{ // by the release that added them
 		"PrivateIPC", "IPCNamespacePath", "ExtensionImages", // 248
 		"SocketBindAllow", "SocketBindDeny", // 249
 		"RestrictFileSystems", "RestrictNetworkInterfaces", "ExitType", "LoadCredentialEncrypted", // 250

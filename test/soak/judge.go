@@ -17,7 +17,7 @@ import (
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 
-// usage is what a process has in use.
+// usage are the resources that a process uses.
 type usage struct {
 	rss, files, threads int // rss in KiB
 }
@@ -48,7 +48,8 @@ func used(pid int) (u usage, err error) {
 	return u, err
 }
 
-// judge waits until the host is right with nobody in the way, and says what is not.
+// judge waits until the host is right, now that the trouble has stopped, and returns what
+// is wrong.
 func (w *worker) judge(ctx context.Context, early usage) []string {
 	faults := slices.Clone(w.odd)
 	err := w.in.Do(func() error {
@@ -84,7 +85,7 @@ func (w *worker) judge(ctx context.Context, early usage) []string {
 			break
 		}
 	}
-	// The fights are not over yet, so status calls the host degraded: exit code 1.
+	// The fights are not over yet, so status says degraded: exit code 1.
 	var exit *exec.ExitError
 	if out, failed := w.in.Run(ctx, "", w.nfguard, "status", "--config", box.Config); failed != nil && (!errors.As(failed, &exit) || exit.ExitCode() != 1) {
 		faults = append(faults, fmt.Sprintf("nfguard status: %v\n%s", failed, out))
@@ -106,8 +107,8 @@ func (w *worker) judge(ctx context.Context, early usage) []string {
 	return faults
 }
 
-// judgeLog says what the daemon has left on stderr that is neither a record
-// nor a line of its log.
+// judgeLog returns what the daemon has written to stderr that is neither a record nor a
+// log line.
 func judgeLog(path string) (faults []string, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

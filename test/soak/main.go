@@ -1,6 +1,6 @@
-// Soak runs nfguard, built with the race detector, on a throw-away worker for a
-// long time, while everything around it misbehaves at random. In the end the host
-// has to be right, and nothing may have crashed, raced or leaked.
+// Soak runs nfguard, built with the race detector, on a throw-away worker for a long time,
+// while everything around it misbehaves at random. At the end the host has to be right,
+// without any crash, data race or leak.
 //
 //	go run ./test/soak -nfguard bin/nfguard-race -for 20m
 //
@@ -25,8 +25,7 @@ import (
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 
-// untouched is what stands in a file to which a link leads where a drop-in of ours
-// should be.
+// untouched is the content of a file that a link leads to in place of one of our drop-ins.
 const untouched = "nobody writes here\n"
 
 func main() {
@@ -48,7 +47,7 @@ func main() {
 	}
 }
 
-// worker is the host on which all of it happens.
+// worker is the host on which all this happens.
 type worker struct {
 	in      *box.Box
 	nfguard string
@@ -56,7 +55,7 @@ type worker struct {
 
 	mu   sync.Mutex
 	done map[string]int // how often each thing was done
-	odd  []string       // what a command did that it must not
+	odd  []string       // faults: what a command did wrong
 }
 
 // counted notes that a thing was done.
@@ -90,7 +89,7 @@ func run(ctx context.Context, binary string, last time.Duration, seed uint64, ke
 	defer in.Close()
 	var log *os.File
 	err = in.Do(func() (err error) {
-		// What fills the disk is to fill this one only.
+		// Filling the disk must only fill this one.
 		if err := unix.Mount("tmpfs", "/run", "", unix.MS_REMOUNT, "size=64m"); err != nil {
 			return fmt.Errorf("bound /run: %w", err)
 		}
@@ -136,8 +135,8 @@ func run(ctx context.Context, binary string, last time.Duration, seed uint64, ke
 	return append(faults, said...), err
 }
 
-// misbehave has every kind of trouble made at random, side by side, until the
-// time is over.
+// misbehave causes every kind of trouble at random times, concurrently, until the time is
+// over.
 func (w *worker) misbehave(ctx context.Context, last time.Duration, seed uint64) {
 	ctx, cancel := context.WithTimeout(ctx, last)
 	defer cancel()

@@ -18,7 +18,7 @@ import (
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 
-// trouble is one kind of misbehaviour, and the longest pause after it.
+// trouble is a kind of misbehaviour, with the longest pause after it.
 type trouble struct {
 	name string
 	most time.Duration
@@ -70,12 +70,12 @@ func storm(ctx context.Context, w *worker, r *rand.Rand) {
 	}
 }
 
-// write has a short-lived process write once.
+// write makes a short-lived process write once.
 func write(ctx context.Context, w *worker, r *rand.Rand) {
 	w.run(ctx, "sh", "-c", `printf "$1" > "$2"`, "sh", pick(r, "0", "0\n", "2", "0x0\n", "garbage"), bridged+pick(r, "iptables", "ip6tables", "arptables"))
 }
 
-// reconfigure replaces the configuration by another one, some of them wrong.
+// reconfigure replaces the configuration by another one, which can be wrong.
 func reconfigure(ctx context.Context, w *worker, r *rand.Rand) {
 	var text string
 	switch r.IntN(4) {
@@ -104,7 +104,7 @@ func replace(path, text string) error {
 	return os.Rename(path+"~", path)
 }
 
-// dropins spoils our files.
+// dropins damages our files.
 func dropins(ctx context.Context, w *worker, r *rand.Rand) {
 	path := pick(r, sysctlD, modules)
 	w.do(func() error {
@@ -129,7 +129,7 @@ func dropins(ctx context.Context, w *worker, r *rand.Rand) {
 	})
 }
 
-// bridges makes bridges and ports, takes their flags, and removes them.
+// bridges creates bridges and ports, clears their flags, and removes them.
 func bridges(ctx context.Context, w *worker, r *rand.Rand) {
 	name := pick(r, "so0", "so1", "so2", "so%d", "so$(id)", "so\x1b[2J", "so;x", "cni0")
 	switch r.IntN(5) {
@@ -169,7 +169,7 @@ func proxies(ctx context.Context, w *worker, r *rand.Rand) {
 	w.run(ctx, words[0], words[1:]...)
 }
 
-// rules writes and removes what looks like kube-proxy's rules.
+// rules writes and removes rules that look like kube-proxy's.
 func rules(ctx context.Context, w *worker, r *rand.Rand) {
 	w.run(ctx, "nft", pick(r,
 		"add table ip kube-proxy; add chain ip kube-proxy services; add map ip kube-proxy service-ips { type ipv4_addr . inet_proto . inet_service : verdict; }",
@@ -180,7 +180,8 @@ func rules(ctx context.Context, w *worker, r *rand.Rand) {
 	))
 }
 
-// commands runs what people run. It must end, by itself, with one of its codes.
+// commands runs the commands that people run. Each must end by itself, with one of its
+// exit codes.
 func commands(ctx context.Context, w *worker, r *rand.Rand) {
 	words := pick(r, []string{"status"}, []string{"check"}, []string{"check", "--json"}, []string{"apply", "--dry-run"}, []string{"metrics"}, []string{"config", "check"}, []string{"status", "--json"})
 	out, err := w.in.Run(ctx, "", w.nfguard, append(words, "--config", box.Config)...)
@@ -196,7 +197,7 @@ func commands(ctx context.Context, w *worker, r *rand.Rand) {
 	}
 }
 
-// journals has a journal that reads, does not read, or is gone.
+// journals makes the journal read, not read, or disappear.
 func journals(ctx context.Context, w *worker, r *rand.Rand) {
 	var conn *net.UnixConn
 	w.do(func() (err error) {
@@ -225,7 +226,7 @@ func journals(ctx context.Context, w *worker, r *rand.Rand) {
 	w.do(func() error { return os.Remove(journal) })
 }
 
-// fill leaves no room in /run for a while.
+// fill fills /run for a while.
 func fill(ctx context.Context, w *worker, r *rand.Rand) {
 	const path = "/run/full"
 	w.do(func() error {
@@ -244,7 +245,7 @@ func fill(ctx context.Context, w *worker, r *rand.Rand) {
 	w.do(func() error { return os.Remove(path) })
 }
 
-// halt stops the daemon for a moment, as a busy or paused machine does.
+// halt stops the daemon for a moment, like a busy or paused machine.
 func halt(ctx context.Context, w *worker, r *rand.Rand) {
 	if syscall.Kill(w.pid, syscall.SIGSTOP) != nil {
 		return
@@ -253,10 +254,10 @@ func halt(ctx context.Context, w *worker, r *rand.Rand) {
 	_ = syscall.Kill(w.pid, syscall.SIGCONT)
 }
 
-// do runs f in the worker; that it fails is part of the trouble.
+// do runs f in the worker; it does not matter if that fails.
 func (w *worker) do(f func() error) { _ = w.in.Do(f) }
 
-// run runs a program in the worker; that it fails is part of the trouble.
+// run runs a program in the worker; it does not matter if that fails.
 func (w *worker) run(ctx context.Context, name string, args ...string) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

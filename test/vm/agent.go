@@ -11,10 +11,9 @@ import (
 	"time"
 )
 
-// agent speaks with the qemu-guest-agent of a guest, one JSON object a line.
-// It connects at the first call, and again after a call that failed, because
-// an answer that came too late would be taken for the next one's. Not safe
-// for concurrent use.
+// agent talks to the qemu-guest-agent of a guest, one JSON object per line. It connects
+// at the first call, and again after a call that failed: otherwise a late answer would
+// be taken for the answer to the next call. Not safe for concurrent use.
 type agent struct {
 	socket string
 	conn   net.Conn
@@ -22,8 +21,8 @@ type agent struct {
 	syncs  int
 }
 
-// call has the agent execute command and waits for its answer until the end
-// of ctx, also in a guest that still boots. result may be nil.
+// call has the agent execute command and waits for its answer until ctx ends, even if
+// the guest is still booting. result can be nil.
 func (a *agent) call(ctx context.Context, command string, args, result any) error {
 	err := a.connect(ctx)
 	if err == nil {
@@ -46,11 +45,10 @@ func (a *agent) close() {
 	}
 }
 
-// connect opens a conversation, unless one is open. The byte 0xff is in no
-// JSON: it makes the agent forget a command that it has half of, and marks
-// the answer to this one among the answers to earlier conversations. It is
-// sent again and again: one of the first fifty machines, asked once while it
-// booted, never answered.
+// connect opens a conversation, unless one is open. The byte 0xff is in no JSON: it makes
+// the agent forget an incomplete command, and marks the answer to this one among those to
+// earlier conversations. It is sent repeatedly: one of the first fifty machines, asked
+// once while it booted, never answered.
 func (a *agent) connect(ctx context.Context) error {
 	if a.conn != nil {
 		return nil
@@ -96,8 +94,8 @@ func (a *agent) exchange(ctx context.Context, command string, args, result any) 
 	return a.receive(result)
 }
 
-// interruptedBy has the end of ctx, a deadline or not, end what waits on the
-// connection, until stop is called.
+// interruptedBy makes the end of ctx interrupt whatever waits on the connection, until
+// stop is called.
 func (a *agent) interruptedBy(ctx context.Context) (stop func() bool) {
 	conn := a.conn
 	_ = conn.SetDeadline(time.Time{})

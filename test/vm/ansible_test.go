@@ -17,8 +17,8 @@ import (
 	"github.com/nfguard/nfguard/test/vm"
 )
 
-// TestAnsible has Debian's ansible-playbook set up a worker by the role and the
-// example playbook, over ssh, as an operator does.
+// TestAnsible has Debian's ansible-playbook set up a worker with the role and the example
+// playbook, over ssh, as an operator does.
 func TestAnsible(t *testing.T) {
 	lab.Need(t, lab.Root, lab.VM)
 	t.Parallel()
@@ -46,7 +46,7 @@ func TestAnsible(t *testing.T) {
 			args:    [][]string{file, {"--check"}},
 			changed: 2, // it would: the package, the configuration
 			check: func(t *testing.T) {
-				// A login leaves its traces all the same.
+				// Ansible's login leaves traces anyway.
 				if got := m.Sh(t, `find / -xdev \( -path /home/admin -o -path /var/log -o -path /var/tmp -o -path /tmp \) -prune -o -type f -newer /srv/before -print`); got != "" {
 					t.Errorf("it wrote:\n%s", got)
 				}
@@ -120,7 +120,7 @@ func TestAnsible(t *testing.T) {
 			}
 		})
 		if !ok {
-			break // they build on each other
+			break // the runs depend on each other
 		}
 	}
 }
@@ -163,7 +163,7 @@ func TestAnsibleRollout(t *testing.T) {
 	c.play(t, of("observe")...).want(t, 5, 0, "net.bridge.bridge-nf-call-iptables")
 	m.Sh(t, untouched)
 	reported("wrong")
-	// The unit's sandbox lets it leave its metrics where Debian has them.
+	// The unit's sandbox lets it write its metrics to Debian's usual place.
 	m.Until(t, `grep -qx 'nfguard_verdict{verdict="wrong"} 1' /var/lib/prometheus/node-exporter/nfguard.prom`)
 	c.play(t, of("observe")...).want(t, 0, 0, "")
 	c.play(t, of("enforce")...).want(t, 2, 0, "") // the configuration, the handler
@@ -172,7 +172,7 @@ func TestAnsibleRollout(t *testing.T) {
 	reported("right")
 	c.play(t, of("enforce", "-e", `{"nfguard_config": {"mode": "lock"}}`)...).want(t, 0, 1, "leave mode out of nfguard_config")
 
-	// Elsewhere it does not, and says what would. The file that was is taken away.
+	// Elsewhere it does not, and the hint says how to change that. The old file is removed.
 	m.Write(t, "/etc/nfguard/conf.d/90-elsewhere.toml", []byte("[metrics]\ntextfile = '/srv/nfguard.prom'\n"), 0o644)
 	m.Sh(t, "systemctl reload nfguard")
 	m.Until(t, "journalctl -u nfguard -o json NFGUARD_LOG_PATH=/srv/nfguard.prom | grep -F 'ReadWritePaths=/srv'")
@@ -192,8 +192,8 @@ func TestAnsibleLint(t *testing.T) {
 	}
 }
 
-// controller is the machine that runs Ansible, this one, with nothing of its
-// user's: keys, known hosts and configuration are in dir.
+// controller is the machine that runs Ansible, which is this one, without the user's own
+// settings: keys, known hosts and configuration are in dir.
 type controller struct {
 	dir    string
 	worker *vm.Machine
@@ -270,7 +270,7 @@ func (c *controller) play(t *testing.T, args ...string) playRun {
 	return r
 }
 
-// want holds a run to its recap and to a part of its output.
+// want checks the recap of a run and a part of its output.
 func (r playRun) want(t *testing.T, changed, failed int, says string) {
 	t.Helper()
 	if r.failed != failed || r.changed != changed || !strings.Contains(r.output, says) {

@@ -8,9 +8,9 @@ import (
 	"github.com/nfguard/nfguard/test/vm"
 )
 
-// The record of a drift outlives a power cut that comes two seconds later. At
-// the next boot a hostile file has the last word before nfguard, and still
-// kube-proxy finds the node right.
+// The record of a drift survives a power cut two seconds later. At the next boot a
+// hostile file sets the keys before nfguard starts, and still kube-proxy finds the node
+// right.
 func (n *node) powerCut(t *testing.T) {
 	n.makeHostile(t)
 	n.Sh(t, "sync")
@@ -19,7 +19,7 @@ func (n *node) powerCut(t *testing.T) {
 	n.PowerCut(t)
 	n.record(t, mark, "_BOOT_ID="+n.bootBefore(t), "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_SUBJECT": iptables})
 	for _, r := range n.records(t, mark, 3, "_BOOT_ID="+n.boot(t), "NFGUARD_EVENT=drift") {
-		r.want(t, map[string]string{"NFGUARD_SOURCE": "start|sysctl", "NFGUARD_OUTCOME": kept}) // seen being written, or found
+		r.want(t, map[string]string{"NFGUARD_SOURCE": "start|sysctl", "NFGUARD_OUTCOME": kept}) // the write was seen, or the value was found
 	}
 	n.wantRight(t)
 	n.Sh(t, "systemctl is-active nfguard kube-proxy")
@@ -72,7 +72,7 @@ func (n *node) bootWithoutService(t *testing.T) {
 	n.wantService(t)
 }
 
-// TestRestrictedKernel is of a kernel that was told at boot to do without.
+// TestRestrictedKernel: kernels that are restricted by their boot options.
 func TestRestrictedKernel(t *testing.T) {
 	t.Parallel()
 	n := &node{Machine: vm.Boot(t, vm.Options{Append: "ipv6.disable=1 lockdown=confidentiality"})}
@@ -83,8 +83,8 @@ func TestRestrictedKernel(t *testing.T) {
 	t.Run("locked down", n.lockedDown)
 }
 
-// With IPv6 switched off at boot, br_netfilter drops bridged IPv6 frames where
-// ip6tables is 1. So this sysctl is left as it is, and everybody is told.
+// If IPv6 is switched off at boot, br_netfilter drops bridged IPv6 frames while ip6tables
+// is 1. So this sysctl is left as it is, and nfguard says so.
 func (n *node) withoutIPv6(t *testing.T) {
 	n.Sh(t, "cd /proc/sys/net/bridge; grep -x 1 bridge-nf-call-iptables; grep -x 1 bridge-nf-call-arptables; grep -x 0 bridge-nf-call-ip6tables")
 	n.Sh(t, "! grep ip6tables "+sysctlD)
@@ -102,8 +102,8 @@ func (n *node) withoutIPv6(t *testing.T) {
 	}
 }
 
-// Where BPF may not read the kernel's memory, nobody can be kept from writing.
-// Who wrote is known all the same, and mode "lock" says what it does instead.
+// If BPF cannot read the kernel's memory, no write can be refused. The writer is known all
+// the same, and mode "lock" says what it does instead.
 func (n *node) lockedDown(t *testing.T) {
 	n.Sh(t, `grep -F '[confidentiality]' /sys/kernel/security/lockdown`)
 	mark := n.mark(t)

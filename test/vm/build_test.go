@@ -22,8 +22,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// buildDist builds the packages of the tree as it is, once for all tests: what
-// lies in dist may be of yesterday.
+// buildDist builds the packages of the current tree, once for all tests: those in dist
+// may be old.
 var buildDist = sync.OnceValues(func() (string, error) {
 	var err error
 	if scratch, err = os.MkdirTemp("", "nfguard-vm-test-"); err != nil {
@@ -36,7 +36,7 @@ var buildDist = sync.OnceValues(func() (string, error) {
 	return scratch, err
 })
 
-// dist returns the directory with the four packages of the tree as it is.
+// dist returns the directory with the four packages of the current tree.
 func dist(t *testing.T) string {
 	t.Helper()
 	dir, err := buildDist()

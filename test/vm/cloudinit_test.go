@@ -29,7 +29,7 @@ func TestCloudInit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What everybody has to fill in.
+	// What users have to fill in.
 	filled := strings.NewReplacer(
 		"https://example.com/nfguard_1.0.0-1_amd64.deb", "http://10.0.2.100/nfguard.deb",
 		strings.Repeat("0", 64), fmt.Sprintf("%x", sha256.Sum256(pkg)),
@@ -38,7 +38,7 @@ func TestCloudInit(t *testing.T) {
 	seed := t.TempDir()
 	write(t, filepath.Join(seed, "user-data"), filled)
 	write(t, filepath.Join(seed, "meta-data"), "instance-id: worker-1\nlocal-hostname: worker-1\n")
-	// This image has no locales, and its ssh keys already.
+	// This image has no locales, and already has ssh keys.
 	write(t, filepath.Join(seed, "vendor-data"), "#cloud-config\nlocale: false\nssh_deletekeys: false\n")
 	write(t, filepath.Join(seed, "network-config"), "version: 2\nethernets: {ens2: {addresses: [10.0.2.15/24]}}\n")
 	disk := filepath.Join(t.TempDir(), "seed.iso")

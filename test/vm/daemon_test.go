@@ -35,7 +35,7 @@ func (n *node) reload(t *testing.T) {
 	}
 	leftAlone()
 
-	mark = n.mark(t) // nfguard may see the file before it is told to reload, and say so twice
+	mark = n.mark(t) // nfguard can notice the file before the reload, and record it twice
 	n.Write(t, "/etc/nfguard/conf.d/60-typo.toml", []byte("mode = 'enfroce'\n"), 0o644)
 	n.Sh(t, "systemctl reload nfguard")
 	n.records(t, mark, 1, "NFGUARD_EVENT=config", "NFGUARD_OUTCOME=failed")[0].want(t, map[string]string{
@@ -55,7 +55,7 @@ func (n *node) journaldRestart(t *testing.T) {
 	n.wantRight(t)
 }
 
-// Unloading the module without D-Bus shows that nothing on the way needs it.
+// A key and the module are put right even while D-Bus does not run.
 func (n *node) withoutDBus(t *testing.T) {
 	n.Sh(t, "systemctl stop dbus.socket dbus.service")
 	mark := n.mark(t)
@@ -74,7 +74,7 @@ func (n *node) withoutDBus(t *testing.T) {
 	n.wantService(t)
 }
 
-// What happens while nobody guards is found at the next start.
+// What happens while nfguard does not run is found at its next start.
 func (n *node) killed(t *testing.T) {
 	before := n.mainPID(t)
 	mark := n.mark(t)
@@ -86,7 +86,7 @@ func (n *node) killed(t *testing.T) {
 	n.wantRight(t)
 	n.wantService(t)
 	if n.mainPID(t) == before {
-		t.Error("the killed nfguard lives")
+		t.Error("the killed nfguard still runs")
 	}
 }
 
@@ -104,8 +104,8 @@ func (n *node) hung(t *testing.T) {
 	n.Sh(t, "rm "+dropin+"; systemctl daemon-reload; systemctl restart nfguard")
 }
 
-// A start is not ended for a modprobe that takes longer than TimeoutStartSec=, and
-// says meanwhile what it waits for.
+// systemd does not end a start whose modprobe takes longer than TimeoutStartSec=, and
+// status says meanwhile what it is waiting for.
 func (n *node) slowStart(t *testing.T) {
 	const dropin, slow = "/run/systemd/system/nfguard.service.d/timeout.conf", "/etc/modprobe.d/slow.conf"
 	n.Write(t, dropin, []byte("[Service]\nTimeoutStartSec=3s\n"), 0o644)

@@ -9,12 +9,12 @@ import (
 // puts in place of a value never stores it; on another it is put right.
 const kept = "corrected|rewritten"
 
-// putRight is the message of such a write, both patterns.
+// putRight are patterns for the message about such a write.
 func putRight(key, writer string) string {
 	return key + ` (was 0, set back to 1 after [0-9.]+(µs|ms|s) \(written by ` + writer + `\)|stays 1: ` + writer + ` wrote 0, which was rewritten)`
 }
 
-// The writer stays, so that all about it can be looked up.
+// The writer keeps running, so that everything about it can be looked up.
 func (n *node) foreignWrite(t *testing.T) {
 	mark := n.mark(t)
 	n.Sh(t, `systemd-run --quiet --unit=culprit sh -c 'echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables; sleep 60; :'`)
@@ -49,7 +49,7 @@ func (n *node) foreignWrite(t *testing.T) {
 		"OBJECT_SYSTEMD_CGROUP": `/system\.slice/culprit\.service`,
 	})
 
-	// An auditor asks by what the processes were, and for an explanation.
+	// An auditor searches by process, and wants an explanation.
 	for _, question := range []string{"OBJECT_PID=" + pid, "--unit=culprit"} {
 		if got := n.Sh(t, "journalctl --quiet "+question); !strings.Contains(got, r.field("MESSAGE")) {
 			t.Errorf("journalctl %s does not find it:\n%s", question, got)
@@ -63,8 +63,8 @@ func (n *node) foreignWrite(t *testing.T) {
 	}
 }
 
-// sysctl(8) is gone before anybody can ask much about it; the kernel's word
-// on its pid remains.
+// sysctl(8) ends before anybody can look up much about it; the PID that the kernel
+// reported remains.
 func (n *node) sysctlWrite(t *testing.T) {
 	mark := n.mark(t)
 	n.Sh(t, "sysctl -q -w "+ip6tables+"=0 & pid=$!; wait $pid; echo $pid >/run/writer")
@@ -77,8 +77,8 @@ func (n *node) sysctlWrite(t *testing.T) {
 	})
 }
 
-// A file that sorts behind nfguard's own wins whenever the files are read, by
-// whichever of the two programs.
+// A file that sorts after nfguard's own wins whenever either of the two programs reads
+// the files.
 func (n *node) hostileFile(t *testing.T) {
 	n.makeHostile(t)
 	for _, command := range []string{"sysctl --system", "systemctl restart systemd-sysctl"} {
@@ -100,9 +100,9 @@ func (n *node) makeHostile(t *testing.T) {
 	n.Write(t, hostile, []byte(iptables+" = 0\n"+ip6tables+" = 0\n"+arptables+" = 0\n"), 0o644)
 }
 
-// TuneD is what resets the sysctls on most nodes where they are reset. Its
-// profile need not name them: after its own sysctls it applies the system's
-// again (reapply_sysctl), and with them whatever file has the last word.
+// TuneD is the most frequent program that resets the sysctls. Its profile need not name
+// them: after its own sysctls it applies the system's again (reapply_sysctl), and so the
+// file that wins there.
 func (n *node) tuned(t *testing.T) {
 	n.makeHostile(t)
 	n.Write(t, "/etc/tuned/harmless/tuned.conf", []byte("[sysctl]\nvm.swappiness=10\n"), 0o644)
@@ -122,9 +122,9 @@ func (n *node) tuned(t *testing.T) {
 	}
 }
 
-// Each of the first reversals has a record of its own. Then there is one that
-// says that it is a fight, and one with their number when nobody has written
-// for as long as the window.
+// Each of the first reversals has its own record. Then one record says that it is a
+// fight, and another gives the number of changes when nobody has written for the length
+// of the window.
 func (n *node) fight(t *testing.T) {
 	n.configure(t, "[contention]\nwindow = '5s'\n")
 	mark := n.mark(t)
@@ -153,7 +153,7 @@ func (n *node) rmmod(t *testing.T) {
 		"MESSAGE":         "br_netfilter was not loaded, loaded in .*s",
 		"NFGUARD_OUTCOME": "corrected",
 		"NFGUARD_SUBJECT": "br_netfilter",
-		"NFGUARD_SOURCE":  "uevent|sysctl|resync", // whichever comes first; unloading takes a tenth of a second
+		"NFGUARD_SOURCE":  "uevent|sysctl|resync", // whichever is first; unloading takes a tenth of a second
 	})
 	n.wantRight(t)
 	if after := n.Sh(t, "cat /sys/class/net/cnio0/ifindex; ls /sys/class/net/cnio0/brif"); after != bridge {
@@ -161,20 +161,20 @@ func (n *node) rmmod(t *testing.T) {
 	}
 	n.wantService(t)
 
-	// These sysctls are other files than before: are the new ones watched?
+	// These sysctls are new files: are they watched?
 	mark = n.mark(t)
 	n.Sh(t, "sysctl -q "+iptables+"=0")
 	n.record(t, mark, "NFGUARD_EVENT=drift").want(t, map[string]string{"NFGUARD_SOURCE": "sysctl", "OBJECT_PID": "[0-9]+"})
 	n.wantRight(t)
 }
 
-// The kernel unloads bridge too, and every bridge of the machine goes with it.
+// The kernel also unloads bridge, which removes every bridge of the machine.
 func (n *node) modprobeRemove(t *testing.T) {
 	n.Sh(t, "ip link add br-other type bridge")
-	n.Until(t, "nfguard status -o json | grep -w br-other") // it is known that it was there
+	n.Until(t, "nfguard status -o json | grep -w br-other") // nfguard knows that it existed
 	mark := n.mark(t)
-	// Held for as long as modprobe takes: otherwise nfguard may load the one
-	// module again while modprobe is about to unload the other.
+	// nfguard is stopped while modprobe runs: otherwise it could load one module again
+	// while modprobe is about to unload the other.
 	n.Sh(t, "systemctl kill --signal=STOP nfguard; modprobe -r br_netfilter; systemctl kill --signal=CONT nfguard")
 	n.record(t, mark, "NFGUARD_EVENT=module").want(t, map[string]string{
 		"MESSAGE": "br_netfilter was not loaded, loaded in .*s; unloading it removed (cnio0, br-other|br-other, cnio0) and all ports, " +

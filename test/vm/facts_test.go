@@ -10,12 +10,12 @@ import (
 	"github.com/nfguard/nfguard/test/vm"
 )
 
-// secondKernel is the kernel beside Debian 12's own that the facts and the
-// most telling stories have to hold on, too.
+// secondKernel is another kernel than Debian 12's own, on which the facts and the most
+// important stories have to pass too.
 const secondKernel = "6.12"
 
-// TestFacts holds both kernels and systemd to what nfguard rests on, and probes
-// them. Where a fact fails on a newer Debian, nfguard has to be thought over.
+// TestFacts checks, on both kernels, the behaviour of the kernel and systemd that nfguard
+// relies on. If a fact fails on a newer Debian, nfguard has to be reconsidered.
 func TestFacts(t *testing.T) {
 	t.Parallel()
 	for _, kernel := range []struct{ option, version string }{{"", "6.1"}, {secondKernel, secondKernel}} {
@@ -37,8 +37,8 @@ func TestFacts(t *testing.T) {
 	}
 }
 
-// programs runs the tests of the BPF programs in the guest: what the verifier takes,
-// and where things are in the kernel's memory, depends on the kernel.
+// programs runs the tests of the BPF programs in the guest: what the verifier accepts,
+// and the layout of the kernel's memory, depend on the kernel.
 func programs(t *testing.T, m *vm.Machine) {
 	bin := filepath.Join(t.TempDir(), "hook.test")
 	run(t, "env", "CGO_ENABLED=0", "go", "test", "-c", "-o", bin, root+"/internal/kernel/hook")
@@ -172,7 +172,7 @@ modprobe: ERROR: could not insert 'br_netfilter': Invalid argument
 exit status 1`,
 		},
 		{
-			name: "modules_disabled", // the last: only a reboot undoes it
+			name: "modules_disabled", // last, because only a reboot undoes it
 			script: `
 				sysctl -q kernel.modules_disabled=1
 				modprobe br_netfilter 2>&1 || echo "exit status $?"`,

@@ -6,15 +6,15 @@ import (
 	"github.com/nfguard/nfguard/test/vm"
 )
 
-// story is a part of a worker's life. It leaves the node right for the next.
+// story is one step in a worker's life. It leaves the node right for the next one.
 type story struct {
 	name   string
 	proves string // for the README
-	both   bool   // told on the second kernel, too
+	both   bool   // also runs on the second kernel
 	tell   func(*node, *testing.T)
 }
 
-// life is told in this order on one machine.
+// life are the stories that run in this order on one machine.
 var life = []story{
 	{"fresh install", "the module is loaded, the sysctls are 1, the drop-ins are there and the unit is active and enabled when `dpkg -i` returns; kube-proxy, which refused to start before, starts", true, (*node).freshInstall},
 	{"started together with kube-proxy", "kube-proxy's start job waits for READY, and so for the first pass", true, (*node).beforeKubeProxy},
@@ -55,13 +55,13 @@ var life = []story{
 // TestGuard is the life of one worker, and the source of README.md's journal.
 func TestGuard(t *testing.T) {
 	t.Parallel()
-	dist(t) // now, or the first story would seem slow
+	dist(t) // built now, so that the first story does not seem slow
 	n := &node{Machine: vm.Boot(t, vm.Options{})}
 	told := n.live(t, life)
 	report(t, n, told)
 }
 
-// TestSecondKernel tells on a newer kernel what depends on the kernel most.
+// TestSecondKernel runs the stories that depend most on the kernel on a newer one.
 func TestSecondKernel(t *testing.T) {
 	t.Parallel()
 	n := &node{Machine: vm.Boot(t, vm.Options{Kernel: secondKernel})}
@@ -75,9 +75,9 @@ func TestSecondKernel(t *testing.T) {
 	t.Logf("told on Linux %s", n.Sh(t, "uname -r"))
 }
 
-// live tells stories, one after the other, and returns when each began by the
-// guest's clock. The first that fails ends the test: the next would be told of
-// another node.
+// live runs stories, one after the other, and returns when each began, by the guest's
+// clock. The first failure ends the test, because the next story needs the node as it
+// should be.
 func (n *node) live(t *testing.T, stories []story) []chapter {
 	t.Helper()
 	var told []chapter
@@ -90,14 +90,14 @@ func (n *node) live(t *testing.T, stories []story) []chapter {
 	return told
 }
 
-// chapter is a story that was told, and the mark at which it began.
+// chapter is a story that has run, and the mark at which it began.
 type chapter struct {
 	story
 	mark string
 }
 
-// kubeProxy stands in for kube-proxy: it starts only where bridged packets
-// pass through iptables. It does not know of nfguard.
+// kubeProxy stands in for kube-proxy: it starts only if bridged packets pass through
+// iptables. It knows nothing about nfguard.
 const kubeProxy = `[Service]
 Type=oneshot
 RemainAfterExit=yes
@@ -126,8 +126,8 @@ func (n *node) freshInstall(t *testing.T) {
 	n.wantService(t)
 }
 
-// kube-proxy's start job waits for nfguard's where both are in one transaction,
-// as they are at boot. ("systemctl start A B" makes two.)
+// kube-proxy's start job waits for nfguard's if both are in one transaction, as at boot.
+// ("systemctl start A B" makes two transactions.)
 func (n *node) beforeKubeProxy(t *testing.T) {
 	n.Write(t, "/run/systemd/system/worker.target", []byte("[Unit]\nWants=kube-proxy.service nfguard.service\n"), 0o644)
 	n.Sh(t, "systemctl stop kube-proxy nfguard; rmmod br_netfilter; systemctl start worker.target")

@@ -19,18 +19,17 @@ type Result struct {
 	Stdout, Stderr string
 }
 
-// Run runs a program as root in the guest and waits for it and for whoever
-// has inherited its output: what is to go on belongs into a unit, by
-// systemd-run. The exit code is the caller's to judge; a program that cannot
-// be started, or that does not end within runLimit, fails the test.
+// Run runs a program as root in the guest, and waits for it and for processes that have
+// inherited its output: use systemd-run to start something that keeps running. The caller
+// has to check the exit code. A program that cannot be started, or that does not end
+// within runLimit, fails the test.
 func (m *Machine) Run(t testing.TB, name string, args ...string) Result {
 	t.Helper()
 	return m.run(t, nil, name, args...)
 }
 
-// Sh runs a script by sh -eu in the guest and returns its stdout without the
-// last newlines, as $(...) does. A script that does not exit 0 fails the test
-// with all its output.
+// Sh runs a script with sh -eu in the guest and returns its stdout without the last
+// newlines, like $(...). If the exit code is not 0, the test fails with all output.
 func (m *Machine) Sh(t testing.TB, script string) string {
 	t.Helper()
 	r := m.Run(t, "sh", "-euc", script)
@@ -40,9 +39,9 @@ func (m *Machine) Sh(t testing.TB, script string) string {
 	return strings.TrimRight(r.Stdout, "\n")
 }
 
-// Until is [Machine.Sh] over and over until the script exits 0. One that has
-// not done so in 30 seconds and 100 tries fails the test with its last output: a
-// guest that gets little of a processor makes few tries in a second.
+// Until repeats [Machine.Sh] until the script exits 0. After 30 seconds and 100 tries, it
+// fails the test with the last output; both have to pass, because a guest that gets
+// little processor time makes few tries per second.
 func (m *Machine) Until(t testing.TB, script string) string {
 	t.Helper()
 	const again = `end=$(($(date +%s) + 30)) tries=100
@@ -59,8 +58,8 @@ echo "$out"`
 	return strings.TrimRight(r.Stdout, "\n")
 }
 
-// Push copies a file of the host to a path in the guest. It makes the
-// directories above, and replaces what is there, running programs too.
+// Push copies a file of the host to a path in the guest. It creates missing directories,
+// and replaces existing files, even running programs.
 func (m *Machine) Push(t testing.TB, local, path string, mode fs.FileMode) {
 	t.Helper()
 	data, err := os.ReadFile(local)
@@ -96,7 +95,7 @@ func (m *Machine) Read(t testing.TB, path string) []byte {
 func (m *Machine) Journal(t testing.TB, args ...string) []map[string]any {
 	t.Helper()
 	r := m.Run(t, "journalctl", append([]string{"--quiet", "--no-pager", "--all", "--output=json"}, args...)...)
-	if r.Code != 0 && r.Stderr != "" { // 1 without a word: no such entry
+	if r.Code != 0 && r.Stderr != "" { // 1 without a message means that there is no such entry
 		t.Fatalf("journalctl %q: exit status %d\n%s", args, r.Code, r.Stderr)
 	}
 	var entries []map[string]any
@@ -133,8 +132,8 @@ func (m *Machine) exec(ctx context.Context, stdin []byte, name string, args ...s
 	if err := m.agent.call(ctx, "guest-exec", request, &started); err != nil {
 		return Result{}, err
 	}
-	// The agent does not tell the end by itself. Asking takes the guest's time
-	// too, so what runs long is asked less often.
+	// The agent does not report the end by itself. Asking takes processor time in the
+	// guest, so a long-running program is asked about less often.
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		var status struct {
 			Exited       bool

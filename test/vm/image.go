@@ -21,8 +21,8 @@ import (
 //go:embed image.sh
 var recipe string
 
-// base is in every image: what the recipe itself uses, and what scenarios ask
-// of a node. tuned is installed, but not started at boot.
+// base is in every image: what the recipe itself uses, and what tests need on a node.
+// tuned is installed, but not started at boot.
 var base = []string{
 	"systemd-sysv", "udev", "kmod", "dbus", "qemu-guest-agent", "busybox-static", "lz4", "zstd",
 	"iproute2", "iptables", "nftables", "conntrack", "procps", "netbase",
@@ -30,19 +30,18 @@ var base = []string{
 	"tuned",
 }
 
-// image is three files that are never written to after the build.
+// image are three files that are never written to after the build.
 type image struct {
 	kernel string // an uncompressed vmlinux with a PVH entry
 	initrd string // loads virtio and mounts the disk
 	disk   string // qcow2, an ext4 file system without partitions; a backing file
 }
 
-// imageOf returns the image with a kernel as [Options] names it, the packages
-// given and the base ones. One that the cache lacks is built first, which takes root, about a minute and
-// 450 MB of disk. Builds on one machine wait for each other; an image appears
-// whole or not at all, and when ctx or this process ends, so does the build, or
-// when it has said nothing for ten minutes.
-// A build leaves its output in build.log of the cache.
+// imageOf returns the image with a kernel as in [Options], the given packages and the
+// base ones. If it is not in the cache, it is built first, which takes root, about a
+// minute and 450 MB of disk. Builds on one machine wait for each other; an image appears
+// completely or not at all. The build ends when ctx or this process ends, or when it has
+// been silent for ten minutes. Its output is in build.log in the cache.
 func imageOf(ctx context.Context, kernel string, packages []string) (image, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -83,11 +82,11 @@ func imageOf(ctx context.Context, kernel string, packages []string) (image, erro
 	return img, nil
 }
 
-// build runs the recipe in a fresh directory beside dir and renames it to dir.
-// lock is held, and the build's processes hold it with us: killed together,
-// they may end a moment later.
+// build runs the recipe in a fresh directory next to dir and renames it to dir. The lock
+// is held by us and by the build's processes, which can end a moment later if all are
+// killed.
 func build(ctx context.Context, cache, dir string, packages []string, lock *os.File) error {
-	tmp := filepath.Join(cache, "building") // one name, so that a killed build's rest is swept by the next
+	tmp := filepath.Join(cache, "building") // a fixed name, so that the next build removes what a killed one left
 	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o755)); err != nil {
 		return err
 	}
@@ -105,7 +104,7 @@ func build(ctx context.Context, cache, dir string, packages []string, lock *os.F
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{lock}
-	// The shell is pid 1 of its own namespace: no process of the build outlives it.
+	// The shell is PID 1 of its own namespace, so no process of the build outlives it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
 	p, err := startTied(cmd)
 	if err != nil {

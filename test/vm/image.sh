@@ -1,8 +1,8 @@
 #!/bin/sh
 # Usage: image.sh OUT DEBS PACKAGE...
 #
-# Builds in the empty directory OUT what a test machine boots from, a Debian 12 with
-# its own cloud kernel: vmlinux, initrd and disk.qcow2. DEBS keeps the downloads.
+# Builds what a test machine boots from in the empty directory OUT: vmlinux, initrd and
+# disk.qcow2 of a Debian 12 with its cloud kernel. DEBS keeps the downloads.
 # It runs as pid 1 of its own pid and mount namespaces (see image.go): when it ends
 # or is killed, every process and every mount of the build ends with it.
 # shellcheck disable=SC2016  # what is in single quotes is for apt-get and mmdebstrap to expand
@@ -14,12 +14,12 @@ tree=$out/tree
 mount --make-rprivate /
 mount -t proc proc /proc
 
-# The archive is the one that this machine uses, if it uses Debian 12's at all;
-# without an answer mmdebstrap takes its own default.
+# The archive is the one that this machine uses, if it uses Debian 12's at all; otherwise
+# mmdebstrap uses its default.
 sources=$(apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
 	grep -E ' bookworm(-updates|-security)? main$' | sort -u) || true
 
-# update-initramfs is the slowest step of an installation, and its work is not used.
+# update-initramfs is the slowest step of an installation, and its result is not used.
 # Machines without a battery-backed clock fail the archive's date check.
 export INITRD=No debs
 mmdebstrap --mode=root --variant=minbase \
@@ -37,16 +37,16 @@ mmdebstrap --mode=root --variant=minbase \
 	--customize-hook='cp -pu "$1"/var/cache/apt/archives/*.deb "$debs"' \
 	bookworm "$tree" ${sources:+"$sources"}
 
-# A pinned id, written after mmdebstrap's own reset: without one, systemd takes each
-# start for the first and spends seconds on presets.
+# A fixed machine id, written after mmdebstrap's own reset: without one, systemd takes
+# each boot for the first and spends seconds on presets.
 echo 6e6667756172640000000000000000ab >"$tree/etc/machine-id"
 echo guard >"$tree/etc/hostname"
 ln -sf /dev/null "$tree/etc/systemd/system/serial-getty@.service"
-# Debian enables tuned on installation; a scenario that wants it starts it.
+# Debian enables tuned on installation; a test that needs it starts it.
 systemctl --quiet --root="$tree" disable tuned.service apt-daily.timer apt-daily-upgrade.timer \
 	dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer getty@tty1.service
 
-# The kernel out of its bzImage, so that qemu enters it directly (PVH) and the guest
+# Extracts the kernel from its bzImage, so that qemu enters it directly (PVH) and the guest
 # does not decompress: Documentation/arch/x86/boot.rst, payload_offset and payload_length.
 kernel=$(echo "$tree"/boot/vmlinuz-*)
 number() { od -An "-tu$2" "-j$1" "-N$2" "$kernel" | tr -d ' '; }
@@ -87,7 +87,7 @@ done <"$out/modules" >"$out/insmod"
 chmod 755 "$boot/init"
 (cd "$boot" && find . | cpio --quiet -o -H newc -R 0:0 | gzip -1) >"$out/initrd"
 
-# The inode tables are written now, or the guest's kernel would do it behind each test.
+# The inode tables are written now; otherwise the guest's kernel would do so in each test.
 mke2fs -q -t ext4 -E lazy_itable_init=0 -d "$tree" "$out/disk.raw" 3G
 qemu-img convert -O qcow2 "$out/disk.raw" "$out/disk.qcow2"
 rm -rf "$tree" "$boot" "$out/modules" "$out/insmod" "$out/disk.raw"

@@ -18,15 +18,14 @@ const (
 	sysctlD     = "/etc/sysctl.d/99-zz-nfguard.conf"
 )
 
-// node is a worker: a machine, and what stories ask of it again and again.
+// node is a worker: a machine, with what the stories use again and again.
 type node struct {
 	*vm.Machine
 	ready   time.Duration // from the start of the first installation to READY
-	culprit string        // the pid of the writer that the stories name first
+	culprit string        // the PID of the first writer in the stories
 }
 
-// install installs the package of the tree as it is, which enables and starts
-// nfguard.
+// install installs the package of the current tree, which enables and starts nfguard.
 func (n *node) install(t *testing.T) {
 	t.Helper()
 	n.Push(t, deb(t), "/srv/nfguard.deb", 0o644)
@@ -49,8 +48,8 @@ func (n *node) wantRight(t *testing.T) {
 	n.Until(t, `cd /proc/sys/net/bridge; ! grep -Hvx 1 bridge-nf-call-*tables`)
 }
 
-// mark returns the guest's time, from which to search the journal. (A cursor
-// does not do: journalctl 252 passes over the first match after it.)
+// mark returns the guest's time, for searching the journal from there on. (A cursor does
+// not work: journalctl 252 skips the first match after it.)
 func (n *node) mark(t *testing.T) string {
 	t.Helper()
 	return "@" + n.Sh(t, "date +%s.%6N")
@@ -65,7 +64,7 @@ func (r record) time() string {
 	return "@" + usec[:len(usec)-6] + "." + usec[len(usec)-6:]
 }
 
-// field returns a field's value, of several the first, or "".
+// field returns the first value of a field, or "".
 func (r record) field(name string) string {
 	switch v := r[name].(type) {
 	case string:
@@ -77,7 +76,7 @@ func (r record) field(name string) string {
 	return ""
 }
 
-// want holds fields to regular expressions that match the whole value.
+// want checks fields against regular expressions, which have to match the whole value.
 func (r record) want(t *testing.T, patterns map[string]string) {
 	t.Helper()
 	for name, pattern := range patterns {
@@ -92,7 +91,7 @@ func (r record) want(t *testing.T, patterns map[string]string) {
 func (n *node) records(t *testing.T, mark string, count int, match ...string) []record {
 	t.Helper()
 	var found []record
-	// A machine that gets little of a processor answers few questions in 30 seconds.
+	// A machine with little processor time answers few queries in 30 seconds.
 	for tries, deadline := 50, time.Now().Add(30*time.Second); tries > 0 || time.Now().Before(deadline); tries-- {
 		found = nil
 		for _, e := range n.Journal(t, append([]string{"--since=" + mark, "--unit=nfguard"}, match...)...) {

@@ -56,8 +56,8 @@ func (n *node) modulesDisabled(t *testing.T) {
 	n.wantDegraded(t, "loading modules is switched off until the next boot", "reboot:")
 }
 
-// wantDegraded holds that the service runs, that nfguard status says that it
-// can't do its job, and that nfguard check says why and what to do.
+// wantDegraded checks that the service runs, that nfguard status says that it cannot do
+// its job, and that nfguard check says why and what to do.
 func (n *node) wantDegraded(t *testing.T, texts ...string) {
 	t.Helper()
 	n.Sh(t, "systemctl is-active nfguard")

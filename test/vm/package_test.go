@@ -22,13 +22,13 @@ func (n *node) installedAgain(t *testing.T) {
 func (n *node) purged(t *testing.T) {
 	n.Sh(t, "dpkg --purge nfguard")
 	n.wantGone(t)
-	// The package itself lies in /srv, and the journal is not nfguard's.
+	// The package file itself is in /srv, and the journal is not nfguard's.
 	if left := n.Sh(t, "find / -xdev -name '*nfguard*' ! -path '/srv/*' ! -path '/tmp/*'; ls -d /run/nfguard /run/nfguard-helper 2>/dev/null || true"); left != "" {
 		t.Errorf("purging leaves\n%s", left)
 	}
 }
 
-// wantGone holds that no nfguard runs, and that the node is right all the same.
+// wantGone checks that nfguard does not run, and that the node is right all the same.
 func (n *node) wantGone(t *testing.T) {
 	t.Helper()
 	if got := n.Run(t, "systemctl", "is-active", "nfguard").Stdout; got != "inactive\n" {
@@ -50,7 +50,7 @@ func (n *node) upgraded(t *testing.T) {
 	before := n.mainPID(t)
 
 	mark := n.mark(t)
-	n.Sh(t, "dpkg --force-confold -i /srv/nfguard.deb") // as apt does where nobody is there to be asked
+	n.Sh(t, "dpkg --force-confold -i /srv/nfguard.deb") // as apt does if nobody can be asked
 	n.record(t, mark, "NFGUARD_EVENT=stop")
 	n.record(t, mark, "NFGUARD_EVENT=start")
 	n.Sh(t, "! nfguard version | grep -F "+olderVersion)

@@ -10,24 +10,24 @@ import (
 	"time"
 )
 
-// A wait for a machine is bounded by what the machine could do, not by the
-// clock: the time in which its processors waited for one of ours is not
-// counted. So a machine on a host that is busy with other things has as long
-// as it takes, and one that hangs, idle or spinning, is still given up.
-// The limits are for a processor several times slower than the slowest seen.
+// A wait for a machine is limited by the processor time that the machine could use, not
+// by the clock: time in which its threads wait for a processor of the host does not
+// count. So a machine on a busy host gets all the time it needs, and one that hangs, idle
+// or spinning, is still given up. The limits are for a processor several times slower
+// than the slowest seen.
 const (
 	bootLimit = 4 * time.Minute
 	stopLimit = 2 * time.Minute
 	runLimit  = 4 * time.Minute
 )
 
-// impatience is why a wait was given up.
+// impatience says why a wait was given up.
 type impatience struct {
 	limit, clock time.Duration
 }
 
 func (e *impatience) Error() string {
-	return fmt.Sprintf("nothing came of %v in which the machine had a processor (%v by the clock)", e.limit, e.clock.Round(time.Second))
+	return fmt.Sprintf("no result after %v in which the machine had a processor (%v by the clock)", e.limit, e.clock.Round(time.Second))
 }
 
 // bounded returns a context that is cancelled when p has had a processor, or
@@ -44,12 +44,12 @@ func (p *process) bounded(parent context.Context, limit time.Duration) (context.
 			select {
 			case <-ctx.Done():
 				return
-			case <-p.done: // it will do no more
+			case <-p.done: // it has ended
 				cancel(errors.Join(fmt.Errorf("%s has ended", p.cmd.Path), p.err))
 				return
 			case <-ticks.C:
 			}
-			// We were starved as well where a tick took longer than it should have.
+			// If a tick took longer than it should, we had no processor either.
 			now, waited := time.Now(), p.starved()
 			spent += max(0, min(now.Sub(last), tick)-longestWait(starved, waited))
 			last, starved = now, waited
@@ -84,7 +84,7 @@ func (p *process) starved() map[string]time.Duration {
 	return waited
 }
 
-// longestWait is by how much the wait of a thread has grown at most.
+// longestWait is the largest growth of a thread's waiting time.
 func longestWait(before, after map[string]time.Duration) time.Duration {
 	var longest time.Duration
 	for thread, waited := range after {

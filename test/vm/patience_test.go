@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Who does nothing although it could is given up.
+// A process that does nothing although it could is given up.
 func TestIdleIsGivenUp(t *testing.T) {
 	t.Parallel()
 	p, err := startTied(exec.Command("sleep", "600"))
@@ -27,8 +27,8 @@ func TestIdleIsGivenUp(t *testing.T) {
 	}
 }
 
-// Who gets no processor is waited for: a busy loop at nice 19, on one processor
-// with two others at nice 0, has one part in a hundred of it.
+// A process that gets no processor is waited for: a busy loop at nice 19, on one
+// processor with two others at nice 0, gets one part in a hundred of it.
 func TestStarvedIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	loop := func(nice int) *process {
@@ -57,7 +57,7 @@ func TestStarvedIsWaitedFor(t *testing.T) {
 	}
 }
 
-// What has ended is not waited for.
+// A process that has ended is not waited for.
 func TestEndedIsGivenUp(t *testing.T) {
 	t.Parallel()
 	p, err := startTied(exec.Command("true"))

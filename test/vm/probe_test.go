@@ -27,8 +27,8 @@ var nfguardBinary = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(filepath.Join(dir, "nfguard"))
 })
 
-// probes sends packets on a kernel that has br_netfilter as a module, which is
-// not loaded. It never loads it itself.
+// probes sends packets on a kernel that has br_netfilter as a module that is not loaded.
+// probe never loads it.
 func probes(t *testing.T, m *vm.Machine, hasIPv6 bool) {
 	bin, err := nfguardBinary()
 	if err != nil {

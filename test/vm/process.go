@@ -14,11 +14,11 @@ import (
 type process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the child has been waited for
-	err  error         // what Wait said; to be read after done
+	err  error         // the result of Wait; valid after done
 }
 
-// startTied starts cmd so that the kernel kills it when this process ends,
-// however it ends, SIGKILL included.
+// startTied starts cmd so that the kernel kills it when this process ends, even by
+// SIGKILL.
 func startTied(cmd *exec.Cmd) (*process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
@@ -27,8 +27,8 @@ func startTied(cmd *exec.Cmd) (*process, error) {
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// The signal comes when the *thread* that started the child ends, so
-		// this one is kept until the child has ended: prctl(2), PR_SET_PDEATHSIG.
+		// The signal is sent when the *thread* that started the child ends, so this
+		// thread waits for the child's end: prctl(2), PR_SET_PDEATHSIG.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -44,8 +44,8 @@ func startTied(cmd *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// wait returns what the child's Wait said, or an error when it still runs
-// at the end of ctx.
+// wait returns the result of the child's Wait, or an error if it still runs when ctx
+// ends.
 func (p *process) wait(ctx context.Context) error {
 	select {
 	case <-p.done:
@@ -53,21 +53,20 @@ func (p *process) wait(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	select {
-	case <-p.done: // which has ended ctx: see bounded
+	case <-p.done: // that has ended ctx: see bounded
 		return p.err
 	default:
 		return fmt.Errorf("%s still runs: %w", p.cmd.Path, context.Cause(ctx))
 	}
 }
 
-// kill ends the child now and waits for it. Killing one that has ended does
-// nothing.
+// kill ends the child now and waits for it. If it has already ended, nothing happens.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// tail returns the last n lines of a file, or why it cannot.
+// tail returns the last n lines of a file, or the error.
 func tail(path string, n int) string {
 	data, err := os.ReadFile(path)
 	if err != nil {

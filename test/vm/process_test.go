@@ -35,7 +35,7 @@ func TestTiedChildEndsWithKilledParent(t *testing.T) {
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadAll(out); err != nil { // go test's own limit ends a wait in vain
+	if _, err := io.ReadAll(out); err != nil { // if it never ends, go test's own limit does
 		t.Error(err)
 	}
 	_ = parent.Wait()

@@ -7,10 +7,10 @@ import (
 	"github.com/nfguard/nfguard/test/vm"
 )
 
-// cloud is what Debian's images for clouds have, and provisioning relies on.
+// cloud are the packages of Debian's cloud images that provisioning relies on.
 var cloud = []string{"cloud-init", "openssh-server", "python3-apt", "sudo"}
 
-// wantGuarding holds the machine to what every way of provisioning promises.
+// wantGuarding checks what every way of provisioning has to achieve.
 func wantGuarding(t *testing.T, m *vm.Machine) {
 	t.Helper()
 	if got := m.Sh(t, "systemctl is-active nfguard; systemctl is-enabled nfguard"); got != "active\nenabled" {
@@ -24,8 +24,7 @@ func wantGuarding(t *testing.T, m *vm.Machine) {
 	}
 }
 
-// wantInForce holds the machine to the one line that the tests' file of this
-// name configures.
+// wantInForce checks that the one setting in the tests' file of this name is in force.
 func wantInForce(t *testing.T, m *vm.Machine, file string) {
 	t.Helper()
 	got := m.Sh(t, "nfguard config show | grep -F arptables")

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// always are the fields of every record, sometimes those that README.md
-// promises where there is something to say.
+// always are the fields of every record; sometimes are those that README.md promises if
+// they apply.
 var (
 	always = []string{
 		"MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_IDENTIFIER",
@@ -21,7 +21,7 @@ var (
 	}
 )
 
-// wholeRecord reads all that nfguard has written in this worker's life.
+// wholeRecord reads everything that nfguard has recorded in this worker's life.
 func (n *node) wholeRecord(t *testing.T) {
 	seen := map[string]bool{} // fields
 	kinds := map[string]record{}

@@ -13,8 +13,8 @@ import (
 
 var update = flag.Bool("update", false, "have TestGuard write its report into README.md")
 
-// report logs what a worker's life has shown, as README.md has it, and with
-// -update writes it there.
+// report logs the results of a worker's life in the form of README.md, and with -update
+// writes them there.
 func report(t *testing.T, n *node, told []chapter) {
 	t.Helper()
 	var b strings.Builder
@@ -72,7 +72,7 @@ func reportRecord(b *strings.Builder, t *testing.T, n *node) {
 	n.shows(b, t, "journalctl -u nfguard OBJECT_PID="+n.culprit+" -o json-pretty", 80)
 }
 
-// reportAudit prints what an auditor asks, as typed, and the answers.
+// reportAudit prints an auditor's commands and their output.
 func reportAudit(b *strings.Builder, t *testing.T, n *node) {
 	t.Helper()
 	fmt.Fprintf(b, "\n### The auditor's five lines\n")
@@ -90,7 +90,7 @@ func reportAudit(b *strings.Builder, t *testing.T, n *node) {
 	}
 }
 
-// shows prints a command and the first lines of what it says in the guest.
+// shows prints a command and the first lines of its output in the guest.
 func (n *node) shows(b *strings.Builder, t *testing.T, command string, most int) {
 	t.Helper()
 	lines := strings.Split(n.Sh(t, strings.Replace(command, "journalctl", "journalctl --quiet --no-pager", 1)), "\n")

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// makeBridge does a network plugin's first half: a bridge that is the pods'
-// gateway. The second time it puts the pods' ports back on it.
+// makeBridge does the first half of a network plugin's work: it creates a bridge that is
+// the pods' gateway. The second time it also attaches the pods' ports again.
 func (n *node) makeBridge(t *testing.T) {
 	t.Helper()
 	n.Sh(t, `
@@ -18,9 +18,9 @@ func (n *node) makeBridge(t *testing.T) {
 		done`)
 }
 
-// makePods does the second half, two pods on that bridge, and kube-proxy's
-// part: a Service with the cluster IP 10.32.0.102, served by one of them. Its
-// port 80 says hello, its port 7 repeats what it hears.
+// makePods does the second half, two pods on that bridge, and kube-proxy's part: a
+// Service with the cluster IP 10.32.0.102, served by one of them. Port 80 answers hello,
+// port 7 echoes what it receives.
 func (n *node) makePods(t *testing.T) {
 	t.Helper()
 	n.Sh(t, `
@@ -43,8 +43,8 @@ func (n *node) makePods(t *testing.T) {
 	n.Until(t, "ip netns exec client socat - TCP:10.200.0.3:8080 | grep -x hello") // by the pod's own IP
 }
 
-// serviceWorks reports whether the client gets through to the pod beside it
-// by the cluster IP. Where it does not, that takes so many seconds.
+// serviceWorks reports whether the client reaches the pod on the same node by the cluster
+// IP. If it does not, that takes as many seconds as given.
 func (n *node) serviceWorks(t *testing.T, seconds int) bool {
 	t.Helper()
 	limit := strconv.Itoa(seconds)
@@ -52,9 +52,9 @@ func (n *node) serviceWorks(t *testing.T, seconds int) bool {
 	return r.Stdout == "hello\n"
 }
 
-// connect opens the connection that is to outlive all that befalls the node:
-// what is written to /run/say goes through the cluster IP to the pod beside
-// and comes back into /run/heard.
+// connect opens a connection that has to survive everything that happens to the node:
+// what is written to /run/say goes through the cluster IP to the other pod and comes back
+// to /run/heard.
 func (n *node) connect(t *testing.T) {
 	t.Helper()
 	n.Sh(t, `
@@ -63,12 +63,12 @@ func (n *node) connect(t *testing.T) {
 			sh -c 'exec socat - TCP:10.32.0.102:7,connect-timeout=3 <>/run/say >/run/heard'`)
 }
 
-// wantService holds that a pod reaches the pod beside it by the cluster IP, by
-// a new connection and by the one that [node.connect] has opened.
+// wantService checks that a pod reaches the other pod of the node by the cluster IP, with
+// a new connection and with the one that [node.connect] has opened.
 func (n *node) wantService(t *testing.T) {
 	t.Helper()
-	if !n.serviceWorks(t, 20) { // seconds may pass standing still, where a machine is emulated beside others
-		t.Error("a pod does not reach the pod beside it by the cluster IP")
+	if !n.serviceWorks(t, 20) { // an emulated machine can stand still for seconds if others run too
+		t.Error("a pod does not reach the other pod of its node by the cluster IP")
 	}
 	line := n.Sh(t, "systemctl --quiet is-active connection; tee /run/say </proc/sys/kernel/random/uuid")
 	n.Until(t, "grep -x "+line+" /run/heard")

@@ -11,9 +11,9 @@ import (
 	"github.com/nfguard/nfguard/test/vm"
 )
 
-// TestImage builds an image: nfguard is installed into a Debian tree where no
-// systemd runs and no systemctl is, and writes its drop-ins there. The builder
-// is a machine whose kernel could load the module, and must not.
+// TestImage builds an image: nfguard is installed into a Debian tree without a running
+// systemd and without systemctl, and writes its drop-ins there. The builder is a machine
+// whose kernel could load the module, but must not.
 func TestImage(t *testing.T) {
 	lab.Need(t, lab.Root, lab.VM)
 	pkg := deb(t)
@@ -26,7 +26,7 @@ func TestImage(t *testing.T) {
 		mkdir /mnt/upper /mnt/work /mnt/tree
 		mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work overlay /mnt/tree
 		rm /mnt/tree/bin/systemctl`)
-	// What of the builder an installation could have changed.
+	// What an installation could have changed on the builder.
 	const builder = `
 		cut -d ' ' -f 1 /proc/modules | sort
 		find /etc /usr /run/systemd -xdev -type f -newer /srv/nfguard.deb

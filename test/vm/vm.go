@@ -1,13 +1,12 @@
-// Package vm gives tests a whole Debian 12: its kernel with br_netfilter as a
-// module that really loads and unloads, systemd, udev and the journal, reboots
-// and power cuts. A machine is emulated in software, so it starts everywhere
-// in about ten seconds, and no timing measured inside means anything. It has
-// no network but the namespaces that a test makes inside, unless Options.Args
-// give it one, and nothing of it outlives its test.
+// Package vm gives tests a complete Debian 12: its kernel, with br_netfilter as a module
+// that can be loaded and unloaded, systemd, udev and the journal, reboots and power cuts.
+// A machine is emulated in software, so it starts everywhere, in about ten seconds, and
+// times measured inside mean nothing. It has no network except the namespaces that a test
+// makes inside, unless Options.Args give it one, and nothing of it outlives its test.
 //
-// What machines boot from is built once by image.sh and kept, with Debian's
-// packages, under $XDG_CACHE_HOME/nfguard/vm, else ~/.cache/nfguard/vm. It is
-// always safe to remove; the next build then has Debian's latest packages.
+// The images are built once by image.sh and kept, with Debian's packages, in
+// $XDG_CACHE_HOME/nfguard/vm or ~/.cache/nfguard/vm. They can always be removed; the next
+// build then has Debian's latest packages.
 package vm
 
 import (
@@ -26,10 +25,9 @@ import (
 
 // Options choose a machine. The zero value is the usual one.
 type Options struct {
-	// Kernel is the version of another kernel of Debian 12's, as the name of
-	// its package has it: "6.12" is what the security archive offers beside
-	// 6.1, and newer than the one that backports stopped at. "" means 6.1.
-	// Each makes an image of its own.
+	// Kernel is the version of another kernel for Debian 12, as in the name of its
+	// package: the security archive offers "6.12" in addition to 6.1. It is newer than
+	// the last one in backports. "" means 6.1. Each kernel has its own image.
 	Kernel string
 	// Packages of Debian 12 beyond the base ones. Each list makes an image of
 	// its own, built when it is first asked for.
@@ -42,9 +40,8 @@ type Options struct {
 	Args []string
 }
 
-// Machine is a virtual machine with a disk of its own. Its methods end the
-// test that they are given where the machine does not do as told; they are
-// for one goroutine at a time.
+// Machine is a virtual machine with its own disk. Its methods fail the test if the
+// machine does not do what it should; they are for one goroutine at a time.
 type Machine struct {
 	opts  Options
 	image image
@@ -53,9 +50,9 @@ type Machine struct {
 	agent agent
 }
 
-// Boot starts a machine on a fresh disk and returns when systemd has finished
-// starting it, well or badly. The machine ends with the test t, and adds the
-// end of its console to the output of a test that failed.
+// Boot starts a machine on a fresh disk and returns when systemd has finished starting
+// it, successfully or not. The machine ends with the test t; if that fails, its output
+// includes the end of the machine's console.
 func Boot(t testing.TB, opts Options) *Machine {
 	t.Helper()
 	lab.Need(t, lab.Root, lab.VM)
@@ -95,16 +92,15 @@ func Boot(t testing.TB, opts Options) *Machine {
 	return m
 }
 
-// Reboot restarts the guest in the orderly way and returns as Boot does.
+// Reboot restarts the guest properly and returns as Boot does.
 func (m *Machine) Reboot(t testing.TB) {
 	t.Helper()
 	m.stop(t, "reboot")
 	m.Start(t)
 }
 
-// PowerCut ends the machine as a pulled plug does: what the guest has not
-// written to its disk is lost. It starts the machine again and returns as
-// Boot does.
+// PowerCut ends the machine as if the plug was pulled: what the guest has not written to
+// its disk is lost. Then it starts the machine again and returns as Boot does.
 func (m *Machine) PowerCut(t testing.TB) {
 	t.Helper()
 	if err := m.quit(); err != nil {
@@ -113,17 +109,15 @@ func (m *Machine) PowerCut(t testing.TB) {
 	m.Start(t)
 }
 
-// Shutdown powers the guest off in the orderly way. Nothing but [Machine.Start]
-// may follow.
+// Shutdown powers the guest off properly. Only [Machine.Start] can be called after that.
 func (m *Machine) Shutdown(t testing.TB) {
 	t.Helper()
 	m.stop(t, "poweroff")
 }
 
-// Start starts a machine that was shut down, and returns as Boot does. A
-// machine whose guest does not answer is started once more, with a new qemu on
-// the same disk, and the log tells of it: about one boot in a hundred hung, in
-// a guest that had done nothing of ours yet.
+// Start starts a machine that was shut down, and returns as Boot does. If the guest does
+// not answer, the machine is started once more, with a new qemu on the same disk, and the
+// log says so: about one boot in a hundred hung before the guest had run anything of ours.
 func (m *Machine) Start(t testing.TB) {
 	t.Helper()
 	err := m.start(t)
@@ -138,7 +132,7 @@ func (m *Machine) Start(t testing.TB) {
 	}
 }
 
-// errHung is of a qemu that runs and a guest whose agent does not answer.
+// errHung says that qemu runs, but the guest's agent does not answer.
 var errHung = errors.New("no answer from the guest")
 
 func (m *Machine) start(t testing.TB) error {
@@ -153,7 +147,7 @@ func (m *Machine) start(t testing.TB) error {
 	answered := time.Since(began)
 	ctx, cancel := m.qemu.bounded(t.Context(), bootLimit)
 	defer cancel()
-	// Its exit code says whether all is well, which is the test's to judge.
+	// Its exit code says whether all units have started, which is for the test to judge.
 	state, err := m.exec(ctx, nil, "systemctl", "is-system-running", "--wait")
 	if err != nil {
 		return err
@@ -171,7 +165,7 @@ func (m *Machine) awaitAgent(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case <-m.qemu.done: // it refused its arguments, say
+	case <-m.qemu.done: // for example because it refused its arguments
 		return err
 	default:
 		return fmt.Errorf("%w: %w", errHung, err)
@@ -223,8 +217,8 @@ func (m *Machine) launch() error {
 		return err
 	}
 	defer console.Close()
-	// Software emulation always: a /dev/kvm that exists may still hang the guest.
-	// Of the machines and processors tried, -M microvm and -cpu max hung at times.
+	// Always software emulation: even if /dev/kvm exists, the guest can hang with it.
+	// -M microvm and -cpu max also hung at times.
 	cmd := exec.Command("qemu-system-x86_64",
 		"-M", "pc", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "Nehalem", "-smp", "2", "-m", fmt.Sprint(memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -238,14 +232,14 @@ func (m *Machine) launch() error {
 		"-device", "virtio-rng-pci",
 		"-qmp", "unix:"+m.file("qmp")+",server=on,wait=off")
 	cmd.Args = append(cmd.Args, m.opts.Args...)
-	cmd.Stderr = console // where one looks for why there is no machine
+	cmd.Stderr = console // where people look if the machine does not start
 	m.qemu, err = startTied(cmd)
 	return err
 }
 
-// commandLine makes the start fast (the mitigations alone cost as much as all
-// the rest) and leaves alone what nfguard is about. What the kernel, systemd
-// and the journal's warnings say goes to the console, for when a test fails.
+// commandLine makes the start fast (mitigations alone cost as much as all the rest) and
+// does not affect what nfguard is about. Messages of the kernel and systemd, and the
+// journal's warnings, go to the console, for when a test fails.
 const commandLine = "console=ttyS0 root=/dev/vda rw rootfstype=ext4 panic=-1 loglevel=6 " +
 	"mitigations=off init_on_alloc=0 nokaslr cryptomgr.notests rcupdate.rcu_expedited=1 no_timer_check tsc=reliable " +
 	"8250.nr_uarts=1 random.trust_cpu=on systemd.show_status=1 " +

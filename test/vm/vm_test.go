@@ -13,7 +13,7 @@ import (
 	"github.com/nfguard/nfguard/test/vm"
 )
 
-// TestMachine holds the laboratory itself to what package vm says of it.
+// TestMachine checks that virtual machines work as package vm says.
 func TestMachine(t *testing.T) {
 	t.Parallel()
 	m := vm.Boot(t, vm.Options{Append: "nfguard.test=1"})

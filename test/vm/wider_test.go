@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// pushProgram builds a Go program of this repository, or a static C program
-// where source is C, and puts it into the guest.
+// pushProgram builds a Go program of this repository or, if source is C, a static C
+// program, and copies it into the guest.
 func (n *node) pushProgram(t *testing.T, source, path string) {
 	t.Helper()
 	local := filepath.Join(t.TempDir(), filepath.Base(path))
@@ -26,7 +26,7 @@ func (n *node) pushProgram(t *testing.T, source, path string) {
 	n.Push(t, local, path, 0o755)
 }
 
-// configure puts a file beside the configuration and waits until it is in force.
+// configure writes a drop-in of the configuration and waits until it is in force.
 func (n *node) configure(t *testing.T, text string) {
 	t.Helper()
 	mark := n.mark(t)
@@ -34,15 +34,15 @@ func (n *node) configure(t *testing.T, text string) {
 	n.reloaded(t, mark)
 }
 
-// reloaded has nfguard reload its configuration, if it has not done so since the
-// mark, and waits until it has.
+// reloaded makes nfguard reload its configuration, if it has not done so since the mark,
+// and waits until it has.
 func (n *node) reloaded(t *testing.T, mark string) {
 	t.Helper()
 	n.Sh(t, "systemctl reload nfguard")
 	n.records(t, mark, 1, "NFGUARD_EVENT=config", "MESSAGE=the configuration was reloaded")
 }
 
-// unconfigure takes it away again.
+// unconfigure removes it again.
 func (n *node) unconfigure(t *testing.T) {
 	t.Helper()
 	mark := n.mark(t)
@@ -52,8 +52,8 @@ func (n *node) unconfigure(t *testing.T) {
 	n.wantRight(t)
 }
 
-// kubeProxyStarts has a program of that name write real chains, by a unit that
-// nobody has told nfguard of, and then the known unit restart under another name.
+// kubeProxyStarts: a program of that name writes real chains, in a unit that nfguard does
+// not know; then the known unit restarts with a program of another name.
 func (n *node) kubeProxyStarts(t *testing.T) {
 	n.pushProgram(t, "github.com/nfguard/nfguard/test/kubeproxy", "/srv/kube-proxy")
 	mark := n.mark(t)
@@ -85,7 +85,7 @@ func (n *node) kubeProxyStarts(t *testing.T) {
 	n.wantService(t)
 }
 
-// locked: no foreign value is stored, whoever writes it, and each is named.
+// locked: no foreign value is stored, whoever writes it, and each writer is named.
 func (n *node) locked(t *testing.T) {
 	n.pushProgram(t, "#include <fcntl.h>\n#include <unistd.h>\n"+
 		`int main(int n, char **a) { return write(open(a[1], O_WRONLY), "0", 1) != 1; }`, "/srv/static")
@@ -114,14 +114,14 @@ func (n *node) locked(t *testing.T) {
 	}
 	n.Sh(t, "rm "+hostile)
 	n.wantService(t)
-	// A lock does not outlive the guard.
+	// The lock ends with nfguard.
 	n.Sh(t, "systemctl kill --signal=KILL nfguard; while [ -e /proc/"+n.mainPID(t)+" ]; do :; done; sysctl -q -w "+iptables+"=0")
 	n.Until(t, "systemctl is-active nfguard")
 	n.unconfigure(t)
 	n.wantService(t)
 }
 
-// undone: a file that will have the last word at the next boot.
+// undone: a file that will win at the next boot.
 func (n *node) undone(t *testing.T) {
 	mark := n.mark(t)
 	n.Write(t, hostile, []byte("# hardening\n"+iptables+" = 0\n"), 0o644)
@@ -134,7 +134,7 @@ func (n *node) undone(t *testing.T) {
 	n.Sh(t, "rm "+hostile)
 	n.record(t, mark, "NFGUARD_EVENT=next_boot").want(t, map[string]string{"MESSAGE": "no longer so: " + sentence})
 
-	// A kernel that was installed without the module, which a reboot could pick.
+	// A kernel that was installed without the module, and that the next boot could use.
 	mark = n.mark(t)
 	n.Sh(t, `mkdir -p /lib/modules/6.99.0-test; : >/lib/modules/6.99.0-test/modules.dep; : >/lib/modules/6.99.0-test/modules.builtin; cp /boot/vmlinuz-* /boot/vmlinuz-6.99.0-test`)
 	n.records(t, mark, 1, "NFGUARD_EVENT=next_boot", "NFGUARD_SUBJECT=6.99.0-test")[0].want(t, map[string]string{
@@ -144,8 +144,8 @@ func (n *node) undone(t *testing.T) {
 	n.Until(t, "nfguard check")
 }
 
-// singleBridges: with the sysctls at 0, the bridge that carries pods works by its
-// own flags, and another is left alone.
+// singleBridges: with the sysctls at 0, the bridge that carries pods works because of its
+// own flags, and another bridge is left alone.
 func (n *node) singleBridges(t *testing.T) {
 	n.configure(t, "scope = 'bridges'\n[bridges]\nmatch = ['cni*']\n")
 	n.Sh(t, "sysctl -q "+iptables+"=0 "+ip6tables+"=0 "+arptables+"=0; ip link add br-vm type bridge; ip link set br-vm up")
@@ -166,10 +166,10 @@ func (n *node) singleBridges(t *testing.T) {
 	n.wantService(t)
 }
 
-// loadedLate: with the daemon off, the module comes when sysctl.d has been read
-// long ago, and brings values of its own.
+// loadedLate: while the daemon is stopped, the module is loaded long after sysctl.d was
+// read, and has its default values.
 func (n *node) loadedLate(t *testing.T) {
-	n.configure(t, fmt.Sprintf("[sysctl]\n'%s' = 0\n", arptables)) // which the kernel would have at 1
+	n.configure(t, fmt.Sprintf("[sysctl]\n'%s' = 0\n", arptables)) // the kernel's default is 1
 	n.Until(t, "grep -x '"+arptables+" = 0' "+sysctlD)
 	n.Sh(t, "systemctl stop nfguard; rmmod br_netfilter; modprobe br_netfilter")
 	n.Until(t, "sysctl -n "+arptables+" | grep -x 0")
@@ -178,7 +178,7 @@ func (n *node) loadedLate(t *testing.T) {
 	n.wantService(t)
 }
 
-// proven: the failure and its cure by real packets, in a world of their own and on
+// proven: the failure and its correction with real packets, in a throw-away node and on
 // the node's own bridge.
 func (n *node) proven(t *testing.T) {
 	n.Sh(t, "nfguard probe; nfguard check --probe")
@@ -202,7 +202,7 @@ func (n *node) proven(t *testing.T) {
 		if works := n.serviceWorks(t, c.seconds); works != (c.value == "1") {
 			t.Errorf("with the key at %s the Service works: %v", c.value, works)
 		}
-		n.Sh(t, "systemctl kill --signal=INT trace 2>/dev/null ||:") // it has seen enough, if it has not ended by itself
+		n.Sh(t, "systemctl kill --signal=INT trace 2>/dev/null ||:") // it has seen enough, unless it has already ended
 		n.Until(t, "! systemctl --quiet is-active trace")
 		if got := n.Sh(t, "cat /run/trace; systemctl reset-failed trace 2>/dev/null ||:; ! nft list tables | grep nfguard"); !strings.Contains(got, c.traced) {
 			t.Errorf("trace with the key at %s lacks %q:\n%s", c.value, c.traced, got)

@@ -1,9 +1,9 @@
-// Package config reads nfguard.toml and the drop-ins beside it into a Config
-// and says of every value where it came from. All that is wrong with the
-// files is reported at once, each with its place and the next step.
+// Package config reads nfguard.toml and its drop-ins into a Config, and says where
+// every value came from. It reports all problems of the files at once, each with its
+// place and the next step.
 //
-// It only reads the files: whether a sysctl exists, a bridge matches or a
-// mode works on this kernel is for its users to find out.
+// It only reads the files: whether a sysctl exists, a bridge matches or a mode works
+// on this kernel is for its callers to find out.
 package config
 
 import (
@@ -12,14 +12,13 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 )
 
-// Config is the whole configuration. Load and Default return one that obeys
-// the rules of each key; it is plain data and safe to copy, but copies share
-// their lists.
+// Config is the whole configuration. Load and Default return a valid one. It is plain
+// data and safe to copy, but copies share their lists.
 type Config struct {
 	Mode       Mode
 	Scope      Scope
 	Module     Module
-	Sysctl     []Sysctl // the three keys of br_netfilter first, then others as the files add them
+	Sysctl     []Sysctl // the three keys of br_netfilter first, then others in the order of the files
 	Confirm    Confirm
 	Bridges    Bridges
 	KubeProxy  KubeProxy
@@ -58,24 +57,24 @@ type Module struct {
 // Sysctl is one guarded key.
 type Sysctl struct {
 	Key    guard.Key
-	Value  string // what the kernel shall show; "" when ignored
+	Value  string // what the kernel should show; "" if ignored
 	Ignore bool   // leave the key alone, whatever it holds
 }
 
-// Confirm says that what is dangerous is meant.
+// Confirm lists dangerous settings that are intended.
 type Confirm struct {
 	Sysctl []string // keys that run programs or switch off protections
 }
 
-// Bridges selects bridges where the scope is ScopeBridges. The patterns are
-// those of path.Match and well-formed; Ignore wins.
+// Bridges selects bridges if the scope is ScopeBridges. The patterns are valid for
+// path.Match; Ignore wins.
 type Bridges struct {
 	Match  []string // by name
 	Auto   bool     // by evidence that they carry pods; Match is nil then
 	Ignore []string
 }
 
-// KubeProxy tells how kube-proxy, or what contains it, is recognised.
+// KubeProxy says how kube-proxy, or a program that contains it, is recognised.
 type KubeProxy struct {
 	Processes []string // names of programs, without directories
 	Units     []string // systemd services, with their suffix
@@ -89,7 +88,7 @@ type Persist struct {
 	Sysctl      string // a file of sysctl.d(5)
 }
 
-// Timing says how often the machine is looked at without news of a change.
+// Timing says how often to look at the host when there is no news of a change.
 type Timing struct {
 	Resync time.Duration // between looks at the live values; 0 means that nfguard chooses
 	Audit  time.Duration // between looks at everything, files included
@@ -103,12 +102,12 @@ type Contention struct {
 	Policy Policy
 }
 
-// Policy says how a fight over a key is conducted.
+// Policy says what to do in a fight over a key.
 type Policy string
 
 // The policies.
 const (
-	PolicyHold  Policy = "hold"  // keep correcting, paced
+	PolicyHold  Policy = "hold"  // keep correcting, at a limited rate
 	PolicyYield Policy = "yield" // stop correcting, keep recording
 )
 
@@ -117,13 +116,13 @@ type Journal struct {
 	Sync bool // journald is asked to write records of drift to disk at once
 }
 
-// Metrics says where numbers are left for others to collect.
+// Metrics says where metrics are written for others to collect.
 type Metrics struct {
 	Textfile string // an absolute, clean path ending in .prom; "" for none
 }
 
-// Default returns the configuration that holds where no file says otherwise.
-// config/nfguard.toml documents it; a test keeps the two equal.
+// Default returns the configuration that applies without any file.
+// config/nfguard.toml documents it; a test makes sure that they agree.
 func Default() Config {
 	return Config{
 		Mode:   ModeEnforce,

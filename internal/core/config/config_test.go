@@ -30,8 +30,8 @@ func tree(t testing.TB, files map[string]string) (root string) {
 
 const mainFile = "/etc/nfguard/nfguard.toml"
 
-// load loads files that are named by their paths and returns origins and
-// error without the root they are under.
+// load loads files that are named by their paths, and returns origins and error
+// without the temporary directory in front of them.
 func load(t testing.TB, files map[string]string) (Config, Origins, string) {
 	t.Helper()
 	root := tree(t, files)
@@ -63,8 +63,8 @@ func diff(t testing.TB, what string, want, got any) {
 	}
 }
 
-// A name that says nothing of pods is not taken by default, and the bridges of
-// those who have no pods are ignored.
+// By default, a name that says nothing about pods does not match, and the bridges of
+// tools without pods are ignored.
 func TestDefaultBridges(t *testing.T) {
 	b := Default().Bridges
 	takes := func(patterns []string, name string) bool {
@@ -75,7 +75,7 @@ func TestDefaultBridges(t *testing.T) {
 	}
 	for _, name := range []string{"br-0123456789ab", "br-ex", "br-int", "br-multus", "br0", "bridge"} {
 		if takes(b.Match, name) {
-			t.Errorf("%s is taken by its name", name)
+			t.Errorf("%s matches by its name", name)
 		}
 	}
 	for _, name := range []string{"virbr0", "vmbr0", "lxcbr0", "lxdbr0", "incusbr0", "podman0", "podman12", "cni-podman0", "nerdctl0"} {
@@ -85,7 +85,7 @@ func TestDefaultBridges(t *testing.T) {
 	}
 	for _, name := range []string{"cni0", "cnio0", "cbr0", "kube-bridge", "weave", "docker0"} {
 		if !takes(b.Match, name) || takes(b.Ignore, name) {
-			t.Errorf("%s is not taken", name)
+			t.Errorf("%s does not match", name)
 		}
 	}
 }

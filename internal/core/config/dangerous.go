@@ -9,12 +9,11 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 )
 
-// dangerous says what a value of a key does that takes a confirmation, or "".
+// dangerous says why a value of a key takes a confirmation; "" if it does not.
 //
-// Not here are kernel.sysrq, whose keys are pressed at the console or written
-// by root, and what makes a host stricter, with one exception: nothing but a
-// reboot takes back kernel.modules_disabled, and br_netfilter could not be
-// loaded again.
+// kernel.sysrq takes none: its keys are pressed at the console or written by root.
+// Nor do values that make a host stricter, except for kernel.modules_disabled: only a
+// reboot undoes it, and br_netfilter could not be loaded again until then.
 func dangerous(k guard.Key, value string) string {
 	name := string(k)
 	for _, program := range []string{"kernel.core_pattern", "kernel.modprobe", "kernel.hotplug", "kernel.poweroff_cmd"} {
@@ -24,14 +23,14 @@ func dangerous(k guard.Key, value string) string {
 	}
 	for _, family := range []string{"fs.binfmt_misc.", "kernel.usermodehelper."} {
 		if strings.HasPrefix(name, family) {
-			return "it decides which programs are run, and with what rights"
+			return "it decides which programs are run and with what rights"
 		}
 	}
 	if name == "kernel.modules_disabled" {
-		return "nothing but a reboot takes it back, and no module can be loaded until then"
+		return "only a reboot undoes it, and no module can be loaded until then"
 	}
-	// What a user of the host is kept from, and from which number on. One that
-	// cannot be read is none that keeps anybody from anything.
+	// Protections against users of the host, which some numbers switch on. A value
+	// that is no number does not.
 	safe, ok := protections[name]
 	if !ok {
 		return ""
@@ -63,19 +62,19 @@ var protections = map[string]struct{ least, most int64 }{
 	"vm.unprivileged_userfaultfd":                  {0, 0},
 }
 
-// unconfirmed says which guarded keys take a confirmation and have none.
+// unconfirmed reports the guarded keys that take a confirmation and have none.
 func (l *loader) unconfirmed(at func(key, msg, hint string)) {
 	for _, s := range l.config.Sysctl {
 		if s.Ignore || slices.Contains(l.config.Confirm.Sysctl, string(s.Key)) {
 			continue
 		}
 		if why := dangerous(s.Key, s.Value); why != "" {
-			at(sysctlField(s.Key), why, fmt.Sprintf("if that is meant, name it under [confirm] as well: sysctl = [%q]", s.Key))
+			at(sysctlField(s.Key), why, fmt.Sprintf("if you mean it, list the key under [confirm] too: sysctl = [%q]", s.Key))
 		}
 	}
 }
 
-// confirmedSysctl is the rule of a key that is named for confirmation.
+// confirmedSysctl is the rule for a key under [confirm].
 func confirmedSysctl(s string) *Problem {
 	key, p := sysctlKey(s)
 	if p == nil && string(key) != s {

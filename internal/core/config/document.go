@@ -11,7 +11,7 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// A node is one key of a TOML document: its value and where that stands.
+// A node is one key of a TOML document: its value and where that is.
 type node struct {
 	path  toml.Key
 	value any    // string, int64, float64, bool, time.Time, []any, or a table
@@ -31,8 +31,8 @@ func (n node) isTable() bool {
 	return ok
 }
 
-// parse returns the top-level keys of a TOML document in the order of the
-// text, or the first mistake in its syntax.
+// parse returns the top-level keys of a TOML document in the order of the text, or
+// the first syntax error.
 func parse(text string) ([]node, *Problem) {
 	if p := tooDeep(text); p != nil {
 		return nil, p
@@ -45,16 +45,16 @@ func parse(text string) ([]node, *Problem) {
 	return nodes(meta, text, node{}, top), nil
 }
 
-// deepKey is a key of more parts than any of ours has.
+// deepKey matches a key with more parts than any of ours.
 var deepKey = regexp.MustCompile(`(?:` + keyPart + `[ \t]*\.[ \t]*){16}`)
 
 const (
 	keyPart   = `(?:[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')`
-	maxInline = 64 // tables in braces, of which none is needed
+	maxInline = 64 // nested tables in braces; none are needed
 )
 
-// tooDeep refuses what nests deeply: the toml package takes time and memory by
-// the square of the depth, and a tree's file is not root's.
+// tooDeep refuses deep nesting: the toml package needs time and memory in proportion
+// to the square of the depth, and a file in a tree is not always root's.
 func tooDeep(text string) *Problem {
 	at := -1
 	if m := deepKey.FindStringIndex(text); m != nil {
@@ -94,10 +94,10 @@ func nodes(meta toml.MetaData, text string, parent node, table map[string]toml.P
 	return found
 }
 
-// locate fills in the value and its place, where that is known.
+// locate fills in the value and its place, if that is known.
 //
-// The toml package (v1.6.0) tells the place of a value only in an error about
-// it, so node refuses to be decoded and takes the place from the refusal.
+// The toml package (v1.6.0) gives the place of a value only in an error about it. So
+// node's decoding returns an error, which then contains the place.
 func (n *node) locate(meta toml.MetaData, text string, prim toml.Primitive) {
 	var at toml.ParseError
 	if errors.As(meta.PrimitiveDecode(prim, n), &at) && at.Position.Line > 0 {
@@ -105,14 +105,14 @@ func (n *node) locate(meta toml.MetaData, text string, prim toml.Primitive) {
 	}
 }
 
-// lineAt counts the lines up to p. The Line of p itself is the one on which
-// the parser stood: the last of a value of several lines, or past the end. Its
-// Start is -1 for a control character at the very beginning.
+// lineAt counts the lines up to p. p.Line is not what we need: it is where the parser
+// was, which is the last line of a value of several lines, or past the end. p.Start
+// is -1 for a control character at the very beginning.
 func lineAt(text string, p toml.Position) int {
 	return 1 + strings.Count(text[:max(0, p.Start)], "\n")
 }
 
-var errLocate = errors.New("decoded for its place only")
+var errLocate = errors.New("decoded only to get its place")
 
 // UnmarshalTOML keeps the value and returns an error.
 func (n *node) UnmarshalTOML(value any) error {
@@ -125,10 +125,9 @@ var (
 	setTwice = regexp.MustCompile(`^Key '(.+)' has already been defined$`)
 )
 
-// syntax makes a problem of what the toml package says of a document that it
-// cannot read.
+// syntax turns an error of the toml package about a document into a problem.
 func syntax(err error, text string) *Problem {
-	p := wrong(err.Error(), `a line is key = value, a text stands in "quotes", a [table] on a line of its own`)
+	p := wrong(err.Error(), `write key = value on a line, put a text in "quotes", and a [table] on a line of its own`)
 	if perr := (toml.ParseError{}); errors.As(err, &perr) {
 		p.Line = lineAt(text, perr.Position)
 		p.Msg = strings.TrimSuffix(perr.Message, ".")

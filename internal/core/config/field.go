@@ -8,25 +8,23 @@ import (
 	"github.com/nfguard/nfguard/internal/core/words"
 )
 
-// A field ties a key of the file to its value in a Config.
+// A field connects a key of the file with its value in a Config.
 type field struct {
-	key   string // with its table, as TOML spells it: timing.resync
+	key   string // with its table, as in TOML: timing.resync
 	value value
 }
 
 // A value moves between TOML and a Config.
 type value interface {
-	// set takes what the toml package decoded. A nil problem means that it
-	// was taken; otherwise nothing was changed. A problem without a hint
-	// has none better than the default value.
+	// set accepts what the toml package decoded, or returns a problem and changes
+	// nothing. For a problem without a hint, the caller suggests the default value.
 	set(v any) *Problem
 	// get returns a string, an int64, a bool or a list of strings.
 	get() any
 }
 
-// schema returns every key of c in the order of the packaged file. It is the
-// one list of them; reading, hints and Show all go by it. The values point
-// into c.
+// schema returns every key of c in the order of the packaged file. It is the only
+// list of keys: reading, hints and Show all use it. The values point into c.
 func (c *Config) schema() schema {
 	fields := schema{
 		{"mode", choice[Mode]{&c.Mode, []Mode{ModeEnforce, ModeObserve, ModeLock}}},
@@ -57,8 +55,8 @@ func (c *Config) schema() schema {
 	)
 }
 
-// split cuts the key of a field into its table, "" for the top of the file,
-// and its name there.
+// split splits the key of a field into its table, "" for the top of the file, and its
+// name there.
 func split(key string) (table, name string) {
 	if table, name, ok := strings.Cut(key, "."); ok {
 		return table, name
@@ -66,7 +64,7 @@ func split(key string) (table, name string) {
 	return "", key
 }
 
-// choice is one word of a few.
+// choice is one of a few words.
 type choice[T ~string] struct {
 	into *T
 	of   []T
@@ -107,10 +105,10 @@ func (f flag) set(v any) *Problem {
 	return nil
 }
 
-// count is a positive number that fits an int of any machine.
+// count is a positive number that fits into an int on any machine.
 type count struct{ into *int }
 
-// maxCount is more than anybody counts to within a window.
+// maxCount is more than anything reaches within a window.
 const maxCount = 1_000_000
 
 func (c count) get() any { return int64(*c.into) }
@@ -127,8 +125,7 @@ func (c count) set(v any) *Problem {
 	return nil
 }
 
-// interval is a Go duration of at least min, or "auto" for zero where that is
-// allowed.
+// interval is a Go duration of at least min, or "auto" for zero if that is allowed.
 type interval struct {
 	into *time.Duration
 	min  time.Duration

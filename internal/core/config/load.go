@@ -10,16 +10,17 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 )
 
-// Load reads the file at path and then the files conf.d/*.toml beside it, in
-// the order of their names; a later one wins, key by key. A file or directory
-// that does not exist says nothing: the defaults hold. Files in conf.d whose
-// names begin with a dot are skipped.
+// Load reads the file at path and then the files conf.d/*.toml next to it, in the
+// order of their names; a later one overrides an earlier one, key by key. It is no
+// problem if a file or directory does not exist: the defaults apply. Files in conf.d
+// whose names begin with a dot are skipped.
 //
-// Both are looked for below the directory root, "" for the host itself, and
-// named with it in origins and problems. Symbolic links are followed inside of
-// it. What others than root, or the owner of the tree, can change is a problem.
+// Both are looked for below the directory root, "" for the host itself, and have it
+// in front of their names in origins and problems. Symbolic links never lead out of
+// it. A file that users other than root, or the owner of the tree, can change is a
+// problem.
 //
-// An error is an Errors with all that is wrong with all files, or of root; the
+// The error is an Errors with all problems of all files, or about root itself; the
 // Config is then the zero value.
 func Load(root, path string) (Config, Origins, error) {
 	s, err := open(root)
@@ -41,8 +42,8 @@ func Load(root, path string) (Config, Origins, error) {
 	return l.result()
 }
 
-// Check reads one file on its own. That it does not exist is a problem, too.
-// It may be anybody's: it need not be in its place yet. An error is an Errors.
+// Check reads one file on its own. It is a problem if the file does not exist, but
+// anybody can own it, since it need not be in its final place. The error is an Errors.
 func Check(path string) error {
 	l := newLoader(&source{})
 	l.read(path)
@@ -50,7 +51,7 @@ func Check(path string) error {
 	return err
 }
 
-// A loader reads one file after the other into a Config.
+// A loader reads files into a Config, one after the other.
 type loader struct {
 	source  *source
 	config  Config
@@ -77,31 +78,31 @@ func (l *loader) result() (Config, Origins, error) {
 	return Config{}, nil, l.errs
 }
 
-// begin makes name the file that problems are about.
+// begin makes name the current file, which problems are about.
 func (l *loader) begin(name string) { l.files = append(l.files, name) }
 
 // current is the file that is being read.
 func (l *loader) current() string { return l.files[len(l.files)-1] }
 
-// problem keeps what is wrong with the current file.
+// problem adds a problem of the current file.
 func (l *loader) problem(p *Problem) {
 	p.File = l.current()
 	l.errs = append(l.errs, *p)
 }
 
-// wrong keeps what is wrong with a key of the current file.
+// wrong adds a problem with a key of the current file.
 func (l *loader) wrong(n node, p *Problem) {
 	p.Line, p.Key = n.line, n.key()
 	l.problem(p)
 }
 
-// safe reports whether a directory, unless it does not exist, is one that
-// nobody but root can add files to. The sticky bit does not help: it guards
-// the files that are there, not against new ones.
+// safe reports whether only root can add files to a directory, or it does not exist.
+// The sticky bit does not help: it protects the files that are there, but does not
+// prevent new ones.
 func (l *loader) safe(dir string) bool {
 	info, err := l.source.stat(dir)
 	if err != nil {
-		return true // its reader says why
+		return true // reading it reports the error
 	}
 	p := l.source.distrusted(dir, info)
 	if p != nil {
@@ -167,17 +168,17 @@ func (l *loader) top(n node) {
 	}
 }
 
-// lock says what to write in place of a key of [lock], which is no more: the
-// lock refuses, and what it could do besides is what mode enforce does.
+// lock says what to write instead of a key of [lock]. That table no longer exists:
+// the lock always refuses, and mode enforce does what its other answer did.
 func (l *loader) lock(n node) {
-	hint := `remove it; mode = "lock" has writers refused`
+	hint := `remove it; mode = "lock" always refuses writers`
 	if n.value == "rewrite" {
 		hint = `remove it, and write mode = "enforce" instead of mode = "lock": there the write succeeds, and the kernel stores our value`
 	}
-	l.wrong(n, wrong("there is no such key any more", hint))
+	l.wrong(n, wrong("this key no longer exists", hint))
 }
 
-// take sets the value of a key that is no table.
+// take sets the value of a key that is not a table.
 func (l *loader) take(schema schema, n node) {
 	f, ok := schema.field(n.key())
 	if !ok {
@@ -195,13 +196,13 @@ func (l *loader) take(schema schema, n node) {
 	l.wrong(n, p)
 }
 
-// sysctls takes the table [sysctl], whose keys are not known beforehand.
+// sysctls takes the table [sysctl], whose keys are not known in advance.
 func (l *loader) sysctls(table node) {
 	lines := make(map[guard.Key]int)
 	for _, n := range table.nodes {
 		if n.isTable() {
 			name := unquoted(n)
-			l.wrong(n, wrong("TOML takes the dots for tables", fmt.Sprintf("put the name in quotes: %q = …", name)))
+			l.wrong(n, wrong("in TOML, the dots mean tables", fmt.Sprintf("put the name in quotes: %q = …", name)))
 			continue
 		}
 		key, p := sysctlKey(n.name())
@@ -232,7 +233,7 @@ func (l *loader) sysctl(key guard.Key, n node) {
 	l.origins[sysctlField(key)] = Origin{l.current(), n.line}
 }
 
-// together says which values are right on their own but not with each other.
+// together reports values that are valid on their own but not in combination.
 func (l *loader) together() {
 	at := func(key, msg, hint string) {
 		o := l.origins[key]

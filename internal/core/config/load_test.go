@@ -61,7 +61,7 @@ textfile = "/var/lib/nfguard.prom"
 			},
 			origins: Origins{"mode": {mainFile, 1}, "scope": {mainFile, 2}},
 		},
-		"the later file wins key by key, sysctls merge": {
+		"the later file wins key by key; sysctls are merged": {
 			files: map[string]string{
 				mainFile: "[timing]\nresync = \"5s\"\naudit = \"2m\"\n[sysctl]\n\"net.ipv4.ip_forward\" = 0\n",
 				b:        "timing.resync = \"auto\"\n[sysctl]\n\"net.ipv4.ip_forward\" = 1\n\"net.bridge.bridge-nf-call-arptables\" = \"ignore\"\n",

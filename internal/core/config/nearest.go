@@ -1,10 +1,10 @@
 package config
 
-// nearest returns the candidate that word was probably meant to be, the first
-// one of equals, or "" when none is near enough to suggest.
+// nearest returns the candidate that is most similar to word, the first of several,
+// or "" if none is similar enough to suggest.
 func nearest(word string, candidates []string) string {
 	best := ""
-	limit := 2 + len(word)/4 // one swap of neighbours in a short word, more in a long one
+	limit := 2 + len(word)/4 // allows swapped letters in a short word, more in a long one
 	for _, c := range candidates {
 		if d := distance(word, c); d < min(limit, len(c)) {
 			best, limit = c, d
@@ -13,7 +13,7 @@ func nearest(word string, candidates []string) string {
 	return best
 }
 
-// distance counts the bytes to insert, delete or replace to make b of a.
+// distance counts the bytes to insert, delete or replace to turn a into b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -9,7 +9,7 @@ import (
 
 const packagedFile = "../../../config/nfguard.toml"
 
-// TestPackagedFile holds config/nfguard.toml and Default together.
+// TestPackagedFile: config/nfguard.toml and Default agree.
 func TestPackagedFile(t *testing.T) {
 	packaged, err := os.ReadFile(packagedFile)
 	if err != nil {
@@ -24,7 +24,7 @@ func TestPackagedFile(t *testing.T) {
 	})
 
 	t.Run("says every default, in order, once uncommented", func(t *testing.T) {
-		// Prose has a blank after its #, a key has none.
+		// Comments have a blank after the #, commented keys have none.
 		text := regexp.MustCompile(`(?m)^#([^ \n])`).ReplaceAllString(string(packaged), "$1")
 		c, origins, msg := load(t, map[string]string{mainFile: text})
 		diff(t, "error", "", msg)

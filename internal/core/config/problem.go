@@ -8,14 +8,14 @@ import (
 // Problem is one thing that is wrong with one file.
 type Problem struct {
 	File string
-	Line int    // counted from 1; 0 when it is not about one line
-	Key  string // as the file spells it, with its table; "" when it is not about one key
+	Line int    // counted from 1; 0 if it is not about one line
+	Key  string // as in the file, with its table; "" if it is not about one key
 	Msg  string // what is wrong
 	Hint string // what to do about it
 }
 
-// Error returns "file:line: key: what is wrong", without the hint and without
-// the parts that are unknown.
+// Error returns "file:line: key: what is wrong", without the hint and without unknown
+// parts.
 func (p Problem) Error() string {
 	var b strings.Builder
 	b.WriteString(Origin{p.File, p.Line}.String())
@@ -26,11 +26,11 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
-// Errors is all that is wrong with the files, in the order in which they are
-// read and from their first line to their last.
+// Errors are all problems of the files, in the order in which these are read, from
+// the first line to the last.
 type Errors []Problem
 
-// Error returns one line a problem, each with its hint in parentheses.
+// Error returns one line for each problem, with its hint in parentheses.
 func (e Errors) Error() string {
 	lines := make([]string, len(e))
 	for i, p := range e {
@@ -39,5 +39,5 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// wrong is a problem whose place the caller fills in.
+// wrong returns a problem; the caller fills in its place.
 func wrong(msg, hint string) *Problem { return &Problem{Msg: msg, Hint: hint} }

@@ -29,9 +29,9 @@ z = 1
 				`:9: contention.y: unknown key (hint: remove it; [contention] has limit, window, policy)`,
 			),
 		},
-		"the answer of the lock, which mode enforce gives now": {
+		"the answer of the lock that mode enforce gives now": {
 			text: "mode = \"lock\"\n[lock]\nanswer = \"rewrite\"\n",
-			want: `:3: lock.answer: there is no such key any more (hint: remove it, and write mode = "enforce" instead of mode = "lock": there the write succeeds, and the kernel stores our value)`,
+			want: `:3: lock.answer: this key no longer exists (hint: remove it, and write mode = "enforce" instead of mode = "lock": there the write succeeds, and the kernel stores our value)`,
 		},
 		"the table of the lock, with nothing in it": {text: "[lock]\n#answer = \"refuse\"\n"},
 		"keys without a name": {
@@ -108,7 +108,7 @@ textfile = "/var/lib/nfguard.txt"
 				`:5: timing.audit: no such time "soon" (hint: write a number and a unit, such as "500ms", "30s" or "5m")`,
 				`:7: contention.limit: must be from 1 to 1000000, not 0 (hint: the default is limit = 10)`,
 				`:8: contention.window: must be a time in quotes, not true or false (hint: the default is window = "1m")`,
-				`:10: lock.answer: there is no such key any more (hint: remove it; mode = "lock" has writers refused)`,
+				`:10: lock.answer: this key no longer exists (hint: remove it; mode = "lock" always refuses writers)`,
 				`:12: module.name: "-r" is no name of a module (hint: use letters, digits, _ and - only, without .ko)`,
 				`:14: bridges.match: item 2: "[" is no well-formed pattern (hint: close every [, and write \[ for the character itself)`,
 				`:15: bridges.ignore: item 1: is empty and matches no bridge (hint: remove it, or write "*" for every bridge)`,
@@ -183,15 +183,15 @@ textfile = "/var/lib/nfguard.txt"
 sysctl = ["kernel.poweroff_cmd"]
 `,
 			want: lines(
-				`:2: sysctl."kernel.core_pattern": the kernel runs it as a program, as root (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.core_pattern"])`,
-				`:3: sysctl."kernel.modprobe": the kernel runs it as a program, as root (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.modprobe"])`,
-				`:4: sysctl."fs.binfmt_misc.register": it decides which programs are run, and with what rights (hint: if that is meant, name it under [confirm] as well: sysctl = ["fs.binfmt_misc.register"])`,
-				`:5: sysctl."kernel.usermodehelper.bset": it decides which programs are run, and with what rights (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.usermodehelper.bset"])`,
-				`:6: sysctl."kernel.modules_disabled": nothing but a reboot takes it back, and no module can be loaded until then (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.modules_disabled"])`,
-				`:7: sysctl."kernel.kptr_restrict": it switches off a protection against the users of the host (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.kptr_restrict"])`,
-				`:8: sysctl."kernel.randomize_va_space": it switches off a protection against the users of the host (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.randomize_va_space"])`,
-				`:9: sysctl."kernel.yama.ptrace_scope": it switches off a protection against the users of the host (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.yama.ptrace_scope"])`,
-				`:10: sysctl."kernel.perf_event_paranoid": it switches off a protection against the users of the host (hint: if that is meant, name it under [confirm] as well: sysctl = ["kernel.perf_event_paranoid"])`,
+				`:2: sysctl."kernel.core_pattern": the kernel runs it as a program, as root (hint: if you mean it, list the key under [confirm] too: sysctl = ["kernel.core_pattern"])`,
+				`:3: sysctl."kernel.modprobe": the kernel runs it as a program, as root (hint: if you mean it, list the key under [confirm] too: sysctl = ["kernel.modprobe"])`,
+				`:4: sysctl."fs.binfmt_misc.register": it decides which programs are run and with what rights (hint: if you mean it, list the key under [confirm] too: sysctl = ["fs.binfmt_misc.register"])`,
+				`:5: sysctl."kernel.usermodehelper.bset": it decides which programs are run and with what rights (hint: if you mean it, list the key under [confirm] too: sysctl = ["kernel.usermodehelper.bset"])`,
+				`:6: sysctl."kernel.modules_disabled": only a reboot undoes it, and no module can be loaded until then (hint: if you mean it, list the key under [confirm] too: sysctl = ["kernel.modules_disabled"])`,
+				`:7: sysctl."kernel.kptr_restrict": it switches off a protection against the users of the host (hint: if you mean it, list the key under [confirm] too: sysctl = ["kernel.kptr_restrict"])`,
+				`:8: sysctl."kernel.randomize_va_space": it switches off a protection against the users of the host (hint: if you mean it, list the key under [confirm] too: sysctl = ["kernel.randomize_va_space"])`,
+				`:9: sysctl."kernel.yama.ptrace_scope": it switches off a protection against the users of the host (hint: if you mean it, list the key under [confirm] too: sysctl = ["kernel.yama.ptrace_scope"])`,
+				`:10: sysctl."kernel.perf_event_paranoid": it switches off a protection against the users of the host (hint: if you mean it, list the key under [confirm] too: sysctl = ["kernel.perf_event_paranoid"])`,
 			),
 		},
 		"a confirmation that means nothing": {
@@ -211,20 +211,20 @@ net.bridge.bridge-nf-call-iptables = 1
 			want: lines(
 				`:1: "kernel.pid_max": unknown key (hint: write a sysctl below [sysctl], in quotes: "kernel.pid_max" = …)`,
 				`:2: net: unknown key (hint: write a sysctl below [sysctl], in quotes: "net.ipv4.ip_forward" = …)`,
-				`:4: sysctl.net: TOML takes the dots for tables (hint: put the name in quotes: "net.bridge.bridge-nf-call-iptables" = …)`,
+				`:4: sysctl.net: in TOML, the dots mean tables (hint: put the name in quotes: "net.bridge.bridge-nf-call-iptables" = …)`,
 			),
 		},
 		"bad syntax": {
 			text: "mode = \"observe\"\n[timing\n",
-			want: `:2: expected '.' or ']' to end table name, but got '\n' instead (hint: a line is key = value, a text stands in "quotes", a [table] on a line of its own)`,
+			want: `:2: expected '.' or ']' to end table name, but got '\n' instead (hint: write key = value on a line, put a text in "quotes", and a [table] on a line of its own)`,
 		},
-		"a text that ends too early": {
+		"a document that ends too early": {
 			text: `mode =`,
-			want: `:1: mode: unexpected EOF; expected value (hint: a line is key = value, a text stands in "quotes", a [table] on a line of its own)`,
+			want: `:1: mode: unexpected EOF; expected value (hint: write key = value on a line, put a text in "quotes", and a [table] on a line of its own)`,
 		},
 		"a control character at the beginning": {
 			text: "\x7f",
-			want: `:1: TOML files cannot contain control characters: '0x7f' (hint: a line is key = value, a text stands in "quotes", a [table] on a line of its own)`,
+			want: `:1: TOML files cannot contain control characters: '0x7f' (hint: write key = value on a line, put a text in "quotes", and a [table] on a line of its own)`,
 		},
 		"duplicate key": {
 			text: "[timing]\naudit = \"1m\"\naudit = \"2m\"\n",

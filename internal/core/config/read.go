@@ -11,15 +11,15 @@ import (
 	"github.com/nfguard/nfguard/internal/files"
 )
 
-// maxSize bounds what is read of one file. A real one has a few KiB; more than
-// this is another file by mistake.
+// maxSize limits how much of a file is read. A real one has a few KiB; a larger one
+// is a wrong file.
 const maxSize = 64 << 10
 
-// source is where files are read: the host, or a tree.
+// source is where files are read from: the host, or a tree.
 type source struct {
 	root  string      // of the tree; "" for the host
 	tree  *files.Tree // nil: the host
-	trust files.Trust // who may own what is read; nil: anybody
+	trust files.Trust // whose files are trusted; nil: anybody's
 }
 
 // open returns the source below root, "" for the host.
@@ -32,7 +32,7 @@ func open(root string) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.trust = s.trust.Of(info) // who can change the tree can change all that is in it
+	s.trust = s.trust.Of(info) // the owner of the tree can change everything in it
 	s.tree, err = files.OpenImage(root)
 	return s, err
 }
@@ -43,7 +43,7 @@ func (s *source) close() {
 	}
 }
 
-// shown is a name with the root before it.
+// shown is a name with the root in front of it.
 func (s *source) shown(name string) string { return filepath.Join(s.root, name) }
 
 func (s *source) stat(name string) (fs.FileInfo, error) {
@@ -53,8 +53,8 @@ func (s *source) stat(name string) (fs.FileInfo, error) {
 	return os.Stat(name)
 }
 
-// missing reports whether nothing stands at a name. A link that leads nowhere
-// is there, and wrong.
+// missing reports whether a file does not exist. A dangling link does exist, and is a
+// problem.
 func (s *source) missing(name string) bool {
 	var err error
 	if s.tree != nil {
@@ -72,7 +72,7 @@ func (s *source) list(dir string) ([]fs.DirEntry, error) {
 	return os.ReadDir(dir)
 }
 
-// distrusted is the problem of a file or directory that others can change.
+// distrusted returns the problem of a file or directory that other users can change.
 func (s *source) distrusted(name string, info fs.FileInfo) *Problem {
 	trust := s.trust
 	if trust == nil {
@@ -84,8 +84,8 @@ func (s *source) distrusted(name string, info fs.FileInfo) *Problem {
 	return nil
 }
 
-// read returns the text of a file that nobody but root can change. What it
-// cannot be read for is a problem of that file.
+// read returns the text of a file that only root can change, or the problem that
+// keeps it from being read.
 func (s *source) read(name string) (string, *Problem) {
 	open := files.Open
 	if s.tree != nil {
@@ -113,11 +113,11 @@ func (s *source) read(name string) (string, *Problem) {
 	return string(data), nil
 }
 
-// unreadable says why the system would not let us read a file or directory.
+// unreadable says why a file or directory could not be read.
 func unreadable(name string, err error) *Problem {
 	reason := err.Error()
 	if perr := (*fs.PathError)(nil); errors.As(err, &perr) {
-		reason = perr.Err.Error() // the problem names the path already
+		reason = perr.Err.Error() // the problem already names the path
 	}
 	hint := "see what it is: ls -ld " + files.Quote(name)
 	switch other := (*files.NotRegular)(nil); {
@@ -128,12 +128,12 @@ func unreadable(name string, err error) *Problem {
 	case errors.Is(err, fs.ErrPermission):
 		hint = "run nfguard as root, or give the file to its user"
 	case errors.Is(err, fs.ErrNotExist):
-		hint = "is the name right? without any file the defaults hold: nfguard config show"
+		hint = "is the name right? without any file the defaults apply: nfguard config show"
 	}
 	return wrong("cannot be read: "+reason, hint)
 }
 
-// notUTF8 tells the first line of text that is no UTF-8.
+// notUTF8 returns the problem with the first line of text that is not UTF-8.
 func notUTF8(text string) *Problem {
 	p := wrong("is not UTF-8 text", "is it the right file? save it as UTF-8")
 	for line := range strings.Lines(text) {

@@ -24,7 +24,7 @@ func TestCheckBadFiles(t *testing.T) {
 	}{
 		"missing": {
 			make: func(*testing.T, string) error { return nil },
-			want: `/f: cannot be read: no such file or directory (hint: is the name right? without any file the defaults hold: nfguard config show)`,
+			want: `/f: cannot be read: no such file or directory (hint: is the name right? without any file the defaults apply: nfguard config show)`,
 		},
 		"empty": {
 			make: func(_ *testing.T, name string) error { return os.WriteFile(name, nil, 0o644) },
@@ -108,8 +108,8 @@ func TestCheckUnreadableFile(t *testing.T) {
 	}
 	got := make(chan string)
 	go func() {
-		// Root may read everything: become somebody else for file access. The
-		// thread is never unlocked and so ends with this goroutine.
+		// Root can read everything, so access files as another user. The thread
+		// is never unlocked, and so ends with this goroutine.
 		runtime.LockOSThread()
 		_ = unix.Setfsuid(65534)
 		got <- message(Check(root+"/f"), root)
@@ -148,11 +148,11 @@ func TestLoadBadPlaces(t *testing.T) {
 			spoil: func(dir string) error {
 				return errors.Join(os.RemoveAll(dir+"/conf.d"), os.Symlink("nowhere", dir+"/conf.d"))
 			},
-			want: `/etc/nfguard/conf.d: cannot be read: no such file or directory (hint: is the name right? without any file the defaults hold: nfguard config show)`,
+			want: `/etc/nfguard/conf.d: cannot be read: no such file or directory (hint: is the name right? without any file the defaults apply: nfguard config show)`,
 		},
 		"the file is a link that leads nowhere": {
 			spoil: func(dir string) error { return os.Symlink("nowhere", dir+"/nfguard.toml") },
-			want:  `/etc/nfguard/nfguard.toml: cannot be read: no such file or directory (hint: is the name right? without any file the defaults hold: nfguard config show)`,
+			want:  `/etc/nfguard/nfguard.toml: cannot be read: no such file or directory (hint: is the name right? without any file the defaults apply: nfguard config show)`,
 		},
 		"a drop-in is a directory, another writable by everyone": {
 			spoil: func(dir string) error {
@@ -179,22 +179,22 @@ func TestLoadBadPlaces(t *testing.T) {
 	}
 }
 
-// Who owns the tree can change all that is in it, and so is believed; nobody
-// else is but root.
+// The owner of the tree can change everything in it and is trusted; otherwise only
+// root is.
 func TestLoadOwners(t *testing.T) {
-	lab.Need(t, lab.Root) // who alone gives files away
+	lab.Need(t, lab.Root) // only root can change the owner of a file
 	const alice, bob = 1001, 1002
 	tests := map[string]struct {
 		owner, tree int
 		mode        os.FileMode
 		want        string
 	}{
-		"root's in root's tree":      {0, 0, 0o644, ""},
-		"alice's in alice's tree":    {alice, alice, 0o644, ""},
-		"root's in alice's tree":     {0, alice, 0o600, ""},
-		"bob's in alice's tree":      {bob, alice, 0o644, "is owned by uid 1002, who could steer nfguard with it (hint: chown 1001 PATH)"},
-		"alice's in root's tree":     {alice, 0, 0o644, "is owned by uid 1001, who could steer nfguard with it (hint: chown 0 PATH)"},
-		"root's, a group's to write": {0, 0, 0o664, "is writable by its group, who could steer nfguard with it (hint: chmod g-w PATH)"},
+		"root's in root's tree":       {0, 0, 0o644, ""},
+		"alice's in alice's tree":     {alice, alice, 0o644, ""},
+		"root's in alice's tree":      {0, alice, 0o600, ""},
+		"bob's in alice's tree":       {bob, alice, 0o644, "is owned by uid 1002, who could steer nfguard with it (hint: chown 1001 PATH)"},
+		"alice's in root's tree":      {alice, 0, 0o644, "is owned by uid 1001, who could steer nfguard with it (hint: chown 0 PATH)"},
+		"root's, writable by a group": {0, 0, 0o664, "is writable by its group, who could steer nfguard with it (hint: chmod g-w PATH)"},
 	}
 	for name, tt := range tests {
 		for _, place := range []string{"/etc/nfguard", "/etc/nfguard/nfguard.toml", "/etc/nfguard/conf.d", "/etc/nfguard/conf.d/a.toml"} {
@@ -225,8 +225,7 @@ func TestLoadOwners(t *testing.T) {
 	}
 }
 
-// writeMode writes a file with a mode that no umask narrows, in place of what
-// was there.
+// writeMode replaces a file by one with exactly that mode, whatever the umask.
 func writeMode(name, text string, mode os.FileMode) error {
 	if err := os.RemoveAll(name); err != nil {
 		return err

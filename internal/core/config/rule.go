@@ -11,13 +11,13 @@ import (
 // A rule says what is wrong with a text, or returns nil.
 type rule func(s string) *Problem
 
-// of returns the text that v is, if it is a printable one that obeys r.
+// of returns v as a string, if it is printable and obeys r.
 func (r rule) of(v any) (string, *Problem) {
 	s, ok := v.(string)
 	if !ok {
 		return "", mistyped("a text in quotes", v)
 	}
-	// Show relies on it: what is printable Go and TOML quote alike.
+	// Show relies on this: Go and TOML quote printable text alike.
 	if strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) }) {
 		return "", wrong(fmt.Sprintf("%q holds characters that cannot be printed", s), "retype it")
 	}
@@ -25,7 +25,7 @@ func (r rule) of(v any) (string, *Problem) {
 }
 
 var (
-	modulePattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`) // modprobe takes a leading - for an option
+	modulePattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`) // to modprobe, a leading - is an option
 	unitPattern   = regexp.MustCompile(`^[A-Za-z0-9:_.@\\-]+\.service$`)
 )
 
@@ -60,11 +60,11 @@ func unitName(s string) *Problem {
 	return nil
 }
 
-// dropinPath demands .conf: systemd-modules-load and systemd-sysctl skip
-// files of any other name.
+// dropinPath requires .conf: systemd-modules-load and systemd-sysctl skip files with
+// any other name.
 func dropinPath(s string) *Problem { return cleanPath(s, ".conf") }
 
-// textfilePath demands .prom: node_exporter skips files of any other name.
+// textfilePath requires .prom: node_exporter skips files with any other name.
 func textfilePath(s string) *Problem {
 	if s == "" {
 		return nil

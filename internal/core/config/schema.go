@@ -11,7 +11,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 )
 
-// A schema is what a file may say: the fields of a Config.
+// A schema is what a file can contain: the fields of a Config.
 type schema []field
 
 // sysctlField returns the key of the field of k.
@@ -59,8 +59,8 @@ func (s schema) byDefault(key string) string {
 // sysctlRoot matches how the name of a sysctl begins.
 var sysctlRoot = regexp.MustCompile(`^(dev|fs|kernel|net|user|vm)[./]`)
 
-// suggest says what to do about an unknown key: where it belongs, what it was
-// probably meant to be, or what there is.
+// suggest says what to do about an unknown key: where it belongs, which key was
+// probably meant, or which keys there are.
 func (s schema) suggest(n node) string {
 	name := n.name()
 	table := ""
@@ -91,8 +91,8 @@ func (s schema) suggest(n node) string {
 	return fmt.Sprintf("remove it; [%s] has %s", table, strings.Join(known, ", "))
 }
 
-// unquoted returns what was written as the path of the first value in n, whose
-// parts a person meant to be one name.
+// unquoted returns the path of the first value in n as it was written: the user meant
+// its parts to be one name.
 func unquoted(n node) string {
 	parts := []string{n.name()}
 	for len(n.nodes) > 0 {

@@ -29,9 +29,9 @@ func (o Origin) String() string {
 	return fmt.Sprintf("%s:%d", name, o.Line)
 }
 
-// Origins tells where the values of a Config were set, by their keys as a
-// file spells them with their tables: timing.resync,
-// sysctl."net.ipv4.ip_forward". A key that is missing has its default.
+// Origins says where the values of a Config were set, by key, as in a file, with its
+// table: timing.resync, sysctl."net.ipv4.ip_forward". A key that is missing has its
+// default.
 type Origins map[string]Origin
 
 // Entry is one key of a Config.
@@ -51,8 +51,8 @@ func (c Config) Entries(o Origins) []Entry {
 	return entries
 }
 
-// Show writes c as TOML that Load reads back as the same Config, with the
-// origin of each value in a comment. An error is one of w.
+// Show writes c as TOML that Load reads back as the same Config, with the origin of
+// each value in a comment. The error is w's.
 func Show(w io.Writer, c Config, o Origins) error {
 	var b bytes.Buffer
 	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -70,8 +70,8 @@ func Show(w io.Writer, c Config, o Origins) error {
 	return err
 }
 
-// literal returns v, the value of an Entry, as TOML. Texts are printable, but
-// for tabs, which Go and TOML quote alike.
+// literal returns v, the value of an Entry, as TOML. Texts are printable except for
+// tabs, which Go and TOML quote alike.
 func literal(v any) string {
 	switch v := v.(type) {
 	case string:

@@ -77,7 +77,7 @@ func TestShowFileNameWithNewline(t *testing.T) {
 	diff(t, "first line", `mode = "enforce"  # /a\nb.toml:3`, first)
 }
 
-// A later file takes the place of "auto", and "auto" that of patterns.
+// A later file can replace "auto" by patterns, and patterns by "auto".
 func TestAuto(t *testing.T) {
 	for _, tt := range []struct {
 		first, second string
@@ -134,7 +134,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add("[contention]\nlimit = 0x10\nwindow = \"1h\"", "metrics.textfile = \"/a.prom\"\nkube_proxy.units = [\"a\\\\x2d.service\"]")
 	f.Fuzz(func(t *testing.T, first, second string) {
 		if !utf8.ValidString(first) || !utf8.ValidString(second) {
-			return // read has refused it
+			return // read would have refused it
 		}
 		c, err := loadText(first, second)
 		if err != nil {
@@ -152,7 +152,7 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// loadText is Load for files in memory, which a fuzz test has time for.
+// loadText is Load for files in memory, which is fast enough for a fuzz test.
 func loadText(texts ...string) (Config, error) {
 	l := newLoader(&source{})
 	for i, text := range texts {

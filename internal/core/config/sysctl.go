@@ -15,8 +15,8 @@ import (
 // ignore is the value of a sysctl that is left alone.
 const ignore = "ignore"
 
-// bridgeKeys are all the sysctls below net.bridge, which is br_netfilter's
-// alone (brnf_table in net/bridge/br_netfilter_hooks.c, Linux 6.12).
+// bridgeKeys are all the sysctls below net.bridge, which belong to br_netfilter alone
+// (brnf_table in net/bridge/br_netfilter_hooks.c, Linux 6.12).
 var bridgeKeys = []string{
 	string(guard.IPTables), string(guard.IP6Tables), string(guard.ARPTables),
 	"net.bridge.bridge-nf-filter-vlan-tagged",
@@ -24,12 +24,12 @@ var bridgeKeys = []string{
 	"net.bridge.bridge-nf-pass-vlan-input-dev",
 }
 
-// sysctlPattern leaves out what means something else in the sysctl.d file
-// that the key will be written to: blanks, =, #, quotes, globs, a leading -.
+// sysctlPattern excludes what has a special meaning in the sysctl.d file that the key
+// will be written to: blanks, =, #, quotes, globs, a leading -.
 var sysctlPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.:@+/-]*$`)
 
-// sysctlKey returns the key that name means. As in sysctl.d(5), a name whose
-// first separator is a slash has slashes and dots the other way round.
+// sysctlKey returns the key that name means. As in sysctl.d(5), slashes and dots are
+// swapped in a name whose first separator is a slash.
 func sysctlKey(name string) (guard.Key, *Problem) {
 	key := guard.Key(name)
 	if i := strings.IndexAny(name, "./"); i > 0 && name[i] == '/' {
@@ -60,7 +60,7 @@ func (c *Config) find(k guard.Key) *Sysctl {
 	return nil
 }
 
-// get returns a number as such, so that files and JSON show it without quotes.
+// get returns a number as a number, so that files and JSON show it without quotes.
 func (s *Sysctl) get() any {
 	if s.Ignore {
 		return ignore

@@ -18,19 +18,19 @@ import (
 // Socket is where systemd listens for the helper.
 const Socket = "/run/nfguard-helper/socket"
 
-// ErrAbsent says that nobody listens for requests.
+// ErrAbsent says that nobody listens on the helper's socket.
 var ErrAbsent = errors.New("nfguard-helper.socket is not there")
 
-// Client asks the helper. Its methods are safe for use by several goroutines.
+// Client sends requests to the helper. Its methods are safe for concurrent use.
 type Client struct {
 	// Path is the helper's socket; "" means [Socket].
 	Path string
 
-	// Timeout bounds each of the two waits, for the begin of the work and for its
-	// end; 0 means as long as they take.
+	// Timeout limits each of the two waits: until the work begins, and until it
+	// ends. 0 means beginTime and workTime.
 	Timeout time.Duration
 
-	absent atomic.Bool // when it was last asked
+	absent atomic.Bool // at the last request
 }
 
 func (c *Client) path() string {
@@ -40,16 +40,16 @@ func (c *Client) path() string {
 	return c.Path
 }
 
-// There reports whether there is a socket to ask at, and somebody listened when
-// it was last asked.
+// There reports whether the socket exists and, if there was a request before,
+// whether anybody listened then.
 func (c *Client) There() bool {
 	info, err := os.Stat(c.path())
 	return err == nil && info.Mode().Type() == fs.ModeSocket && !c.absent.Load()
 }
 
-// Ask has a request carried out, and waits for its end. What is said of the
-// files goes to facts, unless that is nil. An error is ErrAbsent where there is
-// no helper, and otherwise tells a next step by a method Next.
+// Ask has a request carried out, and waits until it is done. It decodes what the
+// helper says about the files into facts, unless that is nil. The error is ErrAbsent
+// if there is no helper. Errors of the helper have a method Next with the next step.
 func (c *Client) Ask(ctx context.Context, r Request, facts any) (files []*os.File, err error) {
 	text, files, err := c.ask(ctx, r)
 	absent := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED)
@@ -94,7 +94,7 @@ func (c *Client) ask(ctx context.Context, r Request) (facts []byte, files []*os.
 	})
 	defer late.Stop()
 	err = c.send(ctx, r, pair[1])
-	unix.Close(pair[1]) // so that the end of the helper is the end of the wait
+	unix.Close(pair[1]) // so that the wait ends if the helper does
 	if err != nil {
 		return nil, nil, err
 	}
@@ -136,7 +136,7 @@ func answered(conn *net.UnixConn) (facts []byte, files []*os.File, err error) {
 	return facts, files, nil
 }
 
-// send puts a request into the helper's queue, with the socket to answer on.
+// send puts a request into the helper's queue, with the socket for the answer.
 func (c *Client) send(ctx context.Context, r Request, answer int) error {
 	text, err := json.Marshal(message{version, r})
 	if err != nil {

@@ -1,23 +1,22 @@
-// Package helper has the few changes made that take more rights than the daemon
-// keeps: to load the kernel module, to write the drop-ins, to load the BPF
-// programs, to have the journal written to disk. [Serve] does them in a process
-// that has the rights, for a [Client] in one that has not.
+// Package helper does the few things that take more rights than the daemon keeps:
+// loading the kernel module, writing the drop-ins, loading the BPF programs, and
+// having the journal written to disk. [Serve] does them in a process that has the
+// rights, for a [Client] in a process that does not.
 //
-// A request is one of a fixed list and carries nothing that the client could
-// choose: what is loaded and written is root's own configuration. So whoever
-// takes the daemon over gains what the configuration asks for anyway.
+// A request is one of a fixed list and has no parameters that the client could
+// choose: root's own configuration says what is loaded and written. So an attacker
+// who takes over the daemon gains only what the configuration asks for anyway.
 //
 // # The protocol
 //
 // A request is one datagram to the helper's socket: a JSON object of at most
 // [maxRequest] bytes and one descriptor, an end of a pair of sockets of type
 // SOCK_SEQPACKET. The answer is one packet on that pair: a JSON object of at
-// most [maxAnswer] bytes, with the descriptors that were asked for. Before it
-// comes another, when the work begins: so a helper that is slow is told from one
-// that is dead, for which a daemon must not wait when it starts. The client
-// never calls connect(2), so that its sandbox can do without: what else on a
-// host listens on sockets that root can reach, as container runtimes do, stays
-// out of reach. A datagram that is anything else is dropped.
+// most [maxAnswer] bytes, with the requested descriptors. A packet before it says
+// that the work has begun. It distinguishes a slow helper from a dead one, which the
+// daemon must not wait for when it starts. The client never calls connect(2), so its
+// sandbox can forbid it: then it cannot reach other sockets that root has access to,
+// such as those of container runtimes. All other datagrams are dropped.
 package helper
 
 import (
@@ -43,20 +42,21 @@ const (
 	SyncJournal  Request = "sync the journal"
 )
 
-// Requests are all of them.
+// Requests returns all requests.
 func Requests() []Request {
 	return []Request{LoadModule, WriteModules, WriteSysctls, LoadHook, LoadExecHook, SyncJournal}
 }
 
-// How long a client waits at most: for the work to begin, for which systemd has to
-// start the helper, and then for its end. modprobe has 10 s, and 2 to end; to load
-// a BPF program takes some tenths of a second, on an emulated machine seven.
+// How long a client waits at most: for the work to begin, since systemd has to start
+// the helper first, and then for it to end. modprobe has 10 s, and 2 s to end after
+// that. Loading a BPF program takes some tenths of a second; on an emulated machine,
+// seven seconds.
 const (
 	beginTime = 5 * time.Second
 	workTime  = 20 * time.Second
 )
 
-// Bounds of what is taken from a peer.
+// Limits for messages from the other side.
 const (
 	version    = 1
 	maxRequest = 128
@@ -70,17 +70,17 @@ type message struct {
 	Request Request `json:"request"`
 }
 
-// answer is what became of a request.
+// answer is the result of a request.
 type answer struct {
 	Version int             `json:"version"`
 	Begun   bool            `json:"begun,omitempty"` // another answer follows
 	Error   string          `json:"error,omitempty"` // "": it was done
 	Next    string          `json:"next,omitempty"`  // what a person can do about the error
-	Never   bool            `json:"never,omitempty"` // the error will be the same another time: errors.ErrUnsupported
+	Never   bool            `json:"never,omitempty"` // trying again does not help: errors.ErrUnsupported
 	Facts   json.RawMessage `json:"facts,omitempty"` // about the descriptors
 }
 
-// parse reads a request strictly.
+// parse reads a request, and accepts nothing unknown in it.
 func parse(b []byte) (Request, error) {
 	if len(b) > maxRequest {
 		return "", errors.New("the request is too long")
@@ -103,7 +103,8 @@ func parse(b []byte) (Request, error) {
 	return m.Request, nil
 }
 
-// encode is the answer to a request that ended with err, within maxAnswer.
+// encode returns the answer to a request that ended with err, of at most maxAnswer
+// bytes.
 func encode(facts any, err error) []byte {
 	a := answer{Version: version}
 	if err == nil && facts != nil {
@@ -126,7 +127,7 @@ func encode(facts any, err error) []byte {
 	return b
 }
 
-// maxText bounds a text for people. JSON makes up to six bytes of one.
+// maxText limits a text for people, in bytes. In JSON, a byte can become six.
 const maxText = 4 << 10
 
 func cut(s string, n int) string {
@@ -139,8 +140,8 @@ func cut(s string, n int) string {
 // begun is the answer to a request that is being worked on.
 func begun() []byte { return []byte(`{"version":1,"begun":true}`) }
 
-// decode reads an answer. An error is the helper's, with its next step, or one
-// about the answer, or errBegun.
+// decode reads an answer. The error is the helper's, with its next step, or it is
+// about the answer itself, or errBegun.
 func decode(b []byte) (facts json.RawMessage, err error) {
 	var a answer
 	if err := json.Unmarshal(b, &a); err != nil {
@@ -161,7 +162,7 @@ func decode(b []byte) (facts json.RawMessage, err error) {
 // errBegun says that another answer follows.
 var errBegun = errors.New("the work has begun")
 
-// refusedError is why the helper did not do what it was asked for.
+// refusedError says why the helper did not carry out a request.
 type refusedError struct {
 	reason, next string
 	never        bool
@@ -169,8 +170,8 @@ type refusedError struct {
 
 func (e *refusedError) Error() string { return e.reason }
 
-// Is reports errors.ErrUnsupported where trying again at once does not help.
+// Is reports errors.ErrUnsupported if trying again at once does not help.
 func (e *refusedError) Is(target error) bool { return e.never && target == errors.ErrUnsupported }
 
-// Next says what a person can do about it; "" where nobody knows.
+// Next says what a person can do about it; "" if that is not known.
 func (e *refusedError) Next() string { return e.next }

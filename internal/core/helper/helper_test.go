@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serving starts a helper on a socket of its own and returns a client of it.
+// serving starts a helper on its own socket and returns a client for it.
 func serving(t *testing.T, o Options) (c *Client, ended chan error) {
 	t.Helper()
 	c = &Client{}
@@ -44,7 +44,7 @@ func serving(t *testing.T, o Options) (c *Client, ended chan error) {
 	return c, ended
 }
 
-// nothing does what it is asked for at once.
+// nothing carries out every request at once, by doing nothing.
 func nothing(context.Context, Request) (any, []*os.File, error) { return nil, nil, nil }
 
 // hinted is an error with a next step.
@@ -85,7 +85,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestFiles hands over the end of a pipe, and sees that nobody else keeps it.
+// TestFiles sends the end of a pipe, and checks that nobody else keeps it.
 func TestFiles(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -119,7 +119,7 @@ func TestNobodyListens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.Close() // net leaves the file of a datagram socket
+	conn.Close() // package net does not remove the file of a datagram socket
 	if _, err := c.Ask(t.Context(), LoadModule, nil); !errors.Is(err, ErrAbsent) || c.There() {
 		t.Errorf("a socket of nobody: %v, there: %v", err, c.There())
 	}
@@ -139,14 +139,14 @@ func TestSlowHelper(t *testing.T) {
 	}
 	c.Timeout = 0
 	if _, err := c.Ask(t.Context(), LoadModule, nil); err == nil || !strings.Contains(err.Error(), "is being worked on") {
-		t.Errorf("a second one beside it: %v", err)
+		t.Errorf("a second request at the same time: %v", err)
 	}
 	if _, err := c.Ask(t.Context(), LoadModule, nil); err == nil {
 		t.Error("want it to be refused again")
 	}
 }
 
-// TestDeadHelper has a request wait in a queue that nobody reads.
+// TestDeadHelper: a request waits in a queue that nobody reads.
 func TestDeadHelper(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -155,7 +155,7 @@ func TestDeadHelper(t *testing.T) {
 	}
 	defer conn.Close()
 	c := &Client{Path: path, Timeout: 50 * time.Millisecond}
-	for range 600 { // in the end the queue is full
+	for range 600 { // enough to fill the queue
 		_, err = c.Ask(t.Context(), LoadModule, nil)
 		if err == nil || err.Error() != "nfguard-helper.service does not answer" || !errors.Is(err, errors.ErrUnsupported) {
 			t.Fatalf("got %v", err)
@@ -164,7 +164,7 @@ func TestDeadHelper(t *testing.T) {
 	}
 }
 
-// TestEnds has a helper end when nothing comes, but not while it is busy.
+// TestEnds: a helper ends when no request comes, but not while it is busy.
 func TestEnds(t *testing.T) {
 	var busy atomic.Bool
 	busy.Store(true)
@@ -179,7 +179,7 @@ func TestEnds(t *testing.T) {
 	}
 }
 
-// raw sends a datagram with descriptors, as a hostile client can.
+// raw sends a datagram with descriptors, as a hostile client could.
 func raw(t testing.TB, path string, b []byte, fds ...int) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -196,7 +196,7 @@ func raw(t testing.TB, path string, b []byte, fds ...int) {
 	}
 }
 
-// pair is a pair of sockets as clients make it, or of another type.
+// pair returns a pair of sockets: of the type that clients use, or of another type.
 func pair(t testing.TB, kind int) [2]int {
 	t.Helper()
 	p, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
@@ -207,8 +207,8 @@ func pair(t testing.TB, kind int) [2]int {
 	return p
 }
 
-// TestHostile sends what no client sends. Nothing is done for it, no
-// descriptor is kept, and the next client is served.
+// TestHostile sends what no client would send. It has no effect, no descriptor is
+// kept, and the next client is served.
 func TestHostile(t *testing.T) {
 	var done atomic.Int32
 	var mu sync.Mutex
@@ -237,7 +237,7 @@ func TestHostile(t *testing.T) {
 	before := descriptors(t)
 	for range 3 {
 		raw(t, c.Path, nil)
-		raw(t, c.Path, good) // and nowhere to answer
+		raw(t, c.Path, good) // without a socket for the answer
 		raw(t, c.Path, good, int(file.Fd()))
 		raw(t, c.Path, good, pair(t, unix.SOCK_STREAM)[0])
 		raw(t, c.Path, good, p[0], p[0], p[0], int(file.Fd()))
@@ -263,7 +263,7 @@ func TestHostile(t *testing.T) {
 		t.Errorf("a client after them: %v", err)
 	}
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		// Those of pair are the test's, and stay for its time.
+		// The test itself keeps the descriptors of pair.
 		if now := descriptors(t) - 6; now <= before {
 			break
 		} else if time.Now().After(deadline) {
@@ -287,7 +287,7 @@ func descriptors(t testing.TB) int {
 	return len(list)
 }
 
-// TestUID has a pair of another user refused, which only root can make.
+// TestUID: a pair of sockets of another user is refused. The test needs root.
 func TestUID(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -336,7 +336,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzDecode reads answers, which come from a process with more rights.
+// FuzzDecode reads answers, which normally come from a process with more rights.
 func FuzzDecode(f *testing.F) {
 	f.Add(encode(map[string]int{"ring": 4096}, nil))
 	f.Add(encode(nil, hinted{errors.New("it hangs")}))

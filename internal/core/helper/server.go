@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Work does what was asked for. It returns what is to be said of the files, or
-// nil, and the files, which are closed once they were sent.
+// Work carries out a request. It returns the files to send, which are closed after
+// that, and facts about them, or nil.
 type Work func(ctx context.Context, r Request) (facts any, files []*os.File, err error)
 
 // Options say how requests are served.
@@ -23,24 +23,24 @@ type Options struct {
 	// Idle is how long to wait for the next request.
 	Idle time.Duration
 
-	// Busy reports whether there is something that has to outlive its request.
-	// Nil: there never is.
+	// Busy reports whether some work goes on after its request has ended. Nil: it
+	// never does.
 	Busy func() bool
 
-	// Refused is told why a datagram was dropped, at most once a minute. It must
-	// not block. Nil: nobody wants it.
+	// Refused is called with the reason why a datagram was dropped, at most once a
+	// minute. It must not block. It can be nil.
 	Refused func(error)
 }
 
 const (
-	// atOnce is how many requests are worked on at a time: one of each kind, for
-	// a second one of the same kind is refused, and some that are refused.
+	// atOnce is how many requests are handled at a time: one of each kind, since a
+	// second one of the same kind is refused, and some that are being refused.
 	atOnce = 8
 )
 
-// Serve answers what comes in on socket, a datagram socket of the family
-// AF_UNIX, until ctx ends or nothing has come for the time o.Idle. It waits for
-// the requests that it has begun to work on, and closes socket.
+// Serve answers requests on socket, a datagram socket of the family AF_UNIX, until
+// ctx ends or there was no request for the time o.Idle. Before it returns, it waits
+// for the requests that it has begun. It closes socket.
 func Serve(ctx context.Context, socket *os.File, o Options) error {
 	c, err := net.FilePacketConn(socket)
 	socket.Close()
@@ -78,7 +78,7 @@ func Serve(ctx context.Context, socket *os.File, o Options) error {
 		case err != nil:
 			return fmt.Errorf("receive a request: %w", err)
 		default:
-			s.slots <- struct{}{} // the rest waits in the socket
+			s.slots <- struct{}{} // other requests wait in the socket
 			s.requests.Go(func() {
 				defer func() { <-s.slots }()
 				s.serve(ctx, data, files)
@@ -131,13 +131,13 @@ func (s *server) serve(ctx context.Context, data []byte, files []*os.File) {
 	ctx, cancel := context.WithTimeout(ctx, workTime)
 	defer cancel()
 	facts, out, err := s.o.Work(ctx, r)
-	s.end(r) // first: who has the answer may ask again
+	s.end(r) // before the reply, because the client can then ask again at once
 	defer closeAll(out)
 	if err != nil {
 		out = nil
 	}
-	// Who asked may be gone, which is no trouble of ours: what it would have
-	// been sent is closed, and so undone.
+	// The client may be gone. That does not matter: the files that it would have
+	// got are closed, and so the work is undone.
 	_ = reply(files[0], encode(facts, err), out)
 }
 
@@ -157,11 +157,11 @@ func (s *server) end(r Request) {
 	delete(s.working, r)
 }
 
-// replyable reports whether files are an end of a pair of sockets that a
+// replyable returns an error unless files are one end of a pair of sockets that a
 // process of root has made, as clients do.
 func replyable(files []*os.File) error {
 	if len(files) != 1 {
-		return fmt.Errorf("%d descriptors came with the request and not 1", len(files))
+		return fmt.Errorf("%d descriptors came with the request, want 1", len(files))
 	}
 	fd := int(files[0].Fd())
 	for option, want := range map[int]int{
@@ -169,7 +169,7 @@ func replyable(files []*os.File) error {
 	} {
 		have, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, option)
 		if err != nil || have != want {
-			return errors.New("the descriptor that came with the request is no socket to answer on")
+			return errors.New("the descriptor that came with the request is not a socket for the answer")
 		}
 	}
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
@@ -177,13 +177,13 @@ func replyable(files []*os.File) error {
 		return os.NewSyscallError("getsockopt", err)
 	}
 	if peer.Uid != uint32(os.Geteuid()) {
-		return fmt.Errorf("uid %d may not ask", peer.Uid)
+		return fmt.Errorf("uid %d is not allowed to send requests", peer.Uid)
 	}
 	return nil
 }
 
-// reply sends one packet. It never waits: there is room for two in a socket of
-// a client that sent one request on it.
+// reply sends one packet. It never blocks: the socket has room for both packets of
+// an answer.
 func reply(to *os.File, b []byte, files []*os.File) error {
 	var fds []int
 	for _, f := range files {
@@ -196,8 +196,8 @@ func reply(to *os.File, b []byte, files []*os.File) error {
 	return os.NewSyscallError("sendmsg", unix.Sendmsg(int(to.Fd()), b, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL))
 }
 
-// errTooMuch says that a message is longer, or has more descriptors, than any
-// that is meant for us.
+// errTooMuch says that a message is longer, or has more descriptors, than any valid
+// one.
 var errTooMuch = errors.New("a message is too long, or has too many descriptors")
 
 // receive reads one message of up to size bytes with up to n descriptors.
@@ -215,7 +215,7 @@ func receive(conn *net.UnixConn, size, n int) ([]byte, []*os.File, error) {
 	return b[:got], files, nil
 }
 
-// rightsOf are the descriptors of control messages.
+// rightsOf returns the descriptors in control messages.
 func rightsOf(oob []byte) (files []*os.File) {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
@@ -224,7 +224,7 @@ func rightsOf(oob []byte) (files []*os.File) {
 	for i := range messages {
 		fds, err := unix.ParseUnixRights(&messages[i])
 		if err != nil {
-			continue // of another kind
+			continue // another type of control message
 		}
 		for _, fd := range fds {
 			files = append(files, os.NewFile(uintptr(fd), "received"))

@@ -41,9 +41,9 @@ func bridge(b rtnl.Bridge) guard.Bridge {
 	return out
 }
 
-// SurveyBridge looks at one bridge, and at what else decides about its flags.
-// One that does not exist is not in the observation. What depends on kube-proxy's
-// rules goes by the last [Linux.Survey] that has read them.
+// SurveyBridge looks at one bridge, and at what else decides about its flags. A bridge
+// that does not exist is not in the observation. For kube-proxy's rules, it uses what the
+// last [Linux.Survey] has read.
 func (l *Linux) SurveyBridge(ctx context.Context, p *guard.Policy, name string) guard.Observation {
 	var o guard.Observation
 	step.Begin(ctx, "asking the kernel for bridge "+name)
@@ -83,8 +83,8 @@ func addresses(ctx context.Context, o *guard.Observation) {
 	}
 }
 
-// evidence adds to o what says that bridges carry pods, where that counts. To
-// ask for kube-proxy's rules takes a moment.
+// evidence adds to o the evidence that bridges carry pods, if that counts. With ask, it
+// also reads kube-proxy's rules, which takes a moment.
 func (l *Linux) evidence(ctx context.Context, p *guard.Policy, o *guard.Observation, ask bool) {
 	if p.Bridges == nil || !p.Bridges.Auto || o.Bridging != nil {
 		return
@@ -101,10 +101,10 @@ func (l *Linux) evidence(ctx context.Context, p *guard.Policy, o *guard.Observat
 	l.endpoints(ctx, p, o, addresses, ask)
 }
 
-// vlanTagged decides whether VLAN-tagged frames are handed over, too.
+// vlanTagged decides whether VLAN-tagged frames are handed to netfilter too.
 const vlanTagged guard.Key = "net.bridge.bridge-nf-filter-vlan-tagged"
 
-// on tells which sysctls hand bridged frames over.
+// on returns which sysctls hand bridged frames to netfilter.
 func (l *Linux) on() (on [3]bool) {
 	for _, f := range []guard.Family{guard.IPv4, guard.IPv6, guard.ARP} {
 		on[f] = l.digit(f.Key()) > '0'
@@ -112,7 +112,7 @@ func (l *Linux) on() (on [3]bool) {
 	return on
 }
 
-// digit is the first character of a sysctl, or 0 where it can't be read.
+// digit is the first character of a sysctl, or 0 if it cannot be read.
 func (l *Linux) digit(k guard.Key) byte {
 	text, err := os.ReadFile(filepath.Join(l.o.Proc, "sys", k.Path()))
 	if err != nil || len(text) == 0 {
@@ -121,8 +121,8 @@ func (l *Linux) digit(k guard.Key) byte {
 	return text[0]
 }
 
-// setFlags turns flags of a bridge on, after a note that it was us. That the
-// note could not be written keeps no bridge waiting: the next survey tells of it.
+// setFlags sets flags of a bridge, after noting that it was us. If the note cannot be
+// written, the bridge does not have to wait: the next survey reports the error.
 func (l *Linux) setFlags(a guard.Action) error {
 	l.memory.remember(a)
 	defer l.memory.tidy(a)
@@ -132,7 +132,7 @@ func (l *Linux) setFlags(a guard.Action) error {
 	return nil
 }
 
-// clearFlags takes flags back, and forgets them once they are.
+// clearFlags takes flags back, and then forgets them.
 func (l *Linux) clearFlags(a guard.Action) error {
 	err := rtnl.SetNFCall(a.Index, a.Subject, rtnl.NFCall(a.Flags), false)
 	if err != nil && !errors.Is(err, rtnl.ErrNoBridge) {

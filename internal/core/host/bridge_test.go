@@ -18,14 +18,14 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// scoped is the policy of scope "bridges".
+// scoped returns a policy with scope "bridges".
 func scoped(auto bool) guard.Policy {
 	return guard.Policy{Module: "br_netfilter", Bridges: &guard.Selection{
 		Match: []string{"cni*"}, Auto: auto, Families: []guard.Family{guard.IPv4, guard.IPv6, guard.ARP},
 	}}
 }
 
-// flagged is a host with a memory, in a namespace of its own.
+// flagged returns a host with a memory file, in its own namespace.
 func flagged(t *testing.T) (*lab.Namespace, *host.Linux, string) {
 	t.Helper()
 	memory := filepath.Join(t.TempDir(), "run", "bridges.json")
@@ -35,7 +35,7 @@ func flagged(t *testing.T) (*lab.Namespace, *host.Linux, string) {
 	return ns, l, memory
 }
 
-// carryOut does what the plan says of one bridge, inside the namespace.
+// carryOut carries out the plan for one bridge, inside the namespace.
 func carryOut(t *testing.T, ns *lab.Namespace, l *host.Linux, p guard.Policy, name string) (o guard.Observation) {
 	t.Helper()
 	ns.Do(func() {
@@ -85,7 +85,7 @@ func TestFlags(t *testing.T) {
 		t.Errorf("remembered (-want +got):\n%s%v", diff, o.RememberedErr)
 	}
 
-	// Taken back: only what was set, and nothing is left to remember.
+	// Only flags that were set are taken back, and then nothing is left to remember.
 	hostwide := guard.Policy{Module: "br_netfilter", Sysctls: []guard.Setting{{Key: guard.IPTables, Value: "1"}, {Key: guard.IP6Tables, Value: "1"}}}
 	if o := carryOut(t, ns, l, hostwide, "cni0"); o.Bridges[0].Flags() != (guard.Flags{2: true}) {
 		t.Errorf("cni0 has %v", o.Bridges[0].Flags())
@@ -96,7 +96,7 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// A bridge that has another name now is the one whose flags were set.
+// A renamed bridge is still known as the one whose flags were set.
 func TestRenamedBridgeIsRemembered(t *testing.T) {
 	ns, l, memory := flagged(t)
 	ns.Run(t, "ip", "link", "add", "cni0", "index", "70", "type", "bridge")
@@ -125,8 +125,8 @@ func TestRenamedBridgeIsRemembered(t *testing.T) {
 	}
 }
 
-// Bridges that are gone are forgotten before the file has grown a lot, and one
-// that was fought over stands in it once.
+// Bridges that are gone are forgotten before the file grows large, and a bridge whose
+// flags were fought over is in it once.
 func TestMemoryStaysSmall(t *testing.T) {
 	ns, l, memory := flagged(t)
 	ns.Run(t, "ip", "link", "add", "cni0", "type", "bridge")
@@ -160,7 +160,7 @@ func TestFlagsStayWithoutSysctls(t *testing.T) {
 	}
 }
 
-// A memory that is broken, or can't be written, keeps no flag from being set.
+// A memory file that is broken or cannot be written keeps no flag from being set.
 func TestBadMemory(t *testing.T) {
 	ns, l, memory := flagged(t)
 	ns.Run(t, "ip", "link", "add", "cni0", "type", "bridge")

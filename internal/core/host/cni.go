@@ -29,14 +29,14 @@ func CNIDirs() []string {
 	}
 }
 
-// What is read of a directory: hosts have one file, or a few.
+// Limits for a directory: hosts have one file, or a few.
 const (
 	maxCNIFiles = 64
 	maxCNIFile  = 256 << 10
 )
 
-// cniConfig is the part of a network configuration, or of a list of plugins,
-// that tells a bridge.
+// cniConfig is the part of a network configuration, or of a list of plugins, that
+// says which bridge is used.
 type cniConfig struct {
 	Name    string
 	Type    string
@@ -76,8 +76,8 @@ func (l *Linux) cni(ctx context.Context) guard.CNI {
 	return c
 }
 
-// cniPlugins reads what is configured, by directories and the names of files.
-// The error is of what could not be read or understood; the rest is there.
+// cniPlugins reads the configured plugins, in the order of directories and file names.
+// The error says what could not be read or understood; the list has the rest.
 func (l *Linux) cniPlugins(ctx context.Context) ([]cniPlugin, error) {
 	var list []cniPlugin
 	var unread error
@@ -126,8 +126,8 @@ func (l *Linux) cniFiles(dir string) (paths []string, unread error) {
 	return paths, unread
 }
 
-// podBridge is the name of the bridge that a plugin hangs pods on, or "".
-// flannel hands over to another plugin, which is "bridge" unless its delegate
+// podBridge is the name of the bridge that a plugin attaches pods to, or "".
+// flannel delegates to another plugin, which is "bridge" unless its delegate
 // says otherwise (README of flannel-io/cni-plugin).
 func (p *cniConfig) podBridge() string {
 	kind, name := p.Type, p.Bridge
@@ -141,8 +141,8 @@ func (p *cniConfig) podBridge() string {
 	return cmp.Or(name, "cni0")
 }
 
-// subnets are those that the addresses of pods, and of the bridge, are of. A
-// subnet that is none, as "usePodCidr", is no evidence.
+// subnets are the subnets of the addresses of pods and of the bridge. Text that is no
+// subnet, such as "usePodCidr", is no evidence.
 func (i *cniIPAM) subnets() []netip.Prefix {
 	if i.Type != "host-local" {
 		return nil

@@ -70,7 +70,7 @@ func TestAllocator(t *testing.T) {
 	}
 }
 
-// What nerdctl configures are no networks of pods.
+// Networks that nerdctl configures are not for pods.
 func TestNetworks(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, CNIDirs()[0])

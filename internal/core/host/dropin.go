@@ -11,8 +11,7 @@ import (
 	"github.com/nfguard/nfguard/internal/files"
 )
 
-// maxDropin bounds what is read of a file of ours; a longer one is not ours
-// any more.
+// maxDropin limits how much of our file is read; a longer one is no longer ours.
 const maxDropin = 64 << 10
 
 // dropins looks at the drop-ins that p keeps. With unopened t could not be.
@@ -50,7 +49,7 @@ func dropin(ctx context.Context, t *files.Tree, p *guard.Policy, path string) gu
 	return d
 }
 
-// written is the error of having put a drop-in in place.
+// written explains the error of writing a drop-in.
 func written(path string, err error) error {
 	switch {
 	case err == nil:
@@ -64,7 +63,7 @@ func written(path string, err error) error {
 	return fmt.Errorf("write %s: %w", path, bare(err))
 }
 
-// bare is an error without the name of the file, which stands before it.
+// bare is an error without the name of the file, which the message already has.
 func bare(err error) error {
 	var at *fs.PathError
 	if errors.As(err, &at) {

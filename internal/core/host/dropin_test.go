@@ -52,8 +52,8 @@ func TestDropin(t *testing.T) {
 	}
 }
 
-// On a full or a read-only file system the old file stays, whole, and nothing
-// is left beside it.
+// On a full or read-only file system the old file stays intact, and no other file is
+// left.
 func TestDropinBadDisks(t *testing.T) {
 	lab.Need(t, lab.Root)
 	if os.Getenv("NFGUARD_TEST_DISKS") == "" {
@@ -101,7 +101,7 @@ func TestDropinBadDisks(t *testing.T) {
 	check("read-only", "read-only file system")
 }
 
-// Killed at any moment of a write, there is the old content or the new.
+// If nfguard is killed while it writes, the file has the old content or the new.
 func TestDropinKilled(t *testing.T) {
 	old, now := mark+strings.Repeat("old = 1\n", 500), mark+strings.Repeat("new = 1\n", 700)
 	if root := os.Getenv("NFGUARD_TEST_KILL"); root != "" {
@@ -154,7 +154,7 @@ func TestDropinKilled(t *testing.T) {
 	}
 }
 
-// What is not a file of ours stays, and the error says what stands there.
+// Anything but a file of ours stays, and the error says what it is.
 func TestDropinOfOthers(t *testing.T) {
 	tests := []struct {
 		name string

@@ -12,22 +12,23 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
 
-// endpointsAge is how old an answer of Options.Endpoints may be. A bridge of
-// containers that are no pods stays undecided for ever, each one that starts
-// has it looked at, and 10,000 Services take some 0.1 s of a processor.
+// endpointsAge is how old an answer of Options.Endpoints can be and still be used. A
+// bridge whose containers are not pods stays undecided for ever, each start of a
+// container causes a look at it, and 10,000 Services take some 0.1 s of processor
+// time.
 const endpointsAge = time.Minute
 
 // asked is the last answer of Options.Endpoints.
 type asked struct {
-	turn chan struct{} // one slot, taken by who asks
-	at   time.Time     // zero: none is to be used again
+	turn chan struct{} // one slot, taken by the caller who asks
+	at   time.Time     // zero: there is none to use again
 	list []netip.Addr
 	err  error
 }
 
-// endpoints asks look, unless the last answer is young enough. One of none is
-// not: then the look has cost little, and rules that appear are to count at
-// once. Nor is one that ctx has cut short.
+// endpoints calls look, unless the last answer is recent enough. An empty answer
+// never is: the look was cheap then, and new rules should count at once. Nor is one
+// that ctx has cut short.
 func (a *asked) endpoints(ctx context.Context, look func(context.Context) ([]netip.Addr, error)) ([]netip.Addr, error) {
 	select {
 	case a.turn <- struct{}{}:
@@ -46,8 +47,8 @@ func (a *asked) endpoints(ctx context.Context, look func(context.Context) ([]net
 	return list, err
 }
 
-// last is the last answer, however old, if there is one that nobody is about to
-// replace.
+// last is the last answer, however old. ok is false if there is none, or if somebody
+// is just getting a new one.
 func (a *asked) last() (list []netip.Addr, ok bool, err error) {
 	select {
 	case a.turn <- struct{}{}:

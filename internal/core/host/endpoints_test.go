@@ -19,7 +19,7 @@ import (
 
 var one = []netip.Addr{netip.MustParseAddr("10.244.0.1")}
 
-// TestEndpointsAge: how long an answer serves, by what it is.
+// TestEndpointsAge: how long an answer is used, depending on the answer.
 func TestEndpointsAge(t *testing.T) {
 	boom := errors.New("boom")
 	for _, tt := range []struct {
@@ -57,8 +57,8 @@ func TestEndpointsAge(t *testing.T) {
 	}
 }
 
-// Who comes while another one asks waits for that answer, or for the end of its
-// context; what a context has cut short is no answer for others.
+// A caller who comes while another one asks waits for that answer, or for the end of its
+// context. An answer that a context has cut short is not used for others.
 func TestEndpointsTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := asked{turn: make(chan struct{}, 1)}
@@ -101,8 +101,8 @@ func TestEndpointsTogether(t *testing.T) {
 	})
 }
 
-// TestEvidenceOfRules: a bridge is kept by the rules of each kind, and they are
-// asked for only while something depends on them.
+// TestEvidenceOfRules: rules of each kind are evidence for a bridge, and they are read
+// only while something depends on them.
 func TestEvidenceOfRules(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	program := standin.Build(t)

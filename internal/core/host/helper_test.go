@@ -17,7 +17,7 @@ type helperFunc func(guard.Op) error
 
 func (f helperFunc) Do(_ context.Context, a guard.Action) error { return f(a.Op) }
 
-// TestHelperMakesTheChanges has nothing done in this process that a helper does.
+// TestHelperMakesTheChanges: what a helper does is not done in this process.
 func TestHelperMakesTheChanges(t *testing.T) {
 	root := t.TempDir()
 	var ops []guard.Op
@@ -42,7 +42,8 @@ func TestHelperMakesTheChanges(t *testing.T) {
 	}
 }
 
-// TestWithoutHelper does itself what it may, and says what is missing.
+// TestWithoutHelper: without a helper, the process does what it can, and says what is
+// missing.
 func TestWithoutHelper(t *testing.T) {
 	root := t.TempDir()
 	l := NewAt(root, Options{Modprobe: filepath.Join(root, "none"), Helper: helperFunc(func(guard.Op) error {

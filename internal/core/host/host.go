@@ -1,6 +1,6 @@
-// Package host is the only one that reads or changes the machine: sysctls in
-// procfs, the kernel module, the drop-ins. It looks and does; what is right
-// is decided elsewhere.
+// Package host is the only package that reads or changes the machine: sysctls in
+// procfs, the kernel module, the drop-ins. It looks and acts; other packages decide
+// what is right.
 package host
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/step"
 )
 
-// Options say which machine a [Linux] is. The zero value is this one.
+// Options say which machine a [Linux] is. The zero value is this host.
 type Options struct {
 	// Proc and Sys are the mount points of procfs and sysfs; "" means /proc
 	// and /sys.
@@ -31,45 +31,45 @@ type Options struct {
 	// LoadTimeout bounds one run of modprobe; 0 means 10 s.
 	LoadTimeout time.Duration
 
-	// Helper loads the module and writes the drop-ins, because this process may
-	// not. Nil: it does so itself.
+	// Helper loads the module and writes the drop-ins, if this process has no rights
+	// to. Nil: it does so itself.
 	Helper Helper
 
 	// Bridges lists the bridge devices; nil means that there are none.
 	Bridges func(context.Context) ([]guard.Bridge, error)
 
-	// Memory is the file that says what was set of bridges' flags; "" means
-	// that nothing is remembered.
+	// Memory is the file that says which flags of bridges were set; "" means that
+	// nothing is remembered.
 	Memory string
 
-	// KubeProxy looks for kube-proxy and its rules; nil: nobody does.
+	// KubeProxy looks for kube-proxy and its rules; nil: they are not looked for.
 	KubeProxy func(context.Context, *guard.Policy) guard.KubeProxy
 
-	// Endpoints lists the addresses that kube-proxy's rules send to; with an
-	// error, as far as they are known. It is called only where evidence counts
-	// and what is known of some bridge does not decide, one call at a time, and an
-	// answer other than none serves for a minute. Nil: nobody does.
+	// Endpoints lists the addresses that kube-proxy's rules send packets to; with an
+	// error, those that are known. It is called only if evidence counts and a bridge
+	// is still undecided, one call at a time. An answer that is not empty is used for
+	// a minute. Nil: there are none.
 	Endpoints func(context.Context) ([]netip.Addr, error)
 
-	// PodSpaces lists the network namespaces of pods, by the ids that they have
-	// in ours. It is called only where Endpoints has told an address in the
-	// network of such a bridge. Nil: there are none.
+	// PodSpaces lists the network namespaces of pods, by their ids in ours. It is
+	// called only if Endpoints has an address in the network of an undecided bridge.
+	// Nil: there are none.
 	PodSpaces func() ([]int, error)
 }
 
-// Helper makes changes in another process, one that has the rights to.
+// Helper makes changes in another process, which has the rights to.
 type Helper interface {
-	// Do carries out LoadModule or WriteFile as root's configuration has it, which
-	// may be another than the one in force. An error is ErrNoHelper where nobody is
-	// there to do it.
+	// Do carries out LoadModule or WriteFile according to root's configuration, which
+	// can be newer than the one in force. The error is ErrNoHelper if nobody is there
+	// to do it.
 	Do(ctx context.Context, a guard.Action) error
 }
 
-// ErrNoHelper says that there is no helper.
+// ErrNoHelper says that the helper cannot be reached.
 var ErrNoHelper = errors.New("there is no helper")
 
-// Linux is a machine. [Linux.Value] belongs to one goroutine together with
-// SetSysctl; the surveys and the other operations of Do may run beside it.
+// Linux is a machine. [Linux.Value] and the operation SetSysctl are for one goroutine;
+// surveys and the other operations of Do can run concurrently with them.
 type Linux struct {
 	o       Options
 	dir     string // "/"; tests have another
@@ -81,8 +81,7 @@ type Linux struct {
 	forecast boot.Report
 }
 
-// New returns the machine that o describes. Call Close to let go of its
-// descriptors.
+// New returns the machine that o describes. Call Close to close its descriptors.
 func New(o Options) *Linux {
 	if o.Proc == "" {
 		o.Proc = "/proc"
@@ -103,14 +102,13 @@ func (l *Linux) Close() {
 	}
 }
 
-// Survey looks at everything but the values of the guarded sysctls, and at
-// what look asks for. It reads files and asks the kernel for its bridges, so
-// it can take as long as a disk takes. Each step is told by package step, also
-// in Do.
+// Survey looks at everything but the values of the guarded sysctls; some things only if
+// look asks for them. It reads files and asks the kernel for its bridges, so it can take
+// as long as a disk takes. Survey and Do report each step with package step.
 func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation {
 	var o guard.Observation
-	// The bridges first: "modprobe -r" unloads br_netfilter and then destroys
-	// them, so where they are gone, the module is seen to be gone as well.
+	// The bridges first: "modprobe -r" unloads br_netfilter before it destroys the
+	// bridges. So if they are seen to be gone, the module is seen to be gone too.
 	if l.o.Bridges != nil {
 		step.Begin(ctx, "asking the kernel for its bridges")
 		o.Bridges, o.Bridging = l.o.Bridges(ctx)
@@ -121,7 +119,7 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 	o.TaggedPass = l.digit(vlanTagged) == '0'
 	l.memory.follow(o.Bridges)
 	o.Remembered, o.RememberedErr = l.remembered(ctx, "")
-	if p.Bridges == nil || !p.Bridges.Auto { // which looks at all of them
+	if p.Bridges == nil || !p.Bridges.Auto { // with Auto, evidence looks at all addresses
 		addresses(ctx, &o)
 	}
 	l.evidence(ctx, p, &o, true)
@@ -137,8 +135,8 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 	return o
 }
 
-// Do carries out one action. That it returns nil does not say that the
-// machine is as wanted: look again.
+// Do carries out one action. A nil error does not mean that the machine is as wanted:
+// look again.
 func (l *Linux) Do(ctx context.Context, a guard.Action) error {
 	if l.o.Helper != nil && (a.Op == guard.LoadModule || a.Op == guard.WriteFile) {
 		what := "writing " + a.Subject
@@ -150,7 +148,7 @@ func (l *Linux) Do(ctx context.Context, a guard.Action) error {
 		if !errors.Is(err, ErrNoHelper) {
 			return err
 		}
-		// In a container there is none, and what the container allows is done.
+		// In a container there is no helper: do what the container allows.
 		if own := l.do(ctx, a); own != nil {
 			return &obstacleError{op: "without nfguard-helper.socket", reason: own.Error(), next: noHelperNext, err: own}
 		}
@@ -159,7 +157,7 @@ func (l *Linux) Do(ctx context.Context, a guard.Action) error {
 	return l.do(ctx, a)
 }
 
-// noHelperNext is what to do where there is no helper, and it is missed.
+// noHelperNext is the next step if there is no helper but one is needed.
 const noHelperNext = "systemctl unmask nfguard-helper.socket, then systemctl restart nfguard; in a container, the host has to do it"
 
 func (l *Linux) do(ctx context.Context, a guard.Action) error {
@@ -182,10 +180,9 @@ func (l *Linux) do(ctx context.Context, a guard.Action) error {
 	return fmt.Errorf("%v %s: no such operation", a.Op, a.Subject)
 }
 
-// ipv6Off reports whether the kernel was booted with ipv6.disable=1, or has
-// no IPv6: then there is no net/ipv6 in procfs although br_netfilter, which
-// needs the ipv6 module, is there (inet6_init returns before it registers
-// anything when disable_ipv6_mod is set).
+// ipv6Off reports whether the kernel was booted with ipv6.disable=1, or has no IPv6. Then
+// procfs has no net/ipv6, although br_netfilter, which needs the ipv6 module, is loaded
+// (inet6_init returns before it registers anything if disable_ipv6_mod is set).
 func (l *Linux) ipv6Off() bool {
 	if text, err := os.ReadFile(filepath.Join(l.o.Sys, "module/ipv6/parameters/disable")); err == nil {
 		return len(text) > 0 && text[0] == '1'

@@ -20,9 +20,9 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// machine is a host whose procfs, sysfs and files are a tree of ordinary
-// files, for what can't be had from the kernel of a test: no module, no
-// modprobe, one that hangs.
+// machine is a host whose procfs, sysfs and files are a tree of ordinary files, for
+// situations that the real kernel does not offer: no module, no modprobe, or one that
+// hangs.
 type machine struct {
 	*host.Linux
 	t    *testing.T
@@ -96,7 +96,7 @@ func TestSysctl(t *testing.T) {
 		t.Errorf("%d descriptors were stale, want 1", n)
 	}
 	if v := m.value(); v.Have != "0" {
-		t.Errorf("after it was opened anew: %+v", v)
+		t.Errorf("after it was reopened: %+v", v)
 	}
 	m.Refresh(new(guard.Policy))
 	if open := sourcetest.Descriptors(t); open != before {

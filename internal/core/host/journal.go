@@ -19,27 +19,27 @@ import (
 
 // JournalQuery says which entries of which journal are wanted.
 type JournalQuery struct {
-	Dir, File string    // a directory of journal files, or one; both "" is this host's journal
-	Since     time.Time // zero: from the first entry on
-	Matches   []string  // FIELD=value, as journalctl takes them
-	Follow    bool      // and then those to come, after the last ten where Since is zero
+	Dir, File string    // a directory of journal files, or one file; both "": this host's journal
+	Since     time.Time // zero: from the first entry
+	Matches   []string  // FIELD=value, as for journalctl
+	Follow    bool      // also future entries; if Since is zero, only the last ten come before them
 }
 
-// JournalExport is a part of a journal, in journald's export format, as
-// journalctl gives it. Closing it ends journalctl.
+// JournalExport is a part of a journal in journald's export format, read from
+// journalctl. Closing it ends journalctl.
 type JournalExport struct {
 	ctx  context.Context
 	op   string // "read /var/log/journal/remote"
 	cmd  *exec.Cmd
 	out  io.ReadCloser
 	said output
-	odd  []string // what has the name of a journal file, and is none
+	odd  []string // files with the name of a journal file that are none
 	end  error    // nil until the end is known
 }
 
-// OpenJournal has journalctl read a journal. journalctl is the one reader that
-// knows every format of journal files, the compressed ones and those of a
-// journald that writes to them just now. ctx ends it.
+// OpenJournal has journalctl read a journal. Only journalctl can read every format of
+// journal files, including compressed ones and those that a journald is writing to. ctx
+// ends it.
 func OpenJournal(ctx context.Context, q JournalQuery) (*JournalExport, error) {
 	op := q.op()
 	var odd []string
@@ -63,7 +63,7 @@ func OpenJournal(ctx context.Context, q JournalQuery) (*JournalExport, error) {
 		return nil, &obstacleError{op, "there is no journalctl on this host", noJournal, err}
 	}
 	j := &JournalExport{ctx: ctx, op: op, odd: odd, cmd: exec.CommandContext(ctx, path, q.arguments()...)}
-	// An interrupt from the terminal is for us, and we end it.
+	// An interrupt from the terminal is for us; we end journalctl ourselves.
 	j.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	j.cmd.Env = []string{"LC_ALL=C", "SYSTEMD_COLORS=0"}
 	j.cmd.Cancel = func() error { return j.cmd.Process.Signal(syscall.SIGTERM) }
@@ -81,8 +81,8 @@ func OpenJournal(ctx context.Context, q JournalQuery) (*JournalExport, error) {
 const noJournal = "where no systemd-journald runs, nfguard's records are on its standard error; the journal of another host: --journal"
 
 // holdsJournal reports whether there is a journal file in dir or in one of its
-// directories, or could be, in one that we may not look into. What has the name
-// of one and is something else, which journalctl passes over in silence, is odd.
+// directories, or whether there could be one in a directory that we cannot read. odd are
+// other things with the name of a journal file, which journalctl ignores silently.
 func holdsJournal(dir string) (there bool, odd []string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -131,9 +131,9 @@ func (q *JournalQuery) op() string {
 }
 
 func (q *JournalQuery) arguments() []string {
-	// Not --quiet: journalctl then conceals that it may not read everything.
-	// Nor --output-fields: with the thirty that a record needs it takes half as
-	// long again as with all of them (systemd 252, 100,000 records: 2.2 s, 1.4 s).
+	// Not --quiet: then journalctl does not say if it cannot read everything. Not
+	// --output-fields: with the thirty fields of a record, it takes half as long again
+	// as with all fields (systemd 252, 100,000 records: 2.2 s instead of 1.4 s).
 	args := []string{"--no-pager", "--output=export"}
 	if q.Dir != "" {
 		args = append(args, "--directory="+q.Dir)
@@ -154,8 +154,8 @@ func (q *JournalQuery) arguments() []string {
 	return append(args, q.Matches...)
 }
 
-// Read reads on. Its error at the end is io.EOF only where everything could
-// be read; or where ctx ended it.
+// Read reads more of the journal. At the end its error is io.EOF only if everything could
+// be read, or if ctx ended it.
 func (j *JournalExport) Read(p []byte) (int, error) {
 	if j.end != nil {
 		return 0, j.end
@@ -174,19 +174,19 @@ func (j *JournalExport) Read(p []byte) (int, error) {
 	return 0, j.end
 }
 
-// Close ends journalctl, and waits for that.
+// Close ends journalctl, and waits for its end.
 func (j *JournalExport) Close() error {
 	if j.end == nil {
-		_ = j.cmd.Cancel() // it may have ended in this moment
+		_ = j.cmd.Cancel() // it may have just ended
 		_ = j.cmd.Wait()
 		j.end = os.ErrClosed
 	}
 	return nil
 }
 
-// explainJournal says what kept journalctl from reading everything, from what
-// it said. It can end well, err is nil then, and have left out files that are
-// damaged or that it may not read.
+// explainJournal says what kept journalctl from reading everything, from its standard
+// error. Even if err is nil, it may have left out files that are damaged or that it cannot
+// read.
 func explainJournal(op, said string, err error) error {
 	e := &obstacleError{op: op, err: err}
 	switch {

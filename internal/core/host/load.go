@@ -16,7 +16,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/step"
 )
 
-// loading is a modprobe that was started and whose end is not known yet.
+// loading is a modprobe that was started and has not ended yet, as far as known.
 type loading struct {
 	since time.Time
 	what  string // for people: what may hang, and where to look
@@ -26,8 +26,8 @@ type loading struct {
 	err   error // how it ended; to be read when done is closed, like said
 }
 
-// Hung reports whether a modprobe was left behind that still hangs in the
-// kernel. It is not to be called beside Do.
+// Hung reports whether a modprobe was left behind that still hangs in the kernel. Do
+// not call it concurrently with Do.
 func (l *Linux) Hung() bool {
 	if l.loading == nil {
 		return false
@@ -50,8 +50,8 @@ func MayLoad() bool {
 	return data[unix.CAP_SYS_MODULE>>5].Effective&(1<<(unix.CAP_SYS_MODULE&31)) != 0
 }
 
-// load has the module loaded. Right after somebody unloaded it, modprobe can
-// meet the end of that ("Device or resource busy"): then it is tried again.
+// load loads the module. If the module is just being unloaded, modprobe fails with
+// "Device or resource busy"; then load tries again.
 func (l *Linux) load(ctx context.Context, name string, force bool) error {
 	for try := 1; ; try++ {
 		err := l.runModprobe(ctx, name, force)
@@ -66,9 +66,9 @@ func (l *Linux) load(ctx context.Context, name string, force bool) error {
 	}
 }
 
-// runModprobe runs modprobe, and judges by its effect: exit code and message
-// only explain. A modprobe that hangs in the kernel can't be killed; it is
-// left behind, and no second one is started beside it.
+// runModprobe runs modprobe, and judges by its effect: exit code and message only
+// explain. A modprobe that hangs in the kernel cannot be killed. It is left behind,
+// and no second one is started while it hangs.
 func (l *Linux) runModprobe(ctx context.Context, name string, force bool) error {
 	if p := l.loading; p != nil {
 		select {
@@ -86,8 +86,8 @@ func (l *Linux) runModprobe(ctx context.Context, name string, force bool) error 
 	if err != nil {
 		return &obstacleError{"load " + name, "there is no modprobe on this host", "install kmod: apt-get install kmod, dnf install kmod", err}
 	}
-	// -b has modprobe honour "blacklist", which for a module named on the
-	// command line it ignores; -i has it ignore "install".
+	// With -b, modprobe respects "blacklist", which it otherwise ignores for a module
+	// on the command line. With -i, it ignores "install".
 	command := []string{program, "-b", name}
 	if force {
 		command[1] = "-i"
@@ -122,7 +122,7 @@ func (l *Linux) runModprobe(ctx context.Context, name string, force bool) error 
 	}
 }
 
-// environment is all that modprobe needs.
+// environment is what modprobe needs.
 var environment = []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 
 // start starts the command as a child of ours.
@@ -142,7 +142,7 @@ func (p *loading) start(command []string) (kill func(), err error) {
 		defer close(p.done)
 		p.err = cmd.Wait()
 	}()
-	return func() { _ = unix.Kill(-pid, unix.SIGKILL) }, nil // it may have ended in this moment
+	return func() { _ = unix.Kill(-pid, unix.SIGKILL) }, nil // it may have just ended
 }
 
 func (l *Linux) modprobe() (string, error) {

@@ -23,30 +23,30 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
 
-// memory is the file in which stands what was set of bridges' flags, and
-// whether on evidence, so that it can be taken back, also by the next run of the
-// daemon: JSON values that add up. A note is appended, because a bridge waits
-// meanwhile; what does not hold any more goes when the file is written anew. It
-// is not locked against another process: of a daemon and an apply that write it
-// anew in the same instant, one may forget its own.
+// memory is the file that says which flags of bridges were set, and whether because of
+// evidence, so that they can be taken back, even by the next run of the daemon. It is
+// a sequence of JSON values; all of them together count. A note is appended, because
+// a bridge is waiting for its flags meanwhile; what is no longer true is dropped when
+// the file is rewritten. It is not locked against other processes: if a daemon and an
+// apply rewrite it at the same instant, the notes of one of them can be lost.
 type memory struct {
 	mu     sync.Mutex
 	path   string
-	notes  int   // that were appended, or spoilt: it has to be written anew
-	whole  int   // bridges in the file when it was written anew
+	notes  int   // how many were appended; spoilt: the file has to be rewritten
+	whole  int   // bridges in the file when it was rewritten
 	failed error // of the last attempt to write
 
-	known map[bridgeID]guard.Remembered // what stands in the file,
-	as    stamp                         // as long as it is this one; zero: not known
+	known map[bridgeID]guard.Remembered // the content of the file,
+	as    stamp                         // as long as it has this stamp; zero: not known
 }
 
-// bridgeID tells a bridge from any other that there was or will be.
+// bridgeID identifies a bridge among all past and future ones.
 type bridgeID struct {
 	name  string
 	index int
 }
 
-// stamp tells a file's content from an earlier one.
+// stamp identifies a version of a file's content.
 type stamp struct {
 	inode uint64
 	size  int64
@@ -57,15 +57,15 @@ func stampOf(info fs.FileInfo) stamp {
 	return stamp{inode: inode(info), size: info.Size(), time: info.ModTime()}
 }
 
-// maxMemory bounds what is read: some ten thousand bridges.
+// maxMemory limits the size of the file: some ten thousand bridges.
 const maxMemory = 4 << 20
 
-// maxNotes is how many are appended at least until the file is written anew;
-// it is as many as it then had bridges where those are more, so that what each
-// note costs does not grow with them.
+// maxNotes is how many notes are appended before the file is rewritten. If the file
+// has more bridges than this, it is that many instead, so that the cost of a note does
+// not grow with the number of bridges.
 const maxNotes = 64
 
-// spoilt is a number of notes that is too many in any case.
+// spoilt is a number of notes that always causes a rewrite.
 const spoilt = 1 << 30
 
 type memoryFile struct {
@@ -74,8 +74,8 @@ type memoryFile struct {
 	Cleared []guard.Remembered `json:"cleared,omitempty"` // after Bridges: flags that were taken back
 }
 
-// remembered returns what stands in the file, and why not all does. With a name
-// it returns only that bridge's.
+// remembered returns the content of the file, and an error if it is not complete. With
+// a name, it returns only that bridge's entry.
 func (l *Linux) remembered(ctx context.Context, name string) ([]guard.Remembered, error) {
 	m := &l.memory
 	step.Begin(ctx, "reading "+m.path)
@@ -94,8 +94,9 @@ func (l *Linux) remembered(ctx context.Context, name string) ([]guard.Remembered
 	return list, errors.Join(err, m.failed)
 }
 
-// follow notes the new names of bridges: one that has the index of another, and
-// all the flags that were set of that, is it. A bridge that is made has none on.
+// follow notes new names of bridges. A bridge with the index of a remembered one, and
+// with all the flags that were set on it, is the same bridge: a new bridge has no
+// flags set.
 func (m *memory) follow(bridges []guard.Bridge) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -141,7 +142,7 @@ func (m *memory) remember(a guard.Action) {
 	}
 }
 
-// noteOf is what a sets, and on what.
+// noteOf returns the note for an action: which flags it sets, on which bridge.
 func noteOf(a guard.Action) guard.Remembered {
 	r := guard.Remembered{Name: a.Subject, Index: a.Index, Flags: a.Flags}
 	if a.Evidence {
@@ -150,15 +151,15 @@ func noteOf(a guard.Action) guard.Remembered {
 	return r
 }
 
-// tidy writes the file anew when it is time to. a was remembered last, if the
-// file could take it.
+// tidy rewrites the file if it is time to. a was the last action to be noted, if that
+// worked.
 func (m *memory) tidy(a guard.Action) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.notes < max(maxNotes, m.whole) {
 		return
 	}
-	_ = m.load() // over a broken file, too
+	_ = m.load() // a broken file is replaced
 	m.union(noteOf(a))
 	_ = m.save()
 }
@@ -182,8 +183,7 @@ func (m *memory) forget(a guard.Action) error {
 	return nil
 }
 
-// union adds r to what is known. Of a flag that is set again the newer reason
-// counts.
+// union adds r to what is known. If a flag is set again, the newer reason counts.
 func (m *memory) union(r guard.Remembered) {
 	if m.known == nil {
 		m.known = make(map[bridgeID]guard.Remembered)
@@ -199,7 +199,7 @@ func (m *memory) union(r guard.Remembered) {
 	m.known[id] = have
 }
 
-// drop takes r out of what is known.
+// drop removes r from what is known.
 func (m *memory) drop(r guard.Remembered) {
 	id := bridgeID{r.Name, r.Index}
 	have, ok := m.known[id]
@@ -217,7 +217,7 @@ func (m *memory) drop(r guard.Remembered) {
 	}
 }
 
-// load reads the file if it is not known.
+// load reads the file if its content is not known.
 func (m *memory) load() (err error) {
 	if m.path == "" {
 		return nil
@@ -265,8 +265,8 @@ func (m *memory) load() (err error) {
 	}
 }
 
-// add appends one value, and makes the directory if it has to. What is known
-// takes part in it.
+// add appends one value, creates the directory if necessary, and updates what is
+// known.
 func (m *memory) add(v memoryFile) error {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -298,13 +298,13 @@ func (m *memory) add(v memoryFile) error {
 		}
 		m.as = stampOf(after)
 	} else {
-		m.as = stamp{} // somebody else has written, too
+		m.as = stamp{} // somebody else has written too
 	}
 	return nil
 }
 
-// save puts the file in place as a whole, without bridges that are gone, and
-// does not sync it: a power cut takes the bridges with it.
+// save replaces the file as a whole, without bridges that are gone. It does not sync
+// it: after a power cut the bridges are gone too.
 func (m *memory) save() (err error) {
 	m.as = stamp{}
 	defer func() {

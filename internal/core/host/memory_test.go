@@ -11,9 +11,9 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 )
 
-// What was set and taken back of many bridges is appended, so that each costs the
-// same however many there are, and adds up when the file is read; what another
-// process appends counts, too.
+// Flags that are set and taken back are appended, so that the cost of a bridge does
+// not depend on their number. All notes together count when the file is read,
+// including those of another process.
 func TestMemoryAddsUp(t *testing.T) {
 	const bridges = 4 * maxNotes
 	path := filepath.Join(t.TempDir(), "run", "bridges.json")
@@ -29,14 +29,14 @@ func TestMemoryAddsUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	const taken = maxNotes
-	m.notes, m.whole = 0, bridges // as after it was written anew
+	m.notes, m.whole = 0, bridges // as after a rewrite
 	for i := range taken {
 		if err := m.forget(action(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) || after.Size() <= before.Size() {
-		t.Errorf("it was written anew for each: %v", err)
+		t.Errorf("it was rewritten for each bridge: %v", err)
 	}
 
 	again := action(bridges - 1) // was set by a pattern, and is set on evidence now
@@ -60,7 +60,7 @@ func TestMemoryAddsUp(t *testing.T) {
 		}
 	}
 
-	// Those that come and go do not make it grow: none of these is there.
+	// Bridges that are created and removed do not make it grow: none of these exists.
 	for i := range 10 * maxNotes {
 		m.remember(action(bridges + i))
 		m.tidy(action(bridges + i))
@@ -69,7 +69,7 @@ func TestMemoryAddsUp(t *testing.T) {
 		t.Errorf("%d bridges are remembered, and none is there", len(m.known))
 	}
 
-	// Bridges that are gone are left out when it is written anew.
+	// A rewrite leaves out bridges that are gone.
 	if err := m.save(); err != nil || len(m.known) > 0 {
 		t.Errorf("%d known, %v", len(m.known), err)
 	}

@@ -14,9 +14,8 @@ import (
 	"github.com/nfguard/nfguard/internal/core/step"
 )
 
-// module looks whether br_netfilter is there. Its effect decides: a built-in
-// one has no line in /proc/modules, no entry in /sys/module, and modinfo does
-// not know it.
+// module checks whether br_netfilter is loaded, by its effect: if it is built in, it has
+// no line in /proc/modules, no entry in /sys/module, and modinfo does not know it.
 func (l *Linux) module(ctx context.Context, p *guard.Policy) guard.Module {
 	step.Begin(ctx, "looking whether "+p.Module+" is loaded")
 	_, err := os.Stat(filepath.Join(l.o.Proc, "sys", guard.IPTables.Path()))
@@ -32,7 +31,7 @@ func (l *Linux) module(ctx context.Context, p *guard.Policy) guard.Module {
 	return guard.Module{State: guard.Absent, Obstacle: l.obstacle(ctx, p)}
 }
 
-// obstacle finds what will keep the module from being loaded, without trying.
+// obstacle finds out what will keep the module from being loaded, without trying.
 func (l *Linux) obstacle(ctx context.Context, p *guard.Policy) *guard.Obstacle {
 	if text, err := os.ReadFile(filepath.Join(l.o.Proc, "sys/kernel/modules_disabled")); err == nil && strings.TrimSpace(string(text)) == "1" {
 		return &guard.Obstacle{
@@ -54,12 +53,12 @@ func (l *Linux) obstacle(ctx context.Context, p *guard.Policy) *guard.Obstacle {
 	return nil // in a container it may still be allowed: modprobe tells
 }
 
-// loadable judges by the files whether the running kernel can load a module.
+// loadable says, from the files, whether the running kernel can load a module.
 func (l *Linux) loadable(ctx context.Context, name string) boot.Module {
 	return boot.Running(boot.Options{Root: l.dir, Module: name, Release: l.release(), Cmdline: l.cmdline(), Reading: reading(ctx)})
 }
 
-// reading returns what names the files that are read.
+// reading returns a function that reports each file that is read.
 func reading(ctx context.Context) func(path string) {
 	return func(path string) { step.Begin(ctx, "reading "+path) }
 }
@@ -82,7 +81,7 @@ func (l *Linux) cmdline() string {
 	return string(text)
 }
 
-// nextBoot is what a pass wants to know of a forecast.
+// nextBoot is the part of a forecast that a pass needs.
 func nextBoot(r *boot.Report) *guard.NextBoot {
 	n := &guard.NextBoot{Findings: make([]guard.Finding, 0, len(r.Findings))}
 	for _, f := range r.Findings {
@@ -93,12 +92,11 @@ func nextBoot(r *boot.Report) *guard.NextBoot {
 	return n
 }
 
-// Forecast is what the last survey that looked at the next boot has found, in
-// full. It is not to be called beside Survey.
+// Forecast is the full result of the last survey that looked at the next boot. Do not
+// call it concurrently with Survey.
 func (l *Linux) Forecast() boot.Report { return l.forecast }
 
-// foretell says what the next boot will bring for p, by the files of the
-// machine.
+// foretell says, from the files of the machine, what the next boot will bring for p.
 func (l *Linux) foretell(ctx context.Context, p *guard.Policy) boot.Report {
 	return boot.Forecast(boot.Options{
 		Root: l.dir, Keys: p.Sysctls, Module: p.Module, SysctlD: p.SysctlD, ModulesLoad: p.ModulesLoad,

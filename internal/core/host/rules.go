@@ -11,12 +11,12 @@ import (
 // saveTimeout bounds one run of iptables-save: 10,000 Services take it 2 s.
 const saveTimeout = 30 * time.Second
 
-// SaveRules returns what iptables-save prints of the table nat, of that backend
-// ("nft" or "legacy") and family. Only to be asked for where there are rules of
-// that backend: iptables makes the tables that it prints. Its extensions' blobs
-// are iptables' own to translate, which is why a program is run here, where a
-// person asks; what the daemon does it does without. An error that is
-// fs.ErrNotExist means that the host has no such program.
+// SaveRules returns what iptables-save prints for the table nat, of that backend
+// ("nft" or "legacy") and family. Call it only if there are rules of that backend:
+// iptables creates the tables that it prints. It runs a program because only iptables
+// can translate the data of its extensions. It is for commands that people run; the
+// daemon does not need it. An error that is fs.ErrNotExist means that the host has no
+// such program.
 func SaveRules(ctx context.Context, backend string, v6 bool) ([]byte, error) {
 	name := "iptables"
 	if v6 {
@@ -38,7 +38,7 @@ func SaveRules(ctx context.Context, backend string, v6 bool) ([]byte, error) {
 	return out, nil
 }
 
-// program finds a program in PATH, or where an administrator's are.
+// program finds a program in PATH, or in the directories for administrators.
 func program(name string) (string, error) {
 	path, err := exec.LookPath(name)
 	for _, dir := range []string{"/usr/sbin/", "/sbin/"} {

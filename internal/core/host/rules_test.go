@@ -9,8 +9,8 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// TestSaveRules: of each backend and family, what is there; and what there is
-// to say where the program is missing.
+// TestSaveRules: the rules of each backend and family; and the error if the program
+// is missing.
 func TestSaveRules(t *testing.T) {
 	ns := lab.NewNamespace(t)
 	ns.Run(t, "iptables-legacy", "-t", "nat", "-N", "KUBE-LEGACY")

@@ -14,7 +14,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/step"
 )
 
-// Whatever a survey waits for, it has named before.
+// A survey names everything that it waits for in advance.
 func TestSurveyNamesItsSteps(t *testing.T) {
 	var at step.Current
 	var asked []string

@@ -11,14 +11,14 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 )
 
-// maxValue bounds the text of one sysctl; procfs hands out at most a page.
+// maxValue limits the text of one sysctl; procfs returns at most a page.
 const maxValue = 4096
 
-// keyFile is a sysctl through a descriptor that stays open. The descriptor
-// makes a look one pread, belongs for good to the network namespace in which
-// it was opened, and keeps the inode alive, without which a watch on the file
-// dies in silence when memory gets scarce. After the module was unloaded it
-// answers ENOENT, also when the module is back: it has to be opened anew.
+// keyFile is a sysctl with a descriptor that stays open. With it, a look is one pread.
+// It always belongs to the network namespace in which it was opened. And it keeps the
+// inode alive; otherwise a watch on the file ends silently when memory gets scarce.
+// Once the module was unloaded, the descriptor returns ENOENT, even after the module
+// is back: then the file has to be opened again.
 type keyFile struct {
 	path   string
 	fd     int // -1: not open
@@ -27,9 +27,9 @@ type keyFile struct {
 	buf    [maxValue]byte
 }
 
-// Value reads one sysctl. It also tells whether that had been taken away since
-// the last look, whether or not it is back: that is what an unloaded module
-// looks like. It allocates only when the value changed.
+// Value reads one sysctl. lost reports whether the sysctl has been removed since the
+// last look, even if it is back: that is what unloading the module looks like. Value
+// allocates memory only if the value has changed.
 func (l *Linux) Value(k guard.Key) (v guard.Value, lost bool) { return l.file(k).read() }
 
 func (l *Linux) file(k guard.Key) *keyFile {
@@ -41,9 +41,8 @@ func (l *Linux) file(k guard.Key) *keyFile {
 	return f
 }
 
-// Refresh opens anew each sysctl whose file is another one than that behind
-// its descriptor, and returns how many there were. Those that p does not guard
-// are closed and forgotten.
+// Refresh reopens each sysctl whose descriptor no longer belongs to the file with its
+// name, and returns their number. It closes and forgets sysctls that p does not guard.
 func (l *Linux) Refresh(p *guard.Policy) int {
 	guarded := make(map[guard.Key]bool, len(p.Sysctls))
 	for _, s := range p.Sysctls {
@@ -99,7 +98,7 @@ func (f *keyFile) read() (v guard.Value, lost bool) {
 	}
 }
 
-// unread tells a sysctl that is not there from one that could not be read.
+// unread distinguishes a sysctl that does not exist from one that could not be read.
 func unread(err error) guard.Value {
 	if errors.Is(err, fs.ErrNotExist) {
 		return guard.Value{State: guard.Absent}
@@ -130,8 +129,8 @@ func (f *keyFile) close() {
 	}
 }
 
-// set writes the value through the open descriptor: opening the file again
-// would double the time that the foreign value stays.
+// set writes the value through the open descriptor: opening the file again would
+// double the time that the foreign value is in effect.
 func (l *Linux) set(k guard.Key, value string) error {
 	f := l.file(k)
 	if f.denied != nil {

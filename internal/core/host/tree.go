@@ -10,9 +10,9 @@ import (
 )
 
 // Tree is the files of a host that is not running: an image that is being
-// built. It has no kernel: no sysctl, no module, no bridge and no program, and
-// no method that could reach those of the host that it lies on. Whatever it
-// reads and writes is inside its directory, whatever links there say.
+// built. It has no kernel: no sysctl, no module, no bridge and no program, and no method
+// that could reach those of the host that it is on. Everything that it reads and writes is
+// inside its directory, whatever the links there say.
 type Tree struct {
 	dir      string
 	forecast boot.Report

@@ -32,8 +32,8 @@ func TestTreeHasNoKernel(t *testing.T) {
 	}
 }
 
-// What cannot be looked at is unknown, and what is not kept in an image is said
-// to be so.
+// What cannot be read is unknown; a file in a place that is not part of an image is
+// reported.
 func TestTreeDropins(t *testing.T) {
 	p := guard.Policy{Module: "br_netfilter", ModulesLoad: "/etc/m.conf", SysctlD: "/run/s.conf"}
 	dir := t.TempDir()

@@ -1,6 +1,6 @@
-// Package step tells what work that can take long is doing just now, to whoever
-// waits for it: "reading /etc/sysctl.d/10-x.conf". The work names each step
-// before it begins it, in its context; the one who waits looks without a lock.
+// Package step shows what a long operation is doing right now, to whoever waits for
+// it: "reading /etc/sysctl.d/10-x.conf". The operation names each step in its
+// context before it begins it; the one who waits looks without a lock.
 package step
 
 import (
@@ -9,21 +9,21 @@ import (
 	"time"
 )
 
-// Step is one thing that work does.
+// Step is one step of an operation.
 type Step struct {
 	What  string // "reading /etc/sysctl.d/10-x.conf"
 	Since time.Time
 }
 
-// Current is the step that some work is at. The zero value is of work that has
-// named none. All methods are safe together.
+// Current is the current step of an operation. The zero value has no step yet. All
+// methods are safe for concurrent use.
 type Current struct{ at atomic.Pointer[Step] }
 
-// Now returns the step that was begun last, or nil. It is never changed: another
-// pointer is another step.
+// Now returns the step that was begun last, or nil. A step never changes: each has a
+// new pointer.
 func (c *Current) Now() *Step { return c.at.Load() }
 
-// Reset forgets the step, for the next work.
+// Reset forgets the step, before the next operation.
 func (c *Current) Reset() { c.at.Store(nil) }
 
 type key struct{}
@@ -33,7 +33,8 @@ func Follow(ctx context.Context, c *Current) context.Context {
 	return context.WithValue(ctx, key{}, c)
 }
 
-// Begin says what the work of ctx does from now on. Nobody need follow it.
+// Begin says what the operation of ctx does from now on. It does nothing if nobody
+// follows ctx.
 func Begin(ctx context.Context, what string) {
 	if c, ok := ctx.Value(key{}).(*Current); ok {
 		c.at.Store(&Step{what, time.Now()})

@@ -1,7 +1,7 @@
-// Package fleet makes one table of what "nfguard check -o json" said on many
-// hosts: how many are as wanted, and which causes the others have in common.
-// It reads what people have in hand: the JSON itself, what ansible prints of
-// it, and the files that ansible leaves.
+// Package fleet combines the output of "nfguard check -o json" from many hosts into
+// one table: how many are as wanted, and which causes the others have in common. It
+// reads the JSON itself, what ansible prints of it, and the files that ansible
+// leaves.
 package fleet
 
 import (
@@ -11,24 +11,24 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 )
 
-// Report is what is known of a fleet.
+// Report is the state of a fleet.
 type Report struct {
 	Schema  int           `json:"schema"` // 1
 	Verdict guard.Verdict `json:"verdict"`
 	Right   int           `json:"right"`   // hosts
 	Wrong   int           `json:"wrong"`   // hosts
 	Unknown int           `json:"unknown"` // hosts
-	Causes  []Cause       `json:"causes"`  // of the most hosts first
+	Causes  []Cause       `json:"causes"`  // those with the most hosts first
 	Hosts   []Host        `json:"hosts"`   // by name
 
-	// Twice are hosts of which there was more than one result, or several
-	// hosts of one name: only the last is counted.
+	// Twice are names with more than one result, from one host or several: only
+	// the last result is counted.
 	Twice []string `json:"twice,omitempty"`
 }
 
 // Host is what one host said.
 type Host struct {
-	Name    string        `json:"name"` // as the inventory has it, or its own
+	Name    string        `json:"name"` // from the inventory, or the host's own
 	Verdict guard.Verdict `json:"verdict"`
 	Mode    guard.Mode    `json:"mode,omitempty"`
 	Kernel  string        `json:"kernel,omitempty"`
@@ -36,15 +36,15 @@ type Host struct {
 	causes  []Cause
 }
 
-// Cause is why hosts are not as wanted.
+// Cause is a reason why hosts are not as wanted.
 type Cause struct {
 	Verdict guard.Verdict `json:"verdict"`
 	What    string        `json:"what"`
-	Next    string        `json:"next,omitempty"` // what to do about it, as the first of the hosts said
+	Next    string        `json:"next,omitempty"` // what to do about it, as the first host says
 	Hosts   []string      `json:"hosts"`          // by name
 }
 
-// document is what of check's JSON a fleet is judged by.
+// document is the part of check's JSON that is used here.
 type document struct {
 	Schema  int           `json:"schema"`
 	Host    string        `json:"host"`
@@ -68,7 +68,7 @@ type document struct {
 	} `json:"probe"`
 }
 
-// maxCauses bounds what is held of a host: nobody reads more of one.
+// maxCauses limits the causes that are kept of one host: nobody reads more.
 const maxCauses = 1_000
 
 // host judges d as check's exit code does.
@@ -87,7 +87,7 @@ func (d *document) host(name string) Host {
 			c.What = it.Subject + ": " + it.Reason
 		case guard.Right, guard.Excused:
 			continue
-		default: // no word of check's
+		default: // not one of check's verdicts
 			continue
 		}
 		h.causes = append(h.causes, c)
@@ -107,7 +107,7 @@ func (d *document) host(name string) Host {
 	return h
 }
 
-// worse adds a cause that is not in the summary.
+// worse adds a cause that the summary does not contain.
 func (h *Host) worse(c Cause) {
 	h.causes = append(h.causes, c)
 	if c.Verdict == guard.Wrong || h.Verdict == guard.Right {
@@ -116,14 +116,14 @@ func (h *Host) worse(c Cause) {
 	}
 }
 
-// silent is a host of which there is no document.
+// silent returns a host without a document.
 func silent(name, why string) Host {
 	return Host{Name: name, Verdict: guard.Uncertain, Summary: why, causes: []Cause{{
 		Verdict: guard.Uncertain, What: "no answer of nfguard check", Next: "see below what each of them said instead",
 	}}}
 }
 
-// Merge sums up what hosts said.
+// Merge combines the results of hosts.
 func Merge(hosts []Host) Report {
 	r := Report{Schema: 1, Verdict: guard.Right, Causes: []Cause{}, Hosts: []Host{}}
 	at := map[string]int{}
@@ -141,7 +141,7 @@ func Merge(hosts []Host) Report {
 	slices.SortFunc(r.Hosts, func(a, b Host) int { return cmp.Compare(a.Name, b.Name) })
 	of := map[string]int{}
 	for _, h := range r.Hosts {
-		switch h.Verdict { //nolint:exhaustive // a host is one of three
+		switch h.Verdict { //nolint:exhaustive // a host has one of three verdicts
 		case guard.Right:
 			r.Right++
 		case guard.Wrong:

@@ -29,7 +29,7 @@ const (
 	kernel  = "6.18.44-amd64"
 )
 
-// workers is what a fleet of three said, one right, one wrong, one silent.
+// workers is the report of three hosts: one right, one wrong, one silent.
 var workers = Report{
 	Schema: 1, Verdict: guard.Wrong, Right: 1, Wrong: 1, Unknown: 1,
 	Causes: []Cause{
@@ -52,7 +52,7 @@ func merged(t *testing.T, path string) Report {
 	return Merge(hosts)
 }
 
-// TestAnsible reads what ansible 2.14 has printed of real results.
+// TestAnsible reads what ansible 2.14 printed for real results.
 func TestAnsible(t *testing.T) {
 	for _, name := range []string{"ansible.txt", "oneline.txt", "tree"} {
 		t.Run(name, func(t *testing.T) {
@@ -145,7 +145,8 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestNextBoot: what will break counts as it does for check's exit code.
+// TestNextBoot: what will break at the next boot counts as it does for check's exit
+// code.
 func TestNextBoot(t *testing.T) {
 	text := strings.Replace(read(t, "right.json"), "\n  \"findings\": []",
 		`"findings": [{"subject": "k", "sentence": "k will be 0", "next": "remove that line", "breaks": true}, {"sentence": "a note"}]`, 1)
@@ -159,7 +160,7 @@ func TestNextBoot(t *testing.T) {
 	}
 }
 
-// What no host has said is refused with a sentence before it is held in memory.
+// Input that cannot come from a host is refused before it fills the memory.
 func TestTooMuch(t *testing.T) {
 	right := strings.TrimSpace(read(t, "right.json"))
 	null := strings.Repeat("null,", 1<<18) + "null"
@@ -196,7 +197,7 @@ func TestTooMuch(t *testing.T) {
 	}
 }
 
-// FuzzParse: whatever stands in a file, it is hosts with names or an error.
+// FuzzParse: every file gives hosts with names, or an error.
 func FuzzParse(f *testing.F) {
 	for _, name := range []string{"ansible.txt", "oneline.txt", "right.json", "tree/worker-2"} {
 		text, err := os.ReadFile(filepath.Join("testdata", name))

@@ -16,26 +16,26 @@ import (
 	"github.com/nfguard/nfguard/internal/files"
 )
 
-// What is read at the most. An answer of nfguard check is some 10 KB, and in
-// memory it can be a hundred times as much as in the file.
+// Limits for reading. An answer of nfguard check has some 10 KB, and can take a
+// hundred times as much in memory as in the file.
 const (
 	maxAnswer  = 1 << 20
 	maxFile    = 64 << 20
 	maxAnswers = 20_000
 )
 
-// What is too much. The next step is in the sentence.
+// Errors for input beyond the limits.
 var (
 	errLong = errors.New("more than 1 MiB in one piece is no answer of nfguard check")
 	errMany = errors.New("it has more than 20000 answers: merge it in parts")
 )
 
-// ErrEmpty says that there is nothing of a host in a file.
+// ErrEmpty says that a file has no result of any host.
 var ErrEmpty = errors.New("no host in it: it takes the JSON of nfguard check, or what ansible prints of it")
 
-// Read reads what hosts said from a file, or from every file of a directory as
-// ansible's --tree makes it, where the name of the file is the host's: there a
-// file that says nothing is a host that said nothing.
+// Read reads the results of hosts from a file, or from every file of a directory that
+// ansible --tree made. In such a directory, the name of a file is the host's, and a
+// file without a result is a host without an answer.
 func Read(path string) ([]Host, error) {
 	info, err := os.Stat(path)
 	switch {
@@ -87,16 +87,15 @@ func readTree(dir string) ([]Host, error) {
 	return hosts, nil
 }
 
-// head begins what ansible prints of a host. The daemon is the same program, and
-// does not pay for it.
+// head matches the beginning of what ansible prints for a host. It is compiled when
+// it is needed: the daemon is the same program, and never does.
 var head = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`(?m)^(\S+) \| (?:CHANGED|SUCCESS|FAILED|UNREACHABLE)!?(?: \| rc=-?\d+)?(?: >>| => | \| |: )`)
 })
 
-// Parse takes one or more documents of nfguard check or results of ansible,
-// which may follow each other, or the lines that ansible prints, with or
-// without -o. name is the host's where the text does not tell it better: "" is
-// what the document says.
+// Parse reads one or more documents of nfguard check or results of ansible, one after
+// the other, or what ansible prints, with or without -o. name is the name of a host
+// for which the text has none; if it is "", the document's own name counts.
 func Parse(text []byte, name string) ([]Host, error) {
 	h := head().FindSubmatchIndex(text)
 	if h == nil {
@@ -108,7 +107,7 @@ func Parse(text []byte, name string) ([]Host, error) {
 			return nil, errMany
 		}
 		host, said := string(text[h[2]:h[3]]), text[h[1]:]
-		line := bytes.IndexByte(said, '\n') + 1 // where the next one can begin
+		line := bytes.IndexByte(said, '\n') + 1 // where the next host can begin
 		if line == 0 {
 			line = len(said)
 		}
@@ -121,7 +120,7 @@ func Parse(text []byte, name string) ([]Host, error) {
 	return hosts, nil
 }
 
-// values takes JSON values that follow each other.
+// values reads a sequence of JSON values.
 func values(text []byte, name string) ([]Host, error) {
 	var hosts []Host
 	r := &inPieces{text: text, limit: maxAnswer}
@@ -150,8 +149,8 @@ func values(text []byte, name string) ([]Host, error) {
 	}
 }
 
-// inPieces reads text up to limit, which moves on with what was understood: of
-// one value that has no end, no more than that is held.
+// inPieces reads text up to limit. The limit moves forward with each complete value,
+// so that a value without an end cannot fill the memory.
 type inPieces struct {
 	text      []byte
 	at, limit int
@@ -169,7 +168,7 @@ func (r *inPieces) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// value takes a document, or the result of a module of ansible around one.
+// value reads a document, or the result of an ansible module that contains one.
 func value(v []byte, name string) (Host, bool) {
 	var d document
 	if json.Unmarshal(v, &d) == nil && d.Schema == 1 && known(d.Verdict) && (name != "" || d.Host != "") {
@@ -188,13 +187,13 @@ func value(v []byte, name string) (Host, bool) {
 	return silent(name, firstLine(result.Stderr, result.Msg, result.Stdout)), true
 }
 
-// known reports whether v is the verdict of a document.
+// known reports whether v is a verdict that a document can have.
 func known(v guard.Verdict) bool {
 	return v == guard.Right || v == guard.Wrong || v == guard.Uncertain
 }
 
-// printed takes what ansible prints of a host after the head. What follows a
-// document is what the command said on standard error.
+// printed reads what ansible prints for a host after the head. The text after a
+// document is the command's standard error.
 func printed(name string, text []byte) Host {
 	if len(text) > maxAnswer {
 		return silent(name, errLong.Error())
@@ -213,8 +212,8 @@ func printed(name string, text []byte) Host {
 	return silent(name, firstLine(string(text)))
 }
 
-// lines undoes what ansible's -o does to ends of lines: those between the
-// values of a document. Inside of a string the two characters mean themselves.
+// lines undoes what ansible -o does to line ends: it writes them as the two
+// characters \n. Inside a string of the document, the two characters stay.
 func lines(text []byte) []byte {
 	out := make([]byte, 0, len(text))
 	inside := false
@@ -237,7 +236,7 @@ func lines(text []byte) []byte {
 	return out
 }
 
-// firstLine is the first line of the first text that has one.
+// firstLine returns the first line of the first text that is not empty.
 func firstLine(texts ...string) string {
 	for _, s := range texts {
 		if line, _, _ := strings.Cut(strings.TrimSpace(s), "\n"); line != "" {

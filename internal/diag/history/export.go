@@ -9,21 +9,21 @@ import (
 )
 
 const (
-	// maxValue is how much of a field's value is kept. A sentence of nfguard
-	// has some hundred bytes; a foreign entry can hold a core dump.
+	// maxValue is how many bytes of a field's value are kept. A message of nfguard
+	// has some hundred bytes; other entries can contain a core dump.
 	maxValue = 64 << 10
 
 	// maxName is journald's own limit (journal_field_valid).
 	maxName = 64
 )
 
-// export reads the journal export format (systemd.io/JOURNAL_EXPORT_FORMATS):
-// NAME=value lines, or NAME, a length of 64 bits little endian and as many
-// bytes; an empty line ends an entry.
+// export reads the journal export format (systemd.io/JOURNAL_EXPORT_FORMATS): a field
+// is a line NAME=value, or a line NAME, a 64-bit little-endian length and that many
+// bytes. An empty line ends an entry.
 type export struct {
 	r       *bufio.Reader
 	offset  int64 // of the next byte
-	entries int   // complete ones
+	entries int   // that were complete
 	value   []byte
 }
 
@@ -31,12 +31,12 @@ func newExport(r io.Reader) *export {
 	return &export{r: bufio.NewReaderSize(r, maxValue)}
 }
 
-// formatError says where what was read is not the export format.
+// formatError says where the input is not in export format.
 type formatError struct {
 	offset  int64
 	entries int
 	what    string
-	end     bool // it just ended
+	end     bool // the input ended within an entry
 }
 
 func (e *formatError) Error() string {
@@ -47,11 +47,11 @@ func (e *formatError) Error() string {
 func (e *formatError) Next() string {
 	switch {
 	case e.end:
-		return "export it again, journalctl -o export SYSLOG_IDENTIFIER=nfguard >FILE; what it holds until there is counted"
+		return "export it again: journalctl -o export SYSLOG_IDENTIFIER=nfguard >FILE; everything before the end was counted"
 	case e.entries == 0 && e.offset < maxName:
-		return "--journal takes a directory of journal files, a journal file, or what journalctl -o export wrote"
+		return "--journal takes a directory of journal files, a journal file, or the output of journalctl -o export"
 	}
-	return "export it again, journalctl -o export SYSLOG_IDENTIFIER=nfguard >FILE; what stands before that place is counted"
+	return "export it again: journalctl -o export SYSLOG_IDENTIFIER=nfguard >FILE; everything before that place was counted"
 }
 
 func (x *export) fail(offset int64, what string) error {
@@ -71,7 +71,7 @@ func (x *export) next(e *entry) error {
 			return &formatError{x.offset, x.entries, "it ends within it", true}
 		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
 			return err
-		case len(line) == 0 && err == nil: // entries may be apart by more than one
+		case len(line) == 0 && err == nil: // there can be several empty lines between entries
 			if fields > 0 {
 				x.entries++
 				return nil
@@ -103,8 +103,8 @@ func (x *export) next(e *entry) error {
 	}
 }
 
-// line returns the next line without its end, or with [bufio.ErrBufferFull]
-// as much of it as is kept.
+// line returns the next line without its end. If the line is too long, it returns
+// the part that is kept and [bufio.ErrBufferFull].
 func (x *export) line() ([]byte, error) {
 	line, err := x.r.ReadSlice('\n')
 	x.offset += int64(len(line))
@@ -129,8 +129,8 @@ func (x *export) skipLine() error {
 	}
 }
 
-// binary reads the length and the value of a field; nil where it is not
-// wanted.
+// binary reads the length and the value of a field. It returns nil if the value is
+// not wanted.
 func (x *export) binary(wanted bool) ([]byte, error) {
 	start := x.offset
 	var length [8]byte
@@ -184,8 +184,8 @@ func (x *export) cutOff(err error) error {
 	return err
 }
 
-// cut splits a line at its first "=". text is false where there is none: then
-// the value follows in binary.
+// cut splits a line at its first "=". If there is none, text is false: the value
+// follows in binary.
 func cut(line []byte) (name, value []byte, text bool) {
 	for i, c := range line {
 		if c == '=' {

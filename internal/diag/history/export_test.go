@@ -14,7 +14,7 @@ import (
 // field is one field of an entry in export format, in text.
 func field(name, value string) string { return name + "=" + value + "\n" }
 
-// binaryField is one in binary.
+// binaryField is the same in binary.
 func binaryField(name, value string) string {
 	b := append([]byte(name), '\n')
 	b = binary.LittleEndian.AppendUint64(b, uint64(len(value)))
@@ -60,12 +60,12 @@ func TestExport(t *testing.T) {
 		{
 			name: "no export at all", in: "{\"MESSAGE\":\"x\"}\n",
 			err:  `entry 1, byte 0: this is no journal export: a line begins with "{\"MESSAGE\":\"x\"}"`,
-			next: "--journal takes a directory of journal files, a journal file, or what journalctl -o export wrote",
+			next: "--journal takes a directory of journal files, a journal file, or the output of journalctl -o export",
 		},
 		{
 			name: "cut off within a line", in: "MESSAGE=one\n\nMESSAGE=tw",
 			want: []string{"one"}, err: "entry 2, byte 23: it ends within it",
-			next: "export it again, journalctl -o export SYSLOG_IDENTIFIER=nfguard >FILE; what it holds until there is counted",
+			next: "export it again: journalctl -o export SYSLOG_IDENTIFIER=nfguard >FILE; everything before the end was counted",
 		},
 		{name: "cut off between lines", in: "MESSAGE=one\n\nMESSAGE=two\n", want: []string{"one"}, err: "entry 2, byte 25: it ends within it"},
 		{name: "cut off within a long line", in: field("OTHER", long+long)[:maxValue+10], err: "entry 1, byte 65546: it ends within it"},
@@ -76,7 +76,7 @@ func TestExport(t *testing.T) {
 		{
 			name: "a wrong length", in: "MESSAGE=one\n\n" + binaryField("MESSAGE", "two")[:19] + "=MESSAGE\n\n", want: []string{"one"},
 			err:  "entry 2, byte 21: a field of 3 bytes does not end with a newline",
-			next: "export it again, journalctl -o export SYSLOG_IDENTIFIER=nfguard >FILE; what stands before that place is counted",
+			next: "export it again: journalctl -o export SYSLOG_IDENTIFIER=nfguard >FILE; everything before that place was counted",
 		},
 		{name: "a name in lower case", in: "message=one\n\n", err: `entry 1, byte 0: this is no journal export: a line begins with "message=one"`},
 		{name: "a name that begins with a digit", in: "1A=one\n\n", err: `entry 1, byte 0: this is no journal export: a line begins with "1A=one"`},
@@ -102,7 +102,7 @@ func TestExport(t *testing.T) {
 	}
 }
 
-// TestExportReadFails: what the reader says is passed on.
+// TestExportReadFails: an error of the reader is passed on.
 func TestExportReadFails(t *testing.T) {
 	broken := errors.New("disk on fire")
 	for _, in := range []string{"", "MESSAGE=one\n", "MESSAGE\n\x01", binaryField("OTHER", "abc")[:15]} {
@@ -117,8 +117,8 @@ type failing struct{ err error }
 
 func (f *failing) Read([]byte) (int, error) { return 0, f.err }
 
-// FuzzExport: what two values hold is read back whichever way they are
-// written, and any input ends, and never in more entries than empty lines.
+// FuzzExport: two values are read back the same, in text or in binary. Reading any
+// input ends, and gives no more entries than it has empty lines.
 func FuzzExport(f *testing.F) {
 	f.Add("plain", "b", []byte("MESSAGE=x\n\n"))
 	f.Add("a\nPRIORITY=0\n\n", "\n", []byte("MESSAGE\n\x01\x00\x00\x00\x00\x00\x00\x00x\n\n"))

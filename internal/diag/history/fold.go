@@ -8,55 +8,54 @@ import (
 	"github.com/nfguard/nfguard/internal/core/record"
 )
 
-// Fight is a series of changes of one thing that nfguard recorded as one: it
-// set it back, and somebody changed it again.
+// Fight is a series of changes of one thing that nfguard recorded as one event:
+// nfguard set it back, and somebody changed it again.
 type Fight struct {
 	Host    string
 	Machine string
 	Subject string
 	Began   time.Time // of the first change that is known to belong to it
-	Ended   time.Time // of the last change, as far as it is known
+	Ended   time.Time // of the last change, as far as known
 	State   FightState
-	Changes int // by all records of it
+	Changes int // counted over all its records
 	Records int
-	By      string // culprit; "" is unknown
-	Who     string // the last writer, as [Record.Who] has it
+	By      string // culprit; "": unknown
+	Who     string // the last writer, as in [Record.Who]
 
-	noticed time.Time // when nfguard took it for a fight
+	noticed time.Time // when nfguard noticed that it was a fight
 	told    time.Time // of the last record
 	teller  Teller    // of the last record
 }
 
-// FightState says how the end of a fight is known.
+// FightState says how a fight ended, as far as known.
 type FightState string
 
 // The states of a fight.
 const (
-	FightOver FightState = "over"      // nobody changed it any more
-	FightOn   FightState = "on"        // it was going on at the end of what was read
+	FightOver FightState = "over"      // the changes stopped
+	FightOn   FightState = "on"        // it still went on at the end of the records
 	FightLeft FightState = "left open" // nfguard stopped before its end
 )
 
 // Line is one line of a history: a record, or a fight.
 type Line struct {
-	Record Record // of a fight the last one
-	Fight  *Fight // nil: a record alone
+	Record Record // the last record of the fight, if it is one
+	Fight  *Fight // nil: a single record
 }
 
 const (
-	// approach is how long before the record that says that it is a fight
-	// changes are taken to belong to it: nfguard's default window.
+	// approach is how long before the first record of a fight changes can already
+	// belong to it: nfguard's default window.
 	approach = time.Minute
 
-	// maxHeld bounds what is held back for that. A minute has fewer records
-	// than this from hundreds of hosts: nfguard does not record what comes in
-	// masses.
+	// maxHeld limits the records that are held back for that. Even hundreds of hosts
+	// write fewer records in a minute: nfguard does not record every change of a
+	// flood.
 	maxHeld = 1 << 12
 )
 
-// Folder makes lines of records: those of a fight become one, which stands
-// where the fight ended. It holds back one minute of records, as their own
-// times tell.
+// Folder turns records into lines. The records of a fight become one line, at the end
+// of the fight. It holds back one minute of records, by their own times.
 type Folder struct {
 	emit func(*Line)
 	held []held // from gone on
@@ -64,14 +63,14 @@ type Folder struct {
 	open map[thing]*Fight
 }
 
-// thing is what a fight is about, as one teller has it: what others write to the
-// journal neither begins nor ends a fight of nfguard.service.
+// thing identifies what a fight is about, and who recorded it: what others write to
+// the journal neither begins nor ends a fight of nfguard.service.
 type thing struct{ machine, host, subject, other string }
 
 func (r *Record) thing() thing { return thing{r.Machine, r.Host, r.Subject, r.other()} }
 
-// other is who has written the record, where that is neither nfguard.service nor
-// nfguard apply; "" otherwise.
+// other is who wrote the record, if that is neither nfguard.service nor nfguard
+// apply; otherwise it is "".
 func (r *Record) other() string {
 	if r.Origin() != ByOther {
 		return ""
@@ -84,13 +83,12 @@ type held struct {
 	folded bool // part of a fight that has its own line
 }
 
-// NewFolder returns a folder that hands each line to emit. A line is good
-// until emit returns.
+// NewFolder returns a folder that passes each line to emit, which must not keep it.
 func NewFolder(emit func(*Line)) *Folder {
 	return &Folder{emit: emit, open: map[thing]*Fight{}}
 }
 
-// Add takes the next record; records come in the order of time.
+// Add takes the next record. Records must be in order of time.
 func (f *Folder) Add(r *Record) {
 	f.release(r.Time.Add(-approach), maxHeld-1)
 	switch {
@@ -108,16 +106,16 @@ func (f *Folder) Add(r *Record) {
 	f.hold(Line{Record: *r})
 }
 
-// Close hands over what is left.
+// Close passes on the remaining lines.
 func (f *Folder) Close() {
 	f.endAll(FightOn, func(thing) bool { return true })
 	f.release(time.Time{}, 0)
 }
 
-// part reports whether the record can be one of a fight: a change that was
-// put right, or never came to be.
+// part reports whether the record can belong to a fight: it is a change that was put
+// right or kept out.
 func part(r *Record) bool {
-	switch r.Outcome { //nolint:exhaustive // what else there is tells something of its own
+	switch r.Outcome { //nolint:exhaustive // other outcomes stand alone
 	case record.Corrected, record.Reverted, record.Denied, record.Rewritten:
 		return r.Changes() > 0 && !r.Failed()
 	}
@@ -127,14 +125,14 @@ func part(r *Record) bool {
 func (f *Folder) contention(r *Record) {
 	key := r.thing()
 	fight := f.open[key]
-	begins := r.Source != "timer" // which tells of what goes on
+	begins := r.Source != "timer" // the timer records fights that go on
 	if fight != nil && begins {
 		f.end(key, fight, FightLeft)
 		fight = nil
 	}
 	if fight == nil {
 		fight = &Fight{Host: r.Host, Machine: r.Machine, Subject: r.Subject, Began: r.Time, noticed: r.Time}
-		if !begins { // the beginning was not read
+		if !begins { // the first record was not read
 			fight.noticed = r.Time.Add(-max(r.Duration, 0))
 			fight.Began = fight.noticed
 		}
@@ -148,7 +146,7 @@ func (f *Folder) contention(r *Record) {
 		}
 	}
 	fight.add(r)
-	if !begins { // the time that went by, whatever the clock was set to meanwhile; none is not told
+	if !begins { // the duration counts, because the clock may have been set meanwhile
 		fight.Ended = fight.noticed.Add(max(r.Duration, 0))
 	}
 	if r.Outcome == record.Observed {
@@ -156,8 +154,8 @@ func (f *Folder) contention(r *Record) {
 	}
 }
 
-// ledTo reports whether h is a change of what r says is fought about, in the
-// time before r. Where a clock was set back, older lines are held, too.
+// ledTo reports whether h is a change of the same thing as the fight r, shortly
+// before r. If a clock was set back, older lines are held too.
 func (h *held) ledTo(r *Record) bool {
 	before := r.Time.Sub(h.line.Record.Time)
 	return !h.folded && h.line.Fight == nil && part(&h.line.Record) && h.line.Record.thing() == r.thing() && 0 <= before && before <= approach
@@ -172,8 +170,8 @@ func (fight *Fight) add(r *Record) {
 	}
 }
 
-// leave ends the fights of a host whose nfguard stopped or started, as r's teller
-// has it.
+// leave ends the fights on a host when nfguard has stopped or started, according to
+// the teller of r.
 func (f *Folder) leave(r *Record) {
 	f.endAll(FightLeft, func(key thing) bool {
 		return key.machine == r.Machine && key.host == r.Host && key.other == r.other()
@@ -210,8 +208,8 @@ func (f *Folder) end(key thing, fight *Fight, s FightState) {
 
 func (f *Folder) hold(l Line) { f.held = append(f.held, held{line: l}) }
 
-// release hands over the lines before t, and of the others what is more than
-// keep.
+// release passes on the lines before t, and the oldest others until only keep are
+// left.
 func (f *Folder) release(t time.Time, keep int) {
 	for len(f.held)-f.gone > keep || f.gone < len(f.held) && f.held[f.gone].line.Record.Time.Before(t) {
 		if h := &f.held[f.gone]; !h.folded {

@@ -21,7 +21,7 @@ func drift(sec int, subject string) Record {
 	}
 }
 
-// fightRecord is one of a fight that was noticed at since.
+// fightRecord is a record of a fight that was noticed at since.
 func fightRecord(sec, since int, subject, source string, o record.Outcome, changes int) Record {
 	r := drift(sec, subject)
 	r.Event, r.Outcome, r.Source, r.Suppressed = record.KindContention, o, source, changes
@@ -38,7 +38,7 @@ func guardRecord(sec int, kind record.Kind) Record {
 	return r
 }
 
-// story folds the records and says a line each.
+// story folds the records and prints each line.
 func story(records []Record) string {
 	var b strings.Builder
 	f := NewFolder(func(l *Line) {
@@ -64,9 +64,9 @@ func TestFolder(t *testing.T) {
 		fightRecord(240, 104, "a", "timer", record.Observed, 7),
 		drift(500, "a"),
 	}
-	whole[8].Duration = 66 * time.Second // the last change was a minute and ten seconds before
+	whole[8].Duration = 66 * time.Second // the last change was 70 seconds before
 	silence := fightRecord(162, 102, "a", "timer", record.Observed, 0)
-	silence.Duration = -1 // no time went by, and that is not told
+	silence.Duration = -1 // unknown
 	set := fightRecord(2400, 0, "a", "timer", record.Observed, 8)
 	set.Duration = 30 * time.Second
 	otherHost := drift(103, "a")
@@ -174,7 +174,7 @@ func TestTally(t *testing.T) {
 	settled.Now = "1"
 	blocked := observed
 	blocked.Event, blocked.Subject, blocked.Error = record.KindModule, "br_netfilter", "it is not there"
-	blocked.Process, blocked.Source = record.Process{}, "reload" // which only led to the look
+	blocked.Process, blocked.Source = record.Process{}, "reload" // the reload only caused the look
 	absent := observed                                           // enforce could not put it right either
 	absent.Subject, absent.Have, absent.Now, absent.Next = "d", "absent", "absent", "check the spelling"
 	unseen := drift(86450, "a")
@@ -237,7 +237,7 @@ func TestTally(t *testing.T) {
 	}
 }
 
-// TestTallyIsBounded: names that never come again do not fill the memory.
+// TestTallyIsBounded: names that occur only once do not fill the memory.
 func TestTallyIsBounded(t *testing.T) {
 	tally := NewTally(time.UTC)
 	for i := range 2 * maxNamed {

@@ -1,8 +1,7 @@
-// Package history reads what nfguard has recorded: entries of the journal in
-// systemd's export format become records, of several hosts in the order of
-// time, and records become fights and totals. It keeps no more than it needs
-// for that, however long the history is. It opens no journal and prints
-// nothing.
+// Package history reads what nfguard has recorded. It turns journal entries in
+// systemd's export format into records, sorted by time across hosts, and records into
+// fights and totals. The memory that it needs does not grow with the history. It
+// opens no journal and prints nothing.
 package history
 
 import (
@@ -16,16 +15,16 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/proc"
 )
 
-// Record is one event as it stands in a journal.
+// Record is one event in a journal.
 type Record struct {
-	Time    time.Time // when it was found; the beginning of 1970 where that is not told
-	Told    time.Time // when the journal took it, later than Time where the journal was away; zero where that is not told
-	Host    string    // its name then
-	Machine string    // the machine id, by which hosts are told apart
+	Time    time.Time // when it was found; the beginning of 1970 if unknown
+	Told    time.Time // when the journal received it, which is later than Time if the journal was not available; zero if unknown
+	Host    string    // its name at that time
+	Machine string    // the machine id, which distinguishes hosts
 	Boot    string    // the id of the boot
 
 	Event   record.Kind
-	About   record.Kind // of a contention: what it is about; "" elsewhere
+	About   record.Kind // in a contention: the kind of change; otherwise ""
 	Outcome record.Outcome
 	Subject string
 	Message string
@@ -37,7 +36,7 @@ type Record struct {
 
 	Duration   time.Duration // negative: unknown
 	Source     string
-	Process    record.Process // who did it; of kube_proxy, kube-proxy itself
+	Process    record.Process // who did it; in a record of kind kube_proxy, kube-proxy itself
 	Pass       uint64
 	Suppressed int
 	Error      string
@@ -46,18 +45,17 @@ type Record struct {
 	Teller Teller
 }
 
-// Teller is who wrote a record to the journal, as journald itself saw it.
+// Teller is who wrote a record to the journal, according to journald.
 type Teller struct {
 	PID    int
-	UID    string // "" where the journal does not tell
+	UID    string // "" if the journal does not say
 	Comm   string
 	Unit   string
 	Cgroup string
 }
 
-// Origin is whose record it is, as far as journald can tell. Root's processes in
-// containers have uid 0 and any name; which unit and control group they are in
-// is not theirs to say.
+// Origin is who wrote a record, as far as journald can tell. A process of root in a
+// container has uid 0 and can choose its name, but not its unit or control group.
 type Origin string
 
 // The origins.
@@ -70,9 +68,9 @@ const (
 // Service is nfguard's unit.
 const Service = "nfguard.service"
 
-// Origin tells whose the record is. One of nfguard apply is that where a process
-// of root's that is called nfguard, in no container, says so: who could forge it
-// is root of the host, and needs no record for what he wants.
+// Origin says who wrote the record. A record counts as nfguard apply's if it says so
+// and a process called nfguard wrote it, as root and in no container. Only root of
+// the host can forge that, and root has no need to.
 func (r *Record) Origin() Origin {
 	t := &r.Teller
 	place := proc.Locate(t.Cgroup)
@@ -89,8 +87,8 @@ func (r *Record) Origin() Origin {
 // Identifier is the SYSLOG_IDENTIFIER of everything that nfguard writes.
 const Identifier = "nfguard"
 
-// foreign says who has written the record where nfguard.service has not; ""
-// where it has.
+// foreign says who wrote the record, if it was not nfguard.service; otherwise it
+// is "".
 func (r *Record) foreign() string {
 	t := &r.Teller
 	who := words.Process(t.Comm, t.PID) + " of uid " + t.UID
@@ -107,12 +105,11 @@ func (r *Record) foreign() string {
 	return "not by " + Service + ": written to the journal by " + who
 }
 
-// Changes is how many foreign changes, or attempts at one, of a guarded
-// thing the record stands for; 0 where it is about something else, and where
-// nobody could look.
+// Changes is how many foreign changes of a guarded thing, or attempts, the record
+// stands for; 0 if it is about something else, or if nfguard could not look.
 func (r *Record) Changes() int {
-	switch r.Event { //nolint:exhaustive // the others change nothing that is guarded
-	case record.KindContention: // counts its first one, too
+	switch r.Event { //nolint:exhaustive // the other kinds are not about a change
+	case record.KindContention: // its count includes the first change
 		return r.Suppressed
 	case record.KindDrift, record.KindDenied, record.KindModule, record.KindDropin, record.KindFlag:
 		if r.settled() || r.Have == "" && r.Error != "" {
@@ -123,22 +120,22 @@ func (r *Record) Changes() int {
 	return 0
 }
 
-// settled reports whether the record is the end of a complaint: what was not
-// as wanted is so again, by somebody else's doing.
+// settled reports whether the record says that something is as wanted again, without
+// nfguard's doing.
 func (r *Record) settled() bool {
 	return r.Outcome == record.Observed && r.Now != "" && guard.SameValue(r.Now, r.Want)
 }
 
-// Failed reports whether nfguard could not put the thing right. What it did and
-// what then did not stay has failed where that has no other cause; elsewhere
-// somebody else was quick.
+// Failed reports whether nfguard could not put the thing right. A correction that did
+// not last has failed if the record gives an error; otherwise somebody else changed
+// the thing again at once.
 func (r *Record) Failed() bool {
 	return r.Outcome == record.Failed || r.Outcome == record.Reverted && r.Error != ""
 }
 
-// LeftAlone reports whether nfguard would have put the thing right and left
-// it, because it only observes. A next step has only what nfguard could not put
-// right either.
+// LeftAlone reports whether nfguard left the thing wrong only because it observes.
+// A record with a next step is about something that nfguard could not have put right
+// in mode enforce either.
 func (r *Record) LeftAlone() bool {
 	switch r.Event { //nolint:exhaustive // the kinds that are put right
 	case record.KindDrift, record.KindModule, record.KindDropin, record.KindFlag:
@@ -147,18 +144,18 @@ func (r *Record) LeftAlone() bool {
 	return false
 }
 
-// Once reports whether the record is nfguard apply's, which is done after that,
-// and so does not show that anybody was on guard.
+// Once reports whether the record is nfguard apply's. That runs once, so the record
+// does not show that the host was guarded.
 func (r *Record) Once() bool { return r.Source == "apply" }
 
-// Culprit names who did it in a way that stays the same from one time to the
-// next: a service, a program in a container, a program. "" is unknown.
+// Culprit names who did it, in a way that is the same each time: a service, a program
+// in a container, or a program. "" is unknown.
 func (r *Record) Culprit() string {
 	w := &r.Process
 	switch {
 	case w.PID == 0:
 		return ""
-	case w.ContainerName != "" && w.PodName != "": // each start of it has another id
+	case w.ContainerName != "" && w.PodName != "": // the container's id is different at each start
 		return words.Comm(w.Comm) + " in container " + w.ContainerName + " of " + r.PodOf()
 	case w.PodName != "":
 		return words.Comm(w.Comm) + " in pod " + r.PodOf()
@@ -167,11 +164,11 @@ func (r *Record) Culprit() string {
 	case strings.HasSuffix(w.Unit, ".service"):
 		return w.Unit
 	}
-	return words.Comm(w.Comm) // a session's scope has another name each time
+	return words.Comm(w.Comm) // the scope of a session has a new name each time
 }
 
-// PodOf names the pod in which the process is, "namespace/name"; "" is none, or
-// one whose name is not known.
+// PodOf names the pod of the process, "namespace/name"; it is "" if there is none, or
+// if its name is not known.
 func (r *Record) PodOf() string {
 	if r.Process.PodName == "" {
 		return ""
@@ -179,13 +176,13 @@ func (r *Record) PodOf() string {
 	return r.Process.PodNamespace + "/" + r.Process.PodName
 }
 
-// Who names the process as the records' messages do: tuned[812],
-// tuned.service. "" is unknown.
+// Who names the process as in the messages of records: "tuned[812], tuned.service".
+// "" is unknown.
 func (r *Record) Who() string { return words.Writer(r.Process) }
 
-// Change says from what to what.
+// Change says what changed to what.
 func (r *Record) Change() string {
-	switch r.Outcome { //nolint:exhaustive // elsewhere it is what it became
+	switch r.Outcome { //nolint:exhaustive // otherwise the new value is shown
 	case record.Denied, record.Rewritten:
 		return orDash(r.Now) + ", not " + orDash(r.Have)
 	case record.Observed, record.Failed:
@@ -194,8 +191,8 @@ func (r *Record) Change() string {
 	return orDash(r.Have) + " → " + orDash(r.Now)
 }
 
-// Notes are what is to be known beside what was said of the record: why it
-// failed, what to do, and that nfguard did not write it.
+// Notes are what to know about the record besides said: why it failed, what to do,
+// and whether somebody other than nfguard wrote it.
 func (r *Record) Notes(said string) []string {
 	var notes []string
 	if r.Error != "" && !strings.Contains(said, r.Error) {
@@ -218,7 +215,7 @@ func (r *Record) Notes(said string) []string {
 	return notes
 }
 
-// maxNote is how much of a note is shown: an error can be a long story.
+// maxNote is how much of a note is shown: an error can be very long.
 const maxNote = 500
 
 func orDash(s string) string {

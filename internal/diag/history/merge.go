@@ -8,12 +8,12 @@ import (
 
 // Journal is one input of a [Merged].
 type Journal struct {
-	Name   string // for what is wrong with it; "" where its own errors have one
+	Name   string // for error messages; "" if the reader's errors already contain a name
 	Reader *Reader
 }
 
-// Merged reads several journals as one, in the order of time as far as each
-// is in order itself. It holds one record of each.
+// Merged reads several journals as one, in order of time if each of them is. It keeps
+// one record of each in memory.
 type Merged struct {
 	heads []head
 	errs  []error
@@ -35,9 +35,9 @@ func Merge(journals ...Journal) *Merged {
 	return m
 }
 
-// Next reads the next record. At the end of all it returns io.EOF, or what
-// went wrong with those journals that did not end well; the others are read
-// to their end even so.
+// Next reads the next record. At the end of all journals it returns io.EOF, or the
+// errors of the damaged ones. A damaged journal does not keep the others from being
+// read to their end.
 func (m *Merged) Next(rec *Record) error {
 	var first *head
 	for i := range m.heads {
@@ -76,7 +76,7 @@ func (m *Merged) fill(h *head) {
 	}
 }
 
-// Ignored adds up what the readers passed over.
+// Ignored adds up what the readers have ignored.
 func (m *Merged) Ignored() Ignored {
 	var all Ignored
 	for i := range m.heads {

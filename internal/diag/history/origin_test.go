@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Root of a container has uid 0 and any name, and says what it likes; its unit
-// and control group it cannot choose.
+// Root in a container has uid 0, and can choose its name and what it writes, but not
+// its unit and control group.
 func TestL1Origin(t *testing.T) {
 	const id = "2f1a6c0de4b5978812cd3390fe76ab54c1d2e3f4a5b6c7d8e9f0a1b2c3d4e5f6"
 	for _, tt := range []struct {
@@ -16,7 +16,7 @@ func TestL1Origin(t *testing.T) {
 		note         string
 	}{
 		{"the service", "sysctl", Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: Service, Cgroup: "/system.slice/nfguard.service"}, ByService, ""},
-		{"its control group is not told", "sysctl", Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: Service}, ByService, ""},
+		{"its control group is not known", "sysctl", Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: Service}, ByService, ""},
 		{
 			"apply by hand", "apply",
 			Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: "session-3.scope", Cgroup: "/user.slice/user-0.slice/session-3.scope"},
@@ -45,7 +45,7 @@ func TestL1Origin(t *testing.T) {
 			ByOther, "not by nfguard.service: written to the journal by nfguard[9] of uid 0",
 		},
 		{
-			"a group of a container's, named as the service", "sysctl",
+			"a group inside a container, named like the service", "sysctl",
 			Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: Service, Cgroup: "/docker/" + id + "/nfguard.service"},
 			ByOther, "not by nfguard.service: written to the journal by nfguard[9] of uid 0, nfguard.service",
 		},
@@ -61,8 +61,8 @@ func TestL1Origin(t *testing.T) {
 	}
 }
 
-// A fight that somebody else tells of takes in no change of ours, and ends none
-// of our fights; nor does the start that he tells of.
+// A fight or a start that somebody else has written to the journal takes in none of
+// our changes, and ends none of our fights.
 func TestL1NobodyElsesFight(t *testing.T) {
 	by := func(r Record) Record {
 		r.Teller = Teller{UID: "0", Comm: "nfguard", PID: 4000, Unit: "session-3.scope"}
@@ -90,7 +90,7 @@ func TestL1NobodyElsesFight(t *testing.T) {
 	}
 }
 
-// The totals tell changes by pod, of those that have a name.
+// The totals have changes by pod, for pods whose name is known.
 func TestTotalsByPod(t *testing.T) {
 	tally := NewTally(noon.Location())
 	for i, pod := range []string{"kube-system/setup", "kube-system/setup", "default/web", ""} {

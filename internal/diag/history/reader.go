@@ -7,24 +7,24 @@ import (
 	"github.com/nfguard/nfguard/internal/core/words"
 )
 
-// Reader reads the records of one journal in export format. Entries that are
-// no records, nfguard's log lines and those of others, are passed over.
+// Reader reads the records of one journal in export format. It skips entries that are
+// not records: log lines of nfguard, and entries of other programs.
 type Reader struct {
 	x       *export
 	entry   entry
 	ignored Ignored
 }
 
-// Ignored are entries that look like records and are not taken for such: they
-// were not written by root, as nfguard's are, so anybody can have made them
-// up. journald itself notes who wrote an entry.
+// Ignored counts entries that look like records but were not written by root, as
+// nfguard's are: anybody could have made them up. journald itself notes who wrote an
+// entry.
 type Ignored struct {
 	Count int
 	By    Teller // of the last one
 	Host  string
 }
 
-// Sentence says what was ignored; "" is nothing.
+// Sentence says what was ignored; "" if nothing was.
 func (i *Ignored) Sentence() string {
 	if i.Count == 0 {
 		return ""
@@ -35,7 +35,7 @@ func (i *Ignored) Sentence() string {
 	}
 	who := words.Process(i.By.Comm, i.By.PID) + " with uid " + i.By.UID
 	if i.By.UID == "" {
-		who = "nobody knows whom"
+		who = "an unknown process"
 	}
 	return fmt.Sprintf("%d %s left out: not written by root; the last one by %s on %s", i.Count, entries, who, i.Host)
 }
@@ -45,8 +45,8 @@ func NewReader(r io.Reader) *Reader {
 	return &Reader{x: newExport(r), entry: entry{names: make(map[string]string, 256)}}
 }
 
-// Next reads the next record. It returns io.EOF at the end; another error is
-// the end, too, and says where the input is damaged.
+// Next reads the next record. It returns io.EOF at the end. Any other error says
+// where the input is damaged; nothing can be read after it.
 func (r *Reader) Next(rec *Record) error {
 	for {
 		r.entry.reset()
@@ -65,5 +65,5 @@ func (r *Reader) Next(rec *Record) error {
 	}
 }
 
-// Ignored returns what was passed over until now.
+// Ignored returns what was ignored until now.
 func (r *Reader) Ignored() Ignored { return r.ignored }

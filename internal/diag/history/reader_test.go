@@ -19,7 +19,7 @@ import (
 const trusted = "__REALTIME_TIMESTAMP=1795405977698463\n_BOOT_ID=b00t\n_HOSTNAME=guard\n_MACHINE_ID=mach\n" +
 	"_PID=399\n_COMM=nfguard\n_SYSTEMD_UNIT=nfguard.service\n"
 
-// written is e as the journal has it.
+// written returns e as a journal entry.
 func written(e record.Event) string {
 	s := trusted + "_UID=0\n"
 	for _, f := range journal.Fields(e) {
@@ -44,8 +44,7 @@ func all(t *testing.T, in string) ([]Record, *Reader) {
 	}
 }
 
-// TestReadsWhatIsWritten: what internal/core/journal writes of an event is read
-// back, all of it.
+// TestReadsWhatIsWritten: every field that internal/core/journal writes is read back.
 func TestReadsWhatIsWritten(t *testing.T) {
 	e := record.Event{
 		Kind: record.KindDrift, About: record.KindDenied, Outcome: record.Reverted, Time: time.Date(2026, 11, 23, 3, 52, 57, 692_625_782, time.UTC),
@@ -86,7 +85,7 @@ func TestReadsWhatIsWritten(t *testing.T) {
 	}
 }
 
-// TestKinds: every kind that internal/core/journal gives an id is known here.
+// TestKinds: every kind that has a MESSAGE_ID in internal/core/journal is known here.
 func TestKinds(t *testing.T) {
 	for _, k := range Kinds() {
 		found := false
@@ -118,7 +117,7 @@ func TestReader(t *testing.T) {
 		},
 		{
 			name: "two of nobody", in: trusted + event + "\n" + trusted + event + "\n",
-			ignored: "2 entries that claim to be nfguard's are left out: not written by root; the last one by nobody knows whom on guard",
+			ignored: "2 entries that claim to be nfguard's are left out: not written by root; the last one by an unknown process on guard",
 		},
 	}
 	for _, tt := range tests {
@@ -132,8 +131,8 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// TestSecondValues: what journald added to our fields is not taken for ours,
-// in whichever order they come.
+// TestSecondValues: values that journald added to our fields are not taken for ours,
+// whatever their order.
 func TestSecondValues(t *testing.T) {
 	const message = "MESSAGE=it was 0, set back to 1 after 84µs (written by tuned[812], tuned.service)\n"
 	tests := []struct {
@@ -153,7 +152,7 @@ func TestSecondValues(t *testing.T) {
 	}
 }
 
-// TestManyNames: an entry with any number of names is not kept.
+// TestManyNames: only so many names of an entry are kept.
 func TestManyNames(t *testing.T) {
 	r := NewReader(strings.NewReader("_UID=0\nNFGUARD_EVENT=drift\n" + strings.Repeat("OBJECT_COMM=a\nOBJECT_SYSTEMD_UNIT=b\n", 1000) + "\n"))
 	var rec Record
@@ -162,8 +161,7 @@ func TestManyNames(t *testing.T) {
 	}
 }
 
-// TestNonsense: a value that is no number, or one that no host can have, is as
-// if it were not there.
+// TestNonsense: a value that is not a number, or that no host can have, is ignored.
 func TestNonsense(t *testing.T) {
 	got, _ := all(t, "__REALTIME_TIMESTAMP=x\n_UID=0\n_PID=-1\nNFGUARD_EVENT=drift\nNFGUARD_TIME=yesterday\nNFGUARD_DURATION_USEC=9223372036854775807\n"+
 		"NFGUARD_PASS=x\nNFGUARD_SUPPRESSED=-5\nOBJECT_PID=99999999999\nOBJECT_COMM=x\n\n")
@@ -173,8 +171,8 @@ func TestNonsense(t *testing.T) {
 	}
 }
 
-// TestTimes: a time that no host can have had is as if it were not told, for
-// what counts with times must have room for any two of them.
+// TestTimes: an impossible time counts as unknown, because the difference of any two
+// times must fit into a duration.
 func TestTimes(t *testing.T) {
 	told := time.UnixMicro(1795405977698463).UTC()
 	tests := []struct {

@@ -9,8 +9,7 @@ import (
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
-// entry is one entry of a journal: of each field that makes a record the
-// first value.
+// entry is one entry of a journal: the first value of each field that a record needs.
 type entry struct {
 	realtime, boot, host, machine string
 	uid, pid, comm, unit, group   string
@@ -23,14 +22,14 @@ type entry struct {
 	objectPID, objectComm, objectUnit string
 	exe, cgroup, container, pod       string
 	podName, podSpace, containerName  string
-	comms, units                      []string // further values of objectComm and objectUnit, maxOthers of each
+	comms, units                      []string // further values of objectComm and objectUnit, at most maxOthers each
 
 	names map[string]string
 }
 
-// slot returns where the value of a field is kept; nil: nowhere. The names of
-// nfguard's own are those of internal/core/journal, and a test holds the two
-// together.
+// slot returns where the value of a field is stored; nil: nowhere. nfguard's own
+// fields have their names from internal/core/journal; a test makes sure that they
+// agree.
 func (e *entry) slot(name []byte) *string {
 	switch string(name) {
 	case "__REALTIME_TIMESTAMP":
@@ -108,17 +107,17 @@ func (e *entry) slot(name []byte) *string {
 }
 
 const (
-	// maxNames bounds how many different values are kept to be shared: those
-	// that come again and again come early.
+	// maxNames limits how many different values are kept so that records can share
+	// them: values that are frequent come early.
 	maxNames = 1 << 12
 
-	// maxOthers bounds the further values of a field: journald adds one.
+	// maxOthers limits the further values of a field: journald adds one.
 	maxOthers = 8
 )
 
 // set keeps the first value of a field.
 func (e *entry) set(slot *string, value []byte) {
-	if slot == &e.message || slot == &e.found || len(value) > 256 { // each is another
+	if slot == &e.message || slot == &e.found || len(value) > 256 { // these are different each time
 		if *slot == "" {
 			*slot = string(value)
 		}
@@ -146,8 +145,8 @@ func (e *entry) reset() {
 	*e = entry{comms: e.comms[:0], units: e.units[:0], names: e.names}
 }
 
-// record makes r of the entry. What is no number is left out, as what is not
-// there.
+// record fills r from the entry. A value that should be a number and is not is left
+// out, like one that is missing.
 func (e *entry) record(r *Record) {
 	*r = Record{
 		Host: e.host, Machine: e.machine, Boot: e.boot,
@@ -179,21 +178,20 @@ func (e *entry) record(r *Record) {
 	}
 }
 
-// plausible reports whether a host can have had the time: between any two of
-// these a [time.Duration] has room.
+// plausible reports whether a host can have had the time. The difference between two
+// plausible times fits into a [time.Duration].
 func plausible(t time.Time) bool { return t.Unix() >= 0 && t.Unix() < maxTime }
 
 // maxTime is in the year 2242, in seconds since 1970.
 const maxTime = 1 << 33
 
-// maxDuration is longer than any host stands.
+// maxDuration is longer than any host runs.
 const maxDuration = 100 * 365 * 24 * time.Hour
 
-// pick chooses among the values of a field. Where the writer still ran,
-// journald added what it found to what nfguard had seen, and a journal file
-// keeps the values of a field in the order of their first use in it
-// (systemd 252, journal_file_append_entry), so the first one need not be
-// nfguard's. The message has nfguard's.
+// pick chooses among the values of a field. If the writer was still running, journald
+// added its own value to nfguard's. A journal file keeps the values of a field in the
+// order of their first use in the file (systemd 252, journal_file_append_entry), so
+// the first one is not always nfguard's. The message contains nfguard's.
 func pick(first string, others []string, message, before, after string) string {
 	said := func(v string) bool { return strings.Contains(message, before+printable.Text(v)+after) }
 	if len(others) == 0 || said(first) {
@@ -207,7 +205,7 @@ func pick(first string, others []string, message, before, after string) string {
 	return first
 }
 
-// number reads a number of people's size; 0 is none.
+// number reads a number of plausible size; 0 if there is none.
 func number(s string) int {
 	n, err := strconv.ParseUint(s, 10, 31)
 	if err != nil {

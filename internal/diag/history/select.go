@@ -11,10 +11,10 @@ import (
 
 // Filter says which records are wanted. The zero value wants all.
 type Filter struct {
-	Since, Until time.Time // zero: from the first on, to the last
+	Since, Until time.Time // zero: no limit
 	Events       []record.Kind
 	Outcomes     []record.Outcome
-	Subjects     []string // names, or patterns with *, ? and [, in which * matches a slash, too
+	Subjects     []string // names, or patterns with *, ? and [; * also matches a slash
 }
 
 // Wants reports whether the filter lets r through.
@@ -41,11 +41,11 @@ func matches(pattern, subject string) bool {
 		return true
 	}
 	flat := strings.NewReplacer("/", "\x00")
-	ok, _ := path.Match(flat.Replace(pattern), flat.Replace(subject)) // Check has seen to it
+	ok, _ := path.Match(flat.Replace(pattern), flat.Replace(subject)) // Check has found it well-formed
 	return ok
 }
 
-// Kinds are the events that records tell of.
+// Kinds are the kinds of events that records can have.
 func Kinds() []record.Kind {
 	return []record.Kind{
 		record.KindDrift, record.KindDenied, record.KindModule, record.KindDropin, record.KindBridge, record.KindFlag,
@@ -54,11 +54,11 @@ func Kinds() []record.Kind {
 	}
 }
 
-// EventLost is the kind of a record that tells of records that the journal
-// did not take.
+// EventLost is the kind of a record about other records that the journal did not
+// accept.
 const EventLost record.Kind = "lost"
 
-// Outcomes are all that can come of an event.
+// Outcomes are all possible outcomes of an event.
 func Outcomes() []record.Outcome {
 	return []record.Outcome{
 		record.Corrected, record.Observed, record.Failed, record.Reverted,

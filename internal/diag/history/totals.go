@@ -10,18 +10,18 @@ import (
 	"github.com/nfguard/nfguard/internal/core/record"
 )
 
-// Totals are what a history comes to. Their size does not grow with it.
+// Totals sum up a history. Their size does not grow with it.
 type Totals struct {
-	From, To time.Time // of the first and the last record; zero without any
+	From, To time.Time // of the first and the last record; zero if there are none
 	Records  int
 	Sum             // over all
 	Keys     []Sum  // by what was changed
 	Culprits []Sum  // by who changed it
-	Pods     []Sum  // by the pod in which that is, where it has a name
+	Pods     []Sum  // by the pod of whoever changed it, if its name is known
 	Days     []Sum  // "2006-01-02", in order; days without a change are left out
 	Hosts    []Host // in order of their names
 
-	// LeftAlone is how many changes enforce would have put right, and Left who
+	// LeftAlone is how many changes mode enforce would have put right; Left is who
 	// made them, the most frequent first.
 	LeftAlone int
 	Left      []string
@@ -30,17 +30,17 @@ type Totals struct {
 // Sum counts changes of guarded things.
 type Sum struct {
 	Name      string
-	Changes   int           // all of them, those without a record of their own included
-	Corrected int           // put right, also where that was undone at once
+	Changes   int           // all changes, including those without a record of their own
+	Corrected int           // put right, even if that was undone at once
 	Kept      int           // kept out by the lock
 	Failed    int           // not put right
-	Observed  int           // left so, in mode observe
-	Fights    int           // series that were recorded as one
-	Longest   time.Duration // of those whose duration is known; negative: of none
+	Observed  int           // left as they are, in mode observe
+	Fights    int           // series that were recorded as one event
+	Longest   time.Duration // of the changes whose duration is known; negative: none is
 	Last      time.Time
 }
 
-// Host is what the records tell of one host.
+// Host is what the records say about one host.
 type Host struct {
 	Name     string
 	Machine  string
@@ -48,24 +48,24 @@ type Host struct {
 	Changes  int
 	Boots    int
 	From, To time.Time
-	Start    string // what nfguard said when it last started; "" where that was not read
-	On       bool   // nfguard was on guard when it last said anything
+	Start    string // the message of its last start; "" if that was not read
+	On       bool   // the host was guarded at its last record
 }
 
-// maxNamed bounds each list of totals: a process can take any name, and a new
-// one each time.
+// maxNamed limits each list of totals: a process can take any name, and a new one
+// each time.
 const maxNamed = 1000
 
-// Names that stand for what has none.
+// Names for what has no name.
 const (
 	Others    = "(others)"         // what a list had no room for
-	Unseen    = "(nobody seen)"    // the writer was not told
-	AtStart   = "(found at start)" // it was so when nfguard came
-	Asked     = "(configuration)"  // nfguard was told to want something else
-	NewBridge = "(new bridge)"     // it is made without its flags
+	Unseen    = "(nobody seen)"    // the writer is not known
+	AtStart   = "(found at start)" // it was wrong before nfguard started
+	Asked     = "(configuration)"  // the configuration changed
+	NewBridge = "(new bridge)"     // a bridge is created without its flags
 )
 
-// Tally adds records up.
+// Tally computes [Totals].
 type Tally struct {
 	zone     *time.Location
 	all      Sum
@@ -121,8 +121,7 @@ func (t *Tally) Add(r *Record) {
 	}
 }
 
-// NamedCulprit is [Record.Culprit], or where that is not known a name that
-// says so.
+// NamedCulprit is [Record.Culprit] or, if that is not known, a name that says so.
 func (r *Record) NamedCulprit() string {
 	switch name := r.Culprit(); {
 	case name != "":
@@ -130,7 +129,7 @@ func (r *Record) NamedCulprit() string {
 	case r.Source == "start":
 		return AtStart
 	case r.Source == "reload" && (r.Event == record.KindDrift || r.Event == record.KindDropin):
-		return Asked // of others it is what led to the look
+		return Asked // for other kinds, the reload only caused the look
 	case r.Event == record.KindFlag:
 		return NewBridge
 	}
@@ -167,13 +166,13 @@ func (s *Sum) add(r *Record) {
 		}
 		return
 	}
-	switch r.Outcome { // as the daemon counts
+	switch r.Outcome { // the way the daemon counts
 	case record.Corrected, record.Held:
 		s.Corrected += n
 	case record.Denied:
 		s.Kept += n
 	case record.Rewritten:
-		if r.Event == record.KindDenied { // by the lock, as it once could
+		if r.Event == record.KindDenied { // by the lock of older versions
 			s.Kept += n
 		} else {
 			s.Corrected += n
@@ -245,7 +244,7 @@ func (t *Tally) Totals() Totals {
 	return all
 }
 
-// most lists sums, those with the most changes first.
+// most returns the sums, those with the most changes first.
 func most(sums map[string]*Sum) []Sum {
 	var list []Sum
 	for _, s := range sums {
@@ -263,7 +262,7 @@ type Column struct {
 	Of    func(*Sum) int
 }
 
-// Columns returns those of the columns that are not 0 throughout.
+// Columns returns the columns that are not 0 in every row.
 func Columns(all *Sum) []Column {
 	columns := []Column{
 		{"Put right", func(s *Sum) int { return s.Corrected }},

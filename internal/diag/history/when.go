@@ -9,10 +9,10 @@ import (
 
 var errWhen = errors.New("no such time")
 
-// ParseWhen reads a time as people give it: how long ago ("90m", "36h", "7d",
+// ParseWhen reads a time as people write it: how long ago ("90m", "36h", "7d",
 // "2w"), a day ("2026-11-23", "today", "yesterday"), a day and a time
 // ("2026-11-23 03:52" or "…:57"), "now", seconds since 1970 ("@1795405977"
-// or "@1795405977.25"), or RFC 3339. What has no zone is in now's.
+// or "@1795405977.25"), or RFC 3339. A time without a zone is in that of now.
 func ParseWhen(s string, now time.Time) (time.Time, error) {
 	midnight := time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, now.Location())
 	switch s = strings.TrimSpace(s); s {
@@ -47,7 +47,7 @@ func ParseWhen(s string, now time.Time) (time.Time, error) {
 	return now.Add(-ago), nil
 }
 
-// parseAgo reads a duration, in which days and weeks have 24 and 168 hours.
+// parseAgo reads a duration. A day has 24 hours, a week 168.
 func parseAgo(s string) (time.Duration, error) {
 	for unit, hours := range map[string]float64{"d": 24, "w": 7 * 24} {
 		if digits, ok := strings.CutSuffix(s, unit); ok {

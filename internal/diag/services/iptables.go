@@ -12,27 +12,25 @@ import (
 // The chains of kube-proxy's mode iptables (pkg/proxy/iptables/proxier.go).
 const (
 	servicesChain  = "KUBE-SERVICES"
-	serviceChain   = "KUBE-SVC-" // one a port of a Service: jumps to one of its endpoints by chance
-	localChain     = "KUBE-SVL-" // the same with internalTrafficPolicy: Local, to one of this node
-	endpointChain  = "KUBE-SEP-" // one an endpoint: translates to it
+	serviceChain   = "KUBE-SVC-" // one for each port of a Service: jumps to a random endpoint
+	localChain     = "KUBE-SVL-" // the same with internalTrafficPolicy: Local, for endpoints on this node
+	endpointChain  = "KUBE-SEP-" // one for each endpoint: translates to it
 	clusterIPWords = " cluster IP"
 )
 
-// maxLine is the longest line of a rule that is read: a rule is of a few
-// hundred bytes.
+// maxLine is the longest line that is read: a rule has a few hundred bytes.
 const maxLine = 64 << 10
 
-// ParseIPTables reads the Services from what "iptables-save -t nat" prints, of
-// either backend and family. Lines that are not about them, or that are not
-// understood, are passed over; a Service none of whose endpoints are found is
-// left out.
+// ParseIPTables reads the Services from the output of "iptables-save -t nat", of
+// either backend and family. It skips lines that are not about Services or that it
+// does not understand, and leaves out Services without any known endpoint.
 func ParseIPTables(r io.Reader) ([]Service, error) {
 	type head struct {
 		Service
 		chain string
 	}
 	var heads []head
-	endpoints := map[string][]string{} // of a KUBE-SVC chain: its KUBE-SEP chains
+	endpoints := map[string][]string{} // by KUBE-SVC chain: its KUBE-SEP chains
 	targets := map[string]netip.AddrPort{}
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, maxLine)
@@ -80,8 +78,8 @@ func ofService(chain string) bool {
 	return strings.HasPrefix(chain, serviceChain) || strings.HasPrefix(chain, localChain)
 }
 
-// rule is a line of iptables-save: each option with the word after it. An
-// option that is negated is there with a "!" before it.
+// rule is a line of iptables-save: each option with the word after it. A negated
+// option has a "!" before it.
 type rule map[string]string
 
 func parseRule(line string) rule {
@@ -102,7 +100,7 @@ func parseRule(line string) rule {
 	return r
 }
 
-// destination is what -d and --dport say.
+// destination is the address of -d and the port of --dport.
 func (r rule) destination() (netip.AddrPort, bool) {
 	p, err := netip.ParsePrefix(r["-d"])
 	if err != nil {
@@ -116,8 +114,8 @@ func (r rule) destination() (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(p.Addr(), uint16(port)), err == nil && port > 0 && p.IsSingleIP()
 }
 
-// words splits a line at its blanks. A word in double quotes has them inside,
-// and quotes by a backslash (xtables_save_string in iptables' xtables.c).
+// words splits a line at blanks. A word in double quotes can contain blanks, and
+// quotes after a backslash (xtables_save_string in iptables' xtables.c).
 func words(line string) []string {
 	var list []string
 	var word strings.Builder

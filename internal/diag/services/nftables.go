@@ -15,22 +15,22 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/nfnl"
 )
 
-// What kube-proxy's mode nftables makes (pkg/proxy/nftables/proxier.go).
+// The map and chains of kube-proxy's mode nftables (pkg/proxy/nftables/proxier.go).
 const (
 	proxyTable     = "kube-proxy"
 	serviceMap     = "service-ips" // address . protocol . port → goto a chain
-	servicePrefix  = "service-"    // of a cluster IP; "external-" of others
+	servicePrefix  = "service-"    // for a cluster IP; other addresses have "external-"
 	localPrefix    = "local-"      // the same with internalTrafficPolicy: Local
-	endpointPrefix = "endpoint-"   // where there is a choice to be remembered; before 1.37 always
+	endpointPrefix = "endpoint-"   // since 1.37 only for Services with affinity
 )
 
-// NFTables reads the Services of one family from kube-proxy's table, which has
-// to be there, in the network namespace of the calling thread. It asks once for
-// the map, once for each Service and once for each endpoint; ctx is looked at
-// in between.
+// NFTables reads the Services of one family from kube-proxy's table, which has to
+// exist, in the network namespace of the calling thread. It makes one request for
+// the map, one for each Service and one for each endpoint; ctx is checked in
+// between.
 func NFTables(ctx context.Context, v6 bool) ([]Service, error) {
-	// The connection stays in the namespace in which it is opened. To keep the
-	// thread for longer would make each answer wait for it.
+	// The connection stays in the namespace in which it was opened. Keeping the
+	// thread locked any longer would delay every answer.
 	runtime.LockOSThread()
 	c, err := nfnl.Dial()
 	runtime.UnlockOSThread()
@@ -68,7 +68,7 @@ func NFTables(ctx context.Context, v6 bool) ([]Service, error) {
 type reader struct {
 	c     *nfnl.Conn
 	t     nfnl.Table
-	known map[string]netip.AddrPort // endpoints by chain: several Services have the same
+	known map[string]netip.AddrPort // endpoints by chain: Services can share them
 }
 
 func (r *reader) elements(ctx context.Context, set string) (list []nfnl.Element, err error) {
@@ -89,11 +89,10 @@ func (r *reader) rules(ctx context.Context, chain string) (rules [][]byte, err e
 	return rules, nil
 }
 
-// endpoints returns those that the rules of a Service's chain lead to. Which one
-// takes a connection is decided by chance, through a map without a name: of
-// addresses and ports (since kube-proxy 1.37, where one that is alone is
-// translated to without a map), or of chains that translate to one each (before,
-// and for Services with affinity).
+// endpoints returns the endpoints that the rules of a Service's chain lead to. The
+// rules choose one at random through an anonymous map. The map holds addresses and
+// ports (since kube-proxy 1.37; a single endpoint needs no map), or it holds chains
+// that translate to one endpoint each (before 1.37, and for Services with affinity).
 func (r *reader) endpoints(ctx context.Context, service string) ([]netip.AddrPort, error) {
 	rules, err := r.rules(ctx, service)
 	if err != nil {
@@ -139,7 +138,8 @@ func (r *reader) endpoints(ctx context.Context, service string) ([]netip.AddrPor
 	return list, nil
 }
 
-// target is where an endpoint's chain translates to, or zero for another chain.
+// target is the address that an endpoint's chain translates to, or zero for another
+// chain.
 func (r *reader) target(ctx context.Context, chain string) (a netip.AddrPort, err error) {
 	if !strings.HasPrefix(chain, endpointPrefix) {
 		return netip.AddrPort{}, nil
@@ -161,8 +161,8 @@ func (r *reader) target(ctx context.Context, chain string) (a netip.AddrPort, er
 	return a, nil
 }
 
-// translation is the one address and port that a rule translates to, or zero,
-// and whether it changes addresses at all.
+// translation is the single address and port that a rule translates to, or zero, and
+// whether it translates addresses at all.
 func translation(rule []byte) (to netip.AddrPort, translates bool) {
 	for e := range nfnl.Expressions(rule) {
 		translates = translates || string(e.Name) == "nat"
@@ -173,8 +173,8 @@ func translation(rule []byte) (to netip.AddrPort, translates bool) {
 	return to, translates
 }
 
-// parseTarget reads an element of a map of addresses and ports, each padded to
-// four bytes. It is zero where it is none.
+// parseTarget reads an element of a map of addresses and ports, each padded to four
+// bytes. It returns zero if b is not one.
 func parseTarget(b []byte) netip.AddrPort {
 	if len(b) != 8 && len(b) != 20 {
 		return netip.AddrPort{}

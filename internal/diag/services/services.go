@@ -1,7 +1,6 @@
-// Package services reads from kube-proxy's rules which Services there are and
-// which endpoints are behind them. It reads what iptables-save prints and the
-// tables of kube-proxy's mode nftables; it runs no program, and knows no API.
-// Mode ipvs it does not read.
+// Package services reads the Services and their endpoints from kube-proxy's rules:
+// from the output of iptables-save, or from the tables of kube-proxy's mode
+// nftables. It does not read mode ipvs. It runs no program and uses no API.
 package services
 
 import (
@@ -14,16 +13,15 @@ import (
 // Protocol is "tcp", "udp" or "sctp".
 type Protocol string
 
-// Service is one port of a Service by its cluster IP.
+// Service is one port of a Service at its cluster IP.
 type Service struct {
-	Name      string // "namespace/name:port", or without the port where that has no name
+	Name      string // "namespace/name:port"; without ":port" if the port has no name
 	ClusterIP netip.AddrPort
 	Protocol  Protocol
-	Endpoints []netip.AddrPort // in order; those that connections go to
+	Endpoints []netip.AddrPort // that connections go to, sorted
 }
 
-// Sort puts Services in the order of their names, then of their addresses and
-// protocols.
+// Sort sorts Services by name, then by address and protocol.
 func Sort(list []Service) {
 	for i := range list {
 		slices.SortFunc(list[i].Endpoints, netip.AddrPort.Compare)
@@ -34,8 +32,8 @@ func Sort(list []Service) {
 	})
 }
 
-// Find returns the Service with that cluster IP, port and protocol; protocol
-// "" is any. ok is false where there is none.
+// Find returns the Service with that cluster IP, port and protocol; protocol "" is
+// any. ok is false if there is none.
 func Find(list []Service, at netip.AddrPort, protocol Protocol) (s Service, ok bool) {
 	for _, s := range list {
 		if s.ClusterIP == at && (protocol == "" || s.Protocol == protocol) {
@@ -52,7 +50,7 @@ func endpoint(text string) (netip.AddrPort, bool) {
 	return a, err == nil && a.Port() != 0
 }
 
-// nameOf makes the name of a Service from that of a chain of mode nftables:
+// nameOf returns the name of a Service from that of a chain of mode nftables:
 // "service-ULMVA6XW-ns1/svc1/tcp/p80" is ns1/svc1:p80.
 func nameOf(chain string) string {
 	_, rest, ok := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(chain, servicePrefix), localPrefix), "-")

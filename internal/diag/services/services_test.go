@@ -105,7 +105,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// made are the Services that the stand-in makes up: svc-0 and svc-1.
+// made are the Services that the stand-in for kube-proxy invents: svc-0 and svc-1.
 func made(v6 bool) []Service {
 	if v6 {
 		return []Service{
@@ -119,7 +119,8 @@ func made(v6 bool) []Service {
 	}
 }
 
-// TestStandIn reads what the stand-in writes by iptables and nft.
+// TestStandIn reads the rules that the stand-in for kube-proxy writes with iptables
+// and nft.
 func TestStandIn(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	program := standin.Build(t)
@@ -149,9 +150,9 @@ func TestStandIn(t *testing.T) {
 	})
 }
 
-// TestRealShapes has nft make what kube-proxy writes beside what the stand-in
-// does. 1.33: endpoints by chance, affinity, and an external IP; 1.37:
-// translations in the Service's own chain, to one and by chance.
+// TestRealShapes has nft create rules that kube-proxy writes and the stand-in does
+// not. 1.33: random endpoints, affinity, and an external IP; 1.37: translations in
+// the Service's own chain, to a single endpoint and to a random one.
 func TestRealShapes(t *testing.T) {
 	ns := lab.NewNamespace(t)
 	rules := `table ip kube-proxy {
@@ -205,8 +206,8 @@ add element ip6 kube-proxy service-ips { fd00:96::2 . tcp . 80 : goto service-FJ
 	}
 }
 
-// FuzzParseIPTables proves that what is read can be asked: whole addresses,
-// ports and at least one endpoint, in order.
+// FuzzParseIPTables: each Service has a valid address and port, and at least one
+// endpoint, sorted.
 func FuzzParseIPTables(f *testing.F) {
 	f.Add("")
 	f.Add(`-A KUBE-SERVICES -d 10.32.0.1/32 -p tcp -m comment --comment "default/a:x cluster IP" -m tcp --dport 443 -j KUBE-SVC-A
@@ -228,8 +229,7 @@ func FuzzParseIPTables(f *testing.F) {
 	})
 }
 
-// FuzzElement proves that no element of a map, however broken, does more than
-// name no Service.
+// FuzzElement: a broken element of a map is at worst left out.
 func FuzzElement(f *testing.F) {
 	f.Add([]byte{10, 32, 0, 10, unix.IPPROTO_UDP, 0, 0, 0, 0, 53, 0, 0}, []byte{10, 244, 0, 7, 0, 80, 0, 0})
 	f.Fuzz(func(t *testing.T, key, value []byte) {

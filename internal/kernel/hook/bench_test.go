@@ -8,8 +8,8 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// BenchmarkSysctl is what one read or write of a sysctl costs, by a process
-// that has it open.
+// BenchmarkSysctl measures one read or write of a sysctl by a process that has it
+// open.
 func BenchmarkSysctl(b *testing.B) {
 	read := func(b *testing.B, fd int) {
 		var buf [8]byte
@@ -52,7 +52,7 @@ func BenchmarkSysctl(b *testing.B) {
 	}
 }
 
-// BenchmarkRead is what an event costs the reader.
+// BenchmarkRead measures what an event costs the reader.
 func BenchmarkRead(b *testing.B) {
 	r := locked(b, nil, Use{Limit: 1e9}, Refuse)
 	fd := r.open(ipTables)

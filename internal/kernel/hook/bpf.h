@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-2-Clause OR GPL-2.0-only
  *
- * What the programs need of the kernel's interface: types, helpers by their
+ * The part of the kernel's interface that the programs need: types, helpers by
  * number (include/uapi/linux/bpf.h), and how a map is declared to the loader.
  */
 #pragma once
@@ -30,12 +30,12 @@ static long (*get_current_comm)(void *to, u32 size) = (void *)16;
 static u64 (*get_current_cgroup_id)(void) = (void *)80;
 static long (*ringbuf_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
 
-/* add is the one atomic operation that Linux 5.10 has. */
+/* add is the only atomic operation of Linux 5.10. */
 #define add(p, n) ((void)__sync_fetch_and_add(p, n))
 
-/* zero clears size bytes of the stack, a multiple of four. It goes by words of
- * four: eight from a register would be a spilled register to the verifier, on
- * which without CAP_PERFMON no helper may write a part (Linux 6.1).
+/* zero clears size bytes of the stack, a multiple of four, in words of four. To
+ * the verifier, eight bytes stored from a register are a spilled register, and
+ * without CAP_PERFMON no helper can write a part of one (Linux 6.1).
  */
 static always_inline void zero(void *at, u32 size)
 {

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rootInode is that of the root of every cgroup hierarchy: kernfs numbers from
-// one. In a container with a cgroup namespace of its own the root of the mount
-// is another directory, below which only the container's tasks are.
+// rootInode is the inode of the root of every cgroup hierarchy: kernfs counts from
+// one. In a container with its own cgroup namespace, the root of the mount is
+// another directory, which holds the container's tasks only.
 const rootInode = 1
 
-// openCgroup opens the directory, or if dir is "" the root of cgroup v2.
+// openCgroup opens dir or, if dir is "", the root of cgroup v2.
 func openCgroup(dir string) (*os.File, error) {
 	if dir != "" {
 		return os.Open(dir)
@@ -38,7 +38,7 @@ func openCgroup(dir string) (*os.File, error) {
 		}
 	}
 	if len(dirs) > 0 {
-		return nil, fmt.Errorf("%s is not the root of cgroup v2, but of a container: %w", dirs[0], ErrNotSupported)
+		return nil, fmt.Errorf("%s is the cgroup of a container, not the root of cgroup v2: %w", dirs[0], ErrNotSupported)
 	}
 	f, err := mountCgroup()
 	if err != nil {
@@ -46,20 +46,20 @@ func openCgroup(dir string) (*os.File, error) {
 	}
 	if !isRoot(f) {
 		f.Close()
-		return nil, fmt.Errorf("cgroup v2 is not mounted, and a mount of it is of a container: %w", ErrNotSupported)
+		return nil, fmt.Errorf("cgroup v2 is not mounted, and mounting it only shows the cgroup of a container: %w", ErrNotSupported)
 	}
 	return f, nil
 }
 
-// isRoot reports whether f is the root of a whole hierarchy.
+// isRoot reports whether f is the root of a cgroup hierarchy.
 func isRoot(f *os.File) bool {
 	var st unix.Stat_t
 	return unix.Fstat(int(f.Fd()), &st) == nil && st.Ino == rootInode
 }
 
-// mountCgroup opens the root of a mount of cgroup v2 that nobody else sees,
-// and that is gone when the file is closed. Hosts that use version 1 alone have
-// the hierarchy of version 2 too, with all tasks in its root.
+// mountCgroup opens the root of a private mount of cgroup v2, which goes away when
+// the file is closed. Hosts that use only version 1 have the hierarchy of
+// version 2 too, with all tasks in its root.
 func mountCgroup() (*os.File, error) {
 	fs, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -81,7 +81,7 @@ func mountCgroup() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "a private mount of cgroup v2"), nil
 }
 
-// cgroupMounts returns the mount points of cgroup v2 out of a text as in
+// cgroupMounts returns the mount points of cgroup v2 in a text like that of
 // /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 func cgroupMounts(r io.Reader) (dirs []string, err error) {
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)

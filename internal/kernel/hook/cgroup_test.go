@@ -37,12 +37,12 @@ func TestRehearsalIsJudged(t *testing.T) {
 		rewrites bool
 		without  string
 	}{
-		{"all is well", read, sysctlFound{Ran: 1, Tgid: 42, Netns: 7, Device: 21}, 2, nil, true, true, ""},
+		{"all works", read, sysctlFound{Ran: 1, Tgid: 42, Netns: 7, Device: 21}, 2, nil, true, true, ""},
 		{"another position", read, sysctlFound{Ran: 1, Tgid: 42, Netns: 7, Device: 0}, 2, nil, true, true, ""},
 		{"a rewrite is dropped", read, sysctlFound{Ran: 1, Tgid: 42, Netns: 7, Device: 21}, 1, nil, true, false, "rewrites nothing: this kernel drops what a program puts in place of a value"},
 		{"not strict", read, sysctlFound{Ran: 1, Tgid: 42, Netns: 7, Device: 21}, 0, unix.EINVAL, true, false, "rewrites nothing: the rehearsal failed: invalid argument"},
-		{"the way leads elsewhere", read, sysctlFound{Ran: 1, Tgid: 42, Netns: 0, Device: 21}, 2, nil, false, false, "observes only: the rehearsal found network namespace 0, not 7"},
-		{"not run", read, sysctlFound{}, 1, nil, false, false, "observes only: the program was not run for our own write: we are elsewhere in the hierarchy"},
+		{"the kernel's memory leads elsewhere", read, sysctlFound{Ran: 1, Tgid: 42, Netns: 0, Device: 21}, 2, nil, false, false, "observes only: the rehearsal found network namespace 0, not 7"},
+		{"not run", read, sysctlFound{}, 1, nil, false, false, "observes only: the program did not see our own write: it is attached elsewhere in the cgroup hierarchy"},
 		{"no file", read, sysctlFound{}, 0, errors.New("open F: read-only file system"), false, false, "observes only: no rehearsal: open F: read-only file system"},
 		{"nothing to read", facts{}, sysctlFound{Ran: 1, Tgid: 42, Netns: 0, Device: 21}, 2, nil, false, false, ""},
 	} {
@@ -51,7 +51,7 @@ func TestRehearsalIsJudged(t *testing.T) {
 			k.judge(c.found, 7, 21, c.n, c.err)
 			without := ""
 			if len(k.without) > 0 {
-				without = k.without[0] // whether names can be had is for another test
+				without = k.without[0] // another test covers the names of writers
 			}
 			got := fmt.Sprint(k.reads, k.rewrites, k.self, k.mount, without)
 			mount := uint32(0)

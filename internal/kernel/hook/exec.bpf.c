@@ -2,9 +2,9 @@
 
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The program that tells of the start of root's processes with one of some names. It
- * runs at each exec, and the others cost a lookup and wake nobody. It calls no
- * helper that is reserved for the GPL and reads nothing of the kernel's memory.
+ * This program reports when root starts a process with one of the given names. It
+ * runs at each exec; for any other process it costs a lookup and wakes nobody. It
+ * calls no helper that is reserved for GPL programs, and reads no kernel memory.
  */
 #include "bpf.h"
 
@@ -24,7 +24,7 @@ struct {
 	type_of(value, u32);
 } names SEC(".maps");
 
-/* How many starts did not fit into the ring. */
+/* The number of starts that did not fit into the ring. */
 struct {
 	number(type, MAP_ARRAY);
 	number(map_flags, MAP_MMAPABLE);
@@ -39,14 +39,14 @@ struct {
 	type_of(value, struct start); /* for bpf2go */
 } ring SEC(".maps");
 
-/* Of the arguments it uses none: the current task is what has started. */
+/* It uses no arguments: the current task is what has started. */
 SEC("raw_tp/sched_process_exec") int starts(void *ctx __attribute__((unused)))
 {
 	struct start s;
 	u32 first = 0;
 
-	/* The real user, in the initial user namespace: everybody can name a file
-	 * kube-proxy. First, so that what others start costs least.
+	/* The real user, in the initial user namespace: anybody can name a file
+	 * kube-proxy. Checked first, so that other users' processes cost the least.
 	 */
 	if ((u32)get_current_uid_gid() != 0)
 		return 0;

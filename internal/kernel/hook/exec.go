@@ -10,17 +10,17 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// tracepoint is hit when a process has become another program. Its name and
-// our use of it, which is of the current task only, have not changed since
-// raw tracepoints exist (4.17); it needs neither tracefs nor BTF.
+// tracepoint is hit when a process has executed a program. We use only its name
+// and the current task, which have not changed since raw tracepoints exist (4.17).
+// It needs neither tracefs nor BTF.
 const tracepoint = "sched_process_exec"
 
-// LoadExec loads the program that tells when a process of uid 0 (of the initial
-// user namespace) executes a file of one of the names, and attaches it. Names
-// are the kernel's, of at most 15 bytes. It takes CAP_BPF and CAP_PERFMON, and
+// LoadExec loads and attaches the program that reports when a process of uid 0 (in
+// the initial user namespace) executes a file with one of the names. Names are the
+// kernel's, of at most 15 bytes. It takes CAP_BPF and CAP_PERFMON, and
 // before Linux 5.11 CAP_SYS_RESOURCE or an unlimited RLIMIT_MEMLOCK.
 func LoadExec(names []string) (_ *Loaded, err error) {
-	facts := Facts{Ring: os.Getpagesize()} // the smallest there is: room for 128 starts on pages of 4 KiB
+	facts := Facts{Ring: os.Getpagesize()} // the smallest possible: room for 128 starts if a page is 4 KiB
 	c, err := collect(loadExec, execProgStarts, func(s *ebpf.CollectionSpec) {
 		s.Maps[execMapRing].MaxEntries = uint32(facts.Ring)
 		s.Maps[execMapNames].MaxEntries = uint32(max(len(names), 1))
@@ -40,7 +40,7 @@ func LoadExec(names []string) (_ *Loaded, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("attach to the tracepoint %s: %w", tracepoint, err)
 	}
-	defer func() { err = errors.Join(err, l.Close()) }() // of our own descriptor
+	defer func() { err = errors.Join(err, l.Close()) }() // our own descriptor
 	fd, ok := l.(interface{ FD() int })
 	if !ok {
 		return nil, fmt.Errorf("attach to the tracepoint %s: the kernel has no links: %w", tracepoint, ErrNotSupported)
@@ -59,8 +59,8 @@ type Execs struct {
 // were read.
 var ErrLost = errors.New("news lost: processes started faster than they were looked at")
 
-// OpenExec takes a loaded exec program into use, as [Open] does: without
-// bpf(2) and without a capability.
+// OpenExec starts to use a loaded exec program, as [Open] does: without bpf(2) and
+// without a capability.
 func OpenExec(l *Loaded) (_ *Execs, err error) {
 	e := &Execs{loaded: l}
 	defer func() {
@@ -80,10 +80,10 @@ func OpenExec(l *Loaded) (_ *Execs, err error) {
 	return e, nil
 }
 
-// FD is readable when starts wait for [Execs.Read]. It belongs to e.
+// FD is readable when starts are waiting for [Execs.Read]. It belongs to e.
 func (e *Execs) FD() int { return int(e.loaded.Files[1].Fd()) }
 
-// Read hands the starts that wait to started, without blocking.
+// Read passes the waiting starts to started, without blocking.
 func (e *Execs) Read(started func(pid int, comm string)) error {
 	for {
 		var s execStart
@@ -102,7 +102,7 @@ func (e *Execs) Read(started func(pid int, comm string)) error {
 	return nil
 }
 
-// Close takes the program away. It can be called again.
+// Close detaches the program. It can be called again.
 func (e *Execs) Close() error {
 	var errs []error
 	if e.ring != nil {

@@ -17,7 +17,7 @@ func copyOf(t *testing.T, name string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
-		_ = os.Chmod(d, 0o755) // others execute it too
+		_ = os.Chmod(d, 0o755) // other users execute it too
 	}
 	binary, err := os.ReadFile("/bin/true")
 	if err != nil {
@@ -30,7 +30,7 @@ func copyOf(t *testing.T, name string) string {
 	return path
 }
 
-// Of all processes those are told of that root starts under one of the names.
+// Only processes that root starts under one of the names are reported.
 func TestExecs(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	l, err := LoadExec([]string{"nfg-one", "nfg-two"})
@@ -74,7 +74,7 @@ func TestExecsAreLost(t *testing.T) {
 	}
 	defer e.Close()
 	path := copyOf(t, "nfg-one")
-	room := os.Getpagesize() / 32 // of a record with its header
+	room := os.Getpagesize() / 32 // bytes of a record with its header
 	for range room + 10 {
 		if err := exec.Command(path).Run(); err != nil {
 			t.Fatal(err)

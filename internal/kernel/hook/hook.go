@@ -1,24 +1,24 @@
-// Package hook tells of every write to a guarded sysctl of one network
-// namespace, by whomever and through whatever mount of procfs, with who wrote
-// it, what, and when; and on request it has the kernel refuse foreign values,
-// or store the right one instead. It is a BPF program of type cgroup/sysctl on
-// the root of the cgroup v2 hierarchy, where all tasks are, also those that
-// version 1 controls. A second program, on the start of processes, tells of
-// those with given names.
+// Package hook reports every write to a guarded sysctl of one network namespace,
+// by any process and through any mount of procfs: who wrote what, and when. On
+// request it has the kernel refuse foreign values, or store the right one instead.
+// It is a BPF program of type cgroup/sysctl on the root of the cgroup v2
+// hierarchy, which holds all tasks, even those that version 1 controls. A second
+// program reports the start of processes with given names.
 //
-// The programs are C (sysctl.bpf.c, exec.bpf.c), compiled by bpf2go ("make
-// bpf"). To load one takes capabilities; to use it does not, and no bpf(2)
-// call: so [Load] and [Open] may be in two processes, between which a [Loaded]
-// is sent.
+// The programs are C (sysctl.bpf.c, exec.bpf.c), compiled by bpf2go ("make bpf").
+// Loading one takes capabilities; using it takes none, and no bpf(2) call. So
+// [Load] and [Open] can be called in two processes, if one sends the [Loaded] to
+// the other.
 //
-// The sysctl program acts on the given sysctls of the given namespace only. Both
-// last as long as a process has their link open: the kernel takes them away when
-// the last one ends, however it ends. They are no defence against root, who can
-// unload the module or attach programs too, but against tools that mean no harm.
+// The sysctl program acts only on the given sysctls of the given namespace. A
+// program lasts as long as a process has its link open: the kernel detaches it
+// when the last such process ends, however it ends. The programs are no defence
+// against root, who can unload the module or attach other programs; they are one
+// against tools that mean no harm.
 //
-// The program does not see the per-bridge flags (those are netlink's and
-// sysfs's), nor the module being unloaded. It tells of a write before the value
-// is stored, so whoever wants to see the value looks again later.
+// The sysctl program does not see the per-bridge flags (they are set by netlink and
+// in sysfs), nor that the module is unloaded. It reports a write before the value
+// is stored, so a caller who wants to see the value has to look again later.
 package hook
 
 import (
@@ -29,15 +29,15 @@ import (
 	"sync/atomic"
 )
 
-// Answer is what foreign values are answered by.
+// Answer is what the kernel does about a foreign value.
 type Answer uint32
 
 // The answers. Most tools go on after an EPERM, as procps' and systemd's do;
 // busybox's sysctl -p stops there.
 const (
-	Observe = Answer(sysctlAnswerANSWER_OBSERVE) // they are stored, and told of
+	Observe = Answer(sysctlAnswerANSWER_OBSERVE) // it is stored, and reported
 	Refuse  = Answer(sysctlAnswerANSWER_REFUSE)  // the writer gets EPERM
-	Rewrite = Answer(sysctlAnswerANSWER_REWRITE) // the right value is stored, and the writer told that all went well; but a text of another length is stored
+	Rewrite = Answer(sysctlAnswerANSWER_REWRITE) // the right value is stored, and the write succeeds; but a text of another length is stored as it is
 )
 
 // Use says how a loaded program is used.
@@ -58,18 +58,18 @@ type Use struct {
 	// other mounts do, and those of writes that were answered.
 	Watched bool
 
-	// Limit is the number of events of one key in a second; zero: 20. Those
-	// beyond are counted, for their writers ([Hook.Missed]). Answers have no limit.
+	// Limit is the number of events per key and second; zero: 20. Events beyond
+	// it are only counted, by writer ([Hook.Missed]). Answers have no limit.
 	Limit int
 }
 
-// defaultLimit is far above what any reasonable number of tools does, and at
-// some 50 µs for an event with all that it sets off costs 0.1 % of a core for
-// each key that is fought over.
+// defaultLimit is far above what any reasonable number of tools writes. An event,
+// with all that follows from it, takes some 50 µs, so the limit costs 0.1 % of a
+// core for each key that tools fight over.
 const defaultLimit = 20
 
-// Hook is a program in use. Its methods are for one goroutine, but for
-// [Hook.How], [Hook.FD], [Hook.Answer] and [Hook.Yield], which any may call until it is closed.
+// Hook is a program in use. Its methods are for one goroutine, except for
+// [Hook.How], [Hook.FD], [Hook.Answer] and [Hook.Yield], which any goroutine can call until it is closed.
 type Hook struct {
 	loaded  *Loaded
 	ring    *ring
@@ -80,13 +80,13 @@ type Hook struct {
 	found   facts        // by the rehearsal
 	netns   uint32
 	asked   atomic.Uint32      // Answer
-	missed  [][verdicts]uint64 // of each slot, as last told
-	counted []count            // of each writer, as last told
+	missed  [][verdicts]uint64 // by slot, as last reported
+	counted []count            // by writer, as last reported
 }
 
-// Open takes a loaded program into use, and its files: they are closed with
-// the hook, or when there is an error. It makes no bpf(2) call and takes no
-// capability. What this kernel lacks makes the hook do with less: see [Hook.How].
+// Open starts to use a loaded program, and takes over its files: they are closed
+// with the hook, or if there is an error. It makes no bpf(2) call and needs no
+// capability. If this kernel lacks something, the hook does less: see [Hook.How].
 func Open(l *Loaded, u Use) (_ *Hook, err error) {
 	h := &Hook{loaded: l, found: facts{reads: l.Facts.Reads, without: slices.Clone(l.Facts.Without)}}
 	defer func() {
@@ -125,7 +125,7 @@ func Open(l *Loaded, u Use) (_ *Hook, err error) {
 	return h, nil
 }
 
-// start has the program guard what u says, with what the rehearsal found.
+// start sets the program to work as u says, within what the rehearsal found.
 func (h *Hook) start(u Use) {
 	c := &h.control[0]
 	if h.found.reads {
@@ -150,8 +150,8 @@ func (h *Hook) setState(s sysctlState) {
 	atomic.StoreUint32((*uint32)(&h.control[0].State), uint32(s))
 }
 
-// SetAnswer changes the answer for all keys, without a gap. Where the kernel
-// can't give it, the nearest is given that changes less.
+// SetAnswer changes the answer for all keys, without a gap. If the kernel cannot
+// give it, the next weaker one is given.
 func (h *Hook) SetAnswer(a Answer) {
 	h.asked.Store(uint32(a))
 	for i := range h.slots {
@@ -159,8 +159,8 @@ func (h *Hook) SetAnswer(a Answer) {
 	}
 }
 
-// Answer returns the answer that is given, for the keys that are not
-// [Hook.Unlocked] and do not yield.
+// Answer returns the answer that is given for the keys that do not yield and are
+// not among [Hook.Unlocked].
 func (h *Hook) Answer() Answer {
 	a := Answer(h.asked.Load())
 	if !h.found.reads || a == Rewrite && !h.found.rewrites {
@@ -173,7 +173,7 @@ func (h *Hook) Answer() Answer {
 // value.
 func (h *Hook) Rewrites() bool { return h.found.rewrites }
 
-// Yield has one key only observed, or no longer, whatever the answer is.
+// Yield sets whether one key is only observed, whatever the answer is.
 func (h *Hook) Yield(path string, yields bool) {
 	for i, k := range h.loaded.Facts.Keys {
 		if k.Path == path {
@@ -189,9 +189,9 @@ func (h *Hook) Yield(path string, yields bool) {
 // Keys returns the guarded sysctls.
 func (h *Hook) Keys() []Key { return h.loaded.Facts.Keys }
 
-// Unlocked returns the keys, sorted, whose foreign values are told of but
-// never answered: those that are no single number, and those outside of net/,
-// which belong to no network namespace.
+// Unlocked returns the keys, sorted, whose foreign values are only ever reported:
+// those that are not a single number, and those outside net/, which belong to no
+// network namespace.
 func (h *Hook) Unlocked() []string {
 	var paths []string
 	for i, r := range h.rules {
@@ -203,16 +203,16 @@ func (h *Hook) Unlocked() []string {
 	return paths
 }
 
-// How says by what means writes are seen, and what is not done and why.
+// How says how writes are seen, and what is not done and why.
 func (h *Hook) How() string {
 	return strings.Join(append([]string{"BPF cgroup/sysctl"}, h.found.without...), "; ")
 }
 
-// FD is readable when writes wait for [Hook.Read]: for poll and for epoll,
-// level-triggered. It belongs to the hook.
+// FD is readable when writes are waiting for [Hook.Read]: for poll, and for
+// level-triggered epoll. It belongs to the hook.
 func (h *Hook) FD() int { return int(h.loaded.Files[1].Fd()) }
 
-// Close takes the program away; when it returns, no write is answered any more.
+// Close detaches the program; when it returns, no write is answered any more.
 // It can be called again.
 func (h *Hook) Close() error {
 	var errs []error

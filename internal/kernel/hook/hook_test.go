@@ -26,8 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// room is a network namespace with a hook on its sysctls, which is gone with
-// the test.
+// room is a network namespace with a hook on its sysctls. Both end with the test.
 type room struct {
 	*lab.Namespace
 	*Hook
@@ -35,8 +34,8 @@ type room struct {
 	inode uint32
 }
 
-// newRoom returns a room whose hook was loaded by load; no keys are the
-// bridge's.
+// newRoom returns a room whose hook was loaded by load. Without keys it guards
+// those of br_netfilter.
 func newRoom(t testing.TB, keys []Key, u Use, load func(Options) (*Loaded, error)) *room {
 	t.Helper()
 	r := &room{Namespace: lab.NewNamespace(t), t: t}
@@ -129,7 +128,7 @@ func (r *room) news(wait time.Duration) (all []Write) {
 		if err := r.Read(func(w Write) { all = append(all, w) }); err != nil {
 			r.t.Fatal(err)
 		}
-		deadline = time.Now() // what else there is, is there
+		deadline = time.Now() // all the rest is there already
 	}
 }
 

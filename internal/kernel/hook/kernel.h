@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-2-Clause OR GPL-2.0-only
  *
  * The members of the kernel's structures that the sysctl program reads. The
- * loader finds where they are in the running kernel (CO-RE), so the order and
- * what else is in them does not matter here.
+ * loader finds where they are in the running kernel (CO-RE), so their order and
+ * the other members do not matter here.
  */
 #pragma once
 
@@ -18,7 +18,7 @@ struct ctl_table_header {
 	struct ctl_table_set *set;
 };
 
-/* What a program of type cgroup/sysctl gets is a view of this one. */
+/* The context of a program of type cgroup/sysctl is a view of this. */
 struct bpf_sysctl_kern {
 	struct ctl_table_header *head;
 	long long *ppos;
@@ -60,13 +60,13 @@ struct task_struct {
 static void *(*get_current_task)(void) = (void *)35;
 static long (*probe_read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 
-/* Questions that the loader answers: linux/bpf.h has no names for them,
- * they are clang's (BPF_FIELD_BYTE_OFFSET, BPF_FIELD_EXISTS).
+/* Questions that the loader answers. linux/bpf.h has no names for them; clang
+ * calls them BPF_FIELD_BYTE_OFFSET and BPF_FIELD_EXISTS.
  */
 #define offset_of(type, member) __builtin_preserve_field_info(((type *)0)->member, 0)
 #define exists(type, member) __builtin_preserve_field_info(((type *)0)->member, 2)
 
-/* get reads a member, zero if there is no memory. */
+/* get reads a member; it is zero if the memory cannot be read. */
 #define get(p, member)                                              \
 	({                                                          \
 		__typeof__((p)->member) value_;                     \

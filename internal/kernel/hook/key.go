@@ -10,14 +10,14 @@ import (
 // Key is one guarded sysctl.
 type Key struct {
 	Path string // below /proc/sys: "net/bridge/bridge-nf-call-iptables"
-	Want string // the value that is right, as the kernel prints it
+	Want string // the right value, as the kernel prints it
 }
 
 // maxKeys bounds a table whose size comes from another process. No host has as
 // many sysctls below /proc/sys/net.
 const maxKeys = 1 << 20
 
-// Bounds that the program sets, each with a byte for a zero at the end.
+// Limits that the program sets, each with room for a zero byte at the end.
 const (
 	maxPath = 96
 	maxWant = len(sysctlRule{}.Text) - 1 // and a newline
@@ -36,13 +36,13 @@ func (k Key) rule() (sysctlRule, error) {
 		return sysctlRule{}, fmt.Errorf("sysctl %q: want a path below /proc/sys of at most %d bytes", k.Path, maxPath-1)
 	}
 	r := sysctlRule{Kind: sysctlKindKIND_TEXT}
-	if strings.HasPrefix(k.Path, "net/") { // the others belong to no network namespace
+	if strings.HasPrefix(k.Path, "net/") { // other sysctls belong to no network namespace
 		r.Namespaced = 1
 	}
 	want := strings.TrimSpace(k.Want)
 	n, err := strconv.ParseInt(want, 10, 64)
 	if err != nil || len(want) >= maxWant {
-		return r, nil //nolint:nilerr // what is no number is text
+		return r, nil //nolint:nilerr // not a number, so it is text
 	}
 	r.Number, r.Kind = n, sysctlKindKIND_NUMBER
 	// brnf_sysctl_call_tables: "if (write && *(int *)(ctl->data)) *(int *)(ctl->data) = 1"
@@ -57,14 +57,14 @@ func (k Key) rule() (sysctlRule, error) {
 	return r, nil
 }
 
-// answered reports whether foreign values of the rule may be refused: those of
-// a single number that belongs to a network namespace.
+// answered reports whether foreign values of the rule can be refused: the value is
+// a single number, and the key belongs to a network namespace.
 func answered(r sysctlRule) bool { return r.Namespaced == 1 && r.Kind != sysctlKindKIND_TEXT }
 
 // rules returns the rules of keys, each with its index as its slot.
 func rules(keys []Key) ([]sysctlRule, error) {
 	if len(keys) > maxKeys {
-		return nil, fmt.Errorf("guard %d sysctls: at most %d can be", len(keys), maxKeys)
+		return nil, fmt.Errorf("guard %d sysctls: the limit is %d", len(keys), maxKeys)
 	}
 	list := make([]sysctlRule, len(keys))
 	seen := make(map[string]bool, len(keys))
@@ -83,6 +83,6 @@ func rules(keys []Key) ([]sysctlRule, error) {
 	return list, nil
 }
 
-// sameWords reports whether two texts of a vector or a name mean the same:
-// the kernel separates numbers by tabs, people by blanks.
+// sameWords reports whether two texts of a vector or a name mean the same: the
+// kernel separates numbers by tabs, people do so by blanks.
 func sameWords(a, b string) bool { return slices.Equal(strings.Fields(a), strings.Fields(b)) }

@@ -16,7 +16,7 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// A hostile file does not keep its other keys from being set.
+// A refused key does not keep the other keys of the same file from being set.
 func TestToolsGoOn(t *testing.T) {
 	conf := filepath.Join(t.TempDir(), "99-hostile.conf")
 	text := "net.bridge.bridge-nf-call-iptables = 0\nnet.ipv4.ip_forward = 1\n"
@@ -46,7 +46,7 @@ func TestToolsGoOn(t *testing.T) {
 	}
 }
 
-// Keys that are not br_netfilter's, values that are not 1.
+// Keys of other modules, and values other than 1.
 func TestOtherKeys(t *testing.T) {
 	for _, c := range []struct {
 		key      Key
@@ -91,7 +91,7 @@ func TestOtherKeys(t *testing.T) {
 	}
 }
 
-// A sysctl of no namespace is told of, whoever has it, and never refused.
+// Writes to a sysctl of no namespace are reported, wherever they come from, and never refused.
 func TestGlobalKey(t *testing.T) {
 	const path = "kernel/panic_on_warn"
 	r := locked(t, []Key{{path, "1"}}, Use{}, Refuse)
@@ -99,7 +99,7 @@ func TestGlobalKey(t *testing.T) {
 	if err != nil || string(text) != "0\n" {
 		t.Skipf("%s is %q, %v", path, text, err)
 	}
-	if err := os.WriteFile("/proc/sys/"+path, text, 0); err != nil { // what it is already
+	if err := os.WriteFile("/proc/sys/"+path, text, 0); err != nil { // the value that it has already
 		t.Fatal(err)
 	}
 	ws := r.news(time.Second)
@@ -124,7 +124,7 @@ func TestRefusedKeys(t *testing.T) {
 	}
 }
 
-// many is n keys that nobody has.
+// many returns n keys that no kernel has.
 func many(n int) []Key {
 	keys := make([]Key, n)
 	for i := range keys {
@@ -147,7 +147,7 @@ func TestManyKeys(t *testing.T) {
 	}
 }
 
-// Other keys are another program, which is attached before the first one goes.
+// For other keys a second program is attached before the first one is detached.
 func TestOtherKeysLeaveNoGap(t *testing.T) {
 	r := locked(t, nil, Use{}, Refuse)
 	fd := r.open(ipTables)
@@ -172,14 +172,14 @@ func TestOtherKeysLeaveNoGap(t *testing.T) {
 		r.Hook = fresh
 		select {
 		case <-done:
-			t.Logf("%d programs after each other", i)
+			t.Logf("%d programs in turn", i)
 			return
 		default:
 		}
 	}
 }
 
-// Vectors are not refused, but those of another namespace are no news (B9).
+// Vectors are not refused, but writes in another namespace are not reported (B9).
 func TestVectorOfAnotherNamespace(t *testing.T) {
 	key := Key{"net/ipv4/tcp_rmem", "4096 131072 6291456"}
 	r, other := locked(t, []Key{key}, Use{}, Refuse), lab.NewNamespace(t)
@@ -197,7 +197,7 @@ func TestYield(t *testing.T) {
 	four, six := r.open(ipTables), r.open(ip6Tables)
 	for _, yields := range []bool{true, false} {
 		r.Yield(ipTables, yields)
-		r.SetAnswer(Refuse) // which is no reason to stop yielding
+		r.SetAnswer(Refuse) // the key still yields
 		_, err4 := put(four, "0")
 		_, err6 := put(six, "0")
 		if (err4 == nil) != yields || err6 == nil {
@@ -207,7 +207,7 @@ func TestYield(t *testing.T) {
 	}
 }
 
-// TestB13SourcesAskWhileAReloadSets: the race detector sees nothing.
+// TestB13SourcesAskWhileAReloadSets: the race detector finds no race.
 func TestB13SourcesAskWhileAReloadSets(t *testing.T) {
 	r := locked(t, nil, Use{}, Refuse)
 	done := make(chan struct{})

@@ -21,8 +21,9 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// play is this program as another process, which uses what it is sent until it
-// is killed. A role is what it may not do: bpf(2) ends it.
+// play is the main function of this program as a second process, which uses what
+// it is sent until it is killed. A role says what it must not do: if it calls
+// bpf(2), the kernel kills it.
 func play(role string) int {
 	fail := func(err error) int {
 		fmt.Println("failed:", err)
@@ -80,7 +81,7 @@ func forbidBPF() error {
 	return nil
 }
 
-// sent is what is sent with the files.
+// sent is the message that goes with the files.
 type sent struct {
 	Facts Facts
 	Netns uint32
@@ -111,8 +112,8 @@ func receive(socket *os.File) (*Loaded, uint32, error) {
 	return l, s.Netns, nil
 }
 
-// user is a process without any capability that uses what was loaded here,
-// and what it prints.
+// user starts a process without any capability that uses what was loaded here, and
+// returns it with its output.
 func user(t *testing.T, role string, l *Loaded, netns uint32) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -166,8 +167,8 @@ func line(t *testing.T, s *bufio.Scanner) string {
 	return s.Text()
 }
 
-// One process loads, another, which may neither load nor call bpf(2), uses; and
-// the lock dies with that one, by SIGKILL too.
+// One process loads the program. Another uses it, which can neither load it nor
+// call bpf(2). The lock ends with the second process, even by SIGKILL.
 func TestUsedByAnotherProcess(t *testing.T) {
 	ns := lab.NewNamespace(t)
 	var inode uint32
@@ -182,7 +183,7 @@ func TestUsedByAnotherProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := put(fd, "0"); err != nil {
-		t.Errorf("it is loaded and not used: %v", err)
+		t.Errorf("a loaded program that nobody uses refused a write: %v", err)
 	}
 	_, _ = put(fd, "1")
 	process, says := user(t, "sysctl", l, inode)
@@ -206,7 +207,7 @@ func TestUsedByAnotherProcess(t *testing.T) {
 	t.Logf("free %v after SIGKILL was sent", took)
 }
 
-// Whoever is not sent the link can do nothing: the program goes with the loader.
+// If nobody is sent the link, the program ends with its loader.
 func TestLoaderEnds(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
 	before := attached(t)
@@ -287,7 +288,7 @@ func TestDescriptorsAreGivenBack(t *testing.T) {
 	t.Logf("loading and opening take %v", took/100)
 }
 
-// neighbour is another product's program, which lets everything pass.
+// neighbour attaches a program of another product, which allows everything.
 func neighbour(t *testing.T) {
 	t.Helper()
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -321,16 +322,16 @@ func TestBesideOthers(t *testing.T) {
 	neighbour(t)
 	fd := first.open(ipTables)
 	if _, err := put(fd, "0"); !errors.Is(err, unix.EPERM) {
-		t.Errorf("the stricter does not win: %v", err)
+		t.Errorf("the stricter program does not win: %v", err)
 	}
 	if err := second.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := put(fd, "0"); err != nil {
-		t.Errorf("the stricter is gone: %v", err)
+		t.Errorf("the stricter program is closed, but the write fails: %v", err)
 	}
 	if ws := first.news(time.Second); len(ws) != 2 {
-		t.Errorf("the other was told of %+v", ws)
+		t.Errorf("the other program reported %+v", ws)
 	}
 }
 
@@ -374,7 +375,7 @@ func TestDoesWithLess(t *testing.T) {
 			if len(ws) != 1 || ws[0].summary() != c.wanted || ws[0].Uncertain == r.found.reads {
 				t.Errorf("told %+v, want %s", ws, c.wanted)
 			}
-			// Another namespace's is another's, as far as one can know.
+			// A write in another namespace is not reported, as far as that can be known.
 			out, err := lab.NewNamespace(t).Command("sh", "-c", "echo 0 > "+victim).CombinedOutput()
 			if err != nil {
 				t.Errorf("another namespace: %v: %s", err, out)
@@ -383,8 +384,8 @@ func TestDoesWithLess(t *testing.T) {
 	}
 }
 
-// What the verifier says is put into words: without CAP_PERFMON, and in a kernel
-// that is locked down for confidentiality (Linux 6.1).
+// The verifier's errors are explained: without CAP_PERFMON, and with a kernel that
+// is locked down for confidentiality (Linux 6.1).
 func TestLessSaysWhy(t *testing.T) {
 	for _, said := range []string{
 		"load program: invalid argument: program of this type cannot use helper bpf_get_current_task#35",
@@ -392,13 +393,13 @@ func TestLessSaysWhy(t *testing.T) {
 		"load program: invalid argument: unknown func bpf_probe_read#4",
 	} {
 		got := less(sysctlProgObserves, []error{errors.New(said)})
-		if len(got) != 1 || !strings.HasPrefix(got[0], "observes only: programs may not read the kernel's memory: ") {
+		if len(got) != 1 || !strings.HasPrefix(got[0], "observes only: programs cannot read the kernel's memory: ") {
 			t.Errorf("%s: %q", said, got)
 		}
 	}
 }
 
-// with runs f with these capabilities only, on a thread that dies with it.
+// with runs f with only these capabilities, on a thread that ends with it.
 func with(t *testing.T, f func(), caps ...uint) {
 	t.Helper()
 	errc := make(chan error)
@@ -443,7 +444,7 @@ func TestCapabilities(t *testing.T) {
 	if a, how := attachWith(unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_ADMIN); a != Refuse || how != "BPF cgroup/sysctl" {
 		t.Errorf("all that it takes: %d, %s", a, how)
 	}
-	if a, how := attachWith(unix.CAP_BPF, unix.CAP_NET_ADMIN); a != Observe || !strings.Contains(how, "observes only: programs may not read the kernel's memory") {
+	if a, how := attachWith(unix.CAP_BPF, unix.CAP_NET_ADMIN); a != Observe || !strings.Contains(how, "observes only: programs cannot read the kernel's memory") {
 		t.Errorf("without CAP_PERFMON: %d, %s", a, how)
 	}
 	want := "load a BPF program: operation not permitted (it takes CAP_BPF and CAP_NET_ADMIN)"

@@ -18,16 +18,16 @@ var ErrNotSupported = errors.New("not supported")
 // Options say what to load.
 type Options struct {
 	// Keys are the guarded sysctls. They are fixed: other keys, or other values,
-	// are another Load.
+	// take another Load.
 	Keys []Key
 
-	// Cgroup is the directory to attach to; "": the root of cgroup v2, wherever
-	// that is mounted, or a private mount of it. Only writes by tasks below it
-	// are seen.
+	// Cgroup is the directory to attach to; "": the root of cgroup v2, wherever it
+	// is mounted, or else of a private mount. Only writes by tasks below the
+	// directory are seen.
 	Cgroup string
 }
 
-// Facts is what the process that uses a program has to know of it. It is sent
+// Facts is what the process that uses a program has to know about it. It is sent
 // as JSON.
 type Facts struct {
 	Keys    []Key    `json:"keys,omitempty"`    // the guarded sysctls, each at its slot
@@ -39,8 +39,8 @@ type Facts struct {
 
 // Loaded is a program that is attached but does nothing until it is opened.
 // It can be sent to another process: Facts as JSON, and Files, in their order,
-// by SCM_RIGHTS. The program is detached when the first of Files, the link, is
-// closed in every process that has it, however that ends.
+// by SCM_RIGHTS. The first of Files is the link: when no process has it open any
+// more, the kernel detaches the program.
 type Loaded struct {
 	Facts Facts
 	Files []*os.File
@@ -56,22 +56,22 @@ func (l *Loaded) Close() error {
 	return errors.Join(errs...)
 }
 
-// ringSize holds 140 events, twice what eight keys can tell in half a second.
-// It must be a power of two, and pages.
+// ringSize holds 140 events, nearly twice what eight keys can report in half a
+// second. It must be a power of two, and a multiple of the page size.
 const ringSize = 32 << 10
 
 // Load loads the program and attaches it. It takes CAP_BPF, CAP_PERFMON
 // and CAP_NET_ADMIN; CAP_SYS_ADMIN where cgroup v2 is not mounted, and before
 // Linux 5.11 CAP_SYS_RESOURCE or an unlimited RLIMIT_MEMLOCK. Without
-// CAP_PERFMON or the kernel's BTF the program only observes, which its facts say.
-// An error is ErrNotSupported where the kernel has no such programs, or no
+// CAP_PERFMON or the kernel's BTF the program only observes, and its facts say so.
+// The error is ErrNotSupported if the kernel has no such programs, or no
 // cgroup v2.
 func Load(o Options) (*Loaded, error) {
 	return load(o, sysctlProgGuards, sysctlProgObserves, sysctlProgObservesUnnamed)
 }
 
-// load is Load with the first of the programs, the best first, that the kernel
-// takes.
+// load is Load with the first of the programs that the kernel accepts; the best
+// comes first.
 func load(o Options, programs ...string) (_ *Loaded, err error) {
 	list, err := rules(o.Keys)
 	if err != nil {
@@ -96,17 +96,17 @@ func load(o Options, programs ...string) (_ *Loaded, err error) {
 	l, err := link.AttachRawLink(link.RawLinkOptions{
 		Target: int(cgroup.Fd()), Program: c.Programs[program], Attach: ebpf.AttachCGroupSysctl,
 	})
-	if errors.Is(err, link.ErrNotSupported) { // without a link it would outlive us
+	if errors.Is(err, link.ErrNotSupported) { // without a link the program would outlive us
 		return nil, fmt.Errorf("attach to %s: the kernel has no links to cgroups: %w", cgroup.Name(), ErrNotSupported)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("attach to %s: %w", cgroup.Name(), err)
 	}
-	defer func() { err = errors.Join(err, l.Close()) }() // of our own descriptor
+	defer func() { err = errors.Join(err, l.Close()) }() // our own descriptor
 	return loaded(facts, l.FD(), c, sysctlMapRing, sysctlMapShared, sysctlMapSlots, sysctlMapWriters)
 }
 
-// best loads the first of the programs that the kernel takes, and completes the
+// best loads the first of the programs that the kernel accepts, and completes the
 // facts.
 func best(f *Facts, programs []string) (*ebpf.Collection, string, error) {
 	var refused []error
@@ -142,7 +142,7 @@ func less(program string, refused []error) (without []string) {
 	// The first that it calls. Where bpf_probe_read_kernel is not offered, the library
 	// has put bpf_probe_read in its place.
 	case strings.Contains(why, "get_current_task"), strings.Contains(why, "bpf_probe_read"):
-		why = "programs may not read the kernel's memory: CAP_PERFMON is missing, or the kernel is locked down for confidentiality"
+		why = "programs cannot read the kernel's memory: CAP_PERFMON is missing, or the kernel is locked down for confidentiality"
 	case len(refused) > 0 && errors.Is(refused[0], os.ErrNotExist):
 		why = "the kernel has no BTF"
 	}
@@ -154,8 +154,8 @@ func less(program string, refused []error) (without []string) {
 }
 
 // collect loads one program of an object and the maps that it uses; size sets
-// the sizes of the maps. An error is ErrNotSupported where the kernel does not
-// take the program.
+// the sizes of the maps. The error is ErrNotSupported if the kernel does not
+// accept the program.
 func collect(object func() (*ebpf.CollectionSpec, error), program string, size func(*ebpf.CollectionSpec)) (*ebpf.Collection, error) {
 	spec, err := object()
 	if err != nil {
@@ -184,19 +184,18 @@ func collect(object func() (*ebpf.CollectionSpec, error), program string, size f
 	case errors.Is(err, unix.EPERM):
 		return nil, fmt.Errorf("load a BPF program: %w (it takes CAP_BPF and CAP_NET_ADMIN)", unix.EPERM)
 	case errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
-		return nil, fmt.Errorf("load a BPF program: %w", err) // another time it may
+		return nil, fmt.Errorf("load a BPF program: %w", err) // a later attempt can succeed
 	}
 	return nil, fmt.Errorf("load a BPF program: %w: %w", ErrNotSupported, err)
 }
 
-// unlimitMemory lifts RLIMIT_MEMLOCK, which kernels before 5.11 charge for
-// programs and maps, and say EPERM when it is too low. The 64 KiB that are
-// usual do not do.
+// unlimitMemory lifts RLIMIT_MEMLOCK. Kernels before 5.11 charge programs and maps
+// to it, and return EPERM if it is too low. The usual 64 KiB are not enough.
 func unlimitMemory() error {
 	return unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, nil)
 }
 
-// loaded returns copies of the descriptors: of the link and of the maps.
+// loaded returns copies of the descriptors of the link and of the maps.
 func loaded(facts Facts, link int, c *ebpf.Collection, maps ...string) (*Loaded, error) {
 	l := &Loaded{Facts: facts}
 	keep := func(fd int, name string) error {

@@ -26,8 +26,8 @@ func outcome(t *testing.T, fd int, text string) string {
 	return fmt.Sprintf("%d/%d %s", n, len(text), get(t, fd))
 }
 
-// What the kernel makes of a text, with 1 there before where it stores 0 and
-// with 0 where it stores 1, and what it makes of it with the lock on 1.
+// What the kernel makes of a text without the hook (the sysctl has the opposite
+// value before), and what it makes of it with the hook guarding 1.
 func TestValues(t *testing.T) {
 	r := locked(t, nil, Use{Limit: 1e6}, Observe)
 	fd := r.open(ipTables)
@@ -55,10 +55,10 @@ func TestValues(t *testing.T) {
 		{"-2147483648", "0", "11/11 1", "11/11 1", "11/11 1"},
 		{"1 0", "0", "2/3 1", "2/3 1", "2/3 1"},
 		{"1" + long, "0", "101/101 1", "101/101 1", "101/101 1"},
-		// Nobody can look beyond so many blanks: refused, though it is a 1.
+		// The program cannot look beyond so many blanks: refused, though it is a 1.
 		{long + "1", "0", "101/101 1", "EPERM 1", "101/101 1"},
 
-		// What the kernel does not take stays EINVAL, unless it begins as a zero does.
+		// Text that the kernel does not accept stays EINVAL, unless it begins like a zero.
 		{"+1", "1", "EINVAL 1", "EINVAL 1", "EINVAL 1"},
 		{"abc", "1", "EINVAL 1", "EINVAL 1", "EINVAL 1"},
 		{"1abc", "1", "EINVAL 1", "EINVAL 1", "EINVAL 1"},
@@ -92,7 +92,7 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// Other ways to write are writes too.
+// Other system calls that write are seen too.
 func TestWaysToWrite(t *testing.T) {
 	r := locked(t, nil, Use{}, Refuse)
 	fd := r.open(ipTables)
@@ -129,7 +129,7 @@ func TestWaysToWrite(t *testing.T) {
 	}
 }
 
-// The sysctl decides, not the writer: descriptors are passed on.
+// The sysctl's namespace counts, not the writer's: a descriptor can be passed on.
 func TestPassedDescriptors(t *testing.T) {
 	r, other := locked(t, nil, Use{}, Refuse), lab.NewNamespace(t)
 	ours := r.open(ipTables)
@@ -158,7 +158,7 @@ func TestPassedDescriptors(t *testing.T) {
 	}
 }
 
-// all is how many writes there were: those that were told of and the rest.
+// all is the number of all writes: those that were reported, and the rest.
 func (r *room) all(t testing.TB) (n uint64) {
 	t.Helper()
 	for {
@@ -211,7 +211,7 @@ func TestLockHolds(t *testing.T) {
 				t.Errorf("%d of %d reads were not 1", zeroes, reads)
 			}
 			if (c.answer == Refuse) != (passed == 0) {
-				t.Errorf("%d writes were told that all went well", passed)
+				t.Errorf("%d writes succeeded", passed)
 			}
 			told := r.all(t)
 			if told != uint64(n) {

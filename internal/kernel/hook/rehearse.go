@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The rehearsal is one write that the kernel ignores: to a sysctl that every
-// network namespace has, at an offset beyond its beginning, and of no number,
-// which is EINVAL where kernel.sysctl_writes_strict is not 1. It proves that the
-// ways through the kernel's memory lead to the right namespace and to the right
-// mount of procfs, tells who we are to the program, and whether a rewrite
-// arrives.
+// The rehearsal is one write that the kernel ignores. It goes to a sysctl that
+// every network namespace has, at an offset beyond the beginning, and its text is
+// no number, which is EINVAL where kernel.sysctl_writes_strict is not 1. It checks
+// that the program finds the right namespace and the right mount of procfs in the
+// kernel's memory, which thread group the program takes us for, and whether the
+// kernel keeps a rewritten value.
 //
 // From f10d05966196 ("bpf: Make BPF_PROG_RUN_ARRAY return -err instead of allow
-// boolean", 5.18) until the stable kernels of the middle of 2026 it does not:
-// the kernel drops it and stores what the writer wrote. Seen to store the 0:
+// boolean", 5.18) until the stable kernels of mid-2026, it does not: the kernel
+// drops the new value and stores what the writer wrote. Seen to store the 0:
 // 6.1.170, 6.12.43; seen to rewrite it: 5.10.223, 6.1.192, 6.18.44.
 const (
 	rehearsalFile   = "/proc/sys/net/core/somaxconn"
@@ -29,16 +29,16 @@ const (
 
 // facts is what the program can do on this kernel, for this process.
 type facts struct {
-	reads    bool   // memory of the kernel, so that a sysctl's namespace is known
-	mount    uint32 // device of our own procfs, if the program finds such a thing; 0: it does not
+	reads    bool   // the kernel's memory, so that a sysctl's namespace is known
+	mount    uint32 // device of our own mount of procfs; 0: the program cannot find it
 	rewrites bool
 	self     uint32   // our thread group, as the program sees it; 0: not known
 	without  []string // what it does not do, and why
 }
 
-// rehearse completes what is known of the program by a rehearsal.
+// rehearse completes the facts by a rehearsal.
 func (h *Hook) rehearse() error {
-	runtime.LockOSThread() // and so in one network namespace
+	runtime.LockOSThread() // so that all of this is in one network namespace
 	defer runtime.UnlockOSThread()
 	self, err := netnsInode()
 	if err != nil {
@@ -67,7 +67,7 @@ func (f *facts) judge(found sysctlFound, self, device uint32, n int, err error) 
 	case found.Ran == 0 && err != nil:
 		f.observeOnly(fmt.Sprintf("no rehearsal: %v", err))
 	case found.Ran == 0:
-		f.observeOnly("the program was not run for our own write: we are elsewhere in the hierarchy")
+		f.observeOnly("the program did not see our own write: it is attached elsewhere in the cgroup hierarchy")
 	case found.Netns != self:
 		f.observeOnly(fmt.Sprintf("the rehearsal found network namespace %d, not %d", found.Netns, self))
 	}
@@ -85,14 +85,14 @@ func (f *facts) judge(found sysctlFound, self, device uint32, n int, err error) 
 	}
 }
 
-// observeOnly notes why nothing can be refused: whose sysctl is written to, is
-// not known for certain.
+// observeOnly notes why nothing can be refused: it is not certain which namespace's
+// sysctl is written to.
 func (f *facts) observeOnly(why string) {
 	f.reads = false
 	f.without = append(f.without, "observes only: "+why)
 }
 
-// ignoredWrite writes where the kernel ignores it and returns what it says.
+// ignoredWrite makes the write that the kernel ignores and returns its result.
 func ignoredWrite() (int, error) {
 	fd, err := unix.Open(rehearsalFile, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -117,7 +117,7 @@ func netnsInode() (uint32, error) {
 	return uint32(st.Ino), nil
 }
 
-// procDevice is the device of our own procfs as the kernel numbers it inside
+// procDevice is the device of our own procfs in the kernel's internal encoding
 // (include/linux/kdev_t.h).
 func procDevice() (uint32, error) {
 	const path = "/proc/sys"

@@ -9,9 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// share maps the array of n elements that a program shares with its user.
-// Numbers in it are read and written by sync/atomic, since the program runs at
-// any time.
+// share maps the array of n elements that a program shares with its user. Use
+// sync/atomic to read and write it, since the program can run at any time.
 func share[T any](f *os.File, n int) ([]T, error) {
 	var element T
 	mem, err := unix.Mmap(int(f.Fd()), 0, n*int(unsafe.Sizeof(element)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
@@ -21,7 +20,7 @@ func share[T any](f *os.File, n int) ([]T, error) {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(mem))), n), nil
 }
 
-// unshare gives the array back.
+// unshare unmaps the array.
 func unshare[T any](array []T) error {
 	if array == nil {
 		return nil
@@ -30,8 +29,8 @@ func unshare[T any](array []T) error {
 	return os.NewSyscallError("munmap", unix.Munmap(mem))
 }
 
-// ring reads a ring of events, through its pages alone: the library's reader
-// wants a map of its own, which it asks the kernel about by bpf(2).
+// ring reads a ring of events through its pages alone: the library's reader needs
+// the map itself, and calls bpf(2).
 //
 // The kernel documents the layout in Documentation/bpf/ringbuf.rst: a page with
 // the position of the reader, which writes it; a page with that of the writer;
@@ -47,7 +46,7 @@ type ring struct {
 const (
 	ringHeader  = 8
 	ringBusy    = 1 << 31 // the record is being written
-	ringDiscard = 1 << 30 // it was given up
+	ringDiscard = 1 << 30 // it was discarded
 )
 
 // mapRing maps a ring with size bytes of data.
@@ -68,8 +67,8 @@ func mapRing(f *os.File, size int) (*ring, error) {
 	return r, nil
 }
 
-// next copies the next record to v and reports whether there was one. One of
-// another size than v is an error.
+// next copies the next record to v and reports whether there was one. A record
+// whose size is not that of v is an error.
 func next[T any](r *ring, v *T) (bool, error) {
 	for {
 		at := atomic.LoadUint64(r.read)

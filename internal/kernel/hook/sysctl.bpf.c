@@ -2,15 +2,15 @@
 
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-2-Clause OR GPL-2.0-only
  *
- * The program that sees each write to a sysctl, before the value is stored.
- * It judges the writes to guarded sysctls of one network namespace, tells of
- * the foreign ones, and refuses or rewrites them where it is told to.
+ * This program sees each write to a sysctl before the value is stored. It judges
+ * the writes to guarded sysctls of one network namespace, reports those of foreign
+ * values, and refuses or rewrites them where it is told to.
  */
 #include "kernel.h"
 
-/* The kernel lends probe_read_kernel and get_current_task to GPL programs only.
- * This object's sources, and nothing else of nfguard, may be had under these
- * licences besides its own.
+/* The kernel offers probe_read_kernel and get_current_task to GPL programs only.
+ * So the sources of this object, and nothing else in nfguard, are also available
+ * under these licences.
  */
 char licence[] SEC("license") = "Dual BSD/GPL";
 
@@ -32,27 +32,27 @@ static long (*sysctl_set_new_value)(void *ctx, const void *from, u64 size) = (vo
 static long (*strtol)(const void *text, u64 size, u64 flags, s64 *to) = (void *)105;
 
 enum {
-	MAX_PATH = 96, /* with the zero; net/ipv6/conf/INTERFACE/KEY has at most 70 */
-	MAX_WANT = 16, /* of a number that a write can be rewritten to, with its newline and a zero */
-	MAX_TEXT = 64, /* of a value that an event carries, with the zero */
+	MAX_PATH = 96, /* with the zero byte; net/ipv6/conf/INTERFACE/KEY has at most 70 */
+	MAX_WANT = 16, /* of a number that a write can be rewritten to, with its newline and a zero byte */
+	MAX_TEXT = 64, /* of a value in an event, with the zero byte */
 	MAX_COMM = 16,
 };
 
 /* How a written text is judged. */
 enum kind {
 	KIND_TEXT,    /* not here: each write is an event */
-	KIND_NUMBER,  /* by the number that it begins with; what is no number is another value */
-	KIND_BOOLEAN, /* as a number of which the kernel keeps only whether it is zero; what is no number is left to the kernel, which answers EINVAL */
+	KIND_NUMBER,  /* by the number that it begins with; text without a number counts as foreign */
+	KIND_BOOLEAN, /* by whether the number is zero, which is all that the kernel keeps; text without a number is left to the kernel, which answers EINVAL */
 };
 
 /* A guarded sysctl. It is found by its path, and never changes. */
 struct rule {
-	s64 number;          /* what is right */
+	s64 number;          /* the right value */
 	u32 slot;            /* index of struct slot */
 	enum kind kind;
 	u32 namespaced;      /* it belongs to a network namespace */
 	u32 text_len;        /* without the newline */
-	u8 text[MAX_WANT]; /* what is right, and a newline */
+	u8 text[MAX_WANT]; /* the right value, and a newline */
 };
 
 enum answer {
@@ -69,8 +69,8 @@ enum verdict {
 };
 
 enum state {
-	STATE_ASLEEP,   /* nobody uses the program yet, or any more */
-	STATE_REHEARSE, /* struct found is filled by a write at POSITION */
+	STATE_ASLEEP,   /* nobody uses the program */
+	STATE_REHEARSE, /* a write at POSITION fills struct found */
 	STATE_GUARD,
 };
 
@@ -82,30 +82,30 @@ struct found {
 	u32 device;
 };
 
-/* What the using process sets, in memory that it shares with the program. */
+/* Set by the process that uses the program, in memory that both share. */
 struct control {
 	enum state state;
-	u32 netns; /* inode of the namespace whose sysctls are guarded; 0: not known whose they are, so they are observed */
-	u32 self;  /* thread group that may write what it likes; 0: none */
-	u32 quiet; /* device of the procfs through which a write wakes nobody; 0: none */
-	u32 limit; /* events of a key in a second */
+	u32 netns; /* inode of the namespace whose sysctls are guarded; 0: a sysctl's namespace is not known, so all are only observed */
+	u32 self;  /* thread group that is allowed to write anything; 0: none */
+	u32 quiet; /* device of the procfs mount through which a write wakes nobody; 0: none */
+	u32 limit; /* events per key and second */
 	struct found found;
 	u32 unused;
 };
 
-/* What belongs to one key and changes. The using process sets answer and yields. */
+/* The state of one key. The process that uses the program sets answer and yields. */
 struct slot {
-	u64 start;  /* of the second that count is about, by CLOCK_MONOTONIC */
+	u64 start;  /* of the second that count belongs to, by CLOCK_MONOTONIC */
 	u64 count;  /* events in that second */
 	u64 missed[VERDICTS]; /* events left out since the program was loaded, by verdict */
 	enum answer answer;
-	u32 yields; /* 1: it is observed, whatever the answer */
+	u32 yields; /* 1: the key is only observed, whatever the answer */
 };
 
-/* Who wrote what was left out. A place is taken by the first writer that finds
- * it free (id 0), and freed by the using process. Two processors that take one at
- * once may give a write to the other's writer; where all WRITER_TRIES places are
- * taken a write is only in struct slot's missed.
+/* A writer whose events were left out. The first writer that finds a place free
+ * (id 0) takes it; the process that uses the program frees it. If two processors
+ * take the same place at once, a write can be counted for the wrong writer. If all
+ * WRITER_TRIES places are taken, a write is counted in struct slot's missed only.
  */
 struct writer {
 	u64 id; /* WRITER_TAKEN, the verdict, the slot, and the thread group */
@@ -117,22 +117,22 @@ struct writer {
 enum { WRITERS = 512, WRITER_TRIES = 8 };
 #define WRITER_TAKEN (1ull << 63)
 
-/* Each number has eight bytes to itself: half of that is a spilled register
- * being corrupted to the verifier of a program without CAP_PERFMON (Linux 5.10, 6.1).
+/* Each number has eight bytes to itself. Writing four of them would be corrupting
+ * a spilled register to the verifier, if CAP_PERFMON is missing (Linux 5.10, 6.1).
  */
 struct event {
 	u64 at; /* CLOCK_MONOTONIC */
 	u64 cgroup;
 	u64 slot;
 	u64 verdict;
-	u64 tgid; /* in the initial PID namespace; 0: not known */
+	u64 tgid; /* in the initial PID namespace; 0: unknown */
 	u64 uid;  /* in the initial user namespace */
 	u8 comm[MAX_COMM];
 	u8 new_value[MAX_TEXT];
 	u8 old_value[MAX_TEXT];
 };
 
-/* The loader sets how many rules and slots there are, and the size of the ring. */
+/* The loader sets the number of rules and slots, and the size of the ring. */
 struct {
 	number(type, MAP_HASH);
 	number(max_entries, 1);
@@ -175,23 +175,23 @@ enum { POSITION = 0x6e66677d };
 
 static const u64 SECOND = 1000000000;
 
-/* Where a program of this object gets the writer's name and number from, and
- * whether it may read the kernel's memory.
+/* Where a program gets the writer's name and PID from, and whether it can read
+ * the kernel's memory.
  */
 enum means {
 	MEANS_NONE,
-	MEANS_HELPERS, /* lent to this type of program by 6.1 (comm) and 6.10 (tgid) */
+	MEANS_HELPERS, /* offered to this type of program since 6.1 (comm) and 6.10 (tgid) */
 	MEANS_MEMORY,
 };
 
-/* netns_of returns which network namespace the sysctl itself belongs to: the set
- * of tables in which it is registered is part of struct net. The writer's own
- * namespace would be wrong where a descriptor was opened in one and is used in
- * another, and no helper tells either to programs of this type
+/* netns_of returns the network namespace that the sysctl itself belongs to: the
+ * set of tables in which it is registered is part of struct net. The writer's
+ * namespace would be wrong where a descriptor was opened in one namespace and is
+ * used in another. No helper gives programs of this type either of the two
  * (bpf_get_netns_cookie is refused, Linux 6.18).
  *
- * A sysctl that is in no namespace's set leads to memory that is not of a struct
- * net, and so to no inode that is guarded.
+ * A sysctl that is in no namespace's set leads to memory outside any struct net,
+ * and so to no inode that is guarded.
  */
 static always_inline u32 netns_of(struct bpf_sysctl *ctx)
 {
@@ -203,10 +203,10 @@ static always_inline u32 netns_of(struct bpf_sysctl *ctx)
 	return get(net, ns.inum);
 }
 
-/* device_of returns the device of the procfs that is written through, 0 where
- * this kernel does not let it be found. Since Linux 5.10 the position in the
- * context is that of a struct kiocb; before, this leads anywhere, which the
- * rehearsal finds.
+/* device_of returns the device of the procfs mount that the write goes through, or
+ * 0 if it cannot be found on this kernel. Since Linux 5.10 the context points to
+ * the position in a struct kiocb. Before that, the result is arbitrary, and the
+ * rehearsal finds that out.
  */
 static always_inline u32 device_of(struct bpf_sysctl *ctx)
 {
@@ -239,7 +239,7 @@ static always_inline u32 tgid_of_writer(enum means means)
 	return 0;
 }
 
-/* comm_of_writer leaves the name of the writer's thread, or zeroes. */
+/* comm_of_writer stores the name of the writer's thread, or zeroes. */
 static always_inline void comm_of_writer(enum means means, u8 *to)
 {
 	zero(to, MAX_COMM);
@@ -265,10 +265,10 @@ static always_inline void rehearse(struct bpf_sysctl *ctx, enum means means, str
 	f->ran = 1;
 }
 
-/* is_right reports whether the text is the value that is wanted, or one that the
- * kernel will not take. What is longer than the buffer is judged by what fits: a
- * number of more than 20 digits is EINVAL (proc_get_long, kernel/sysctl.c), and
- * blanks as far as one can see may hide one.
+/* is_right reports whether the text is the right value, or one that the kernel
+ * will refuse anyway. Of a text that is longer than the buffer, only the beginning
+ * is judged: a number of more than 20 digits is EINVAL (proc_get_long,
+ * kernel/sysctl.c), but a buffer full of blanks can hide a number behind it.
  */
 static always_inline int is_right(const struct rule *rule, const u8 *text, long len)
 {
@@ -278,8 +278,8 @@ static always_inline int is_right(const struct rule *rule, const u8 *text, long 
 		return 1;
 	if (rule->kind == KIND_TEXT)
 		return 0;
-	/* The kernel reads numbers by the same function, so that ` 0x0`, `-0` and `00`
-	 * are zero here as there. Base 0: it is in the text.
+	/* The kernel parses numbers with the same function, so ` 0x0`, `-0` and `00` are
+	 * zero here too. Base 0: the text itself tells the base.
 	 */
 	if (strtol(text, MAX_TEXT, 0, &value) < 0)
 		return rule->kind == KIND_BOOLEAN && len != -E2BIG;
@@ -288,14 +288,14 @@ static always_inline int is_right(const struct rule *rule, const u8 *text, long 
 	return value == rule->number;
 }
 
-/* rewrite puts the right value in place of the written one. Only where the length
- * stays, because write(2) returns the length of what it was given last, and
- * programs compare. A text of another length is stored, and put right afterwards.
+/* rewrite replaces the written value by the right one, but only if the length stays
+ * the same: write(2) returns the length of the value that is stored, and programs
+ * compare it with what they wrote. A text of another length is stored, and put
+ * right afterwards.
  *
- * The length also keeps clear of a kernel bug: up to 2026 a rewrite freed the
- * caller's buffer by kfree, which for a buffer of more than a few pages,
- * vmalloc'ed, was an oops (4508943794ef, "proc: use kvzalloc for our kernel
- * buffer").
+ * The limit on the length also avoids a kernel bug: until 2026 a rewrite freed the
+ * caller's buffer with kfree. A buffer of more than a few pages is vmalloc'ed, so
+ * that was an oops (4508943794ef, "proc: use kvzalloc for our kernel buffer").
  */
 static always_inline int rewrite(struct bpf_sysctl *ctx, const struct rule *rule, long len)
 {
@@ -305,15 +305,15 @@ static always_inline int rewrite(struct bpf_sysctl *ctx, const struct rule *rule
 		return 0;
 	if (len != rule->text_len && len != rule->text_len + 1) /* with the newline */
 		return 0;
-	/* What was found about len is lost on the verifier of Linux 6.1, and this the
-	 * compiler would leave out as needless.
+	/* The verifier of Linux 6.1 does not remember the checks of len above. Without
+	 * the asm, the compiler would drop the mask as redundant.
 	 */
 	asm volatile("" : "+r"(size));
 	size = (size & (MAX_WANT - 1)) + 1;
 	return sysctl_set_new_value(ctx, rule->text, size) == 0;
 }
 
-/* count_writer counts an event that was left out for its writer. */
+/* count_writer counts an event that was left out, by its writer. */
 static always_inline void count_writer(enum means means, const struct event *e)
 {
 	u64 id = WRITER_TAKEN | e->verdict << 56 | e->slot << 32 | e->tgid;
@@ -342,7 +342,8 @@ static always_inline void count_writer(enum means means, const struct event *e)
 }
 
 /* too_many counts the event and reports whether there were too many in this
- * second. Two processors at once may let one or two more pass; none goes uncounted.
+ * second. Two processors at once can let one or two more pass; every event is
+ * counted, here or in missed.
  */
 static always_inline int too_many(struct slot *slot, u64 now, u32 limit)
 {
@@ -373,8 +374,8 @@ static always_inline int guard(struct bpf_sysctl *ctx, enum means means)
 		return ALLOW;
 	}
 
-	zero(path, sizeof(path)); /* the whole of it is the key of the map */
-	if (sysctl_get_name(ctx, path, sizeof(path), 0) < 0) /* longer than any that has a rule */
+	zero(path, sizeof(path)); /* all of its bytes are the key of the map */
+	if (sysctl_get_name(ctx, path, sizeof(path), 0) < 0) /* longer than any path that has a rule */
 		return ALLOW;
 	struct rule *rule = map_lookup(&rules, path);
 	if (!rule)
@@ -395,7 +396,7 @@ static always_inline int guard(struct bpf_sysctl *ctx, enum means means)
 		return ALLOW;
 	u32 answer = slot->yields ? ANSWER_OBSERVE : slot->answer;
 	u32 verdict = VERDICT_ALLOWED;
-	/* Where whose sysctl it is, is not known, nothing is refused. */
+	/* If the sysctl's namespace is not known, nothing is refused. */
 	if (means == MEANS_MEMORY && c->netns != 0 && rule->namespaced && rule->kind != KIND_TEXT && answer != ANSWER_OBSERVE) {
 		if (answer == ANSWER_REFUSE)
 			verdict = VERDICT_REFUSED;
@@ -409,14 +410,14 @@ static always_inline int guard(struct bpf_sysctl *ctx, enum means means)
 	e.verdict = verdict;
 	if (too_many(slot, e.at, c->limit))
 		goto missed;
-	u64 wake = RINGBUF_FORCE_WAKEUP; /* events that woke nobody may lie before it */
+	u64 wake = RINGBUF_FORCE_WAKEUP; /* forced, because events that woke nobody can lie before this one */
 	if (means == MEANS_MEMORY && verdict == VERDICT_ALLOWED && c->quiet != 0 && device_of(ctx) == c->quiet)
 		wake = RINGBUF_NO_WAKEUP;
 	comm_of_writer(means, e.comm);
 	sysctl_get_current_value(ctx, e.old_value, sizeof(e.old_value));
 	e.uid = (u32)get_current_uid_gid(); /* the upper half is the group */
 	e.cgroup = get_current_cgroup_id();
-	/* It is copied: a reserved one would be seen, and waited for, while it is being filled. */
+	/* Copied, not reserved: a reader would see a reserved record and wait until it is filled. */
 	if (ringbuf_output(&ring, &e, sizeof(e), wake) < 0)
 		goto missed; /* the ring is full */
 	goto end;
@@ -427,7 +428,7 @@ end:
 	return verdict == VERDICT_REFUSED ? REFUSE : ALLOW;
 }
 
-/* The three programs are one, by what this kernel and boot allow. */
+/* Three variants of one program, for what this kernel and this boot of it allow. */
 
 SEC("cgroup/sysctl") int guards(struct bpf_sysctl *ctx)
 {
@@ -440,7 +441,7 @@ SEC("cgroup/sysctl") int observes(struct bpf_sysctl *ctx)
 	return guard(ctx, MEANS_HELPERS);
 }
 
-/* And without the helpers it does not name the writer. */
+/* Without the helpers, it does not name the writer either. */
 SEC("cgroup/sysctl") int observes_unnamed(struct bpf_sysctl *ctx)
 {
 	return guard(ctx, MEANS_NONE);

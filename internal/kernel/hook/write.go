@@ -17,41 +17,41 @@ type Verdict uint32
 
 // The verdicts. None is about a value that is right.
 const (
-	Allowed   Verdict = iota // by us: the kernel, or a program of others, may still have refused it
+	Allowed   Verdict = iota // by us: the kernel, or somebody else's program, can still have refused it
 	Refused                  // the writer got EPERM
 	Rewritten                // the right value was stored instead
 )
 
 // Writer is who wrote.
 type Writer struct {
-	PID      int    // of the process, as the initial PID namespace has it; 0: not known
-	Comm     string // name of the thread; "": not known
+	PID      int    // of the process, in the initial PID namespace; 0: unknown
+	Comm     string // name of the thread; "": unknown
 	CgroupID uint64 // in the v2 hierarchy: the inode of its directory
 }
 
 // Write is one attempt to write a foreign value to a guarded sysctl.
 type Write struct {
 	Path     string // of the key
-	Old, New string // what was there, what was to be: at most 63 bytes, without the last newline
+	Old, New string // the values before and after: at most 63 bytes, without the last newline
 	Writer
-	UID     uint32 // as the initial user namespace has it
+	UID     uint32 // in the initial user namespace
 	At      time.Time
 	Verdict Verdict
 
-	// Uncertain: it is not known which namespace's sysctl was written to, as
-	// the kernel lets nobody look, or as the key belongs to none.
+	// Uncertain: it is not known which namespace's sysctl was written to, because
+	// the program cannot read the kernel's memory, or because the key belongs to none.
 	Uncertain bool
 }
 
 // maxRead bounds one Read: a writer in a tight loop must not hold the reader.
 const maxRead = 256
 
-// Read hands the writes that wait to yield, oldest first, and never blocks.
+// Read passes the waiting writes to yield, oldest first, and never blocks.
 // An error means that no more will come.
 //
-// The kernel tells of a write before it stores the value: one look in a thousand
-// that follows at once finds the old one, for some 15 µs more, or for as long as
-// the writer is kept from running (Linux 6.18, two processors).
+// The kernel reports a write before it stores the value. A caller who looks at once
+// finds the old value one time in a thousand, for some 15 µs more, or for as long
+// as the writer is kept from running (Linux 6.18, two processors).
 func (h *Hook) Read(yield func(Write)) error {
 	now := monotonic.Now() // bpf_ktime_get_ns is CLOCK_MONOTONIC
 	for range maxRead {
@@ -85,9 +85,9 @@ func (h *Hook) write(e *sysctlEvent) Write {
 // uncertain reports whether it is not known which namespace's sysctl is written to.
 func (h *Hook) uncertain(r *sysctlRule) bool { return !h.found.reads || r.Namespaced == 0 }
 
-// foreign reports whether w is one, as far as that is not for the kernel to
-// decide: words are compared here, and where the kernel could not look for the
-// namespace, the writer's own is asked for, if it is still there.
+// foreign decides what the program in the kernel could not: values that are words
+// are compared here. And if the sysctl's namespace is not known, the writer's is
+// looked up instead, if the writer is still there.
 func (h *Hook) foreign(w *Write, r *sysctlRule) bool {
 	if r.Kind == sysctlKindKIND_TEXT && sameWords(w.New, h.loaded.Facts.Keys[r.Slot].Want) {
 		return false
@@ -100,35 +100,35 @@ func (h *Hook) foreign(w *Write, r *sysctlRule) bool {
 	return err != nil || uint32(st.Ino) == h.netns
 }
 
-// Missed is attempts that were not told of, because there were too many.
+// Missed counts attempts that were not reported, because there were too many.
 type Missed struct {
 	Path string // of the key
 	Writer
 	Verdict Verdict
 	N       uint64
 
-	// Uncertain: as of a [Write]; and of a key of words, those may be among them
-	// that were right.
+	// Uncertain: as in [Write]. And if the value is words, some of these writes may
+	// have been of the right value.
 	Uncertain bool
 }
 
-// count is what was told of one place in the table of writers.
+// count is what was last reported of one place in the table of writers.
 type count struct{ id, n uint64 }
 
-// verdicts is how many there are.
+// verdicts is the number of verdicts.
 const verdicts = len(sysctlSlot{}.Missed)
 
-// place takes the id of a writer apart (WRITER_TAKEN in sysctl.bpf.c).
+// place decodes the id of a writer (WRITER_TAKEN in sysctl.bpf.c).
 func place(id uint64) (slot int, v Verdict, pid int) {
 	return int(id >> 32 & 0xffffff), Verdict(id >> 56 & 3), int(uint32(id))
 }
 
-// Missed hands what was not told of, since the last call, to yield: for each
-// key, verdict and writer, and for a writer that is not known what is left of
-// the key's. Together with the writes of [Hook.Read] that is all that there were.
+// Missed passes to yield what was not reported since the last call: by key, verdict
+// and writer; writes of unknown writers are one item per key and verdict. Together
+// with the writes of [Hook.Read] these are all the writes that there were.
 //
-// The table of writers has 512 places. What does not fit is counted for no
-// writer, and so is, seldom, what comes while a place changes hands.
+// The table of writers has 512 places. Writes that find no place have no writer
+// here; nor, rarely, have those that come while a place changes its owner.
 func (h *Hook) Missed(yield func(Missed)) {
 	rest := make(map[[2]int]uint64) // by slot and verdict
 	for i := range h.rules {
@@ -156,7 +156,7 @@ func (h *Hook) Missed(yield func(Missed)) {
 		}
 		slot, v, pid := place(id)
 		now := atomic.LoadUint64(&w.Count)
-		// One that is counted after we looked above is left for the next time.
+		// Writes that were counted after we looked above are left for the next call.
 		n := min(now-told.n, rest[[2]int{slot, int(v)}])
 		tell(slot, v, Writer{PID: pid, Comm: text(w.Comm[:]), CgroupID: w.Cgroup}, n)
 		rest[[2]int{slot, int(v)}] -= n

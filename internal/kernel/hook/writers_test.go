@@ -17,15 +17,15 @@ import (
 
 const victim = "/proc/sys/" + ipTables
 
-// short is a writer that is gone before anybody can look who it is.
+// short is a writer that ends before anybody can look it up.
 const short = `
 #include <fcntl.h>
 #include <unistd.h>
 int main(void) { int fd = open("` + victim + `", O_WRONLY); return write(fd, "0\n", 2) != 2; }
 `
 
-// start starts a program in the room: a child has the namespace of the thread
-// that makes it.
+// start starts a program in the room: a child inherits the namespace of the thread
+// that starts it.
 func (r *room) start(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	var err error
@@ -46,7 +46,7 @@ func TestWritersAreNamed(t *testing.T) {
 	for _, writer := range []struct {
 		name, comm string
 		args       []string
-		child      bool // a child of the process that we start does it, and waits
+		child      bool // a child of the process that we start writes, and waits
 	}{
 		{"echo", "sh", []string{"sh", "-c", "echo 0 > " + victim}, false},
 		{"sysctl", "sysctl", []string{"sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0"}, false},
@@ -64,7 +64,7 @@ func TestWritersAreNamed(t *testing.T) {
 			fd := r.open(ipTables)
 			n, right, began := 200, 0, time.Now()
 			for i := range n {
-				if _, err := put(fd, "1"); err != nil { // systemd-sysctl writes only what differs
+				if _, err := put(fd, "1"); err != nil { // systemd-sysctl writes only values that differ
 					t.Fatal(err)
 				}
 				cmd := exec.Command(writer.args[0], writer.args[1:]...)
@@ -141,9 +141,8 @@ func TestOwnWrites(t *testing.T) {
 	}
 }
 
-// Nothing is uncounted: what was told, and what was not, is what there was.
-// A write through our own mount of procfs wakes nobody where the files are
-// watched as well; its event lies there for whoever comes. All others do wake.
+// If the files are watched too, a write through our own mount of procfs wakes
+// nobody; its event waits for the next reader. All other writes wake the reader.
 func TestWakes(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -162,7 +161,7 @@ func TestWakes(t *testing.T) {
 			if r.found.mount == 0 {
 				t.Fatal("the rehearsal did not find our mount of procfs: ", r.How())
 			}
-			// What lies in the ring is not asked for, only who was woken.
+			// The test asks who was woken, not what is in the ring.
 			woken, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 			if err != nil {
 				t.Fatal(err)
@@ -186,7 +185,7 @@ func TestWakes(t *testing.T) {
 	}
 }
 
-// openElsewhere opens a sysctl of the room through a mount of procfs of its own.
+// openElsewhere opens a sysctl of the room through a separate mount of procfs.
 func (r *room) openElsewhere(path string) int {
 	r.t.Helper()
 	fd, err := -1, error(nil)
@@ -212,6 +211,7 @@ func (r *room) openElsewhere(path string) int {
 	return fd
 }
 
+// Every write is either reported or counted as missed.
 func TestLimit(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -258,8 +258,8 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// What the limit leaves out keeps its writers, each with its number, and a
-// writer that is silent gives its place in the table back.
+// Events beyond the limit are counted by writer, and a writer that has stopped
+// gives up its place in the table.
 func TestMissedKeepsWriters(t *testing.T) {
 	r := locked(t, nil, Use{Limit: 1, ExemptSelf: true}, Observe)
 	total := map[string]uint64{}

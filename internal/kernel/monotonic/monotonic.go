@@ -1,5 +1,5 @@
-// Package monotonic translates times that the kernel tells by its monotonic
-// clock.
+// Package monotonic converts times of the kernel's monotonic clock to wall-clock
+// times.
 package monotonic
 
 import (
@@ -8,22 +8,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pair is one moment by two clocks.
+// Pair is one moment on both clocks.
 type Pair struct {
 	now  time.Time
 	nano int64
 }
 
-// The clocks are read one after the other. A thread that is preempted in
-// between would have them some milliseconds apart, and an answer come before
-// the write that it answers.
+// The clocks are read one after the other. If the thread is preempted in between,
+// they are some milliseconds apart, and a correction seems to come before the write
+// that it corrects.
 const (
 	apart = 10 * time.Microsecond
 	tries = 10
 )
 
-// Now reads both clocks, less than ten microseconds apart unless the machine
-// never lets us.
+// Now reads both clocks, less than ten microseconds apart if the machine lets us.
 func Now() (p Pair) {
 	best := time.Duration(1<<63 - 1)
 	for range tries {
@@ -38,13 +37,12 @@ func Now() (p Pair) {
 	return p
 }
 
-// Time is when the kernel's monotonic clock, CLOCK_MONOTONIC, showed nano
-// nanoseconds.
+// Time is the time at which CLOCK_MONOTONIC showed nano nanoseconds.
 func (p Pair) Time(nano int64) time.Time { return p.now.Add(time.Duration(nano - p.nano)) }
 
 // Nano is what CLOCK_MONOTONIC shows now.
 func Nano() int64 {
 	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // it always works
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail
 	return ts.Nano()
 }

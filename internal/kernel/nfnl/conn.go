@@ -13,26 +13,26 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
 
-// Conn asks nf_tables one thing after the other: see [rtnl.Dial]. It is for one
+// Conn sends requests to nf_tables one at a time: see [rtnl.Dial]. It is for one
 // goroutine, on any thread.
 //
-// Answers are about what is committed. The use counts that the kernel gives
-// with tables and chains are not: they follow a transaction that is still being
-// read, so that what is removed and made anew in one has no users for a while.
+// Answers show committed state only. The exception is the use counts of tables and
+// chains: they already change while the kernel reads a transaction, so a chain that
+// one transaction removes and creates again has no users for a while.
 type Conn struct {
 	fd     int
 	buffer []byte
 }
 
 // Dial returns a connection for the calling thread's network namespace. An error
-// that is unix.EPROTONOSUPPORT says that there is no nfnetlink. What is asked
-// has the kernel load nf_tables: see [Loaded].
+// that is unix.EPROTONOSUPPORT says that there is no nfnetlink. A request makes
+// the kernel load nf_tables: see [Loaded].
 func Dial() (*Conn, error) {
 	fd, err := rtnl.Dial(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("open nfnetlink: %w", err)
 	}
-	// Have errors say more than a number, from Linux 4.12 on.
+	// Errors then say more than a number, since Linux 4.12.
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
 	return &Conn{fd: fd}, nil
@@ -41,9 +41,9 @@ func Dial() (*Conn, error) {
 // Close ends the connection, and the tables that it owns.
 func (c *Conn) Close() { unix.Close(c.fd) }
 
-// Any reports whether something is there. It reads the beginning of the answer
-// only: after a question for a list, the connection is good for Close only, by
-// which the kernel gives up the rest (netlink_dump in net/netlink/af_netlink.c).
+// Any reports whether there is an object. It reads only the beginning of the answer:
+// after a request for a list, the connection can only be closed, and the kernel then
+// drops the rest (netlink_dump in net/netlink/af_netlink.c).
 // It waits for no writer: the kernel answers under RCU (nf_tables_cb in
 // net/netfilter/nf_tables_api.c).
 func (c *Conn) Any(question Message) (bool, error) {
@@ -77,17 +77,17 @@ func (c *Conn) Get(question Message) (in []byte, err error) {
 	return in, err
 }
 
-// attempts to get a list that is of one moment.
+// attempts to get a list that did not change while it was read.
 const attempts = 10
 
-// ErrChanged says that a list is not of one moment.
+// ErrChanged says that a list changed while it was read.
 var ErrChanged = errors.New("it changed")
 
-// List asks for a list, and calls f with the attributes of each object in it.
-// What has changed meanwhile is asked for again, after a call of again, which
-// may be nil. An error that is [ErrChanged] says that it never stopped to change,
-// and that f has had all of the last attempt. ctx is looked at before each part
-// of the answer; after its error, the connection is good for Close only.
+// List asks for a list, and calls f with the attributes of each object in it. If
+// the list changes meanwhile, List calls again, unless it is nil, and starts over.
+// An error that is [ErrChanged] says that the list changed during every attempt;
+// f has had all objects of the last one. ctx is checked before each part of the
+// answer; after its error, the connection can only be closed.
 func (c *Conn) List(ctx context.Context, question Message, again func(), f func(in []byte)) error {
 	c.allocate()
 	for i := range attempts {
@@ -101,21 +101,21 @@ func (c *Conn) List(ctx context.Context, question Message, again func(), f func(
 	return fmt.Errorf("%w during each of %d attempts", ErrChanged, attempts)
 }
 
-// read is one attempt. A void answer is read to its end, too: the kernel takes
-// no other question before. It makes the next part while it hands one over, so
-// no call waits.
+// read is one attempt. An answer that has changed is read to its end too: until
+// then the kernel accepts no other request. The kernel prepares the next part while
+// it delivers one, so no call waits.
 func (c *Conn) read(ctx context.Context, question Message, f func(in []byte)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	n, err := c.ask(question, c.buffer)
-	for void := false; err == nil; n, err = rtnl.Answer(c.fd, c.buffer) {
+	for stale := false; err == nil; n, err = rtnl.Answer(c.fd, c.buffer) {
 		done, changed, err := part(c.buffer[:n], f)
-		void = void || changed
+		stale = stale || changed
 		switch {
 		case err != nil:
 			return err
-		case done && void:
+		case done && stale:
 			return ErrChanged
 		case done:
 			return nil
@@ -126,8 +126,8 @@ func (c *Conn) read(ctx context.Context, question Message, f func(in []byte)) er
 	return err
 }
 
-// Commit sends messages as one transaction: all of it happens, or nothing. The
-// first error counts: what follows it may be its consequence.
+// Commit sends messages as one transaction: all of them take effect, or none. It
+// returns the first error: later ones may be consequences of it.
 func (c *Conn) Commit(messages ...Message) error {
 	c.allocate()
 	b := batch(unix.NFNL_MSG_BATCH_BEGIN)
@@ -143,7 +143,7 @@ func (c *Conn) Commit(messages ...Message) error {
 			first = err
 		}
 	}
-	if errors.Is(err, unix.EAGAIN) { // all has been read
+	if errors.Is(err, unix.EAGAIN) { // all answers have been read
 		return first
 	}
 	return err
@@ -156,8 +156,8 @@ func batch(kind uint16) Message {
 	return m
 }
 
-// allocate makes the buffer of what is read as a whole: the kernel puts so much
-// into one part of a list for who can take it (netlink_dump).
+// allocate makes a buffer for a whole part of a list: the kernel makes parts as
+// large as the reader's buffer allows, up to this size (netlink_dump).
 func (c *Conn) allocate() {
 	if c.buffer == nil {
 		c.buffer = make([]byte, 32<<10)
@@ -197,8 +197,8 @@ func part(b []byte, f func(in []byte)) (done, changed bool, err error) {
 	return done, changed, nil
 }
 
-// failure is what a message NLMSG_ERROR or NLMSG_DONE tells: an errno, which may
-// be zero, and sometimes a sentence behind the header of what it is about.
+// failure returns the error in a message NLMSG_ERROR or NLMSG_DONE: an errno, which
+// can be zero, and sometimes a sentence, after the header of the request.
 func failure(b []byte) error {
 	errno := unix.Errno(-int32(binary.NativeEndian.Uint32(b[unix.SizeofNlMsghdr:])))
 	if errno == 0 {

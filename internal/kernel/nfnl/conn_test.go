@@ -16,7 +16,7 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// message is one of an answer.
+// message returns one message of an answer.
 func message(kind, flags uint16, payload ...byte) []byte {
 	b := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(payload)))
 	b = binary.NativeEndian.AppendUint16(b, kind)
@@ -89,7 +89,7 @@ func dial(t *testing.T, ns *lab.Namespace) *Conn {
 	return c
 }
 
-// TestConn makes a table, asks for what is in it and removes it.
+// TestConn creates a table, reads what is in it and removes it.
 func TestConn(t *testing.T) {
 	ns := lab.NewNamespace(t)
 	c, table := dial(t, ns), Table{unix.NFPROTO_IPV4, "t"}
@@ -150,7 +150,7 @@ func TestConn(t *testing.T) {
 	}
 }
 
-// TestOwner: a table with an owner goes with the connection.
+// TestOwner: a table with an owner is removed with the connection.
 func TestOwner(t *testing.T) {
 	ns := lab.NewNamespace(t)
 	c, table := dial(t, ns), Table{unix.NFPROTO_BRIDGE, "mine"}
@@ -159,7 +159,7 @@ func TestOwner(t *testing.T) {
 	}
 	other := dial(t, ns)
 	if err := other.Commit(table.Delete()); !errors.Is(err, unix.EPERM) {
-		t.Errorf("somebody else removes it: %v", err)
+		t.Errorf("somebody else can remove it: %v", err)
 	}
 	var second *Conn
 	ns.Do(func() { second, _ = Dial() })
@@ -173,8 +173,8 @@ func TestOwner(t *testing.T) {
 	}
 }
 
-// TestList reads what fills many parts, while others change it as fast as they
-// can: a list is whole, or said not to be.
+// TestList reads a list of many parts while another process changes tables as fast
+// as it can: the list is complete, or there is an error.
 func TestList(t *testing.T) {
 	const chains = 2000
 	ns := lab.NewNamespace(t)
@@ -207,8 +207,8 @@ func TestList(t *testing.T) {
 	}
 }
 
-// FuzzMessage: no bytes, however broken, are worse than an error, or give what
-// they cannot hold.
+// FuzzMessage: broken bytes give at worst an error, and never data that they do not
+// contain.
 func FuzzMessage(f *testing.F) {
 	immediate := Attrs{}.U32(unix.NFTA_IMMEDIATE_DREG, 1).Nest(unix.NFTA_IMMEDIATE_DATA, Attrs{}.Bytes(unix.NFTA_DATA_VALUE, make([]byte, 4)))
 	nat := Attrs{}.U32(unix.NFTA_NAT_REG_ADDR_MIN, 1).U32(unix.NFTA_NAT_REG_PROTO_MIN, 99)

@@ -17,33 +17,33 @@ func Source(v6 bool) Field {
 	return Field{unix.NFT_PAYLOAD_NETWORK_HEADER, 12, 4}
 }
 
-// Destination is the other one: see [Source].
+// Destination is the destination address: see [Source].
 func Destination(v6 bool) Field {
 	f := Source(v6)
 	f.Offset += f.Length
 	return f
 }
 
-// The ports of TCP and UDP, and the id of an echo, the same in its reply.
+// The ports of TCP and UDP, and the id of an ICMP echo, which its reply repeats.
 var (
 	SourcePort      = Field{unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2}
 	DestinationPort = Field{unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2}
 	EchoID          = Field{unix.NFT_PAYLOAD_TRANSPORT_HEADER, 4, 2}
 )
 
-// reg1 is the first of the registers of four bytes. What is longer takes the
-// ones that follow, too.
+// reg1 is the first of the four-byte registers. Longer values also take the
+// registers that follow.
 const reg1 = unix.NFT_REG32_00
 
-// The direction of a connection that a value of conntrack is of:
+// The direction of a connection that a conntrack value belongs to:
 // IP_CT_DIR_ORIGINAL, or none.
 const (
 	Original     = 0
 	AnyDirection = -1
 )
 
-// Exprs is the expressions of a rule that is being written. One that does not
-// hold ends the rule.
+// Exprs are the expressions of a rule that is being written. The rule ends at the
+// first one that does not match.
 type Exprs Attrs
 
 // Add appends an expression by its name and its attributes.
@@ -74,18 +74,18 @@ func (e Exprs) set(v []byte) Exprs {
 		Nest(unix.NFTA_IMMEDIATE_DATA, Attrs{}.Bytes(unix.NFTA_DATA_VALUE, v)))
 }
 
-// Equal holds if the field has the value.
+// Equal matches if the field has the value.
 func (e Exprs) Equal(f Field, v []byte) Exprs { return e.load(f, reg1).cmp(unix.NFT_CMP_EQ, v) }
 
-// Differ holds if it has another.
+// Differ matches if the field has another value.
 func (e Exprs) Differ(f Field, v []byte) Exprs { return e.load(f, reg1).cmp(unix.NFT_CMP_NEQ, v) }
 
-// Meta holds if what is known of the packet (NFT_META_*) is v.
+// Meta matches if the packet's metadata (NFT_META_*) is v.
 func (e Exprs) Meta(key uint32, v []byte) Exprs {
 	return e.Add("meta", Attrs{}.U32(unix.NFTA_META_DREG, reg1).U32(unix.NFTA_META_KEY, key)).cmp(unix.NFT_CMP_EQ, v)
 }
 
-// Conntrack holds if what conntrack knows of the packet's connection (NFT_CT_*)
+// Conntrack matches if conntrack's value for the packet's connection (NFT_CT_*)
 // is v.
 func (e Exprs) Conntrack(key uint32, direction int, v []byte) Exprs {
 	in := Attrs{}.U32(unix.NFTA_CT_DREG, reg1).U32(unix.NFTA_CT_KEY, key)
@@ -95,19 +95,19 @@ func (e Exprs) Conntrack(key uint32, direction int, v []byte) Exprs {
 	return e.Add("ct", in).cmp(unix.NFT_CMP_EQ, v)
 }
 
-// pair puts an address and a port side by side, as they are in a set.
+// pair loads an address and a port next to each other, as they are in a set.
 func (e Exprs) pair(address, port Field) Exprs {
 	return e.load(address, reg1).load(port, reg1+address.Length/4)
 }
 
-// Known holds if the pair of address and port is in the set.
+// Known matches if the pair of address and port is in the set.
 func (e Exprs) Known(set string, address, port Field) Exprs {
 	return e.pair(address, port).Add("lookup", Attrs{}.
 		Text(unix.NFTA_LOOKUP_SET, set).
 		U32(unix.NFTA_LOOKUP_SREG, reg1))
 }
 
-// Learn puts the pair into the set.
+// Learn adds the pair to the set.
 func (e Exprs) Learn(set string, address, port Field) Exprs {
 	const add = 0 // NFT_DYNSET_OP_ADD
 	return e.pair(address, port).Add("dynset", Attrs{}.
@@ -116,13 +116,13 @@ func (e Exprs) Learn(set string, address, port Field) Exprs {
 		U32(unix.NFTA_DYNSET_SREG_KEY, reg1))
 }
 
-// Trace has the kernel tell of the packet from here on.
+// Trace has the kernel trace the packet from here on.
 func (e Exprs) Trace() Exprs {
 	return e.set([]byte{1}).
 		Add("meta", Attrs{}.U32(unix.NFTA_META_KEY, unix.NFT_META_NFTRACE).U32(unix.NFTA_META_SREG, reg1))
 }
 
-// DNAT translates the destination to an address of the family.
+// DNAT translates the destination address to an address of the family.
 func (e Exprs) DNAT(family byte, to []byte) Exprs {
 	return e.set(to).Add("nat", Attrs{}.
 		U32(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT).
@@ -130,6 +130,6 @@ func (e Exprs) DNAT(family byte, to []byte) Exprs {
 		U32(unix.NFTA_NAT_REG_ADDR_MIN, reg1))
 }
 
-// Masquerade translates the source to an address of the device that the packet
+// Masquerade translates the source address to one of the device that the packet
 // leaves by.
 func (e Exprs) Masquerade() Exprs { return e.Add("masq", nil) }

@@ -13,27 +13,26 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
 
-// Commit is a transaction of nf_tables that went through: somebody has changed
-// tables, chains or rules. The thread that did may have ended since.
+// Commit is a committed transaction of nf_tables: somebody has changed tables,
+// chains or rules. The thread that did so may have ended since.
 type Commit struct {
-	PID  int    // of the thread, in the initial PID namespace; of a program with one thread, its process
+	PID  int    // of the thread, in the initial PID namespace; in a program with one thread, the PID of the process
 	Comm string // its name
 }
 
-// Subscription is the news of nf_tables in one network namespace. It is for
-// one goroutine.
+// Subscription receives the transactions of nf_tables in one network namespace. It
+// is for one goroutine.
 type Subscription struct {
 	group *rtnl.Group
 }
 
-// Subscribe joins the group of nf_tables in the calling thread's network
-// namespace; where nf_tables is a module and not there, the kernel then loads
-// it: see [Loaded]. An error that is unix.EPERM means that CAP_NET_ADMIN is
-// missing.
+// Subscribe joins the multicast group of nf_tables in the calling thread's network
+// namespace. If nf_tables is a module that is not loaded, the kernel loads it: see
+// [Loaded]. An error that is unix.EPERM means that CAP_NET_ADMIN is missing.
 //
-// A transaction brings one datagram, however large it is: the others, with
-// all that it changed, are refused in the kernel. The kernel does write them
-// for a group that anybody is in, at the writer's cost: 4 µs for each rule.
+// A transaction brings one datagram, however large it is: a filter in the kernel
+// drops the others, which hold all the changes. The kernel still has to write them
+// as soon as the group has a member, at the writer's cost: 4 µs for each rule.
 func Subscribe() (*Subscription, error) {
 	group, err := rtnl.Join(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES, commitsOnly(), 0)
 	if err != nil {
@@ -53,10 +52,9 @@ func (s *Subscription) Next(ctx context.Context) (Commit, error) {
 	return parseCommit(b[:n]), nil
 }
 
-// Renew forgets the news that nobody has read, also that some was lost. It has
-// to be called in the network namespace of the first subscription. A look that
-// follows it sees all that was forgotten. With an error, the subscription is
-// good for Close only.
+// Renew drops all unread news, including that some was lost. Call it in the network
+// namespace of the first subscription. A look after Renew sees the effect of all
+// that was dropped. After an error, the subscription can only be closed.
 func (s *Subscription) Renew() error {
 	next, err := Subscribe()
 	if err != nil {
@@ -70,13 +68,13 @@ func (s *Subscription) Renew() error {
 // Close ends the subscription.
 func (s *Subscription) Close() error { return s.group.Close() }
 
-// commitsOnly passes the datagrams that begin with NFT_MSG_NEWGEN. The kernel
-// sends one at the end of a transaction, after those about its parts and never
-// together with them: nf_tables_gen_notify in net/netfilter/nf_tables_api.c
-// has its own buffer, from 3.18 on, while nft_commit_notify shares buffers
-// between the parts, from 5.10 on.
+// commitsOnly lets through only datagrams that begin with NFT_MSG_NEWGEN. The
+// kernel sends one at the end of a transaction, after those about its parts and
+// never together with them: nf_tables_gen_notify in net/netfilter/nf_tables_api.c
+// has its own buffer, since 3.18, while nft_commit_notify shares buffers between
+// the parts, since 5.10.
 func commitsOnly() []unix.SockFilter {
-	// The filter loads in network byte order what is written in that of the host.
+	// The message is in host byte order; the filter loads it in network byte order.
 	newgen := binary.NativeEndian.AppendUint16(nil, unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN)
 	return []unix.SockFilter{
 		rtnl.Stmt(unix.BPF_LD|unix.BPF_H|unix.BPF_ABS, 4), // nlmsg_type
@@ -86,8 +84,8 @@ func commitsOnly() []unix.SockFilter {
 	}
 }
 
-// parseCommit reads a message NFT_MSG_NEWGEN. What is not there, as before
-// Linux 4.14, stays zero.
+// parseCommit reads a message NFT_MSG_NEWGEN. Attributes that are missing, as before
+// Linux 4.14, stay zero.
 func parseCommit(b []byte) Commit {
 	_, _, in := Parse(b)
 	pid := Find(in, unix.NFTA_GEN_PROC_PID)
@@ -97,15 +95,15 @@ func parseCommit(b []byte) Commit {
 	return Commit{PID: int(Number(pid)), Comm: Text(Find(in, unix.NFTA_GEN_PROC_NAME))}
 }
 
-// Loaded reports whether nf_tables is in the kernel. To ask nf_tables itself,
-// or to join its group, would have the kernel load it (nfnetlink_rcv_msg and
-// nfnetlink_bind in net/netfilter/nfnetlink.c), so this looks elsewhere first.
+// Loaded reports whether nf_tables is in the kernel. A request to nf_tables itself,
+// or joining its group, would make the kernel load it (nfnetlink_rcv_msg and
+// nfnetlink_bind in net/netfilter/nfnetlink.c), so this looks in files instead.
 func Loaded() bool { return loaded("/") }
 
-// loaded works on the tree at root. A module that is loaded has a directory in
-// sysfs; one that is built in has none, since it has no parameters, and is told
-// from one that is absent by the index that modprobe goes by. Where there is no
-// index, modprobe finds nothing to load either, and asking is safe.
+// loaded looks in the tree at root. A loaded module has a directory in sysfs.
+// nf_tables has none if it is built in, since it has no parameters; then modprobe's
+// index lists it as built in. Without an index, modprobe finds nothing to load
+// either, so a request is safe.
 func loaded(root string) bool {
 	exists := func(path string) bool {
 		_, err := os.Stat(filepath.Join(root, path))

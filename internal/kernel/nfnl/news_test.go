@@ -42,8 +42,8 @@ func TestLoaded(t *testing.T) {
 	}
 }
 
-// TestSubscription makes one transaction of a thousand rules between small
-// ones: each is one piece of news, and names its program.
+// TestSubscription makes small transactions and one of a thousand rules: each is one
+// piece of news, and names its program.
 func TestSubscription(t *testing.T) {
 	ns := lab.NewNamespace(t)
 	sub := subscribe(t, ns)
@@ -107,7 +107,7 @@ func next(t *testing.T, sub *Subscription) Commit {
 	return c
 }
 
-// quiet fails the test if there is news. It is the end of the subscription.
+// quiet fails the test if there is news. It also ends the subscription.
 func quiet(t *testing.T, sub *Subscription) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -117,7 +117,7 @@ func quiet(t *testing.T, sub *Subscription) {
 	}
 }
 
-// FuzzParse proves that no message, however broken, is worse than empty.
+// FuzzParse: a broken message is at worst read as an empty one.
 func FuzzParse(f *testing.F) {
 	seed := newgen(258, "nft")
 	f.Add(seed)
@@ -139,7 +139,7 @@ func TestParseCommit(t *testing.T) {
 	}
 }
 
-// newgen is a message NFT_MSG_NEWGEN as the kernel makes them.
+// newgen returns a message NFT_MSG_NEWGEN like the kernel's.
 func newgen(pid uint32, comm string) []byte {
 	return nft(unix.NFT_MSG_NEWGEN, 0, unix.AF_UNSPEC, Attrs{}.
 		U32(unix.NFTA_GEN_ID, 9).U32(unix.NFTA_GEN_PROC_PID, pid).Text(unix.NFTA_GEN_PROC_NAME, comm))

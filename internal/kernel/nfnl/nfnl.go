@@ -1,8 +1,8 @@
-// Package nfnl speaks nfnetlink, and of it mostly nf_tables: it makes messages
-// and reads them, asks, lists, commits, and hears of what others have committed.
-// It knows no user's tables, and does not know why anybody asks. All of it is
-// about the network namespace of the calling thread, and needs CAP_NET_ADMIN
-// there.
+// Package nfnl speaks nfnetlink, mostly to nf_tables. It writes and reads messages,
+// gets objects and lists, commits transactions, and subscribes to the transactions
+// of others. It knows nothing about particular tables or rules; those are its
+// callers' concern. It works in the network namespace of the calling thread, and
+// needs CAP_NET_ADMIN there.
 package nfnl
 
 import (
@@ -13,14 +13,14 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
 
-// header is what a message begins with: struct nlmsghdr, struct nfgenmsg.
+// header is the size of a message's headers: struct nlmsghdr, struct nfgenmsg.
 const header = unix.SizeofNlMsghdr + 4
 
-// Message is one of nfnetlink, with its header.
+// Message is an nfnetlink message with its header.
 type Message []byte
 
-// Request returns a message to the kernel. kind has the number of the subsystem
-// in its upper byte.
+// Request returns a message to the kernel. The upper byte of kind is the number of
+// the subsystem.
 func Request(kind, flags uint16, family byte, in Attrs) Message {
 	return begin(kind, flags, family, len(in)).end(in...)
 }
@@ -41,13 +41,13 @@ func (b Message) end(in ...byte) Message {
 	return b
 }
 
-// nft is [Request] for one of nf_tables.
+// nft is [Request] for a message to nf_tables.
 func nft(kind, flags uint16, family byte, in Attrs) Message {
 	return Request(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags, family, in)
 }
 
-// Parse takes a message that the kernel has sent apart. What is too short for
-// one has the kind 0, which no message has.
+// Parse splits a message from the kernel into its parts. If b is too short for a
+// message, the kind is 0, which no message has.
 func Parse(b []byte) (kind uint16, family byte, in []byte) {
 	if len(b) < header {
 		return 0, 0, nil
@@ -62,10 +62,10 @@ type Attrs []byte
 // Bytes appends an attribute.
 func (b Attrs) Bytes(t uint16, v []byte) Attrs { return appendAttr(b, t, v, unix.SizeofNlAttr+len(v)) }
 
-// Text appends a string with its zero.
+// Text appends a string with its zero byte.
 func (b Attrs) Text(t uint16, s string) Attrs { return appendAttr(b, t, s, unix.SizeofNlAttr+len(s)+1) }
 
-// appendAttr appends an attribute of n bytes, and zeros behind v.
+// appendAttr appends an attribute of n bytes: v, filled up with zero bytes.
 func appendAttr[V string | []byte](b Attrs, t uint16, v V, n int) Attrs {
 	b = binary.NativeEndian.AppendUint16(b, uint16(n))
 	b = binary.NativeEndian.AppendUint16(b, t)
@@ -84,8 +84,8 @@ func (b Attrs) U32(t uint16, v uint32) Attrs {
 // Nest appends a list inside the list.
 func (b Attrs) Nest(t uint16, in Attrs) Attrs { return b.Bytes(t|unix.NLA_F_NESTED, in) }
 
-// Find returns the value of the attribute at a path of types, or nil: each is
-// the first of its type, in the one before.
+// Find returns the value of the attribute at a path of nested types, or nil. At each
+// level, the first attribute of the type counts.
 func Find(b []byte, path ...uint16) []byte {
 	for _, want := range path {
 		var found []byte
@@ -100,8 +100,8 @@ func Find(b []byte, path ...uint16) []byte {
 	return b
 }
 
-// Number is the value of an attribute in network byte order, and zero for one
-// that is not there.
+// Number is the value of an attribute in network byte order, and zero if there is
+// no attribute.
 func Number(b []byte) uint64 {
 	var n uint64
 	for _, c := range b[:min(len(b), 8)] {
@@ -110,7 +110,7 @@ func Number(b []byte) uint64 {
 	return n
 }
 
-// Text is the value of an attribute that is a string, without its zero.
+// Text is the value of an attribute that is a string, without its zero byte.
 func Text(b []byte) string { return unix.ByteSliceToString(b) }
 
 func aligned(n int) int { return (n + unix.NLA_ALIGNTO - 1) &^ (unix.NLA_ALIGNTO - 1) }

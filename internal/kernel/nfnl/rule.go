@@ -11,10 +11,10 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/rtnl"
 )
 
-// Expr is an expression of a rule that the kernel has told. Its methods are for
-// those of one name each, and give nothing for others.
+// Expr is an expression of a rule, as read from the kernel. Each method is for
+// expressions of one name, and returns nothing for others.
 type Expr struct {
-	Name []byte // without its zero
+	Name []byte // without its zero byte
 	Data []byte // its attributes
 
 	loaded []load // by the expressions before it
@@ -26,7 +26,7 @@ type load struct {
 	value    []byte
 }
 
-// Expressions are those of a rule, in order.
+// Expressions returns the expressions of a rule, in order.
 func Expressions(rule []byte) iter.Seq[Expr] {
 	return func(yield func(Expr) bool) {
 		var values []load
@@ -59,7 +59,7 @@ func (e *Expr) register(attr uint16) []byte {
 // Find is [Find] in the expression's attributes.
 func (e *Expr) Find(path ...uint16) []byte { return Find(e.Data, path...) }
 
-// Verdict is that of an immediate: see [Verdict].
+// Verdict is the verdict of an immediate: see [Verdict].
 func (e *Expr) Verdict() []byte {
 	if string(e.Name) != "immediate" {
 		return nil
@@ -67,8 +67,8 @@ func (e *Expr) Verdict() []byte {
 	return e.Find(unix.NFTA_IMMEDIATE_DATA, unix.NFTA_DATA_VERDICT)
 }
 
-// Map is the name of the map that a lookup takes a value from. A set has none
-// to take.
+// Map is the name of the map that a lookup takes a value from; "" for a lookup in a
+// set, which has no values.
 func (e *Expr) Map() string {
 	if string(e.Name) != "lookup" || e.Find(unix.NFTA_LOOKUP_DREG) == nil {
 		return ""
@@ -76,8 +76,8 @@ func (e *Expr) Map() string {
 	return Text(e.Find(unix.NFTA_LOOKUP_SET))
 }
 
-// Translation is what a nat translates to: the address is zero where a map has
-// it, and the port where none is given.
+// Translation is the address and port that a nat translates to. The address is zero
+// if it comes from a map, the port if none is given.
 func (e *Expr) Translation() (to netip.Addr, port uint16) {
 	if string(e.Name) != "nat" {
 		return netip.Addr{}, 0
@@ -89,8 +89,8 @@ func (e *Expr) Translation() (to netip.Addr, port uint16) {
 	return to, port
 }
 
-// Target is one of x_tables', by its name, its revision and what it is told, in
-// the layout of linux/netfilter.
+// Target returns a target of x_tables: its name, its revision and its data, in the
+// layout of linux/netfilter.
 func (e *Expr) Target() (name string, revision uint8, info []byte) {
 	if string(e.Name) != "target" {
 		return "", 0, nil
@@ -98,9 +98,9 @@ func (e *Expr) Target() (name string, revision uint8, info []byte) {
 	return Text(e.Find(unix.NFTA_TARGET_NAME)), uint8(Number(e.Find(unix.NFTA_TARGET_REV))), e.Find(unix.NFTA_TARGET_INFO)
 }
 
-// Comment is the comment of a rule: the one that nft(8) stores with it, a type, a
-// length and a value each, of which type 0 is the comment (libnftnl's udata.h);
-// or the match of iptables-nft, a struct xt_comment_info.
+// Comment is the comment of a rule. nft(8) stores it in the rule's user data, as a
+// list of type, length and value, in which type 0 is the comment (libnftnl's
+// udata.h). iptables-nft stores it as a match, a struct xt_comment_info.
 func Comment(rule []byte) string {
 	for e := range Expressions(rule) {
 		if string(e.Name) == "match" && Text(e.Find(unix.NFTA_MATCH_NAME)) == "comment" {
@@ -120,22 +120,22 @@ func Comment(rule []byte) string {
 	return ""
 }
 
-// Verdict reads what a rule, or an element of a map, decides: NF_DROP and so on,
-// NFT_JUMP and so on, and the chain to go on in. It is false for what is none,
-// which zero is not: that is to drop.
+// Verdict reads the verdict of a rule or of a map's element: NF_DROP and so on, or
+// NFT_JUMP and so on with the chain to go to. ok is false if b is no verdict; the
+// code alone does not say so, since zero is NF_DROP.
 func Verdict(b []byte) (code int32, chain string, ok bool) {
 	c := Find(b, unix.NFTA_VERDICT_CODE)
 	return int32(Number(c)), Text(Find(b, unix.NFTA_VERDICT_CHAIN)), c != nil
 }
 
-// Element is one of a set or map.
+// Element is an element of a set or map.
 type Element struct {
 	Key     []byte
-	Value   []byte // of a map
-	Verdict []byte // of a map of verdicts: see [Verdict]
+	Value   []byte // in a map
+	Verdict []byte // in a verdict map: see [Verdict]
 }
 
-// Elements are those that are told in one part of a list.
+// Elements returns the elements in one part of a list.
 func Elements(in []byte) iter.Seq[Element] {
 	return func(yield func(Element) bool) {
 		for _, e := range rtnl.Attrs(Find(in, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {

@@ -2,21 +2,21 @@ package nfnl
 
 import "golang.org/x/sys/unix"
 
-// Of linux/netfilter/nf_tables.h and linux/netfilter.h, where x/sys has no
-// name for it.
+// Constants of linux/netfilter/nf_tables.h and linux/netfilter.h that x/sys does not
+// have.
 const (
-	Dormant = 0x1 // NFT_TABLE_F_DORMANT: its chains are at no hook
-	Owner   = 0x2 // NFT_TABLE_F_OWNER: lasts as long as the connection that made it; from Linux 5.12 on
+	Dormant = 0x1 // NFT_TABLE_F_DORMANT: its chains are attached to no hook
+	Owner   = 0x2 // NFT_TABLE_F_OWNER: lasts as long as the connection that created it; since Linux 5.12
 
 	setEval = 0x20 // NFT_SET_EVAL
 	accept  = 1    // NF_ACCEPT
 )
 
 // Hook is a number of enum nf_inet_hooks; NF_BR_PRE_ROUTING and so on have the
-// same.
+// same numbers.
 type Hook uint32
 
-// The hooks of packets with addresses, and of a bridge.
+// The hooks of the IP families, and of a bridge.
 const (
 	Prerouting Hook = iota
 	Input
@@ -27,7 +27,7 @@ const (
 
 var hooks = [...]string{"prerouting", "input", "forward", "output", "postrouting"}
 
-// String is nft(8)'s word for a hook, and "" for none of these.
+// String is nft(8)'s word for a hook, or "" for any other number.
 func (h Hook) String() string {
 	if int64(h) < int64(len(hooks)) {
 		return hooks[h]
@@ -35,8 +35,7 @@ func (h Hook) String() string {
 	return ""
 }
 
-// FamilyWord is nft(8)'s word for a family, and "" for one whose hooks are
-// others.
+// FamilyWord is nft(8)'s word for a family, or "" for a family that has other hooks.
 func FamilyWord(n byte) string {
 	switch n {
 	case unix.NFPROTO_IPV4:
@@ -51,9 +50,9 @@ func FamilyWord(n byte) string {
 	return ""
 }
 
-// Table is a table of nf_tables. Its methods give messages: of what is in it, to
-// be asked for by [Conn.Any], [Conn.Get] and [Conn.List], and of what is to be
-// made, by [Conn.Commit].
+// Table is a table of nf_tables. Its methods return messages: some get objects, for
+// [Conn.Any], [Conn.Get] and [Conn.List]; the others change objects, for
+// [Conn.Commit].
 type Table struct {
 	Family byte // NFPROTO_IPV4 and so on
 	Name   string
@@ -64,8 +63,8 @@ type Table struct {
 // NFTA_SET_ELEM_LIST_TABLE.
 const tableName = unix.NFTA_TABLE_NAME
 
-// message returns one about the table, and about a part of it, unless that is
-// "".
+// message returns a message about the table or, if part is not "", about a part of
+// it.
 func (t Table) message(kind, flags, partName uint16, part string) Message {
 	b := begin(unix.NFNL_SUBSYS_NFTABLES<<8|kind, flags, t.Family, 108)
 	b = Message(Attrs(b).Text(tableName, t.Name))
@@ -75,12 +74,11 @@ func (t Table) message(kind, flags, partName uint16, part string) Message {
 	return b.end()
 }
 
-// Tables asks for the list of the tables of a family; of all, if it is
-// AF_UNSPEC.
+// Tables asks for the tables of a family, or of all families if it is AF_UNSPEC.
 func Tables(family byte) Message { return nft(unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP, family, nil) }
 
-// Chains asks for the list of the chains of all tables of a family; of all, if
-// it is AF_UNSPEC. The kernel picks out no table's.
+// Chains asks for the chains of a family's tables, or of all tables if it is
+// AF_UNSPEC. The kernel cannot list the chains of one table only.
 func Chains(family byte) Message { return nft(unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, family, nil) }
 
 // Get asks for the table.
@@ -91,12 +89,12 @@ func (t Table) Chain(name string) Message {
 	return t.message(unix.NFT_MSG_GETCHAIN, 0, unix.NFTA_CHAIN_NAME, name)
 }
 
-// Rules asks for the list of the rules of a chain.
+// Rules asks for the rules of a chain.
 func (t Table) Rules(chain string) Message {
 	return t.message(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, unix.NFTA_RULE_CHAIN, chain)
 }
 
-// Elements asks for the list of the elements of a set or map: see [Elements].
+// Elements asks for the elements of a set or map: see [Elements].
 func (t Table) Elements(set string) Message {
 	return t.message(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, unix.NFTA_SET_ELEM_LIST_SET, set)
 }
@@ -105,8 +103,7 @@ func (t Table) create(kind, flags uint16, in Attrs) Message {
 	return nft(kind, unix.NLM_F_CREATE|flags, t.Family, append(Attrs{}.Text(tableName, t.Name), in...))
 }
 
-// Create makes the table, which must not be there. The flags are [Owner], or
-// none.
+// Create creates the table, which must not exist yet. flags is [Owner] or zero.
 func (t Table) Create(flags uint32) Message {
 	var in Attrs
 	if flags != 0 {
@@ -115,13 +112,13 @@ func (t Table) Create(flags uint32) Message {
 	return t.create(unix.NFT_MSG_NEWTABLE, unix.NLM_F_EXCL, in)
 }
 
-// Delete removes the table with all that is in it.
+// Delete removes the table with everything in it.
 func (t Table) Delete() Message {
 	return t.message(unix.NFT_MSG_DELTABLE, 0, 0, "")
 }
 
-// CreateSet makes a set that rules add to. The id tells it from the others of a
-// transaction; a key has so many bytes.
+// CreateSet creates a set that rules can add elements to. The id distinguishes it
+// from other sets of the same transaction; key is the size of a key in bytes.
 func (t Table) CreateSet(name string, id uint32, key, size int) Message {
 	return t.create(unix.NFT_MSG_NEWSET, unix.NLM_F_EXCL, Attrs{}.
 		Text(unix.NFTA_SET_NAME, name).
@@ -132,7 +129,7 @@ func (t Table) CreateSet(name string, id uint32, key, size int) Message {
 		Nest(unix.NFTA_SET_DESC, Attrs{}.U32(unix.NFTA_SET_DESC_SIZE, uint32(size))))
 }
 
-// CreateChain makes a base chain that accepts what its rules do not decide on.
+// CreateChain creates a base chain with the policy accept.
 // kind is "filter" or "nat".
 func (t Table) CreateChain(name, kind string, at Hook, priority int32) Message {
 	return t.create(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_EXCL, Attrs{}.

@@ -13,15 +13,14 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/proc"
 )
 
-// Name is what a pod, and a container of it, are called. What is not known is
-// empty.
+// Name is the name of a pod and of one of its containers. Unknown parts are empty.
 type Name struct {
 	Namespace string
 	Pod       string
 	Container string
 }
 
-// String is "namespace/pod"; "" is nobody.
+// String is "namespace/pod", or "" for no pod.
 func (n Name) String() string {
 	if n.Pod == "" {
 		return ""
@@ -29,22 +28,22 @@ func (n Name) String() string {
 	return n.Namespace + "/" + n.Pod
 }
 
-// Names are the pods that have logs on this node. Whoever may write to the
-// directories of the logs chooses what they say: a name, and nothing else.
+// Names are the names of the pods that have logs on this node. Anyone who can write
+// to the log directories can choose these names, so use them as names only.
 type Names struct {
 	pods       map[string]Name // by uid
 	containers map[string]Name // by id
 }
 
-// maxLogs bounds what is read of a directory: each pod has an entry, and each of
-// its containers one for each start whose log is still kept.
+// maxLogs limits how many entries of a directory are read: one for each pod, and
+// one for each start of a container whose log is still kept.
 const maxLogs = 5000
 
-// ReadNames reads the names of the entries in pods and containers below logs,
-// which is "/var/log": the kubelet makes NAMESPACE_NAME_UID in the one, and in the
-// other NAME_NAMESPACE_CONTAINER-ID.log. It opens none of them, and follows no
-// link that leads out of logs. The error is of what could not be read; that the
-// directories are not there is none.
+// ReadNames reads the names of the entries in pods and containers below logs, which
+// is "/var/log": the kubelet makes NAMESPACE_NAME_UID in pods, and
+// NAME_NAMESPACE_CONTAINER-ID.log in containers. It opens none of them, and follows
+// no link that leads out of logs. The error says what could not be read; a missing
+// directory is no error.
 func ReadNames(logs string) (n *Names, unread error) {
 	n = &Names{pods: make(map[string]Name), containers: make(map[string]Name)}
 	root, err := os.OpenRoot(logs)
@@ -57,8 +56,7 @@ func ReadNames(logs string) (n *Names, unread error) {
 		entries(root, "containers", func(entry string) { note(n.containers, containerOf, entry) }))
 }
 
-// entries calls f for each entry of a directory, as long as there are not too
-// many.
+// entries calls f for each entry of a directory, up to a limit.
 func entries(root *os.Root, dir string, f func(string)) error {
 	d, err := root.Open(dir)
 	if err != nil {
@@ -81,8 +79,8 @@ func entries(root *os.Root, dir string, f func(string)) error {
 	return &fs.PathError{Op: "read", Path: d.Name(), Err: errors.New("too many entries")}
 }
 
-// note adds what an entry says. Two that say different things of one id say
-// nothing.
+// note adds the name that an entry gives. If two entries give an id different names,
+// the id has none.
 func note(names map[string]Name, parse func(string) (string, Name), entry string) {
 	id, name := parse(entry)
 	if id == "" {
@@ -117,7 +115,7 @@ func containerOf(entry string) (id string, n Name) {
 	return p[2][i+1:], Name{Namespace: p[1], Pod: p[0], Container: p[2][:i]}
 }
 
-// What Kubernetes takes as a name.
+// What Kubernetes accepts as a name.
 var (
 	label     = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	subdomain = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
@@ -126,8 +124,8 @@ var (
 func isLabel(s string) bool     { return label.MatchString(s) }
 func isSubdomain(s string) bool { return len(s) <= 253 && subdomain.MatchString(s) }
 
-// Of names a container, by its id, in the pod of that uid. Where the two lists do
-// not agree, the pod's own counts.
+// Of returns the name of the pod with that uid, and of its container with that id.
+// If the two directories disagree, pods counts.
 func (n *Names) Of(uid, container string) Name {
 	if n == nil {
 		return Name{}
@@ -144,30 +142,30 @@ func (n *Names) Of(uid, container string) Name {
 	return c
 }
 
-// Book keeps [Names], and reads them anew where one is asked for that is not
-// there. It is safe from any goroutine.
+// Book keeps [Names], and reads them again if a name is missing. It is safe for
+// concurrent use.
 type Book struct {
 	logs string
 
 	mu      sync.Mutex
 	names   *Names
-	read    time.Time     // when reading last began
-	reading chan struct{} // closed when it has ended; nil: nobody reads
+	read    time.Time     // when the last read began
+	reading chan struct{} // closed at the end of the current read; nil: nobody reads
 }
 
 // NewBook returns a book of the names below logs.
 func NewBook(logs string) *Book { return &Book{logs: logs} }
 
 const (
-	rereadEvery = time.Second           // at most: a pod without a log makes no storm
-	maxPatience = 20 * time.Millisecond // for a disk: whoever asks has a record to write
+	rereadEvery = time.Second           // at most, so that a pod without a log does not cause constant reading
+	maxPatience = 20 * time.Millisecond // how long to wait for a disk: the caller has a record to write
 )
 
-// Of is [Names.Of], which waits for a moment where the name is not known yet.
-// While a disk hangs, new pods have no name.
+// Of is [Names.Of], but waits for a moment if the name is not known yet. While a
+// disk hangs, new pods have no name.
 func (b *Book) Of(uid, container string) Name {
 	if uid == "" {
-		return Name{} // no pod's
+		return Name{} // not in a pod
 	}
 	b.mu.Lock()
 	n := b.names.Of(uid, container)
@@ -191,7 +189,7 @@ func (b *Book) Of(uid, container string) Name {
 }
 
 func (b *Book) reread(done chan struct{}) {
-	names, _ := ReadNames(b.logs) // what is there is there
+	names, _ := ReadNames(b.logs) // on an error, some names are better than none
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.names, b.reading = names, nil

@@ -15,7 +15,7 @@ import (
 
 const other = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100"
 
-// logs makes directories with those names in it.
+// logs makes log directories with entries of these names.
 func logs(t *testing.T, names ...string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -70,7 +70,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// A link that leads out is not followed; one that stays is.
+// A link that leads out of the tree is not followed; one that stays inside is.
 func TestNamesFollowNoLinkOut(t *testing.T) {
 	away := logs(t, "default_web_"+uid)
 	root := t.TempDir()
@@ -89,7 +89,7 @@ func TestNamesFollowNoLinkOut(t *testing.T) {
 	}
 }
 
-// The directories are bounded, and what was read of them counts.
+// Only so many entries of a directory are read, and those count.
 func TestNamesAreBounded(t *testing.T) {
 	root := t.TempDir()
 	if err := os.Mkdir(root+"/pods", 0o755); err != nil {
@@ -105,7 +105,7 @@ func TestNamesAreBounded(t *testing.T) {
 	}
 }
 
-// A book reads again for a pod that is new, but not without end.
+// A book reads again for a new pod, but not too often.
 func TestBook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := logs(t, "pods/default_web_"+uid)

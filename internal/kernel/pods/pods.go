@@ -1,7 +1,7 @@
-// Package pods tells which pods run on this node, from what the node alone
-// has: the control groups that the kubelet makes for them, and the names of the
-// files that it keeps their logs in. It asks no API server and no container
-// runtime, and what it tells is good for a name only.
+// Package pods finds the pods that run on this node from what is on the node itself:
+// the control groups that the kubelet makes for them, and the names of their log
+// files. It asks neither the API server nor the container runtime. Its answers are
+// good for naming pods, and for nothing else.
 package pods
 
 import (
@@ -19,15 +19,15 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/proc"
 )
 
-// Process is a process of a pod, one of all that it has.
+// Process is one of a pod's processes.
 type Process struct {
 	UID string // the pod's
 	PID int
 }
 
-// Where the kubelet keeps the groups of pods, below the mount of a hierarchy:
-// by its two drivers, in kind, and where k3s runs nested in its own unit. With
-// --cgroup-root they can be elsewhere.
+// Where the kubelet makes the groups of pods, below the mount of a hierarchy: with
+// either of its cgroup drivers, in kind, and in k3s, which can nest them in its own
+// unit. With --cgroup-root they can be elsewhere.
 var groups = []string{
 	"kubepods",
 	"kubepods.slice",
@@ -36,17 +36,16 @@ var groups = []string{
 	"system.slice/k3s*.service/kubepods",
 }
 
-// hierarchies are the mounts in /sys/fs/cgroup: version 2 alone, beside
-// version 1, and one of version 1 that there always is.
+// hierarchies are the mounts below /sys/fs/cgroup: version 2 alone, version 2 next
+// to version 1, and those of version 1 that are always there.
 var hierarchies = []string{".", "unified", "systemd", "pids"}
 
-// maxPods bounds what is looked at: ten times what a node is made for.
+// maxPods limits the search: ten times the pods that a node is made for.
 const maxPods = 1100
 
-// Running returns a process of each pod that has one, from the control groups
-// below root, which is "/sys/fs/cgroup". The error is of what could not be
-// looked at; the rest is there. A pod that comes or goes meanwhile need not be
-// there.
+// Running returns one process of each pod that has any, from the control groups
+// below root, which is "/sys/fs/cgroup". The error says what could not be read; the
+// list holds the rest. A pod that starts or ends meanwhile can be missing.
 func Running(root string) (list []Process, unread error) {
 	for _, h := range hierarchies {
 		for _, g := range groups {
@@ -67,7 +66,7 @@ func Running(root string) (list []Process, unread error) {
 			}
 		}
 		if len(list) > 0 {
-			break // the others have the same
+			break // the other hierarchies have the same pods
 		}
 	}
 	return list, unread
@@ -97,12 +96,12 @@ func running(dir string, list []Process) ([]Process, error) {
 	return list, unread
 }
 
-// member is a process in the group at path, or depth levels below it; 0 where
-// there is none.
+// member returns a process in the group at path, or up to depth levels below it; 0
+// if there is none.
 func member(path string, depth int) (pid int, err error) {
 	f, err := os.Open(filepath.Join(path, "cgroup.procs"))
 	if err == nil {
-		line, _ := bufio.NewReader(io.LimitReader(f, 32)).ReadString('\n') // what is no number is none
+		line, _ := bufio.NewReader(io.LimitReader(f, 32)).ReadString('\n') // text that is no number counts as none
 		f.Close()
 		if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil && pid > 0 {
 			return pid, nil

@@ -17,7 +17,7 @@ const (
 	id     = "2f1a6c0de4b5978812cd3390fe76ab54c1d2e3f4a5b6c7d8e9f0a1b2c3d4e5f6"
 )
 
-// tree makes control groups with what stands in their cgroup.procs.
+// tree makes control groups with the given content of cgroup.procs.
 func tree(t *testing.T, groups map[string]string) string {
 	t.Helper()
 	root := t.TempDir()

@@ -2,31 +2,31 @@ package proc
 
 import "strings"
 
-// Place is where a process runs, as the path of its control group tells. What
-// the path does not tell is empty.
+// Place is where a process runs, according to the path of its control group. What
+// the path does not say is empty.
 type Place struct {
 	Unit      string // systemd unit: "kubelet.service", "cri-containerd-….scope"; as journald's _SYSTEMD_UNIT
 	Container string // id of the container: 64 hexadecimal digits
 	Pod       string // uid of the pod; a static pod's has no dashes
 }
 
-// Locate reads a control group path. Of what is nested the outermost counts:
-// whoever has a group for his own, a container or a user's manager, makes others
-// below that by any name, and is where he is whatever they say. So a process in
-// a node that is a container itself is in that, seen from outside.
+// Locate reads a control group path. If groups are nested, the outermost counts:
+// a container or a user's manager owns its group, and can make others below it with
+// any name, which prove nothing. So if a node is itself a container, a process in
+// it is in that container, seen from outside.
 //
-// Units are services, scopes, sockets and mounts. A container is known by its
+// Units are services, scopes, sockets and mounts. A container is recognised by its
 // id, alone or after the name of its runtime ("crio-", "docker-", "libpod-",
 // "cri-containerd-", …) and before ".scope"; a runtime's monitor (conmon) is
-// not in the container. A pod is known by the form of its uid, as kubelet's
-// two cgroup drivers write it: pod<uid>, and kubepods-burstable-pod<uid>.slice
-// with underscores, because a dash is a step down in the name of a slice. Its
-// container is the step right below it, which a unit is, too.
+// not in the container. A pod is recognised by its uid, as kubelet's two cgroup
+// drivers write it: pod<uid>, and kubepods-burstable-pod<uid>.slice with
+// underscores, because a dash in the name of a slice is a level of the hierarchy.
+// A pod's container is the group directly below the pod's; it can be a unit too.
 func Locate(path string) (p Place) {
 	for step := range strings.SplitSeq(path, "/") {
 		inPod := p.Pod != ""
-		// A colon separates slice, runtime and id where runc is told to use
-		// the cgroupfs driver while kubelet's is systemd.
+		// A colon separates slice, runtime and id if runc uses the cgroupfs
+		// driver and kubelet the systemd driver.
 		for part := range strings.SplitSeq(step, ":") {
 			if uid := podUID(strings.TrimSuffix(part, ".slice")); uid != "" && p.Pod == "" {
 				p.Pod = uid
@@ -45,8 +45,8 @@ func Locate(path string) (p Place) {
 	return p
 }
 
-// isUserManager reports whether step is the service below which a user's own
-// manager has all groups.
+// isUserManager reports whether step is the service of a user's systemd manager,
+// which has all its groups below it.
 func isUserManager(step string) bool {
 	return strings.HasPrefix(step, "user@") && strings.HasSuffix(step, ".service")
 }
@@ -108,10 +108,10 @@ func isUnit(step string) bool {
 	return false
 }
 
-// cgroup picks the path in systemd's own hierarchy out of /proc/PID/cgroup:
-// that named systemd where version 1 is in use, otherwise the unified one. Of a
-// process that has ended version 1 says "/", and version 2 still where it was
-// (cgroup_exit and proc_cgroup_show in kernel/cgroup/cgroup.c).
+// cgroup returns the path in systemd's hierarchy from the text of /proc/PID/cgroup:
+// with version 1 that is the hierarchy named systemd, otherwise the unified one. For
+// a process that has ended, version 1 says "/", and version 2 still says where it
+// was (cgroup_exit and proc_cgroup_show in kernel/cgroup/cgroup.c).
 func cgroup(text string) string {
 	var v1, unified string
 	for line := range strings.Lines(text) {

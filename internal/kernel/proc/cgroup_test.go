@@ -12,10 +12,10 @@ const (
 	outer  = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100"
 	uid    = "0b6e3b4c-7d55-4f0a-9d0e-3c1f7a2b8e11"
 	uid_   = "0b6e3b4c_7d55_4f0a_9d0e_3c1f7a2b8e11"
-	static = "6d1c9e2f4b8a70351fe0d2c4b6a89713" // of a static pod: kubelet's hash of its file
+	static = "6d1c9e2f4b8a70351fe0d2c4b6a89713" // a static pod's uid: kubelet's hash of its file
 )
 
-// long stands for the ids above in the tables, in the order of their length.
+// long replaces the short names in the tables by the ids above, longest name first.
 var long = strings.NewReplacer("OUTER", outer, "UID_", uid_, "UID", uid, "STATIC", static, "ID", id)
 
 func TestLocate(t *testing.T) {
@@ -123,8 +123,8 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-// What a container, or a user, makes below its own group is its own doing: the
-// process is inside of it.
+// Whatever groups a container or a user makes below its own, the process counts as
+// inside that container or user's manager.
 func TestL2NestedGroupsForgeNothing(t *testing.T) {
 	const pod = "/kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope"
 	inPod := Place{Unit: "cri-containerd-ID.scope", Container: "ID", Pod: "UID"}
@@ -152,7 +152,7 @@ func TestL2NestedGroupsForgeNothing(t *testing.T) {
 	}
 }
 
-// FuzzLocate holds what is found to the path: nothing is invented.
+// FuzzLocate: everything that is found is in the path.
 func FuzzLocate(f *testing.F) {
 	for _, path := range []string{
 		"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/cri-containerd-ID.scope",

@@ -9,23 +9,23 @@ import (
 	"time"
 )
 
-// Groups finds control groups of version 2 by their id, which the kernel
-// still tells of a process that has ended. The zero value is ready, and for
-// one goroutine.
+// Groups finds control groups of version 2 by their id, which the kernel reports
+// even for a process that has ended. The zero value is ready to use. It is for one
+// goroutine.
 type Groups struct {
 	paths map[uint64]string
 	swept time.Time
 }
 
-// The hierarchy is walked at most once in a while, as one of a node with many
-// pods takes some milliseconds, and up to a bound.
+// The hierarchy is walked only so often, since a walk takes some milliseconds on a
+// node with many pods, and only so far.
 const (
 	sweepEvery = 5 * time.Second
 	maxGroups  = 20_000
 )
 
-// Path returns the path of a group as /proc/PID/cgroup writes it, or "" where
-// it is gone or too new to be known.
+// Path returns the path of a group as /proc/PID/cgroup shows it, or "" if the group
+// is gone or too new to be known.
 func (g *Groups) Path(id uint64) string {
 	if path, ok := g.paths[id]; ok || id == 0 || time.Since(g.swept) < sweepEvery {
 		return path

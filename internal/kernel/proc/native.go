@@ -11,30 +11,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process is native to the host if it is root's, of our user namespace, and
-// runs in our network namespace. A name is anybody's to take, and root of a
-// container is often the host's: only the three together tell a program of the
-// host from one of that name.
+// A process is native to the host if it runs as root, in our user namespace, and in
+// our network namespace. Any process can take any name, and root in a container is
+// often the host's root: only all three together tell a program of the host from
+// another program with its name.
 //
-// None of what is asked for takes a capability, as root or as anybody: not the
-// links below /proc/PID/ns, which take CAP_SYS_PTRACE, but the inode of
-// /proc/PID/net/dev, which the kernel numbers for each network namespace
-// (proc_register in fs/proc/generic.c, proc_tgid_net_lookup in proc_net.c).
+// None of these checks takes a capability, for root or for anybody else. So they do
+// not use the links below /proc/PID/ns, which take CAP_SYS_PTRACE, but the inode of
+// /proc/PID/net/dev, which is different in each network namespace (proc_register in
+// fs/proc/generic.c, proc_tgid_net_lookup in proc_net.c).
 
-// ErrUncertain is in the errors of processes that run and of which it could not
-// be told whether they are native.
-var ErrUncertain = errors.New("whether it is the host's own can't be told")
+// ErrUncertain is wrapped in the errors about running processes of which it is not
+// known whether they are native.
+var ErrUncertain = errors.New("cannot find out whether it is the host's own")
 
-// maxNative is how many native processes are listed: far more than a host runs
-// of a kind, and a bound on what is remembered of them.
+// maxNative is how many native processes are listed: far more than a host runs with
+// one name, and a limit on what callers have to remember.
 const maxNative = 64
 
-// Names tell the processes that are looked for.
+// Names are the names of the processes to look for.
 type Names struct {
-	comms map[string]bool // what the kernel keeps of them
+	comms map[string]bool // the part that the kernel keeps
 }
 
-// NewNames returns the names of files that processes were started from, see [Comm].
+// NewNames returns Names for processes that were started from files called names;
+// see [Comm].
 func NewNames(names []string) *Names {
 	n := &Names{comms: make(map[string]bool, len(names))}
 	for _, name := range names {
@@ -43,16 +44,16 @@ func NewNames(names []string) *Names {
 	return n
 }
 
-// Native lists the native processes that run under one of the names, in the
-// procfs that is mounted at root ("/proc"), by PID, at most 64. It sees those
-// of root's PID namespace and of the ones below it. One that has ended and was
-// not waited for does not run; a child of one that is listed is not, for
-// between fork and exec it bears its parent's name. With an error that is
-// [ErrUncertain] there may be more than are listed; any other error says that
-// nothing could be listed.
+// Native lists the native processes that run under one of the names, sorted by PID,
+// at most 64. root is a mount of procfs ("/proc"); Native sees the processes of its
+// PID namespace and of those below. It leaves out processes that have ended and were
+// not waited for. It also leaves out children of a listed process, because between
+// fork and exec a child has its parent's name. With an error that is [ErrUncertain],
+// processes may be missing from the list; any other error says that nothing could
+// be listed.
 //
-// The cost is one system call, some 2 µs, for each process of the machine, and
-// three more for each of root's.
+// The cost is one system call, some 2 µs, for each process on the machine, and three
+// more for each of root's.
 func (n *Names) Native(root string) ([]Process, error) {
 	dir, err := os.Open(root)
 	if err != nil {
@@ -91,13 +92,13 @@ func (n *Names) pick(root int, pids func(func(int) bool)) ([]Process, error) {
 	var found []Process
 	var uncertain []error
 	var page [4096]byte
-	if len(contents(root, "1/comm", page[:])) == 0 { // which there always is
+	if len(contents(root, "1/comm", page[:])) == 0 { // PID 1 always exists
 		uncertain = append(uncertain, fmt.Errorf("%w: other processes are hidden (hidepid=, see proc(5)), which takes CAP_SYS_PTRACE", ErrUncertain))
 	}
 	for pid := range pids {
 		p, ok, err := us.native(root, pid, n)
 		switch {
-		case err != nil && len(uncertain) < 3: // of more, more words tell nothing more
+		case err != nil && len(uncertain) < 3: // three are enough to explain
 			uncertain = append(uncertain, err)
 		case ok:
 			found = append(found, p)
@@ -113,9 +114,9 @@ func (n *Names) pick(root int, pids func(func(int) bool)) ([]Process, error) {
 	return found[:min(len(found), maxNative)], errors.Join(uncertain...)
 }
 
-// identity is what a native process has in common with us.
+// identity is what native processes have in common with us.
 type identity struct {
-	users string // the text of uid_map: of one user namespace it reads the same
+	users string // the text of uid_map, which is the same throughout a user namespace
 	net   uint64
 }
 
@@ -130,8 +131,8 @@ func ourselves(root int) (us identity, err error) {
 	return us, nil
 }
 
-// native returns the process pid if it runs, is native, and has one of the
-// names; a nil names is any. The quickest to refuse a process comes first.
+// native returns the process pid if it runs, is native, and has one of the names;
+// nil names match any. The cheapest check comes first.
 func (us *identity) native(root, pid int, names *Names) (p Process, ok bool, err error) {
 	path := strconv.Itoa(pid)
 	var st unix.Stat_t
@@ -158,15 +159,15 @@ func (us *identity) native(root, pid int, names *Names) (p Process, ok bool, err
 	return p, true, nil
 }
 
-// OwnedByRoot reports whether the process pid runs as root. A native one does;
-// so does one of another user that was started from a set-user-ID file.
+// OwnedByRoot reports whether the process pid runs as root. Native processes do; so
+// does a set-user-ID program that another user has started.
 func OwnedByRoot(pid int) bool {
 	var st unix.Stat_t
 	return unix.Stat("/proc/"+strconv.Itoa(pid), &st) == nil && st.Uid == 0
 }
 
-// Foreign reports whether the process pid is known not to be native. Of one
-// that has ended nothing is known.
+// Foreign reports whether the process pid is known not to be native. Nothing is
+// known about a process that has ended.
 func Foreign(pid int) bool {
 	root, err := os.Open("/proc")
 	if err != nil {
@@ -188,20 +189,20 @@ func Foreign(pid int) bool {
 // errForeign says that a process is known not to be native.
 var errForeign = errors.New("not the host's own")
 
-// judge returns nil for a native process, errForeign for one that is not, and
-// what kept us from telling otherwise.
+// judge returns nil for a native process, errForeign for one that is not native, and
+// any other error if it could not find out.
 func (us *identity) judge(dir int) error {
 	var page [4096]byte
 	status := contents(dir, "status", page[:])
 	if len(status) == 0 {
-		return errors.New("its status can't be read")
+		return errors.New("its status cannot be read")
 	}
 	if !rootsOwn(string(status)) {
 		return errForeign
 	}
 	switch users := contents(dir, "uid_map", page[:]); {
 	case len(users) == 0:
-		return errors.New("its uid_map can't be read")
+		return errors.New("its uid_map cannot be read")
 	case string(users) != us.users:
 		return errForeign
 	}
@@ -215,11 +216,11 @@ func (us *identity) judge(dir int) error {
 	return nil
 }
 
-// rootsOwn reads the text of /proc/PID/status. All of the process's user
-// ids have to be 0: one that was started from a set-user-ID file, which anybody
-// may do under a name of his choice, is still his by its real id. sudo(8)
-// changes that as well before it asks for a password, and leaves the real group
-// (PERM_ROOT in its set_perms.c).
+// rootsOwn reports, from the text of /proc/PID/status, whether a process is root's
+// own. All its user ids have to be 0: any user can start a set-user-ID program under
+// any name, but its real id stays the user's. sudo(8) also changes the real user id
+// before it asks for a password, but not the real group (PERM_ROOT in its
+// set_perms.c).
 func rootsOwn(status string) bool {
 	uids, gid := false, false
 	for line := range strings.Lines(status) {
@@ -233,7 +234,7 @@ func rootsOwn(status string) bool {
 	return uids && gid
 }
 
-// inspect reads all that there is to know of a process that runs.
+// inspect reads everything that [Process] has about a running process.
 func inspect(dir, pid int) (p Process, ok bool) {
 	var page [4096]byte
 	parent, started, ok := running(string(contents(dir, "stat", page[:])))

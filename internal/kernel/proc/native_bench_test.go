@@ -8,7 +8,7 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/proc"
 )
 
-// BenchmarkNative looks through a machine of 500 processes more than there are.
+// BenchmarkNative looks through the machine's processes and 500 more.
 func BenchmarkNative(b *testing.B) {
 	const more = 500
 	for range more {

@@ -46,10 +46,10 @@ func TestNative(t *testing.T) {
 	}
 
 	if got, err := names.NativeOf("/proc", []int{1, b.Process.Pid, 1 << 29}); err != nil || len(got) != 1 || got[0].PID != b.Process.Pid {
-		t.Errorf("of three PIDs, one of which is it: %+v, %v", got, err)
+		t.Errorf("among three PIDs, one of which it has: %+v, %v", got, err)
 	}
 
-	_ = a.Process.Kill() // and not waited for: it has its name still
+	_ = a.Process.Kill() // not waited for, so it still has its name
 	for range 1000 {
 		if got, err = names.Native("/proc"); err != nil || len(got) == 1 {
 			break
@@ -64,7 +64,7 @@ func TestNative(t *testing.T) {
 	}
 }
 
-// TestWhoIsNative has processes of all kinds run under one name, and looks with
+// TestWhoIsNative runs all kinds of processes under one name, and looks for them with
 // all capabilities, with those of the packaged unit, and with fewer.
 func TestWhoIsNative(t *testing.T) {
 	const name = "nfguard-native"
@@ -114,7 +114,7 @@ func TestWhoIsNative(t *testing.T) {
 	}
 }
 
-// Where procfs hides processes, none is not an answer.
+// If procfs hides processes, an empty list is not an answer.
 func TestHiddenProcesses(t *testing.T) {
 	if os.Getenv("NFGUARD_TEST_LOOK") != "" {
 		got, err := NewNames([]string{"kube-proxy"}).Native("/proc")
@@ -128,7 +128,7 @@ func TestHiddenProcesses(t *testing.T) {
 	}
 	for _, tt := range []struct{ option, caps, want string }{
 		{"hidepid=0", "-all,+net_admin", "native: 0 false"},
-		{"hidepid=2", "-all,+net_admin", "native: 0 false"}, // whose group is root's
+		{"hidepid=2", "-all,+net_admin", "native: 0 false"}, // the group of gid= is root's
 		{"hidepid=1,gid=7", "-all,+net_admin", "native: 0 true"},
 		{"hidepid=2,gid=7", "-all,+net_admin", "native: 0 true"},
 		{"hidepid=2,gid=7", "-all,+sys_ptrace,+net_admin", "native: 0 false"},
@@ -148,8 +148,8 @@ func TestHiddenProcesses(t *testing.T) {
 	}
 }
 
-// run starts a program and returns the PID under which it runs as name, maybe
-// of a child of what was started.
+// run starts a program and returns the PID of the process with that name: the one
+// that was started, or a child of it.
 func run(t *testing.T, name, program string, args ...string) int {
 	t.Helper()
 	before := named(name)
@@ -190,7 +190,7 @@ func copyOf(t *testing.T, tool, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "nfguard-native-") // a directory that others can enter
+	dir, err := os.MkdirTemp("", "nfguard-native-") // a directory that other users can enter
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,8 +211,8 @@ func TestRootsOwn(t *testing.T) {
 		{"root in another effective group", "Uid:\t0\t0\t0\t0\nGid:\t0\t7\t7\t7\n", true},
 		{"a set-user-ID file", "Uid:\t1000\t0\t0\t0\nGid:\t1000\t1000\t1000\t1000\n", false},
 		{"sudo at its prompt", "Uid:\t0\t0\t0\t0\nGid:\t1000\t0\t0\t0\n", false},
-		{"one that gave root up for a while", "Uid:\t0\t1000\t0\t1000\nGid:\t0\t0\t0\t0\n", false},
-		{"a name cannot lie, for it is escaped", "Name:\tUid:\\n\nUid:\t5\t5\t5\t5\nGid:\t0\t0\t0\t0\n", false},
+		{"one that has given up root for a while", "Uid:\t0\t1000\t0\t1000\nGid:\t0\t0\t0\t0\n", false},
+		{"a name cannot lie, because it is escaped", "Name:\tUid:\\n\nUid:\t5\t5\t5\t5\nGid:\t0\t0\t0\t0\n", false},
 		{"cut off", "Uid:\t0\t0\t0\t0\n", false},
 		{"nothing", "", false},
 	} {

@@ -1,5 +1,5 @@
-// Package proc reads from /proc who a process is and where it runs. It reads
-// nothing else of a process: no command line, no environment, no memory.
+// Package proc reads from /proc what a process is called and where it runs. It reads
+// nothing else about a process: no command line, no environment, no memory.
 package proc
 
 import (
@@ -11,31 +11,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process is what is known of a process. What could not be read is empty.
+// Process is what is known about a process. What could not be read is empty.
 type Process struct {
 	PID    int
 	Comm   string // what the kernel calls it: at most 15 bytes, see [Comm]
-	Exe    string // its executable, as its own mount namespace names it
-	Cgroup string // cgroup v2 path, or systemd's own hierarchy's in v1; see [Locate]
+	Exe    string // its executable, as named in its own mount namespace
+	Cgroup string // cgroup v2 path, or that of systemd's hierarchy in v1; see [Locate]
 
-	// PPID is the parent. Started is how long after the boot it began, in steps of 10 ms: with the
-	// PID it tells a process from all others. [Read] leaves them zero.
+	// PPID is the parent. Started is when it began, as the time since boot, in steps of 10 ms:
+	// together with the PID it identifies a process. [Read] leaves both zero.
 	PPID    int
 	Started time.Duration
 }
 
-// maxComm is how much of a name the kernel keeps: TASK_COMM_LEN without its
-// zero, in include/linux/sched.h.
+// maxComm is how much of a name the kernel keeps: TASK_COMM_LEN without the zero
+// byte, in include/linux/sched.h.
 const maxComm = 15
 
-// Comm is the comm of a process that is started from a file called name. A
-// process can give itself another one later (PR_SET_NAME in prctl(2)).
+// Comm is the comm of a process that is started from a file called name. The process
+// can change it later (PR_SET_NAME in prctl(2)).
 func Comm(name string) string {
 	return name[:min(len(name), maxComm)]
 }
 
-// Read reads who the process pid is, as far as that is still possible: a
-// short-lived one may be gone, its executable first.
+// Read reads what the process pid is, as far as that is still possible: a
+// short-lived process may be gone, and its executable is the first to go.
 func Read(pid int) Process {
 	if pid <= 0 {
 		return Process{}
@@ -54,8 +54,8 @@ func ReadComm(pid int) string {
 	return string(comm(contents(unix.AT_FDCWD, "/proc/"+strconv.Itoa(pid)+"/comm", b[:])))
 }
 
-// openProcess opens the directory of a process in procfs. What is read below it
-// is of this process, or nothing, whoever gets its PID later.
+// openProcess opens the directory of a process in procfs. Everything that is read
+// below it belongs to this process, even if another one gets its PID later.
 func openProcess(at int, path string) (int, error) {
 	return unix.Openat(at, path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
@@ -71,16 +71,16 @@ func read(dir, pid int) Process {
 	return p
 }
 
-// ticks is the unit of the times in /proc/PID/stat, a second's share. It is
-// USER_HZ of the kernel and 100 on all that Go runs on, whatever CONFIG_HZ.
+// ticks is how many units of the times in /proc/PID/stat make a second. It is the
+// kernel's USER_HZ, which is 100 on all platforms of Go, whatever CONFIG_HZ is.
 const ticks = 100
 
-// running reads from the text of /proc/PID/stat, see proc_pid_stat(5), who is
-// the parent of a process and when it began, and whether it has not ended.
+// running reads from the text of /proc/PID/stat, see proc_pid_stat(5), the parent of
+// a process, when it began, and whether it still runs.
 func running(stat string) (parent int, since time.Duration, ok bool) {
-	// The name is in parentheses and may hold anything; the state is next,
-	// field 3, then the parent, the kernel's flags are field 9, and the start is
-	// field 22. One that is on its way to its end has left its namespaces.
+	// The name is in parentheses and can contain anything. Then come the state
+	// (field 3) and the parent; the kernel's flags are field 9, the start is
+	// field 22. A process that is exiting has already left its namespaces.
 	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	const (
 		state, ppid, flags, start = 0, 1, 9 - 3, 22 - 3
@@ -98,14 +98,14 @@ func running(stat string) (parent int, since time.Duration, ok bool) {
 	return parent, time.Duration(n) * (time.Second / ticks), true
 }
 
-// comm is the text of a comm file without the kernel's newline.
+// comm is the text of a comm file without the final newline.
 func comm(text []byte) []byte {
 	return bytes.TrimSuffix(text, []byte("\n"))
 }
 
-// contents reads a file of procfs into b, as much as fits; nothing if it
-// cannot be read. A process may be gone in a moment: this is three system
-// calls, and os.ReadFile is twelve.
+// contents reads a file of procfs into b, as much as fits; nothing if it cannot be
+// read. The process can end at any moment, so this has to be fast: it makes three
+// system calls, os.ReadFile twelve.
 func contents(dir int, path string, b []byte) []byte {
 	fd, err := unix.Openat(dir, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

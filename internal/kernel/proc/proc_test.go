@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// standIn starts a program under a name of the test's own, which runs until
-// it is killed.
+// standIn starts a program under a name that the test chooses. It runs until it is
+// killed.
 func standIn(t *testing.T, name string) *exec.Cmd {
 	t.Helper()
 	sleep, err := exec.LookPath("sleep")

@@ -7,10 +7,9 @@ import (
 	"strings"
 )
 
-// UnitGroup is the directory of the control group of a systemd service, which
-// is there while the service has processes: in systemd's own hierarchy where
-// version 1 is in use, and in system.slice, where services are unless their
-// Slice= says otherwise.
+// UnitGroup is the directory of the control group of a systemd service. It exists
+// while the service has processes. It is in systemd's hierarchy if version 1 is in
+// use, and below system.slice, the default for services without Slice=.
 func UnitGroup(unit string) string {
 	root := "/sys/fs/cgroup"
 	if _, err := os.Stat(root + "/cgroup.controllers"); err != nil {
@@ -19,9 +18,9 @@ func UnitGroup(unit string) string {
 	return filepath.Join(root, "system.slice", unit)
 }
 
-// OldestNative returns the native process of a control group that has run for
-// longest, and false where there is none: a service's main process, as a rule.
-// The error is [ErrUncertain] where one of the others may be it.
+// OldestNative returns the native process of a control group that has run the
+// longest, which is usually a service's main process; ok is false if there is none.
+// The error is [ErrUncertain] if it might be another process of the group.
 func OldestNative(group string) (oldest Process, ok bool, err error) {
 	pids, err := os.ReadFile(filepath.Join(group, "cgroup.procs"))
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package xtables reads the tables of iptables-legacy, by getsockopt(2), and
-// what x_tables' parts of a rule say, which iptables-nft has, too. It makes and
-// changes nothing. Tables are those of the calling thread's network namespace,
-// and need CAP_NET_ADMIN there.
+// Package xtables reads the tables of iptables-legacy, with getsockopt(2), and the
+// matches and targets of x_tables, which iptables-nft also uses in its rules. It
+// creates and changes nothing. It reads the tables of the calling thread's network
+// namespace, and needs CAP_NET_ADMIN there.
 package xtables
 
 import (
@@ -17,12 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Family is one of the two that iptables-legacy has code for.
+// Family is an address family of iptables-legacy.
 type Family struct {
 	name   string
-	tables string // lists the tables of a namespace: xt_proto_init in net/netfilter/x_tables.c
-	domain int    // of a socket that takes the options
-	level  int    // of the options
+	tables string // file that lists a namespace's tables: xt_proto_init in net/netfilter/x_tables.c
+	domain int    // of the socket for getsockopt(2)
+	level  int    // of the socket options
 	layout layout
 }
 
@@ -40,8 +40,8 @@ func Of(v6 bool) *Family {
 	return IPv4
 }
 
-// Options of linux/netfilter_ipv4/ip_tables.h, and of ip6_tables.h with the
-// same numbers. Both begin with the name of the table.
+// Socket options of linux/netfilter_ipv4/ip_tables.h; those of ip6_tables.h have
+// the same numbers. The value of both begins with the name of the table.
 const (
 	getInfo    = 64 // IPT_SO_GET_INFO: struct ipt_getinfo
 	getEntries = 65 // IPT_SO_GET_ENTRIES: struct ipt_get_entries
@@ -49,23 +49,22 @@ const (
 	nameSize = 32 // XT_TABLE_MAXNAMELEN
 )
 
-// Info tells a table from another: a struct ipt_getinfo, which is the name,
-// where the built-in chains begin and end, the number of the entries and their
-// size.
+// Info identifies one version of a table: a struct ipt_getinfo, which is the name,
+// where the built-in chains begin and end, the number of entries and their size.
 type Info [nameSize + 13*4]byte
 
-// at is the number at a place behind the name.
+// at is the n-th number after the name.
 func (i *Info) at(n int) int { return int(binary.NativeEndian.Uint32(i[nameSize+4*n:])) }
 
 func (i *Info) size() int { return i.at(12) }
 
-// entriesOffset is where the entries begin in a struct ipt_get_entries, on a
-// 64-bit machine. On others the kernel refuses with EINVAL.
+// entriesOffset is where the entries begin in a struct ipt_get_entries on a 64-bit
+// machine. On other machines the kernel answers EINVAL.
 const entriesOffset = nameSize + 8
 
-// Tables returns the names of the tables that exist. The options above must not
-// be asked about one that does not: the kernel then makes it, and loads modules
-// for it (xt_request_find_table_lock in net/netfilter/x_tables.c).
+// Tables returns the names of the tables that exist. Never use the options above for
+// another name: the kernel would create that table, and load modules for it
+// (xt_request_find_table_lock in net/netfilter/x_tables.c).
 func (f *Family) Tables() ([]string, error) {
 	names, err := os.ReadFile(f.tables)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,17 +73,16 @@ func (f *Family) Tables() ([]string, error) {
 	return strings.Fields(string(names)), err
 }
 
-// attempts to get information and entries that fit together, while another
-// process replaces the table.
+// attempts to get matching info and entries while another process replaces the
+// table.
 const attempts = 10
 
-// Read has use read a table, unless it is the one that known tells, and returns
-// what tells it. The table has to be there: see [Family.Tables]. What use is
-// given is gone when it returns.
+// Read calls use with a table, unless it is still the one that known describes, and
+// returns its info. The table has to exist: see [Family.Tables]. use must not keep
+// the table.
 //
-// The table is copied as a whole, in 70 ms and 20 MB for 10,000 Services, and
-// meanwhile the kernel has iptables-legacy wait. ctx is looked at between such
-// copies.
+// The whole table is copied, which takes 70 ms and 20 MB for 10,000 Services;
+// iptables-legacy has to wait meanwhile. ctx is checked between copies.
 func (f *Family) Read(ctx context.Context, table string, known Info, use func(*Table) error) (info Info, err error) {
 	defer func() {
 		if err != nil {
@@ -109,7 +107,7 @@ func (f *Family) Read(ctx context.Context, table string, known Info, use func(*T
 			return info, nil
 		}
 		err := f.entries(fd, info, use)
-		if errors.Is(err, unix.EAGAIN) { // replaced by one of another size
+		if errors.Is(err, unix.EAGAIN) { // the table was replaced by one of another size
 			continue
 		}
 		return info, err
@@ -117,8 +115,8 @@ func (f *Family) Read(ctx context.Context, table string, known Info, use func(*T
 	return info, fmt.Errorf("it changed during each of %d attempts", attempts)
 }
 
-// entries copies the table's entries into memory of its own, which goes back
-// to the kernel at once.
+// entries copies the table's entries into separate memory, which is unmapped as
+// soon as use returns.
 func (f *Family) entries(fd int, info Info, use func(*Table) error) error {
 	b, err := unix.Mmap(-1, 0, entriesOffset+info.size(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
@@ -134,8 +132,8 @@ func (f *Family) entries(fd int, info Info, use func(*Table) error) error {
 	return use(&Table{f, info, b[entriesOffset:]})
 }
 
-// getsockopt is getsockopt(2) with a value of any kind, which is read and
-// written and has to have the kernel's size.
+// getsockopt is getsockopt(2) for any value. The kernel reads and writes it, so it
+// must have the size that the kernel expects.
 func getsockopt(fd, level, name int, value []byte) error {
 	n := uint32(len(value))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),

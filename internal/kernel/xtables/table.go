@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Table is one as the kernel gives it. The errors of its methods say that the
-// bytes are no table of the kernel's.
+// Table is a table as the kernel returns it. The errors of its methods say that the
+// bytes are not a valid table.
 type Table struct {
 	*Family
 	info    Info
 	entries []byte
 }
 
-// layout is where the fields are in a struct ipt_entry or ip6t_entry, which
-// begins with what it matches: a struct ipt_ip or ip6t_ip6.
+// layout says where the fields are in a struct ipt_entry or ip6t_entry, which begins
+// with the addresses and so on that it matches: a struct ipt_ip or ip6t_ip6.
 type layout struct {
 	targetOffset int // u16: where the target begins
 	nextOffset   int // u16: where the next entry begins
-	size         int // of the struct, behind which matches and target follow
+	size         int // of the struct; matches and target follow it
 }
 
 var (
@@ -31,24 +31,24 @@ var (
 	ipv6Entry = layout{targetOffset: 140, nextOffset: 142, size: 168}
 )
 
-// A target is a struct xt_entry_target: a size, a name, a revision; the target
-// ERROR has a chain's name behind it (struct xt_error_target).
+// A target is a struct xt_entry_target: a size, a name, a revision. In the target
+// ERROR a chain's name follows (struct xt_error_target).
 const (
 	targetName   = 2
 	targetHeader = 32
 	errorTarget  = "ERROR"
 )
 
-// entry is one of a table: its offset, that of the next, its matches and its
-// target, which has a header at least.
+// entry is an entry of a table: its offset, that of the next one, its matches and
+// its target, which has at least a header.
 type entry struct {
 	at, next        int
 	matches, target []byte
 }
 
-// head is the name of the chain that begins behind the entry, and what follows
-// it. A user-defined chain begins with such an entry, and ends with one that is
-// no rule but returns; after it the next chain begins.
+// head is the name of the chain that begins after the entry, and the bytes after the
+// name. A user-defined chain begins with such an entry, and ends with an entry that
+// is no rule but returns; after that the next chain begins.
 func (e *entry) head() (chain []byte, ok bool) {
 	return e.target[targetHeader:], e.hasTarget(errorTarget + "\x00")
 }
@@ -78,7 +78,7 @@ func (t *Table) each(f func(entry) bool) error {
 	return nil
 }
 
-// Uses reports whether there is a user-defined chain of that name that holds a
+// Uses reports whether there is a user-defined chain of that name with at least one
 // rule.
 func (t *Table) Uses(chain string) (bool, error) {
 	name := []byte(chain + "\x00")
@@ -95,8 +95,8 @@ func (t *Table) Uses(chain string) (bool, error) {
 	return found, err
 }
 
-// Destinations calls f with the first address that each target DNAT translates
-// to, in the user-defined chains whose names begin so.
+// Destinations calls f with the first address that each target DNAT translates to,
+// in user-defined chains whose name begins with chains.
 func (t *Table) Destinations(chains string, f func(netip.Addr)) error {
 	prefix, inside := []byte(chains), false
 	return t.each(func(e entry) bool {
@@ -112,8 +112,8 @@ func (t *Table) Destinations(chains string, f func(netip.Addr)) error {
 }
 
 // NAT reads what a target DNAT or SNAT translates to: the first address and the
-// first port, each zero where it is not translated. Revision 0 has a struct
-// nf_nat_ipv4_multi_range_compat, the ones from 1 on a struct nf_nat_range.
+// first port, each zero if it is not translated. Revision 0 has a struct
+// nf_nat_ipv4_multi_range_compat, later ones have a struct nf_nat_range.
 func NAT(v6 bool, revision uint8, info []byte) (to netip.Addr, port uint16) {
 	const addresses, ports = 1 << 0, 1 << 1 // NF_NAT_RANGE_MAP_IPS, NF_NAT_RANGE_PROTO_SPECIFIED
 	var flags uint32
@@ -136,15 +136,15 @@ func NAT(v6 bool, revision uint8, info []byte) (to netip.Addr, port uint16) {
 	return to, port
 }
 
-// Rule is a rule, without what it asks of a packet.
+// Rule is a rule without its matches, apart from the comment.
 type Rule struct {
 	Chain   string
-	Number  int    // its place in the chain, from 1 on
+	Number  int    // its position in the chain, from 1
 	Comment string // of the match comment
-	Target  string // the name of its target; "" if it decides or jumps
+	Target  string // the name of its target; "" if it has a verdict
 	Verdict string // "accept", "drop", "return" or "jump CHAIN" where Target is ""
 
-	// Of the target, in the layout of linux/netfilter.
+	// The target's data, in the layout of linux/netfilter.
 	Revision uint8
 	Info     []byte
 }
@@ -188,9 +188,8 @@ func (t *Table) Builtin(chain string) (policy string, rules int, err error) {
 	return policy, rules, nil
 }
 
-// Rules returns all rules, with the policies as the last rules of the built-in
-// chains. It goes through the table twice: a rule may jump to a chain that
-// follows.
+// Rules returns all rules; the policy of a built-in chain is its last rule. It goes
+// through the table twice, because a rule can jump to a later chain.
 func (t *Table) Rules() ([]Rule, error) {
 	chains := t.builtins()
 	err := t.each(func(e entry) bool {
@@ -213,7 +212,7 @@ func (t *Table) Rules() ([]Rule, error) {
 		r.Target = unix.ByteSliceToString(e.target[targetName : targetHeader-1])
 		r.Revision = e.target[targetHeader-1]
 		switch r.Target {
-		case errorTarget: // the head of a chain, and the end of the table
+		case errorTarget: // the beginning of a chain, or the end of the table
 			return true
 		case "":
 			if len(r.Info) >= 4 {
@@ -226,8 +225,8 @@ func (t *Table) Rules() ([]Rule, error) {
 	return rules, err
 }
 
-// standard is the verdict of a target without a name: an offset to go on at, or
-// a decision, stored as -NF_DROP - 1 and so on; to return is -NF_REPEAT - 1.
+// standard is the verdict of a target without a name: the offset to jump to, or a
+// verdict, stored as -NF_DROP - 1 and so on; return is -NF_REPEAT - 1.
 func standard(verdict int32, chains map[int]string) string {
 	switch verdict {
 	case -1:

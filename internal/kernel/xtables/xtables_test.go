@@ -19,16 +19,16 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // su leaves them out
+	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin") // not in the PATH that su sets
 	os.Exit(m.Run())
 }
 
 var layouts = []layout{ipv4Entry, ipv6Entry}
 
-// of is a table of those entries.
+// of returns a table of the given entries.
 func of(l layout, entries []byte) *Table { return &Table{Family: Of(l == ipv6Entry), entries: entries} }
 
-// entry is one of a table: a target with data behind it.
+// entry returns an entry of a table: a target followed by data.
 func (l layout) entry(target, data string) []byte {
 	b := make([]byte, l.size+targetHeader+len(data))
 	binary.NativeEndian.PutUint16(b[l.targetOffset:], uint16(l.size))
@@ -38,13 +38,14 @@ func (l layout) entry(target, data string) []byte {
 	return b
 }
 
-// testChain is a user-defined one and its entries, of which the last is no rule.
+// testChain is a user-defined chain and the number of its entries, of which the last
+// is no rule.
 type testChain struct {
 	name    string
 	entries int
 }
 
-// table has chains between the built-in ones and the end.
+// table returns a table that has these chains between the built-in ones and the end.
 func (l layout) table(chains ...testChain) []byte {
 	b := bytes.Repeat(l.entry("", "verd"), 3)
 	for _, c := range chains {
@@ -106,8 +107,8 @@ func TestUsesRefusesWhatIsNoTable(t *testing.T) {
 	}
 }
 
-// FuzzUses proves that no bytes, however broken, are worse than an error,
-// and that what is behind a rule found is not looked at.
+// FuzzUses: broken bytes give at worst an error, and nothing after the first rule
+// found is read.
 func FuzzUses(f *testing.F) {
 	for _, l := range layouts {
 		chain := testChain{"KUBE-SERVICES", 2}
@@ -184,7 +185,7 @@ COMMIT
 	}
 }
 
-// TestBuiltin: of the chains between others, and of what is no table.
+// TestBuiltin: built-in chains among others, and bytes that are no table.
 func TestBuiltin(t *testing.T) {
 	for _, l := range layouts {
 		verdict := func(v int32) []byte {
@@ -210,7 +211,7 @@ func TestBuiltin(t *testing.T) {
 			"accepts, none":      {info(1<<2, 4*size, 4*size), entries, "accept", 0, ""},
 			"not in this table":  {info(1<<1, 0, 0), entries, "", 0, "it has no chain FORWARD"},
 			"returns":            {info(1<<2, 0, size), entries, "", 0, "its chain FORWARD has no policy"},
-			"beside an entry":    {info(1<<2, 0, size+8), entries, "", 0, "its chain FORWARD has no policy"},
+			"between entries":    {info(1<<2, 0, size+8), entries, "", 0, "its chain FORWARD has no policy"},
 			"behind the end":     {info(1<<2, 0, len(entries)), entries, "", 0, "its chain FORWARD has no policy"},
 			"a target with none": {info(1<<2, 0, 5*size), entries, "", 0, "its chain FORWARD has no policy"},
 			"cut off":            {info(1<<2, 0, size), entries[:size+9], "", 0, fmt.Sprintf("entry at %d of %d is cut off", size, size+9)},
@@ -270,8 +271,7 @@ func TestNAT(t *testing.T) {
 	}
 }
 
-// FuzzRules: no bytes, however broken, are worse than an error, or give an
-// address that is none.
+// FuzzRules: broken bytes give at worst an error, and never an invalid address.
 func FuzzRules(f *testing.F) {
 	info := append(binary.NativeEndian.AppendUint32(nil, 3), make([]byte, 40)...)
 	for _, l := range layouts {
@@ -291,7 +291,7 @@ func FuzzRules(f *testing.F) {
 		}
 		_ = table.Destinations("KUBE-SEP-", func(a netip.Addr) {
 			if !a.IsValid() {
-				t.Error("an address that is none")
+				t.Error("an invalid address")
 			}
 		})
 		for revision := range uint8(3) {

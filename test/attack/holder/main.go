@@ -1,5 +1,5 @@
-// Holder locks a file in each way that a descriptor for reading allows, says
-// whether it could, and lets go when its input ends.
+// Holder locks a file in each way that a read-only descriptor allows, says whether that
+// worked, and unlocks it when its input ends.
 package main
 
 import (

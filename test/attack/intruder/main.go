@@ -1,10 +1,10 @@
-// Intruder does what somebody tries who has taken the daemon over. Started in
-// the place of the daemon, by its unit, it has what the sandbox leaves; started
-// by root it is the control: there each attempt has to succeed, or it proves
+// Intruder tries what an attacker would try who has taken over the daemon. Started by
+// the daemon's unit instead of the daemon, it is inside the sandbox. Started by root
+// outside, it is the control: there each attempt has to succeed, otherwise it proves
 // nothing. It leaves the machine as it is.
 //
-//	intruder listen   be what listens on hosts for root alone, until it is killed
-//	intruder          try, and print a line of JSON for each attempt
+//	intruder listen   act as the services that listen for root alone, until killed
+//	intruder          try everything, and print a line of JSON for each attempt
 //
 // A successful attempt is undone at once.
 package main
@@ -29,7 +29,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/helper"
 )
 
-// attempt is one way out. It returns nil if it succeeded.
+// attempt is one way out of the sandbox. It returns nil if it succeeded.
 type attempt struct {
 	name string
 	try  func() error
@@ -56,7 +56,7 @@ func main() {
 	}
 }
 
-// The sockets of listen: in places that a mount can hide, and in one that none can.
+// The sockets of listen: in places that a mount can hide, and in one that it cannot.
 var sockets = []string{"/run/intruder.sock", "/var/lib/intruder.sock", "\x00intruder"}
 
 func listen() {
@@ -166,7 +166,7 @@ func program(name string, args ...string) func() error {
 	}
 }
 
-// connect succeeds if the kernel lets us be heard, whoever listens.
+// connect succeeds if the kernel lets us connect, whoever listens.
 func connect(path string) func() error {
 	return func() error {
 		var last error
@@ -196,7 +196,7 @@ func connectTCP() error {
 	defer unix.Close(fd)
 	err = unix.Connect(fd, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}})
 	if errors.Is(err, unix.ECONNREFUSED) {
-		return nil // it came as far as that
+		return nil // it got as far as that
 	}
 	return err
 }
@@ -220,7 +220,7 @@ func writeTo(dir string) func() error {
 			return err
 		}
 		path := filepath.Join(dir, "intruder")
-		if strings.HasPrefix(dir, "/sys/fs/cgroup") { // no place for files
+		if strings.HasPrefix(dir, "/sys/fs/cgroup") { // not a file system for files
 			path = filepath.Join(dir, "intruder.slice")
 			if err := os.Mkdir(path, 0o755); err != nil {
 				return err
@@ -256,8 +256,8 @@ func read(path string) func() error {
 	}
 }
 
-// considered is nil if the kernel looked at what it was given, and refused that
-// only because it is nonsense.
+// considered is nil if the kernel looked at its arguments, and refused them only because
+// they are nonsense.
 func considered(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, unix.ENOSYS):
@@ -278,7 +278,7 @@ func loadModule() error {
 func loadModuleFromMemory() error { return considered(unix.InitModule(make([]byte, 64), "")) }
 
 func loadBPF() error {
-	// return 0, as a socket filter: the smallest program that there is.
+	// "return 0" as a socket filter: the smallest possible program.
 	code := []uint64{0x00000000000000b7, 0x0000000000000095}
 	license := []byte("GPL\x00")
 	attributes := struct {
@@ -380,7 +380,7 @@ func chroot() error {
 	})
 }
 
-// own is a directory that the daemon may write to.
+// own is a directory that the daemon can write to.
 func own() string {
 	if dir := os.Getenv("RUNTIME_DIRECTORY"); dir != "" {
 		return dir
@@ -461,8 +461,8 @@ func writableCode() error {
 	return unix.Munmap(b)
 }
 
-// request sends a datagram to the helper with the descriptors, and with an end
-// of a pair to answer on, from which it returns the answer.
+// request sends a datagram to the helper with the descriptors and one end of a pair of
+// sockets, and returns the answer from the other end.
 func request(text []byte, more ...int) (string, error) {
 	p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -495,7 +495,7 @@ func request(text []byte, more ...int) (string, error) {
 	}
 }
 
-// hostileRequests succeeds if one of them is answered as if it had been done.
+// hostileRequests succeeds if the helper claims to have carried out one of them.
 func hostileRequests() error {
 	heard := false
 	for _, text := range []string{
@@ -523,7 +523,7 @@ func hostileRequests() error {
 	return errors.New("each was refused")
 }
 
-// flood succeeds if a request of ours is not served after many that are nonsense.
+// flood succeeds if a valid request is not served after many nonsensical ones.
 func flood() error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

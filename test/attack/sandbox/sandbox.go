@@ -1,5 +1,5 @@
-// Package sandbox judges what test/attack/intruder has tried from inside the
-// daemon's unit, in whatever Debian that was.
+// Package sandbox judges the attempts of test/attack/intruder from inside the daemon's
+// unit.
 package sandbox
 
 import (
@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// Dropin puts /intruder into the daemon's place. What it says is in Output.
+// Dropin makes the unit run /intruder instead of the daemon. Its output is in Output.
 const Dropin = `[Service]
 Type=oneshot
 ExecStart=
@@ -23,7 +23,7 @@ WatchdogSec=0
 TimeoutStartSec=5min
 StandardOutput=truncate:` + Output + "\n"
 
-// Output is where what was tried from inside is found.
+// Output is the file with the attempts from inside.
 const Output = "/srv/inside"
 
 // Build builds the program and returns its path.
@@ -38,15 +38,15 @@ func Build(t testing.TB, root string) string {
 	return path
 }
 
-// attempt is what became of one.
+// attempt is the result of one attempt.
 type attempt struct {
 	Name  string `json:"name"`
 	Error string `json:"error"` // "": it succeeded
 }
 
-// Judge fails the test for each attempt that succeeded from inside, and for each
-// that failed outside as well, which proves nothing, unless impossible names it:
-// those can't be made on this machine at all, and have to be made on another.
+// Judge fails the test for each attempt that succeeded inside the sandbox. It also fails
+// for each one that failed outside too, because that proves nothing, unless impossible
+// names it: such attempts cannot work on this machine, and are tested on another one.
 func Judge(t testing.TB, inside, outside string, impossible ...string) {
 	t.Helper()
 	in, out := parse(t, inside), parse(t, outside)
@@ -62,7 +62,7 @@ func Judge(t testing.TB, inside, outside string, impossible ...string) {
 			t.Errorf("it succeeded from inside the sandbox: %s", a.Name)
 		case strings.HasPrefix(a.Error, "not the attempt"):
 			t.Errorf("%s: %s", a.Name, a.Error)
-		case strings.Contains(a.Name, "the helper"): // it refuses whoever asks
+		case strings.Contains(a.Name, "the helper"): // it refuses everybody
 			proven++
 		case possible:
 			proven++

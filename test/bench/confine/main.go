@@ -1,6 +1,6 @@
-// Confine runs a program as a unit of systemd would: with the unit's
-// capabilities and its filter of system calls. What the unit says of
-// files, devices and namespaces is left out: it costs nothing once the program runs.
+// Confine runs a program with the capabilities and the system call filter of a systemd
+// unit. It ignores what the unit says about files, devices and namespaces: that costs
+// nothing once the program runs.
 //
 //	confine [-nice N] UNIT PROGRAM [ARGUMENT]…
 //
@@ -38,7 +38,7 @@ func main() {
 
 // confine returns only with an error.
 func confine(nice int, unit string, words []string) error {
-	runtime.LockOSThread() // capabilities and filters are a thread's
+	runtime.LockOSThread() // capabilities and filters belong to a thread
 	s, err := read(unit)
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func confine(nice int, unit string, words []string) error {
 	return syscall.Exec(path, words, os.Environ())
 }
 
-// settings are those of a unit.
+// settings are the settings of a unit.
 type settings struct {
 	capabilities []string
 	filters      []string // the values of SystemCallFilter=, in their order
@@ -98,8 +98,7 @@ func read(path string) (s settings, err error) {
 	return s, lines.Err()
 }
 
-// drop leaves the capabilities of the unit, as those that a program of root has
-// after it was executed.
+// drop keeps only the capabilities of the unit, for the program that is executed next.
 func (s settings) drop() error {
 	have, err := capability.NewPid2(0)
 	if err != nil {
@@ -116,13 +115,13 @@ func (s settings) drop() error {
 	}
 	have.Clear(capability.CAPS | capability.BOUNDS | capability.AMBIENT)
 	have.Set(capability.EFFECTIVE|capability.PERMITTED|capability.BOUNDS, keep...)
-	if err := have.Apply(capability.BOUNDS); err != nil { // first: it takes a capability
+	if err := have.Apply(capability.BOUNDS); err != nil { // first, because it takes a capability
 		return err
 	}
 	return have.Apply(capability.CAPS)
 }
 
-// calls are the system calls that the unit allows and this machine has.
+// calls returns the system calls that the unit allows and this machine has.
 func (s settings) calls() ([]string, error) {
 	machine, err := arch.GetInfo("")
 	if err != nil {
@@ -154,7 +153,7 @@ func (s settings) calls() ([]string, error) {
 	return names, nil
 }
 
-// expand lists the calls of a set, by systemd's own word.
+// expand lists the calls of a set, as systemd defines it.
 func expand(word string) ([]string, error) {
 	if !strings.HasPrefix(word, "@") {
 		return []string{word}, nil

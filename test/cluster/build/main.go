@@ -1,5 +1,5 @@
-// Command build builds the programs of test/cluster, unless the cache has them.
-// With -have it only says whether it has: it exits 1 and says what to do if not.
+// Command build builds the programs of test/cluster, unless they are in the cache. With
+// -have it only checks that: if they are missing, it exits 1 and says what to do.
 package main
 
 import (
@@ -15,7 +15,7 @@ func main() {
 	flag.Parse()
 	if *have {
 		if !programs.Have() {
-			fmt.Fprintln(os.Stderr, "the programs of a cluster are not built, and it takes about 20 minutes of a processor: make cluster does it once")
+			fmt.Fprintln(os.Stderr, "the programs of a cluster are not built yet, which takes about 20 minutes of processor time: make cluster does it once")
 			os.Exit(1)
 		}
 		return

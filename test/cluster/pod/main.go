@@ -1,6 +1,6 @@
-// Command pod is what runs in the pods of test/cluster. As "pause" it waits.
-// As "serve" it is a server on TCP and UDP, and does what it is asked by HTTP:
-// asks another server, asks a DNS server, writes a file.
+// Command pod is the program in the pods of test/cluster. "pause" waits. "serve" is a
+// server on TCP and UDP that also does things on request, by HTTP: it sends requests to
+// another server or to a DNS server, or writes a file.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	<-ctx.Done()
 }
 
-// serve answers on port 8080: HTTP, and what UDP brings it sends back.
+// serve answers HTTP on port 8080, and echoes datagrams on UDP.
 func serve() error {
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		name, _ := os.Hostname() // a pod has one
@@ -55,7 +55,7 @@ func serve() error {
 		for {
 			n, from, err := udp.ReadFrom(b)
 			if err == nil {
-				_, _ = udp.WriteTo(b[:n], from) // asked again
+				_, _ = udp.WriteTo(b[:n], from) // if it fails, the client asks again
 			}
 		}
 	}()
@@ -66,7 +66,7 @@ func serve() error {
 	return nil
 }
 
-// An answer is what was seen: how often the answer came, and how it failed.
+// An answer is a result: how often a reply came, and how requests failed.
 type answer struct {
 	Answered int
 	Failed   map[string]int `json:",omitempty"`
@@ -90,7 +90,7 @@ func (a *answer) add(who string, err error) {
 
 func say(w http.ResponseWriter, a any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(a) // who asked may be gone
+	_ = json.NewEncoder(w).Encode(a) // the client may be gone
 }
 
 func number(r *http.Request, name string, otherwise int) int {
@@ -104,8 +104,8 @@ func limit(r *http.Request) time.Duration {
 	return time.Duration(number(r, "ms", 2000)) * time.Millisecond
 }
 
-// ask asks address n times, each over a connection of its own, or until the
-// time "for" has passed, two hundred times a second at most: ports last a minute.
+// ask sends n requests to address, each on its own connection, or sends requests until
+// the time "for" has passed, at most two hundred a second: a port is in use for a minute.
 func ask(r *http.Request) (a answer) {
 	client := &http.Client{Timeout: limit(r), Transport: &http.Transport{DisableKeepAlives: true}}
 	for start, i := time.Now(), 0; ; i++ {
@@ -136,8 +136,8 @@ func get(client *http.Client, url string) (string, error) {
 
 var id atomic.Uint32
 
-// resolve asks a DNS server n times, from a socket that is not connected, so
-// that a reply from an address that was not asked is seen.
+// resolve sends n queries to a DNS server, from a socket that is not connected, so that
+// it sees replies from a wrong address.
 func resolve(r *http.Request) (a answer) {
 	server, err := netip.ParseAddrPort(r.FormValue("address"))
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package programs builds what a cluster is made of: Kubernetes' own programs,
-// etcd, containerd, the CNI plugins and CoreDNS, unchanged, of the
-// versions that the modules below it name. What is built is kept in the user's
-// cache, below nfguard/cluster, so that it is built once for each version.
+// Package programs builds the programs of a cluster: Kubernetes' own programs, etcd,
+// containerd, the CNI plugins and CoreDNS, unmodified, in the versions that the modules
+// below it name. They are kept in the user's cache, below nfguard/cluster, so that each
+// version is built once.
 package programs
 
 import (
@@ -18,13 +18,13 @@ import (
 	"time"
 )
 
-// modules is the directory of this file, and of the modules.
+// modules is the directory of this file and of the modules.
 func modules() string {
 	_, here, _, _ := runtime.Caller(0)
 	return filepath.Dir(here)
 }
 
-// A set is built by one go build.
+// A set are programs that one go build builds.
 type set struct {
 	module   string
 	packages []string
@@ -68,7 +68,7 @@ func Dir() (string, error) {
 	return filepath.Join(cache, "nfguard", "cluster", hex.EncodeToString(sum.Sum(nil))[:16]), nil
 }
 
-// Have says whether the programs are built.
+// Have reports whether the programs are built.
 func Have() bool {
 	dir, err := Dir()
 	if err != nil {
@@ -78,8 +78,8 @@ func Have() bool {
 	return err == nil
 }
 
-// Build builds the programs unless they are, and tells progress how far it is.
-// It takes about twenty minutes of a processor.
+// Build builds the programs unless they are already built, and writes to progress how far
+// it is. It takes about twenty minutes of processor time.
 func Build(progress io.Writer) error {
 	dir, err := Dir()
 	if err != nil || Have() {
@@ -89,12 +89,12 @@ func Build(progress io.Writer) error {
 	if err := os.MkdirAll(kept, 0o755); err != nil {
 		return err
 	}
-	fmt.Fprintf(progress, "building Kubernetes, etcd, containerd, the CNI plugins and CoreDNS into %s, once: about 20 minutes of a processor\n", dir)
+	fmt.Fprintf(progress, "building Kubernetes, etcd, containerd, the CNI plugins and CoreDNS into %s, once: about 20 minutes of processor time\n", dir)
 	made, err := os.MkdirTemp(kept, "new-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(made) // of no effect when it has got its name
+	defer os.RemoveAll(made) // no effect after it was renamed
 	for _, s := range sets {
 		if err := s.build(made, progress); err != nil {
 			return err

@@ -1,10 +1,9 @@
-// Package box makes throw-away machines for the demo and the benchmark. A
-// [Box] is a network namespace and a mount namespace with an empty /run, a /sys
-// that shows the box's own devices, and nothing in /etc/sysctl.d,
-// modules-load.d and modprobe.d; the rest of the file system is the host's.
-// Nothing of a box has a name outside of it, and what runs in it is killed with
-// it, so that nothing is left behind even where nobody could tidy up. It makes
-// no bridges and no rules: that is its users' part.
+// Package box makes throw-away machines for the demo and the benchmark. A [Box] is a
+// network namespace and a mount namespace with an empty /run, a /sys that shows the box's
+// own devices, and nothing in /etc/sysctl.d, modules-load.d and modprobe.d; the rest of
+// the file system is the host's. Nothing in a box has a name outside, and processes in it
+// are killed with it, so nothing is left behind even without any cleanup. It creates no
+// bridges and no rules; its users do.
 package box
 
 import (
@@ -23,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Box is one throw-away machine. It is safe for concurrent use, except that
-// nothing may be asked of it after Close.
+// Box is a throw-away machine. It is safe for concurrent use, but must not be used after
+// Close.
 type Box struct {
 	ns   *os.File
 	work chan func()
@@ -85,9 +84,9 @@ func (b *Box) Close() {
 	b.ns.Close()
 }
 
-// Do runs f on the box's thread and returns its error. Files and sockets that
-// f opens are the box's and can be used from anywhere afterwards; goroutines
-// that f starts do not run inside.
+// Do runs f on the box's thread and returns its error. Files and sockets that f opens
+// belong to the box, and can be used from anywhere afterwards; goroutines that f starts do
+// not run inside.
 func (b *Box) Do(f func() error) error {
 	errc := make(chan error, 1)
 	b.work <- func() { errc <- f() }
@@ -113,8 +112,8 @@ func (b *Box) Command(ctx context.Context, name string, args ...string) *exec.Cm
 // Start starts cmd inside the box.
 func (b *Box) Start(cmd *exec.Cmd) error { return b.Do(cmd.Start) }
 
-// Run runs a program inside the box to its end, with input as its stdin, and
-// returns what it printed on stdout and stderr, also with an error.
+// Run runs a program inside the box until it ends, with input as its stdin, and returns
+// what it printed on stdout and stderr, even with an error.
 func (b *Box) Run(ctx context.Context, input, name string, args ...string) (string, error) {
 	var out strings.Builder
 	cmd := b.Command(ctx, name, args...)
@@ -135,8 +134,8 @@ func (b *Box) Must(ctx context.Context, input, name string, args ...string) erro
 	return nil
 }
 
-// Processes returns the processes that run in the box's network namespace,
-// which says after the last Wait whether anything was left.
+// Processes returns the processes in the box's network namespace. After the last Wait, it
+// shows whether anything is left.
 func (b *Box) Processes() ([]int, error) {
 	var own unix.Stat_t
 	if err := unix.Fstat(int(b.ns.Fd()), &own); err != nil {
@@ -157,8 +156,8 @@ func (b *Box) Processes() ([]int, error) {
 	return pids, err
 }
 
-// Ready tells whether this machine can make boxes with br_netfilter in them,
-// without changing it. The error says what to do.
+// Ready checks, without changing it, whether this machine can make boxes with
+// br_netfilter. The error says what to do.
 func Ready() error {
 	if os.Geteuid() != 0 {
 		return errors.New("network namespaces need root\nhint: run it again as root")

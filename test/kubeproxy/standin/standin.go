@@ -16,8 +16,8 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// patience is how long a stand-in may take for one sync: iptables-nft takes
-// some 12 s for 10,000 Services of one family.
+// patience is the limit for one sync of a stand-in: iptables-nft takes some 12 s for
+// 10,000 Services of one family.
 const patience = time.Minute
 
 // Build builds the stand-in with the name kube-proxy and returns its path.
@@ -32,7 +32,7 @@ func Build(t testing.TB) string {
 	return path
 }
 
-// Proxy is a stand-in that runs.
+// Proxy is a running stand-in.
 type Proxy struct {
 	cmd   *exec.Cmd
 	lines chan string

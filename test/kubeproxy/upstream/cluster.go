@@ -24,7 +24,7 @@ type Service struct {
 
 type object = map[string]any
 
-// cluster answers as the API server of a cluster does in which nothing changes.
+// cluster answers like the API server of a cluster in which nothing changes.
 type cluster struct{ lists map[string]list }
 
 type list struct {
@@ -32,8 +32,7 @@ type list struct {
 	items         []object
 }
 
-// Handler answers kube-proxy as the API server of a cluster with those
-// Services does.
+// Handler answers kube-proxy like the API server of a cluster with those Services.
 func Handler(services []Service) http.Handler { return newCluster(services) }
 
 func newCluster(services []Service) *cluster {
@@ -108,11 +107,11 @@ func (s *Service) slice() object {
 
 func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	say := func(v any) { _ = json.NewEncoder(w).Encode(v) } // who asked may be gone
+	say := func(v any) { _ = json.NewEncoder(w).Encode(v) } // the client may be gone
 	path, query := r.URL.Path, r.URL.Query()
 	l, ok := c.lists[path]
 	switch {
-	case r.Method != http.MethodGet: // an event: heard
+	case r.Method != http.MethodGet: // an event: accepted
 		w.WriteHeader(http.StatusCreated)
 		say(object{})
 	case strings.HasPrefix(path, "/api/v1/nodes/"):
@@ -123,7 +122,7 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case query.Get("watch") == "":
 		say(object{"apiVersion": l.version, "kind": l.kind + "List", "metadata": object{"resourceVersion": "1"}, "items": append([]object{}, l.items...)})
 	default:
-		if query.Get("sendInitialEvents") == "true" { // a list, told as news
+		if query.Get("sendInitialEvents") == "true" { // the list, as watch events
 			for _, item := range l.items {
 				say(object{"type": "ADDED", "object": item})
 			}
@@ -136,8 +135,8 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Example are n Services default/svc-N with the port http and one endpoint
-// each, of both families, as the stand-in for kube-proxy makes them up.
+// Example returns n Services default/svc-N with the port http and one endpoint each, for
+// both families, like those that the stand-in for kube-proxy invents.
 func Example(n int) []Service {
 	var list []Service
 	for _, f := range []struct{ suffix, services, pods string }{{"", "10.96.0.0", "10.244.0.0"}, {"-v6", "fd00:96::", "fd00:244::"}} {

@@ -1,6 +1,5 @@
-// Package upstream runs the real kube-proxy in the namespaces of tests. What
-// it has for a cluster is a server that answers its questions: which Services,
-// endpoints and nodes there are.
+// Package upstream runs the real kube-proxy in the namespaces of tests. Instead of a
+// cluster, a server of the test gives it Services, endpoints and nodes.
 package upstream
 
 import (
@@ -34,20 +33,20 @@ func Build(t testing.TB) string {
 	return path
 }
 
-// Options say how kube-proxy does its work.
+// Options say how kube-proxy works.
 type Options struct {
 	Mode     string // "iptables" or "nftables"
-	Legacy   bool   // iptables is iptables-legacy
+	Legacy   bool   // use iptables-legacy
 	Services []Service
 }
 
-// Proxy is a kube-proxy that runs.
+// Proxy is a running kube-proxy.
 type Proxy struct {
 	cmd   *exec.Cmd
 	ended chan struct{} // closed
 }
 
-// patience is how long kube-proxy may take to write its rules for the first time.
+// patience is the limit for kube-proxy to write its rules for the first time.
 const patience = time.Minute
 
 // Start starts the program at path in ns, whose loopback has to be up, and
@@ -99,7 +98,7 @@ func Start(t testing.TB, ns *lab.Namespace, path string, o Options) *Proxy {
 	}
 	go func() {
 		defer close(p.ended)
-		_ = p.cmd.Wait() // it is told to end
+		_ = p.cmd.Wait() // a signal ends it
 	}()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill() // it may have ended
@@ -113,8 +112,8 @@ func Start(t testing.TB, ns *lab.Namespace, path string, o Options) *Proxy {
 	return p
 }
 
-// legacy is a directory in which iptables and its like are those of the legacy
-// backend.
+// legacy returns a directory in which iptables and related programs are those of the
+// legacy backend.
 func legacy(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -8,23 +8,23 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 )
 
-// bridging is the part of a [Host] that its bridges have.
+// bridging is the part of a [Host] for its bridges.
 type bridging struct {
 	bridges    []guard.Bridge
 	remembered []guard.Remembered
 }
 
-// errGone is what the kernel says of a device that is not there.
+// errGone is the kernel's error for a device that does not exist.
 var errGone = errors.New("no such bridge")
 
-// SetBridges says which bridges there are.
+// SetBridges sets the bridges.
 func (h *Host) SetBridges(b ...guard.Bridge) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.bridges = slices.Clone(b)
 }
 
-// SetFlags is somebody else's ip link set NAME type bridge nf_call_….
+// SetFlags acts like somebody else's ip link set NAME type bridge nf_call_….
 func (h *Host) SetFlags(name string, f guard.Flags) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -68,7 +68,7 @@ func (h *Host) SurveyBridge(ctx context.Context, p *guard.Policy, name string) g
 	return o
 }
 
-// beyondBridges adds what a judgement on bridges takes; h.mu is held.
+// beyondBridges adds what else is needed to judge bridges; h.mu is held.
 func (h *Host) beyondBridges(o *guard.Observation) {
 	o.Evidence = h.Evidence
 	o.Remembered, o.RememberedErr = slices.Clone(h.remembered), h.MemoryErr

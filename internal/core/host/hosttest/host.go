@@ -1,6 +1,7 @@
-// Package hosttest is a host in memory that behaves: its module brings the
-// sysctls with the kernel's own values and takes them away, any number but
-// zero is stored as 1, files can be read-only, have no room or be others'.
+// Package hosttest is a host in memory that behaves like a real one: loading its module
+// creates the sysctls with the kernel's default values, unloading it removes them, any
+// number but zero is stored as 1, and files can be read-only, lack space or belong to
+// others.
 package hosttest
 
 import (
@@ -17,7 +18,7 @@ import (
 	"github.com/nfguard/nfguard/internal/files"
 )
 
-// Host is a machine in memory. All its methods are safe together.
+// Host is a machine in memory. All its methods are safe for concurrent use.
 type Host struct {
 	mu     sync.Mutex
 	loaded bool
@@ -27,22 +28,22 @@ type Host struct {
 	writes []guard.Action
 	bridging
 
-	hung  chan struct{} // surveys wait until it is closed; nil: none does
-	doing string        // as they say
+	hung  chan struct{} // surveys wait until it is closed; nil: they do not wait
+	doing string        // the step that they report
 
 	kubeProxy guard.KubeProxy
 	findings  []guard.Finding
 
 	// What is wrong with the machine. Set before use.
-	Obstacle  *guard.Obstacle            // keeps the module out, and is known beforehand
+	Obstacle  *guard.Obstacle            // keeps the module from being loaded, and is known in advance
 	LoadErr   error                      // what loading returns
-	NoEffect  bool                       // loading succeeds and brings nothing
+	NoEffect  bool                       // loading succeeds but has no effect
 	Hang      chan struct{}              // loading returns only when it is closed, whatever its context says
 	SetErr    error                      // what setting a sysctl returns
-	ReadErr   error                      // what reading a sysctl or a file gives
+	ReadErr   error                      // what reading a sysctl or a file returns
 	WriteErr  error                      // what writing a file returns
 	IPv6Off   bool                       // booted with ipv6.disable=1
-	Bridging  error                      // what listing bridges gives
+	Bridging  error                      // what listing bridges returns
 	BeforeSet func(h *Host)              // called before a sysctl is set, without the lock
 	AfterSet  func(h *Host, k guard.Key) // called after a sysctl was set, without the lock
 	Stubborn  map[guard.Key]string       // keys that keep this value whatever is written
@@ -50,7 +51,7 @@ type Host struct {
 	FlagErr    error                         // what setting and clearing flags returns
 	FlagsFixed bool                          // bridges whose flags stay 0 whatever is set
 	MemoryErr  error                         // why it is not known which flags were set
-	Evidence   *guard.Evidence               // what says that bridges carry pods
+	Evidence   *guard.Evidence               // that bridges carry pods
 	HangLook   chan struct{}                 // a look at one bridge begins only when it is closed
 	BeforeFlag func(h *Host, a guard.Action) // called before flags are set or cleared, without the lock
 }
@@ -65,7 +66,7 @@ func New(loaded bool) *Host {
 	return h
 }
 
-// Load is somebody else's modprobe.
+// Load acts like somebody else's modprobe.
 func (h *Host) Load() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -82,7 +83,7 @@ func (h *Host) load() {
 	}
 }
 
-// Unload is somebody else's rmmod.
+// Unload acts like somebody else's rmmod.
 func (h *Host) Unload() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -95,7 +96,7 @@ func (h *Host) Unload() {
 	}
 }
 
-// Write is somebody else's sysctl -w.
+// Write acts like somebody else's sysctl -w.
 func (h *Host) Write(k guard.Key, value string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -115,21 +116,21 @@ func (h *Host) store(k guard.Key, value string) {
 	h.values[k] = value
 }
 
-// Get returns what a sysctl is, or "" where there is none.
+// Get returns the value of a sysctl, or "" if there is none.
 func (h *Host) Get(k guard.Key) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.values[k]
 }
 
-// File returns the content of a file, or "" where there is none.
+// File returns the content of a file, or "" if there is none.
 func (h *Host) File(path string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.files[path]
 }
 
-// SetFile is somebody else's editor; an empty text removes the file.
+// SetFile acts like somebody else's editor; an empty text removes the file.
 func (h *Host) SetFile(path, text string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -139,14 +140,14 @@ func (h *Host) SetFile(path, text string) {
 	}
 }
 
-// SetKubeProxy says what there is of kube-proxy.
+// SetKubeProxy sets the state of kube-proxy.
 func (h *Host) SetKubeProxy(k guard.KubeProxy) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.kubeProxy = k
 }
 
-// SetFindings says what other files will do at the next boot.
+// SetFindings sets what other files will do at the next boot.
 func (h *Host) SetFindings(f ...guard.Finding) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -162,7 +163,7 @@ func (h *Host) Writes() []guard.Action {
 	return w
 }
 
-// State is all that there is, to compare two moments.
+// State is the whole state, to compare two moments.
 func (h *Host) State() (values map[guard.Key]string, files map[string]string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -187,8 +188,8 @@ func (h *Host) Value(k guard.Key) (v guard.Value, lost bool) {
 	return v, lost
 }
 
-// HangSurvey has each survey hang when it reads files, and say that it is at the
-// step what, until release is called.
+// HangSurvey makes each survey hang when it reads files, and report the step what, until
+// release is called.
 func (h *Host) HangSurvey(what string) (release func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/nfguard/nfguard/internal/diag/history"
 )
 
-// layout is how times are written in the words of the picture.
+// layout is the format of times in the text of the picture.
 func (t *timeline) layout() string {
 	if t.end().Sub(t.begin) < time.Hour {
 		return time.DateTime
@@ -64,7 +64,7 @@ func (d *doc) picture(t *timeline, totals *history.Totals) {
 	d.put("</div>\n</section>\n")
 }
 
-// axis writes five times; a phone shows three of them.
+// axis writes five times; a phone shows only three.
 func (d *doc) axis(t *timeline) {
 	d.put("<div class=\"axis\" aria-hidden=\"true\"><span></span><span class=\"ticks\">")
 	quarter, layout := t.end().Sub(t.begin)/4, t.layout()
@@ -77,12 +77,12 @@ func (d *doc) axis(t *timeline) {
 	d.put("</span><span></span></div>\n")
 }
 
-// lane writes a row: a bar for each bucket that is not empty, and in words
-// what it shows.
+// lane writes a row: a bar for each bucket that is not empty, and a text that
+// describes it.
 func (d *doc) lane(t *timeline, l *lane, highest int) {
 	at := func(i int) string { return t.told(l, i).In(d.zone).Format(t.layout()) }
 	var b strings.Builder
-	unit := buckets * float64(t.width) / float64(t.end().Sub(t.begin)) // of a bucket
+	unit := buckets * float64(t.width) / float64(t.end().Sub(t.begin)) // the width of a bucket
 	first, last, most := -1, 0, 0
 	for i := range buckets {
 		n := [...]int{l.counts[right][i], l.counts[left][i], l.counts[wrong][i]}
@@ -99,7 +99,7 @@ func (d *doc) lane(t *timeline, l *lane, highest int) {
 		}
 		height := 8 + 16*math.Log2(float64(all))/max(math.Log2(float64(highest)), 1)
 		x, y := min(float64(i)*unit, buckets-1.5), 24.0
-		for v := wrong; v >= right; v-- { // what is worst stands at the bottom
+		for v := wrong; v >= right; v-- { // the worst is at the bottom
 			if n[v] == 0 {
 				continue
 			}
@@ -116,14 +116,14 @@ func (d *doc) lane(t *timeline, l *lane, highest int) {
 	d.row(l.culprit, text, markup(b.String()), l.changes())
 }
 
-// row writes what is drawn, and for who does not see it the text. The bars have
-// texts of their own for who points at one.
+// row writes the drawing and, for readers who do not see it, the text. Each bar has
+// its own text, which is shown to readers who point at it.
 func (d *doc) row(who, text string, drawn markup, n int) {
 	d.put("<div class=\"lane\"><span class=\"who\">%s</span>\n<svg viewBox=\"0 0 %d 24\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"%s\">"+
 		"<g aria-hidden=\"true\">%s%s</g></svg>\n<span class=\"n\">%d</span></div>\n", who, buckets, text, grid, drawn, n)
 }
 
-// describe says what a lane comes to, without its times.
+// describe sums up a lane, without times.
 func (l *lane) describe() string {
 	parts := []string{l.culprit + ": " + words.Count(l.changes(), "change")}
 	for v := right; v < verdicts; v++ {

@@ -1,6 +1,6 @@
-// Package report makes one page of HTML of a history, to be attached to a
-// ticket: it needs no network and no script, on a phone, on a desk, on paper
-// and read aloud.
+// Package report turns a history into one HTML page that can be attached to a ticket.
+// The page needs no network and no script. It works on a phone, on a desktop, on
+// paper and with a screen reader.
 package report
 
 import (
@@ -21,11 +21,10 @@ import (
 //go:embed style.css
 var style string
 
-// maxRows bounds the table; the totals and the picture have everything.
+// maxRows limits the table; the totals and the picture include everything.
 const maxRows = 1000
 
-// Page collects what is to be on the page. Its size does not grow with the
-// history.
+// Page collects what goes on the page. Its size does not grow with the history.
 type Page struct {
 	zone  *time.Location
 	fold  *history.Folder
@@ -34,30 +33,30 @@ type Page struct {
 	line  *timeline
 }
 
-// Facts are what the page says beside the records.
+// Facts are what the page says in addition to the records.
 type Facts struct {
 	Made     time.Time
 	Version  string // of the nfguard that makes the page
-	Sentence string // what it all comes to
-	Observed string // what enforce would have done; "" is nothing
-	Asked    string // what was asked for; "" is everything
+	Sentence string // the summary
+	Observed string // what mode enforce would have done; "" is nothing
+	Asked    string // what the user asked for; "" is everything
 	Notes    []string
 	Totals   history.Totals
 
-	// Of this host, where the history is its own: its kernel, and the
-	// configuration that its files make now. "" elsewhere.
+	// The kernel and the current configuration of this host, if the history is its
+	// own; otherwise "".
 	Kernel string
 	Config string
 }
 
-// New returns an empty page, whose times are those of zone.
+// New returns an empty page that shows times in zone.
 func New(zone *time.Location) *Page {
 	p := &Page{zone: zone, line: newTimeline()}
 	p.fold = history.NewFolder(p.row)
 	return p
 }
 
-// Add takes the next record; records come in the order of time.
+// Add takes the next record. Records must be in order of time.
 func (p *Page) Add(r *history.Record) {
 	p.line.add(r)
 	p.fold.Add(r)
@@ -72,7 +71,7 @@ func (p *Page) row(l *history.Line) {
 	p.lines++
 }
 
-// Write ends the collection and writes the page. w keeps its error.
+// Write ends the collection and writes the page. Its error is w's.
 func (p *Page) Write(w *bufio.Writer, f *Facts) {
 	p.fold.Close()
 	d := &doc{w: w, zone: p.zone}
@@ -98,8 +97,8 @@ type doc struct {
 // markup is text that is HTML already.
 type markup string
 
-// put writes markup, in which every argument that is not markup itself is
-// text: made printable and escaped. A process chooses its own name.
+// put writes markup. Every argument that is not markup itself is made printable and
+// escaped, since it can be the name of a process, which the process chooses.
 func (d *doc) put(format string, args ...any) {
 	fmt.Fprint(d.w, string(d.sprint(format, args...)))
 }
@@ -121,8 +120,8 @@ func (d *doc) moment(t time.Time) markup {
 	return d.sprint(`<time datetime="%s">%s</time>`, t.UTC().Format(time.RFC3339), t.In(d.zone).Format(time.DateTime))
 }
 
-// zones names the zones of all times on the page: a clock that is set for the
-// summer has two.
+// zones names the time zones of all times on the page: with summer time there can be
+// two.
 func (d *doc) zones(f *Facts) string {
 	var names []string
 	t := f.Made
@@ -215,7 +214,7 @@ func (d *doc) configuration(f *Facts) {
 		d.put("<p>Not known: it is not in the journal. On each host: <code>nfguard config show</code></p>\n</section>\n")
 		return
 	}
-	d.put("<p>As the files of this host had it when the page was made.</p>\n<pre role=\"region\" aria-label=\"Configuration of this host\" tabindex=\"0\">")
+	d.put("<p>From the files of this host, when the page was made.</p>\n<pre role=\"region\" aria-label=\"Configuration of this host\" tabindex=\"0\">")
 	for line := range lines(f.Config) {
 		d.put("%s\n", line)
 	}

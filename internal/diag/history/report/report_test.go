@@ -40,7 +40,7 @@ func drift(host string, sec int, outcome record.Outcome, key, now string) histor
 	return r
 }
 
-// story has one of everything, on two hosts.
+// story has one record of each kind, on two hosts.
 func story() []history.Record {
 	const key = "net.bridge.bridge-nf-call-iptables"
 	hostile := drift("worker-1", 9000, record.Denied, key, "1")
@@ -97,7 +97,7 @@ func TestPage(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			got := page(t, tt.records, tt.facts)
 			check(t, got)
-			_, body, _ := strings.Cut(got, "</style>") // of the style a person judges
+			_, body, _ := strings.Cut(got, "</style>") // the style is for a person to judge
 			golden := filepath.Join("testdata", strings.ReplaceAll(tt.name, " ", "-")+".html.golden")
 			if *update {
 				if err := os.WriteFile(golden, []byte(body), 0o644); err != nil {
@@ -115,9 +115,9 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// check holds a page to what can be told without an eye: every element ends,
-// nothing is fetched or run, each picture has words, each header a scope, each
-// section a name that is there.
+// check checks what a program can check of a page: every element ends, nothing is
+// fetched or run, each picture has a text, each header a scope, and each section a
+// name that exists.
 func check(t *testing.T, page string) {
 	t.Helper()
 	d := xml.NewDecoder(strings.NewReader(page))
@@ -167,7 +167,7 @@ func check(t *testing.T, page string) {
 		}
 	}
 	if len(open) > 0 {
-		t.Errorf("%v do not end", open)
+		t.Errorf("not closed: %v", open)
 	}
 	for _, id := range wanted {
 		if ids[id] != 1 {
@@ -179,7 +179,7 @@ func check(t *testing.T, page string) {
 	}
 }
 
-// TestZones: times of summer and of winter are on the page of a year.
+// TestZones: a page that covers a year names the zones of summer and winter.
 func TestZones(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
@@ -208,7 +208,7 @@ func TestZones(t *testing.T) {
 	}
 }
 
-// TestOnce: what nfguard apply did is told, and nobody is on guard by that.
+// TestOnce: the changes of nfguard apply are shown, but do not make the host guarded.
 func TestOnce(t *testing.T) {
 	applied := drift("worker-1", 0, record.Corrected, "a", "1")
 	applied.Source = "apply"
@@ -219,8 +219,8 @@ func TestOnce(t *testing.T) {
 	}
 }
 
-// TestStyle: nothing is fetched by the style, and each colour has a dark and a
-// printed counterpart.
+// TestStyle: the style fetches nothing, and each colour also exists for dark mode and
+// for print.
 func TestStyle(t *testing.T) {
 	if strings.Contains(style, "url(") || strings.Contains(style, "@import") {
 		t.Error("the style fetches something")
@@ -237,7 +237,7 @@ func TestStyle(t *testing.T) {
 	}
 }
 
-// contrast is that of two colours, by WCAG 2.
+// contrast is the contrast of two colours by WCAG 2.
 func contrast(a, b string) float64 {
 	luminance := func(hex string) float64 {
 		if len(hex) == 3 {
@@ -260,10 +260,10 @@ func contrast(a, b string) float64 {
 	return max(x, y) / min(x, y)
 }
 
-// TestContrast: text and bars stand out as WCAG 2 asks for at level AA, in
-// light, dark and print.
+// TestContrast: text and bars have the contrast that WCAG 2 requires for level AA, in
+// light mode, dark mode and print.
 func TestContrast(t *testing.T) {
-	if c := contrast("fff", "767676"); c < 4.54 || c > 4.55 { // a pair that everybody knows
+	if c := contrast("fff", "767676"); c < 4.54 || c > 4.55 { // a well-known pair
 		t.Fatalf("the contrast is computed as %v", c)
 	}
 	for i, root := range regexp.MustCompile(`:root \{([^}]*)\}`).FindAllStringSubmatch(style, -1) {
@@ -286,8 +286,8 @@ func TestContrast(t *testing.T) {
 	}
 }
 
-// TestPageIsBounded: a long history does not make a long page, and what is left
-// out is said.
+// TestPageIsBounded: a long history does not make a long page, and the page says what
+// it leaves out.
 func TestPageIsBounded(t *testing.T) {
 	var records []history.Record
 	for i := range 5 * maxRows {
@@ -316,8 +316,8 @@ func TestPageIsBounded(t *testing.T) {
 	}
 }
 
-// TestTimeline: however far apart records are, and in whichever order they
-// come, each is counted where it is.
+// TestTimeline: however far apart records are, and in whatever order they come, each
+// is counted at its time.
 func TestTimeline(t *testing.T) {
 	tests := []struct {
 		name  string

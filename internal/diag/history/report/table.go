@@ -30,7 +30,7 @@ const maxSums = 100
 func (d *doc) sums(caption, first string, sums []history.Sum, all *history.Sum) {
 	left := max(len(sums)-maxSums, 0)
 	if first == "Day" {
-		sums = sums[left:] // the last ones
+		sums = sums[left:] // keeps the last ones
 	} else {
 		sums = sums[:len(sums)-left]
 	}
@@ -71,7 +71,7 @@ func (d *doc) table(p *Page, hosts bool) {
 		d.put("<p class=\"note\">The last %d lines; %d before them are left out here, and counted above.</p>\n", len(p.rows), left)
 	}
 	d.put("<table class=\"events\" role=\"table\">\n<caption>Each event, and each fight as one line</caption>\n<thead role=\"rowgroup\"><tr role=\"row\">")
-	columns := []string{"When", "Event", "What", "From → to", "Stood", "Source", "Who"}
+	columns := []string{"When", "Event", "What", "From → to", "Lasted", "Source", "Who"}
 	if hosts {
 		columns = append([]string{"When", "Host"}, columns[1:]...)
 	}
@@ -79,7 +79,7 @@ func (d *doc) table(p *Page, hosts bool) {
 		d.put("<th scope=\"col\" role=\"columnheader\">%s</th>", c)
 	}
 	d.put("</tr></thead>\n<tbody role=\"rowgroup\">\n")
-	// Those of several hosts may have come one host after the other.
+	// Records of several hosts can have come host by host.
 	slices.SortStableFunc(p.rows, func(a, b history.Line) int { return a.Record.Time.Compare(b.Record.Time) })
 	for i := range p.rows {
 		d.line(&p.rows[i], hosts)
@@ -113,7 +113,7 @@ func (d *doc) line(l *history.Line, hosts bool) {
 	d.put("</tr>\n")
 }
 
-// notes are what is to be known beside what stands in the line.
+// notes are what to know besides what the line says.
 func (d *doc) notes(r *history.Record, said string) markup {
 	var m markup
 	for _, n := range r.Notes(said) {

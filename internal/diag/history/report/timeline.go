@@ -10,20 +10,20 @@ import (
 )
 
 const (
-	// buckets is the width of the picture: on a phone one is two pixels.
+	// buckets is the width of the picture; on a phone, one bucket is two pixels wide.
 	buckets = 200
 
-	// maxLanes bounds how many pairs of subject and culprit are followed; what
-	// comes later is in the totals only.
+	// maxLanes limits how many pairs of subject and culprit have a lane; later ones
+	// are in the totals only.
 	maxLanes = 500
 
-	// What is shown of them.
+	// How many of them are shown.
 	maxSubjects = 12
 	maxCulprits = 6
 	maxHosts    = 20
 )
 
-// verdict is what came of a change, as far as the colour tells.
+// verdict is the result of a change, as its colour shows it.
 type verdict int
 
 const (
@@ -39,7 +39,7 @@ func (v verdict) text() string {
 	return [...]string{"put right or kept out", "only observed", "not put right"}[v]
 }
 
-// class tells which colour a record has.
+// class returns the verdict, and so the colour, of a record.
 func class(r *history.Record) verdict {
 	switch {
 	case r.Failed():
@@ -50,8 +50,8 @@ func class(r *history.Record) verdict {
 	return right
 }
 
-// timeline counts changes in buckets of time. A bucket is as wide as it has
-// to be for all that was added so far: it is doubled when that has no room.
+// timeline counts changes in buckets of time. Whenever the records no longer fit, the
+// width of a bucket is doubled.
 type timeline struct {
 	begin time.Time // of the first bucket
 	width time.Duration
@@ -76,7 +76,7 @@ type lane struct {
 
 func (l *lane) changes() int { return l.total[right] + l.total[left] + l.total[wrong] }
 
-// watch is when nfguard was on guard on a host.
+// watch is when a host was guarded.
 type watch struct {
 	hostID
 	spans []span
@@ -85,7 +85,7 @@ type watch struct {
 
 type span struct{ from, to time.Time }
 
-// maxSpans bounds the spans of a host; the last one then grows.
+// maxSpans limits the spans of a host; beyond it, the last one grows.
 const maxSpans = 200
 
 func newTimeline() *timeline {
@@ -119,8 +119,8 @@ func (t *timeline) add(r *history.Record) {
 	l.total[c] += n
 }
 
-// place returns the bucket of a time, and makes room for it. Records of
-// several hosts need not come in order.
+// place returns the bucket of a time, and makes room for it. Records of several hosts
+// can be out of order.
 func (t *timeline) place(at time.Time) int {
 	if t.first.IsZero() {
 		t.begin, t.first, t.last = at, at, at
@@ -138,7 +138,7 @@ func (t *timeline) place(at time.Time) int {
 	return int(at.Sub(t.begin) / t.width) // begin is less than a bucket before first
 }
 
-// shift has the first bucket begin so many earlier.
+// shift moves the beginning n buckets earlier.
 func (t *timeline) shift(n int) {
 	t.begin = t.begin.Add(-time.Duration(n) * t.width)
 	for _, l := range t.lanes {
@@ -196,8 +196,8 @@ func (t *timeline) watch(r *history.Record) {
 	}
 }
 
-// told is the time to tell of a bucket that is not empty: its beginning, but
-// nothing before the first change nor a time before the last one.
+// told is the time to show for a bucket that is not empty: its beginning, but no time
+// before the first change. The last bucket shows the time of the last change.
 func (t *timeline) told(l *lane, i int) time.Time {
 	at := t.begin.Add(time.Duration(i) * t.width)
 	switch {
@@ -209,7 +209,7 @@ func (t *timeline) told(l *lane, i int) time.Time {
 	return at
 }
 
-// end is where the picture ends: with the last record.
+// end is where the picture ends: at the last record.
 func (t *timeline) end() time.Time {
 	if !t.last.After(t.begin) {
 		return t.begin.Add(time.Second)
@@ -217,7 +217,7 @@ func (t *timeline) end() time.Time {
 	return t.last
 }
 
-// x is where a time is in the picture, 0 to buckets.
+// x is the position of a time in the picture, from 0 to buckets.
 func (t *timeline) x(at time.Time) float64 {
 	return buckets * float64(at.Sub(t.begin)) / float64(t.end().Sub(t.begin))
 }

@@ -1,6 +1,6 @@
-// Command kube-proxy is Kubernetes' own, unchanged. It is a module of its own,
-// because what it requires is not for nfguard; the versions that its replace
-// lines name are those that the release was made of.
+// Command kube-proxy is Kubernetes' own kube-proxy, unmodified. It is a separate module,
+// because nfguard should not depend on what it requires. The versions in its replace lines
+// are those of the release.
 package main
 
 import (
