@@ -41,7 +41,7 @@ func FuzzModprobe(f *testing.F) {
 	f.Add("install br_* \\\n /bin/false\nblacklist br-netfilter\n# \\\n\\", "module_blacklist=\"a b\",c -- x=y")
 	f.Fuzz(func(t *testing.T, text, cmdline string) {
 		rules := parseModprobe("f", []byte(text))
-		fc := forecast{o: &Options{}, words: parseCmdline(cmdline)}
+		fc := forecast{o: &Options{}, t: &tree{}, words: parseCmdline(cmdline)}
 		r := fc.forbidden(rules, "br_netfilter", []string{"bridge"})
 		if r != nil && (r.Line < 0 || r.Line > strings.Count(text, "\n")+1 || r.text == "") {
 			t.Errorf("%+v", r)

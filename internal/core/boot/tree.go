@@ -24,7 +24,8 @@ type tree struct {
 	sysctl map[string][]assignment // the lines that matter, by file
 	kmod   []rule                  // of modprobe.d; nil: not read yet
 	unread []string
-	said   func(path string) // of what is looked at now
+	passed map[string][]unread // by family; not there: not looked at yet
+	said   func(path string)   // of what is looked at now
 }
 
 func open(o *Options) *tree {
@@ -37,7 +38,7 @@ func open(o *Options) *tree {
 	if o.Reading == nil {
 		o.Reading = func(string) {}
 	}
-	t := &tree{said: o.Reading, sysctl: make(map[string][]assignment), tails: map[string]bool{tail(modulesDisabled): true}}
+	t := &tree{said: o.Reading, sysctl: make(map[string][]assignment), passed: make(map[string][]unread), tails: map[string]bool{tail(modulesDisabled): true}}
 	for _, s := range o.Keys {
 		t.tails[tail(string(s.Key))] = true
 	}
@@ -89,8 +90,38 @@ func (t *tree) list(dir string) []fs.DirEntry {
 }
 
 func (t *tree) exists(name string) bool {
+	if t.files == nil {
+		return false
+	}
 	t.said(name)
-	return t.files != nil && t.files.Exists(name)
+	return t.files.Exists(name)
+}
+
+// script returns a script of a shell with its first line, "" where name is none.
+func (t *tree) script(name string) string {
+	if t.files == nil {
+		return ""
+	}
+	t.said(name)
+	info, err := t.files.Stat(name)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxScript {
+		return ""
+	}
+	text, err := t.files.Read(name, maxScript)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// executable reports whether a name leads to a program.
+func (t *tree) executable(name string) bool {
+	if t.files == nil {
+		return false
+	}
+	t.said(name)
+	info, err := t.files.Stat(name)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
 // masked reports whether a unit or drop-in is a link to /dev/null.

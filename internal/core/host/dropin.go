@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/step"
@@ -88,4 +89,9 @@ func (l *Linux) dropins(ctx context.Context, p *guard.Policy) []guard.Dropin {
 		defer t.Close()
 	}
 	return dropins(ctx, t, err, p)
+}
+
+// absent reports whether one of the drop-ins is not there.
+func absent(list []guard.Dropin) bool {
+	return slices.ContainsFunc(list, func(d guard.Dropin) bool { return d.State == guard.Absent })
 }

@@ -47,11 +47,33 @@ func (l *Linux) obstacle(ctx context.Context, p *guard.Policy) *guard.Obstacle {
 			return nil
 		}
 		return &guard.Obstacle{Reason: m.Reason, Next: m.Next + ", or set override_blacklist = true under [module]"}
-	case boot.Missing, boot.Removed, boot.Unindexed, boot.Unbuilt, boot.Unsigned:
+	case boot.Missing, boot.Removed, boot.Unindexed, boot.Unbuilt, boot.Unsigned, boot.Container:
 		return &guard.Obstacle{Reason: m.Reason, Next: m.Next}
-	case boot.Unknown, boot.Loaded, boot.BuiltIn, boot.Loadable, boot.Container:
+	case boot.BuiltIn:
+		return hidden(&m)
+	case boot.Unknown, boot.Loaded, boot.Loadable:
+		if m.In != "" && !MayLoad() {
+			return &guard.Obstacle{
+				Reason: "this is a container (" + m.In + ") that may not load modules",
+				Next:   "load it on the host: modprobe " + p.Module,
+			}
+		}
 	}
-	return nil // in a container it may still be allowed: modprobe tells
+	return nil
+}
+
+// hidden is the obstacle where the kernel has the module built in, and its
+// sysctls are not to be seen: nothing that is loaded would bring them.
+func hidden(m *boot.Module) *guard.Obstacle {
+	o := &guard.Obstacle{
+		Reason: "the kernel has it built in, and yet /proc/sys/net/bridge is not there: something hides it",
+		Next:   "run nfguard where /proc/sys is the host's",
+	}
+	if m.In != "" {
+		o.Reason = "this is a container (" + m.In + "), and its /proc/sys does not show the sysctls of " + m.Name + ", which the kernel has built in"
+		o.Next = "set them on the host: run nfguard there"
+	}
+	return o
 }
 
 // loadable judges by the files whether the running kernel can load a module.
@@ -91,6 +113,19 @@ func nextBoot(r *boot.Report) *guard.NextBoot {
 		})
 	}
 	return n
+}
+
+// carried adds to drop-ins that are absent who else carries the state.
+func carried(list []guard.Dropin, p *guard.Policy, r *boot.Report) {
+	for i := range list {
+		switch d := &list[i]; {
+		case d.State != guard.Absent || d.Obstacle != nil:
+		case d.Path == p.ModulesLoad:
+			d.Carried = r.Others.Module
+		case d.Path == p.SysctlD:
+			d.Carried = r.Others.Sysctls
+		}
+	}
 }
 
 // Forecast is what the last survey that looked at the next boot has found, in
