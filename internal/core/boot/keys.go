@@ -243,7 +243,7 @@ func (f *forecast) against(k *Key, o *Outcome) string {
 	case hides != "":
 		return fmt.Sprintf(nextHide, hides)
 	case f.started(o) != nil:
-		return o.Reader.remove()
+		return f.started(o).against(o.Place)
 	case o.Reader == SystemdSysctl && ours.Name != "":
 		return o.remove() + fmt.Sprintf(nextLaterName, ours.Name)
 	}

@@ -65,15 +65,16 @@ func (s *shell) command(args []string, line int, maybe bool) answer {
 		return unclear
 	}
 	if !path.IsAbs(args[0]) || !s.script(args[0], false, line, maybe) {
-		s.mentions(args, line)
+		s.mentions(strings.Join(args[1:], " "), line)
 		s.unknown = true
 	}
 	return unclear
 }
 
-// mentions reports the guarded sysctls that a command names which is not known.
-func (s *shell) mentions(args []string, line int) {
-	text := strings.ReplaceAll(strings.Join(args[1:], " "), ".", "/")
+// mentions reports the guarded sysctls that a text names of which it is not
+// known what it does.
+func (s *shell) mentions(text string, line int) {
+	text = strings.ReplaceAll(text, ".", "/")
 	for _, key := range s.f.paths {
 		if strings.Contains(text, strings.ReplaceAll(key, ".", "/")) {
 			s.add(line, act{key: key, opaque: true, maybe: true})
@@ -107,8 +108,10 @@ func (s *shell) nested(args []string, line int, maybe bool) answer {
 			if i+1 >= len(args) {
 				return unclear
 			}
-			inner := &shell{f: s.f, at: s.place(line), dir: s.dir, vars: map[string][]string{}, funcs: map[string][]token{}, depth: s.depth}
-			inner.at.Line = -inner.at.Line
+			at := s.place(line)
+			at.Line = -at.Line
+			inner := s.f.shell(at, args[i+1])
+			inner.dir, inner.depth = s.dir, s.depth
 			inner.run(shlex(args[i+1]), maybe)
 			s.take(inner)
 			return unclear
@@ -140,7 +143,8 @@ func (s *shell) script(name string, named bool, line int, maybe bool) bool {
 	if text == "" || !named && !(strings.HasPrefix(first, "#!") && of) {
 		return false
 	}
-	inner := &shell{f: s.f, at: Place{s.absolute(name), 1}, dir: "/", vars: map[string][]string{}, funcs: map[string][]token{}, depth: s.depth}
+	inner := s.f.shell(Place{s.absolute(name), 1}, text)
+	inner.depth = s.depth
 	inner.run(shlex(text), maybe)
 	s.take(inner)
 	return true

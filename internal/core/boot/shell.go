@@ -26,7 +26,8 @@ type act struct {
 // run. It runs none. What it cannot tell it calls maybe or opaque.
 type shell struct {
 	f       *forecast
-	at      Place  // of the first line; Line 0: every line is at this place
+	text    string // all of it
+	at      Place  // of the first line; not above 0: every line is at -Line
 	dir     string // where cd has led
 	vars    map[string][]string
 	funcs   map[string][]token
@@ -47,20 +48,24 @@ const (
 
 // runs returns what a shell does with text.
 func (f *forecast) runs(at Place, text string, lines bool) *shell {
-	s := &shell{f: f, at: at, dir: "/", vars: map[string][]string{}, funcs: map[string][]token{}}
 	if !lines {
-		s.at.Line = -at.Line
+		at.Line = -at.Line
 	}
+	s := f.shell(at, text)
 	s.run(shlex(text), false)
 	return s
 }
 
 // executes returns what one program does that is started without a shell.
 func (f *forecast) executes(at Place, args []string) *shell {
-	s := &shell{f: f, at: at, dir: "/", vars: map[string][]string{}, funcs: map[string][]token{}}
-	s.at.Line = -at.Line
+	at.Line = -at.Line
+	s := f.shell(at, "")
 	s.command(args, 0, false)
 	return s
+}
+
+func (f *forecast) shell(at Place, text string) *shell {
+	return &shell{f: f, at: at, text: text, dir: "/", vars: map[string][]string{}, funcs: map[string][]token{}}
 }
 
 // place is where a line of the text stands.
@@ -279,7 +284,9 @@ func (s *shell) simple(tokens []token, maybe, pipe bool) answer {
 		w, ok := s.expand(&tokens[i], true)
 		switch {
 		case t.op[0] == '<':
-		case ok && t.op != ">&":
+		case !ok:
+			s.mentions(s.text, line)
+		case t.op != ">&":
 			targets = append(targets, w...)
 		}
 	}

@@ -176,6 +176,7 @@ func (s *start) how(a *act) string {
 
 // clipped is a command as it is named in a sentence.
 func clipped(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
 	if r := []rune(text); len(r) > 120 {
 		return string(r[:120]) + "…"
 	}
@@ -194,6 +195,14 @@ func (r Reader) remove() string {
 	return nextRemoveLine
 }
 
+// against is the next step against what stands at a place.
+func (s *start) against(at Place) string {
+	if at != s.Place && s.Place != (Place{}) {
+		return nextRemoveCommand // in a script
+	}
+	return s.Reader.remove()
+}
+
 // doubt is an act that may set a key, or that does and is set right later.
 type doubt struct {
 	s         *start
@@ -207,7 +216,7 @@ func (f *forecast) doubted(want guard.Setting, d doubt) {
 	if !d.a.opaque && (!ok || guard.SameValue(effect, want.Value)) {
 		return
 	}
-	found := Finding{Subject: string(want.Key), Place: d.a.at, Next: d.s.Reader.remove()}
+	found := Finding{Subject: string(want.Key), Place: d.a.at, Next: d.s.against(d.a.at)}
 	if to := hidden(d.a.at.File); to != "" {
 		found.Next = fmt.Sprintf(nextHide, to)
 	}

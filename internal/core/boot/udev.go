@@ -20,15 +20,26 @@ type udevTerm struct{ key, attribute, op, value string }
 // udevEvent is what udev tells of a device. Empty: any.
 type udevEvent struct{ action, subsystem, kernel, when string }
 
-// udevEvents are those that come at every boot of a node; the last is any
-// other.
-func udevEvents(module string) []udevEvent {
+// events are those that come at every boot of a node; the last is that of the
+// device for which a rule is written.
+func (r *udevRule) events(module string) []udevEvent {
 	return []udevEvent{
 		{"add", "module", canonical(module), "once " + module + " is loaded"},
 		{"add", "module", "bridge", "once the module bridge is loaded"},
 		{"add", "net", "", "once an interface is there"},
-		{"", "", "", "once its device is there"},
+		{"", r.names("SUBSYSTEM"), r.names("KERNEL"), "once its device is there"},
 	}
+}
+
+// names returns the one value that a rule compares a key with, "" where there
+// are several.
+func (r *udevRule) names(key string) string {
+	for _, t := range r.read() {
+		if t.key == key && t.op == "==" && !isGlob(t.value) && !strings.Contains(t.value, "|") {
+			return t.value
+		}
+	}
+	return ""
 }
 
 var udevTermPattern = regexp.MustCompile(`([A-Z]+)(?:\{([^}]*)\})?\s*(==|!=|\+=|-=|:=|=)\s*[ei]?"((?:[^"\\]|\\.)*)"`)
@@ -130,7 +141,7 @@ func (r *udevRule) value(key string) string {
 	return found
 }
 
-var udevSubstitution = regexp.MustCompile(`%%|\$\$|%[knpbMmcPrSNEsD](\{[^}]*\})?|\$(kernel|number|devpath|id|driver|attr|env|major|minor|result|parent|name|links|root|sys|devnode)(\{[^}]*\})?`)
+var udevSubstitution = regexp.MustCompile(`%%|\$\$|%[knpbMmcPrSND](\{[^}]*\})?|%[Es]\{[^}]*\}|\$(kernel|number|devpath|id|driver|attr|env|major|minor|result|parent|name|links|root|sys|devnode)(\{[^}]*\})?`)
 
 // substituted is the text of a command with what udev puts into it.
 func substituted(text string) string {
@@ -158,7 +169,7 @@ func (f *forecast) udev() []start {
 			if len(s.acts) == 0 {
 				continue
 			}
-			for _, e := range udevEvents(f.o.Module) {
+			for _, e := range rules[i].events(f.o.Module) {
 				reached := reaches(rules, i, e)
 				if reached == no {
 					continue
