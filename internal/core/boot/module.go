@@ -65,7 +65,9 @@ func (f *forecast) lacks(k *Kernel) (reason, next string) {
 		case has != nil:
 			return reason, fmt.Sprintf(nextReboot, has.Release)
 		case other != nil:
-			if _, step := f.lacks(other); step != "" {
+			if _, step := f.lacks(other); strings.HasPrefix(step, "boot ") {
+				return reason, step
+			} else if step != "" {
 				return reason, fmt.Sprintf(nextForOther, other.Release, step)
 			}
 			return reason, fmt.Sprintf(nextReboot, other.Release)

@@ -35,10 +35,14 @@ func (l *Linux) module(ctx context.Context, p *guard.Policy) guard.Module {
 // obstacle finds what will keep the module from being loaded, without trying.
 func (l *Linux) obstacle(ctx context.Context, p *guard.Policy) *guard.Obstacle {
 	if text, err := os.ReadFile(filepath.Join(l.o.Proc, "sys/kernel/modules_disabled")); err == nil && strings.TrimSpace(string(text)) == "1" {
-		return &guard.Obstacle{
+		o := &guard.Obstacle{
 			Reason: "loading modules is switched off until the next boot (kernel.modules_disabled = 1)",
-			Next:   "reboot: the drop-in in modules-load.d loads it before that switch is set",
+			Next:   "reboot: " + p.ModulesLoad + " loads it before that switch is set",
 		}
+		if p.ModulesLoad == "" {
+			o.Next = "write its name to a file in /etc/modules-load.d, and reboot: it is loaded before that switch is set"
+		}
+		return o
 	}
 	m := l.loadable(ctx, p.Module)
 	switch m.State {
