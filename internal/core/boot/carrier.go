@@ -93,12 +93,12 @@ func (f *forecast) carrier(release string) (pkg, next string) {
 	return "", next
 }
 
-// owner returns the installed package that has the modules of a kernel, by
-// dpkg's lists of files, or "".
+// owner returns the installed Debian package that has the modules of a kernel,
+// or "".
 func (t *tree) owner(release string) string {
 	for _, kind := range []string{"linux-modules-", "linux-image-", "linux-image-unsigned-", "proxmox-kernel-", "pve-kernel-"} {
 		for _, end := range []string{"-signed", ""} {
-			if t.exists("/var/lib/dpkg/info/" + kind + release + end + ".list") {
+			if t.exists("/usr/share/doc/" + kind + release + end) {
 				return kind + release + end
 			}
 		}
@@ -106,9 +106,10 @@ func (t *tree) owner(release string) string {
 	return ""
 }
 
-// installed reports whether dpkg has a package.
+// installed reports whether a Debian package is installed. Each has its copyright
+// in a directory of its own; the database is dpkg's alone.
 func (t *tree) installed(pkg string) bool {
-	return t.exists("/var/lib/dpkg/info/"+pkg+".list") || t.exists("/var/lib/dpkg/info/"+pkg+"-signed.list")
+	return t.exists("/usr/share/doc/"+pkg) || t.exists("/usr/share/doc/"+pkg+"-signed")
 }
 
 // mapped returns the package of a module as the kernel's own list has it, which

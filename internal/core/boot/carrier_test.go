@@ -27,7 +27,7 @@ func TestCarrier(t *testing.T) {
 		{release: "6.9.7-1-liquorix-amd64", pkg: "linux-image-6.9.7-1-liquorix-amd64"},
 		{release: "6.6.31+rpt-rpi-v8", pkg: "linux-image-6.6.31+rpt-rpi-v8"},
 		{
-			release: "6.1.0-18-amd64", files: []string{"/var/lib/dpkg/info/linux-image-6.1.0-18-amd64.list"},
+			release: "6.1.0-18-amd64", files: []string{"/usr/share/doc/linux-image-6.1.0-18-amd64/copyright"},
 			pkg: "linux-image-6.1.0-18-amd64", next: again + "linux-image-6.1.0-18-amd64",
 		},
 		// Ubuntu.
@@ -35,16 +35,16 @@ func TestCarrier(t *testing.T) {
 		{release: "6.8.0-1029-aws", pkg: "linux-modules-6.8.0-1029-aws (or linux-modules-extra-6.8.0-1029-aws)"},
 		{release: "5.15.0-1064-kvm", pkg: "linux-modules-5.15.0-1064-kvm"},
 		{
-			release: "6.8.0-1021-azure", files: []string{"/var/lib/dpkg/info/linux-modules-6.8.0-1021-azure.list"},
+			release: "6.8.0-1021-azure", files: []string{"/usr/share/doc/linux-modules-6.8.0-1021-azure/copyright"},
 			pkg: "linux-modules-extra-6.8.0-1021-azure",
 		},
 		{
-			release: "5.15.0-1064-kvm", files: []string{"/var/lib/dpkg/info/linux-modules-5.15.0-1064-kvm.list"},
+			release: "5.15.0-1064-kvm", files: []string{"/usr/share/doc/linux-modules-5.15.0-1064-kvm/copyright"},
 			pkg: "linux-modules-5.15.0-1064-kvm", next: again + "linux-modules-5.15.0-1064-kvm",
 		},
 		{
 			release: "6.9.7-060907-generic", files: []string{
-				"/var/lib/dpkg/info/linux-modules-6.9.7-060907-generic.list", "/var/lib/dpkg/info/linux-modules-extra-6.9.7-060907-generic.list",
+				"/usr/share/doc/linux-modules-6.9.7-060907-generic/copyright", "/usr/share/doc/linux-modules-extra-6.9.7-060907-generic/copyright",
 			},
 			pkg: "linux-modules-6.9.7-060907-generic", next: again + "linux-modules-6.9.7-060907-generic",
 		},
@@ -53,11 +53,11 @@ func TestCarrier(t *testing.T) {
 		{release: "5.15.158-2-pve", pkg: "pve-kernel-5.15.158-2-pve"},
 		{release: "6.2.16-20-pve", next: owner},
 		{
-			release: "6.2.16-20-pve", files: []string{"/var/lib/dpkg/info/proxmox-kernel-6.2.16-20-pve.list"},
+			release: "6.2.16-20-pve", files: []string{"/usr/share/doc/proxmox-kernel-6.2.16-20-pve/copyright"},
 			pkg: "proxmox-kernel-6.2.16-20-pve", next: again + "proxmox-kernel-6.2.16-20-pve",
 		},
 		{
-			release: "6.8.12-4-pve", files: []string{"/var/lib/dpkg/info/proxmox-kernel-6.8.12-4-pve-signed.list"},
+			release: "6.8.12-4-pve", files: []string{"/usr/share/doc/proxmox-kernel-6.8.12-4-pve-signed/copyright"},
 			pkg: "proxmox-kernel-6.8.12-4-pve-signed", next: again + "proxmox-kernel-6.8.12-4-pve-signed",
 		},
 		// Red Hat's.
@@ -90,7 +90,7 @@ func TestCarrier(t *testing.T) {
 		{release: "6.1.55", next: owner},
 		{release: "6.6.36-current-rockchip64", next: owner},
 		{
-			release: "6.6.36-current-rockchip64", files: []string{"/var/lib/dpkg/info/linux-image-6.6.36-current-rockchip64.list"},
+			release: "6.6.36-current-rockchip64", files: []string{"/usr/share/doc/linux-image-6.6.36-current-rockchip64/copyright"},
 			pkg: "linux-image-6.6.36-current-rockchip64", next: again + "linux-image-6.6.36-current-rockchip64",
 		},
 	}
