@@ -138,6 +138,7 @@ type forecast struct {
 	lines  []assignment // in them
 	paths  []string     // of the guarded keys, below /proc/sys
 	starts []start      // what is run at boot
+	spent  int          // on reading commands
 	by     Place        // what has systemd-modules-load load the module
 	missed *miss        // a line that is meant to
 	early  bool         // it is loaded before systemd-sysctl

@@ -75,6 +75,32 @@ func FuzzModulesDep(f *testing.F) {
 	})
 }
 
+// FuzzStarts: whatever is run at boot, the places that are named are in it.
+func FuzzStarts(f *testing.F) {
+	f.Add("for i in a b; do echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables; done\nf() { f; }; f\nsysctl -w net.bridge.bridge-nf-call-iptables=$x", `ACTION=="add", GOTO="x"\`+"\n"+`RUN+="/bin/sh -c 'echo $$f'", LABEL="x"`)
+	f.Add("if [ -e /x ]; then cat <<E; fi; case x in x) y;; esac; `", `[Service]`+"\nExecStart=-sysctl \\\n a=\"b\"\n")
+	f.Fuzz(func(t *testing.T, text, file string) {
+		o := Options{Module: "br_netfilter"}
+		fc := forecast{o: &o, t: &tree{}, paths: []string{guard.IPTables.Path()}}
+		ran := fc.runs(Place{"x", 1}, text, true)
+		lines := strings.Count(text, "\n") + 1
+		for _, a := range ran.acts {
+			if a.at.Line < 1 || a.at.Line > lines {
+				t.Errorf("%+v of %d lines", a, lines)
+			}
+		}
+		rules := parseUdev("f", file)
+		for i := range rules {
+			fc.udevActs(&rules[i])
+			for _, e := range rules[i].events("br_netfilter") {
+				reaches(rules, jumps(rules), i, e)
+			}
+		}
+		unitCommands("f", file, nil)
+		words(file)
+	})
+}
+
 func FuzzTuned(f *testing.F) {
 	f.Add("[main]\ninclude=a, b\n[sysctl]\nreplace=1\nx=1 # y\n[]\n[\n]\n=\n[x]\ntype=sysctl")
 	f.Fuzz(func(_ *testing.T, text string) {

@@ -112,7 +112,9 @@ func (s *shell) nested(args []string, line int, maybe bool) answer {
 			at.Line = -at.Line
 			inner := s.f.shell(at, args[i+1])
 			inner.dir, inner.depth = s.dir, s.depth
-			inner.run(shlex(args[i+1]), maybe)
+			if s.f.spend(len(args[i+1])) {
+				inner.run(shlex(args[i+1]), maybe)
+			}
 			s.take(inner)
 			return unclear
 		case strings.HasPrefix(a, "-"), strings.HasPrefix(a, "+"):
@@ -145,7 +147,9 @@ func (s *shell) script(name string, named bool, line int, maybe bool) bool {
 	}
 	inner := s.f.shell(Place{s.absolute(name), 1}, text)
 	inner.depth = s.depth
-	inner.run(shlex(text), maybe)
+	if s.f.spend(len(text)) {
+		inner.run(shlex(text), maybe)
+	}
 	s.take(inner)
 	return true
 }

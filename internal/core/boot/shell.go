@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -39,11 +40,14 @@ type shell struct {
 	unknown bool // a program was run that is not known
 }
 
-// maxDepth bounds scripts that run scripts, and maxActs what one may do.
+// What a shell may have: scripts that run scripts, what one does and how long it
+// is, the parts of a word and what it stands for.
 const (
 	maxDepth  = 6
 	maxActs   = 512
 	maxScript = 256 << 10
+	maxParts  = 64
+	maxWord   = 4096
 )
 
 // runs returns what a shell does with text.
@@ -52,7 +56,9 @@ func (f *forecast) runs(at Place, text string, lines bool) *shell {
 		at.Line = -at.Line
 	}
 	s := f.shell(at, text)
-	s.run(shlex(text), false)
+	if f.spend(len(text)) {
+		s.run(shlex(text), false)
+	}
 	return s
 }
 
@@ -66,6 +72,19 @@ func (f *forecast) executes(at Place, args []string) *shell {
 
 func (f *forecast) shell(at Place, text string) *shell {
 	return &shell{f: f, at: at, text: text, dir: "/", vars: map[string][]string{}, funcs: map[string][]token{}}
+}
+
+// allowed bounds what is read of commands, in bytes about: an image may have
+// been made so that it takes for ever. A host has some hundred KiB.
+const allowed = 4 << 20
+
+// spend takes from what is allowed, and reports whether there was so much.
+func (f *forecast) spend(n int) bool {
+	if f.spent += n; f.spent > allowed {
+		f.t.complain("commands that are run at boot", errors.New("they are too many: the rest was not read"))
+		return false
+	}
+	return true
 }
 
 // place is where a line of the text stands.
@@ -90,7 +109,7 @@ func (s *shell) run(tokens []token, maybe bool) {
 	}
 	defer func() { s.depth-- }()
 	open, before, last := 0, "", likely // how many if and case are open, the operator before, how the last command ended
-	for i := 0; i < len(tokens) && !s.over; {
+	for i := 0; i < len(tokens) && !s.over && s.f.spend(64); {
 		t := &tokens[i]
 		switch {
 		case t.op == "\n" || t.op == ";" || t.op == "&":
@@ -155,6 +174,9 @@ const (
 // word, and returns where it ends.
 func (s *shell) loop(tokens []token, i int, maybe bool) int {
 	start, depth, end := 0, 0, len(tokens)
+	if !s.f.spend(len(tokens) - i) {
+		return end
+	}
 	for j := i; j < len(tokens); j++ {
 		t := &tokens[j]
 		switch {
@@ -201,6 +223,9 @@ func (s *shell) loop(tokens []token, i int, maybe bool) int {
 // define keeps the body of "NAME() { BODY }", and returns where it ends.
 func (s *shell) define(tokens []token, i int) int {
 	depth := 0
+	if !s.f.spend(len(tokens) - i) {
+		return len(tokens)
+	}
 	for j := i + 3; j < len(tokens); j++ {
 		switch t := &tokens[j]; {
 		case t.is("{"):
@@ -218,6 +243,9 @@ func (s *shell) define(tokens []token, i int) int {
 // expand returns what a word stands for, and false where that is not known. A
 // pattern of files stands for those that matter: the guarded sysctls.
 func (s *shell) expand(t *token, files bool) (words []string, known bool) {
+	if len(t.parts) > maxParts {
+		return nil, false
+	}
 	words, known = []string{""}, true
 	glob := false
 	for _, p := range t.parts {
@@ -232,12 +260,13 @@ func (s *shell) expand(t *token, files bool) (words []string, known bool) {
 		var all []string
 		for _, w := range words {
 			for _, v := range values {
+				if len(w)+len(v) > maxWord || len(all) == maxParts {
+					return nil, false
+				}
 				all = append(all, w+v)
 			}
 		}
-		if words = all; len(words) > 64 {
-			return nil, false
-		}
+		words = all
 	}
 	if !glob || !files {
 		return words, known
@@ -274,11 +303,7 @@ func (s *shell) simple(tokens []token, maybe, pipe bool) answer {
 			args = append(args, w...)
 			continue
 		}
-		other := i > 0 && tokens[i-1].is("\x00") // not of the output
-		if other {
-			args = args[:len(args)-1]
-		}
-		if i++; i >= len(tokens) || tokens[i].op != "" || other {
+		if i++; i >= len(tokens) || tokens[i].op != "" || t.other {
 			continue
 		}
 		w, ok := s.expand(&tokens[i], true)

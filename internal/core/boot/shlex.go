@@ -6,7 +6,8 @@ import "strings"
 type token struct {
 	op    string // ";", "&&", "||", "|", "&", "(", ")", ">", ">>", "<", "\n"; "" for a word
 	parts []part
-	line  int // counted from 0
+	other bool // of a redirection: not of the output
+	line  int  // counted from 0
 }
 
 // part is a piece of a word: text as it is, or the name of a variable whose
@@ -37,7 +38,7 @@ func (t *token) literal() string {
 // shlex splits a shell's text into tokens: sh(1) as far as scripts at boot use
 // it. What it does not know, like "$(…)", is a part that is not known.
 func shlex(text string) []token {
-	l := lexer{rest: text}
+	l := lexer{rest: strings.ReplaceAll(text, "\x00", "?")}
 	for l.rest != "" {
 		l.next()
 	}
@@ -55,8 +56,8 @@ type lexer struct {
 
 func (l *lexer) add(p part) {
 	l.in = true
-	if n := len(l.word); n > 0 && !p.variable && !l.word[n-1].variable && l.word[n-1].quoted == p.quoted {
-		l.word[n-1].text += p.text
+	if n := len(l.word); n > 0 && l.word[n-1] == (part{quoted: true}) && p.quoted {
+		l.word[n-1] = p // of a text in quotes that begins
 		return
 	}
 	l.word = append(l.word, p)
@@ -117,17 +118,20 @@ func (l *lexer) next() {
 	case strings.IndexByte("\n;&|()<>", c) >= 0:
 		l.operator()
 	default:
-		l.add(part{text: l.take(1)})
+		i := strings.IndexAny(l.rest, "\\'\"$` \t\r\n;&|()<>")
+		if i < 0 {
+			i = len(l.rest)
+		}
+		l.add(part{text: l.take(i)})
 	}
 }
 
 func (l *lexer) operator() {
-	redirects := l.rest[0] == '<' || l.rest[0] == '>'
-	if redirects && len(l.word) == 1 && digits(l.word[0].text) == len(l.word[0].text) && !l.word[0].variable {
-		// A number before it is a descriptor's. Only that of the output matters.
-		if l.word[0].text != "1" {
-			l.word = []part{{text: "\x00"}}
-		} else {
+	other := false
+	if redirects := l.rest[0] == '<' || l.rest[0] == '>'; redirects && len(l.word) == 1 {
+		// A number right before it is a descriptor's, 1 that of the output.
+		if p := l.word[0]; !p.variable && !p.quoted && p.text != "" && digits(p.text) == len(p.text) {
+			other = p.text != "1"
 			l.word, l.in = nil, false
 		}
 	}
@@ -139,7 +143,7 @@ func (l *lexer) operator() {
 			break
 		}
 	}
-	l.tokens = append(l.tokens, token{op: op, line: l.line})
+	l.tokens = append(l.tokens, token{op: op, other: other, line: l.line})
 	if op == "\n" {
 		l.line++
 	}
@@ -166,10 +170,12 @@ func (l *lexer) double() {
 		case '$', '`':
 			l.variable(true)
 		default:
-			if c == '\n' {
-				l.line++
+			i := strings.IndexAny(l.rest, "\"\\$`")
+			if i < 0 {
+				i = len(l.rest)
 			}
-			l.add(part{text: l.take(1), quoted: true})
+			l.line += strings.Count(l.rest[:i], "\n")
+			l.add(part{text: l.take(i), quoted: true})
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -48,7 +49,8 @@ var udevTermPattern = regexp.MustCompile(`([A-Z]+)(?:\{([^}]*)\})?\s*(==|!=|\+=|
 // on in the next.
 func parseUdev(file, text string) []udevRule {
 	var rules []udevRule
-	n, start, joined := 0, 0, ""
+	n, start := 0, 0
+	var joined []string
 	for line := range strings.Lines(text) {
 		if n++; start == 0 {
 			start = n
@@ -57,14 +59,14 @@ func parseUdev(file, text string) []udevRule {
 		if strings.HasPrefix(line, "#") {
 			line = ""
 		}
-		if before, more := strings.CutSuffix(line, `\`); more {
-			joined += before
+		before, more := strings.CutSuffix(line, `\`)
+		if joined = append(joined, before); more {
 			continue
 		}
-		if line = joined + line; line != "" {
+		if line = strings.Join(joined, ""); line != "" {
 			rules = append(rules, udevRule{Place: Place{file, start}, text: line})
 		}
-		start, joined = 0, ""
+		start, joined = 0, joined[:0]
 	}
 	return rules
 }
@@ -164,13 +166,14 @@ func (f *forecast) udev() []start {
 			continue
 		}
 		rules := parseUdev(file, string(text))
+		jumps := jumps(rules)
 		for i := range rules {
 			s := f.udevActs(&rules[i])
-			if len(s.acts) == 0 {
+			if len(s.acts) == 0 || !f.spend(16*len(jumps)) {
 				continue
 			}
 			for _, e := range rules[i].events(f.o.Module) {
-				reached := reaches(rules, i, e)
+				reached := reaches(rules, jumps, i, e)
 				if reached == no {
 					continue
 				}
@@ -186,32 +189,44 @@ func (f *forecast) udev() []start {
 	return starts
 }
 
+// jump is a rule that has what follows up to a label passed over.
+type jump struct{ from, to int }
+
+// jumps returns those of a file, in order. One to a label that does not follow
+// is none.
+func jumps(rules []udevRule) []jump {
+	var all []jump
+	labels := make(map[string]int)
+	for i := len(rules) - 1; i >= 0; i-- {
+		if label := rules[i].value("LABEL"); label != "" {
+			labels[label] = i
+		}
+		if to := labels[rules[i].value("GOTO")]; to > i {
+			all = append(all, jump{i, to})
+		}
+	}
+	slices.Reverse(all)
+	return all
+}
+
 // reaches reports whether rule i of a file is carried out for an event.
-func reaches(rules []udevRule, i int, e udevEvent) answer {
-	certain := true
-	for j := 0; j < i; j++ {
-		label := rules[j].value("GOTO")
-		if label == "" {
+func reaches(rules []udevRule, jumps []jump, i int, e udevEvent) answer {
+	certain, at := true, 0
+	for _, j := range jumps {
+		if j.from < at || j.from >= i {
 			continue
 		}
-		fit := rules[j].fits(e)
-		if fit != no && e.subsystem == "" {
+		fit := rules[j.from].fits(e)
+		if fit == yes && e.subsystem == "" {
 			fit = unclear
 		}
-		to := j
-		for k := j + 1; k < len(rules); k++ {
-			if rules[k].value("LABEL") == label {
-				to = k
-				break
-			}
-		}
 		switch {
-		case fit == no || to <= j:
-		case fit == yes && to > i:
+		case fit == no:
+		case fit == yes && j.to > i:
 			return no
 		case fit == yes:
-			j = to - 1
-		case to > i:
+			at = j.to
+		case j.to > i:
 			certain = false
 		}
 	}

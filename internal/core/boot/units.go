@@ -70,24 +70,25 @@ func (t *tree) unitFiles(name string) []string {
 // unitCommands returns the commands of Exec lines. An empty one takes back
 // those before it.
 func unitCommands(file, text string, before []unitCommand) []unitCommand {
-	n, start, joined, section := 0, 0, "", ""
+	n, start, section := 0, 0, ""
+	var joined []string
 	for line := range strings.Lines(text) {
 		if n++; start == 0 {
 			start = n
 		}
 		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
-			if joined == "" {
+			if len(joined) == 0 {
 				start = 0
 			}
 			continue
 		}
 		if part, more := strings.CutSuffix(line, `\`); more {
-			joined += part + " "
+			joined = append(joined, part)
 			continue
 		}
-		line, at := joined+line, start
-		start, joined = 0, ""
+		line, at := strings.Join(append(joined, line), " "), start
+		start, joined = 0, joined[:0]
 		if strings.HasPrefix(line, "[") {
 			section = line
 			continue
