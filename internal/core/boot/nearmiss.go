@@ -109,6 +109,9 @@ func (t *tree) passedOver(family string) []unread {
 
 // same reports whether two names lead to one directory.
 func (t *tree) same(a, b string) bool {
+	if t.files == nil {
+		return false
+	}
 	x, err := t.files.Resolve(a)
 	y, other := t.files.Resolve(b)
 	return err == nil && other == nil && x == y

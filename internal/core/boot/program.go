@@ -136,7 +136,7 @@ func (s *shell) script(name string, named bool, line int, maybe bool) bool {
 	if s.depth >= maxDepth || strings.Contains(name, "\x00") {
 		return false
 	}
-	text := s.f.t.script(s.absolute(name))
+	text := s.f.t.script(s.absolute(name), named)
 	first, _, _ := strings.Cut(text, "\n")
 	words := strings.Fields(strings.TrimPrefix(first, "#!"))
 	of := slices.ContainsFunc(words, func(w string) bool {

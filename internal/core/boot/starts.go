@@ -70,7 +70,7 @@ func (f *forecast) rcLocal() []start {
 		if !f.t.executable(name) || f.t.masked("/etc/systemd/system/rc-local.service") {
 			continue
 		}
-		text := f.t.script(name)
+		text := f.t.script(name, true)
 		if text == "" || !f.suspicious(text) {
 			continue
 		}

@@ -3,6 +3,7 @@ package boot
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -97,21 +98,29 @@ func (t *tree) exists(name string) bool {
 	return t.files.Exists(name)
 }
 
-// script returns a script of a shell with its first line, "" where name is none.
-func (t *tree) script(name string) string {
+// script returns the text of a file that begins with "#!", and with named also of
+// another one; "" where there is none.
+func (t *tree) script(name string, named bool) string {
 	if t.files == nil {
 		return ""
 	}
 	t.said(name)
-	info, err := t.files.Stat(name)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > maxScript {
-		return ""
-	}
-	text, err := t.files.Read(name, maxScript)
+	f, err := t.files.Open(name)
 	if err != nil {
 		return ""
 	}
-	return string(text)
+	defer f.Close()
+	head := make([]byte, 2)
+	if n, err := io.ReadFull(f, head); !named && string(head) != "#!" {
+		return ""
+	} else if err != nil {
+		return string(head[:n])
+	}
+	rest, err := files.Limited(f, maxScript)
+	if err != nil {
+		return ""
+	}
+	return string(head) + string(rest)
 }
 
 // executable reports whether a name leads to a program.

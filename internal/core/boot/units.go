@@ -1,6 +1,8 @@
 package boot
 
 import (
+	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -12,59 +14,67 @@ var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/loca
 // knownUnits run what the forecast knows by itself.
 var knownUnits = []string{"systemd-sysctl.service", "systemd-modules-load.service", "ufw.service", "tuned.service", "procps.service", "nfguard.service", "rc-local.service", "kmod.service"}
 
+// unitTree is what lies in the directories of units, by name: each name's files,
+// those that win first.
+type unitTree map[string][]unitEntry
+
+type unitEntry struct {
+	file string
+	link bool
+}
+
+func (t *tree) unitTree() unitTree {
+	all := make(unitTree)
+	for _, dir := range unitDirs {
+		if dir == "/lib/systemd/system" && t.same(dir, "/usr/lib/systemd/system") {
+			continue
+		}
+		for _, e := range t.list(dir) {
+			all[e.Name()] = append(all[e.Name()], unitEntry{path.Join(dir, e.Name()), e.Type()&fs.ModeSymlink != 0})
+		}
+	}
+	return all
+}
+
 // enabled returns the services that something enabled starts at boot: those to
 // which a directory X.wants or X.requires links, and those of such timers.
-func (t *tree) enabled() []string {
-	var names []string
-	for _, dir := range unitDirs {
-		for _, e := range t.list(dir) {
-			if ext := path.Ext(e.Name()); ext != ".wants" && ext != ".requires" {
-				continue
-			}
-			for _, w := range t.list(path.Join(dir, e.Name())) {
+func (u unitTree) enabled(t *tree) []string {
+	found := make(map[string]bool)
+	for name, entries := range u {
+		if ext := path.Ext(name); ext != ".wants" && ext != ".requires" {
+			continue
+		}
+		for _, dir := range entries {
+			for _, w := range t.list(dir.file) {
 				name := w.Name()
 				if timer, ok := strings.CutSuffix(name, ".timer"); ok {
 					name = timer + ".service"
 				}
-				if strings.HasSuffix(name, ".service") && !slices.Contains(names, name) && !slices.Contains(knownUnits, name) {
-					names = append(names, name)
+				if strings.HasSuffix(name, ".service") && !slices.Contains(knownUnits, name) {
+					found[name] = true
 				}
 			}
 		}
 	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(found))
 }
 
-// unitFiles returns the files that make up a unit: its own, and its drop-ins.
-// None where it is masked.
-func (t *tree) unitFiles(name string) []string {
-	files := []string{}
-	template := ""
-	if before, rest, ok := strings.Cut(name, "@"); ok {
+// files returns those that make up a unit: its own, and its drop-ins. None where
+// it is masked.
+func (u unitTree) files(t *tree, name string) []string {
+	own := u[name]
+	if before, rest, ok := strings.Cut(name, "@"); ok && len(own) == 0 {
 		_, suffix, _ := strings.Cut(rest, ".")
-		template = before + "@." + suffix
+		own = u[before+"@."+suffix]
 	}
-	for _, n := range []string{name, template} {
-		for _, dir := range unitDirs {
-			if file := path.Join(dir, n); n != "" && len(files) == 0 {
-				if t.masked(file) {
-					return nil
-				}
-				if t.exists(file) {
-					files = append(files, file)
-				}
-			}
-		}
-	}
-	if len(files) == 0 {
+	if len(own) == 0 || own[0].link && t.masked(own[0].file) {
 		return nil
 	}
-	dirs := make([]string, len(unitDirs))
-	for i, dir := range unitDirs {
-		dirs[i] = path.Join(dir, name+".d")
+	var dirs []string
+	for _, d := range u[name+".d"] {
+		dirs = append(dirs, d.file)
 	}
-	return append(files, t.dropins(dirs, conf)...)
+	return append([]string{own[0].file}, t.dropins(dirs, conf)...)
 }
 
 // unitCommands returns the commands of Exec lines. An empty one takes back
@@ -116,9 +126,10 @@ type unitCommand struct {
 // that they load. A unit may have conditions, which are not looked at.
 func (f *forecast) units() []start {
 	var starts []start
-	for _, name := range f.t.enabled() {
+	units := f.t.unitTree()
+	for _, name := range units.enabled(f.t) {
 		var commands []unitCommand
-		for _, file := range f.t.unitFiles(name) {
+		for _, file := range units.files(f.t, name) {
 			text, _ := f.t.read(file, maxFile)
 			commands = unitCommands(file, string(text), commands)
 		}
