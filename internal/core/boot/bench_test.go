@@ -2,6 +2,7 @@ package boot_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,10 +33,12 @@ func BenchmarkForecast(b *testing.B) {
 			"SUBSYSTEM!=\"block\", GOTO=\"end\"\nKERNEL==\"sd*\", ENV{X}==\"?*\", IMPORT{builtin}=\"path_id\", SYMLINK+=\"disk/by-x/$env{X}\"\n", 20)+
 			"ACTION==\"add\", RUN+=\"/bin/true $name\"\nLABEL=\"end\"\n")
 	}
-	write(b, root, "usr/local/bin/up", "#!/bin/sh\n"+strings.Repeat("[ -e /etc/x ] || mkdir -p /run/x && echo started\n", 40))
+	for i := range 10 {
+		write(b, root, fmt.Sprintf("usr/local/bin/up%d", i), "#!/bin/sh\n"+strings.Repeat("[ -e /etc/x ] || mkdir -p /run/x && echo started\n", 40))
+	}
 	for i := range 80 {
 		name := fmt.Sprintf("x%02d.service", i)
-		write(b, root, "usr/lib/systemd/system/"+name, "[Unit]\nDescription=x\n\n[Service]\nExecStartPre=-/sbin/modprobe overlay\nExecStart=/usr/local/bin/up --now\n")
+		write(b, root, "usr/lib/systemd/system/"+name, "[Unit]\nDescription=x\n\n[Service]\nExecStartPre=-/sbin/modprobe overlay\nExecStart=/usr/local/bin/up"+strconv.Itoa(i)+" --now\n")
 		link(b, root, "etc/systemd/system/multi-user.target.wants/"+name, "/usr/lib/systemd/system/"+name)
 	}
 	for k := range 5 {

@@ -23,7 +23,7 @@ func (s *shell) command(args []string, line int, maybe bool) answer {
 	}
 	switch name {
 	case "echo", "printf":
-		s.printed = []string{prints(name, args[1:])}
+		s.printed = args
 		return likely
 	case "true", ":", "export", "set":
 		return yes

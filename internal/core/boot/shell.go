@@ -32,10 +32,10 @@ type shell struct {
 	dir     string // where cd has led
 	vars    map[string][]string
 	funcs   map[string][]token
-	maybe   bool // what follows may not be reached
-	over    bool // nothing that follows is reached
-	depth   int  // of scripts, functions and loops
-	printed []string
+	maybe   bool     // what follows may not be reached
+	over    bool     // nothing that follows is reached
+	depth   int      // of scripts, functions and loops
+	printed []string // the last echo or printf with its arguments; nil: something else was the last
 	acts    []act
 	unknown bool // a program was run that is not known
 }
@@ -352,10 +352,9 @@ func (s *shell) into(target string, line int, maybe bool) {
 		return
 	}
 	a := act{key: key, maybe: maybe}
-	if len(s.printed) == 1 && !strings.Contains(s.printed[0], "\x00") {
-		a.value = s.printed[0]
-	} else {
-		a.opaque = true
+	if len(s.printed) > 0 {
+		a.value = prints(path.Base(s.printed[0]), s.printed[1:])
 	}
+	a.opaque = len(s.printed) == 0 || strings.Contains(a.value, "\x00")
 	s.add(line, a)
 }

@@ -25,6 +25,7 @@ type tree struct {
 	sysctl map[string][]assignment // the lines that matter, by file
 	kmod   []rule                  // of modprobe.d; nil: not read yet
 	unread []string
+	there  map[string]bool     // what was asked for
 	passed map[string][]unread // by family; not there: not looked at yet
 	said   func(path string)   // of what is looked at now
 }
@@ -39,7 +40,7 @@ func open(o *Options) *tree {
 	if o.Reading == nil {
 		o.Reading = func(string) {}
 	}
-	t := &tree{said: o.Reading, sysctl: make(map[string][]assignment), passed: make(map[string][]unread), tails: map[string]bool{tail(modulesDisabled): true}}
+	t := &tree{said: o.Reading, sysctl: make(map[string][]assignment), passed: make(map[string][]unread), there: make(map[string]bool), tails: map[string]bool{tail(modulesDisabled): true}}
 	for _, s := range o.Keys {
 		t.tails[tail(string(s.Key))] = true
 	}
@@ -94,8 +95,13 @@ func (t *tree) exists(name string) bool {
 	if t.files == nil {
 		return false
 	}
-	t.said(name)
-	return t.files.Exists(name)
+	there, known := t.there[name]
+	if !known {
+		t.said(name)
+		there = t.files.Exists(name)
+		t.there[name] = there
+	}
+	return there
 }
 
 // script returns the text of a file that begins with "#!", and with named also of

@@ -166,14 +166,20 @@ func (f *forecast) udev() []start {
 			continue
 		}
 		rules := parseUdev(file, string(text))
-		jumps := jumps(rules)
+		var over []jump
 		for i := range rules {
 			s := f.udevActs(&rules[i])
-			if len(s.acts) == 0 || !f.spend(16*len(jumps)) {
+			if len(s.acts) == 0 {
 				continue
 			}
+			if over == nil {
+				over = jumps(rules)
+			}
+			if !f.spend(16 * len(over)) {
+				break
+			}
 			for _, e := range rules[i].events(f.o.Module) {
-				reached := reaches(rules, jumps, i, e)
+				reached := reaches(rules, over, i, e)
 				if reached == no {
 					continue
 				}
@@ -195,7 +201,7 @@ type jump struct{ from, to int }
 // jumps returns those of a file, in order. One to a label that does not follow
 // is none.
 func jumps(rules []udevRule) []jump {
-	var all []jump
+	all := []jump{}
 	labels := make(map[string]int)
 	for i := len(rules) - 1; i >= 0; i-- {
 		if label := rules[i].value("LABEL"); label != "" {
