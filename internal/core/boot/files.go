@@ -10,6 +10,8 @@ func Files() []string {
 		"/etc/cron.d/*",
 		"/etc/crontab",
 		"/etc/default/ufw",
+		"/etc/network/interfaces",
+		"/etc/network/interfaces.d/*",
 		"/etc/rc.d/rc.local",
 		"/etc/rc.local",
 		"/etc/sysctl.conf",

@@ -57,14 +57,14 @@ func (s *shell) command(args []string, line int, maybe bool) answer {
 		return likely
 	case ".", "source":
 		if len(args) > 1 {
-			s.script(args[1], true, line, maybe)
+			s.script(args[1], true, maybe)
 		}
 		return unclear
 	}
 	if slices.Contains(harmless, name) {
 		return unclear
 	}
-	if !path.IsAbs(args[0]) || !s.script(args[0], false, line, maybe) {
+	if !path.IsAbs(args[0]) || !s.script(args[0], false, maybe) {
 		s.mentions(strings.Join(args[1:], " "), line)
 		s.unknown = true
 	}
@@ -119,7 +119,7 @@ func (s *shell) nested(args []string, line int, maybe bool) answer {
 			return unclear
 		case strings.HasPrefix(a, "-"), strings.HasPrefix(a, "+"):
 		default:
-			s.script(a, true, line, maybe)
+			s.script(a, true, maybe)
 			return unclear
 		}
 	}
@@ -132,7 +132,7 @@ func (s *shell) take(inner *shell) {
 }
 
 // script reads a script of a shell. It reports whether it is one.
-func (s *shell) script(name string, named bool, line int, maybe bool) bool {
+func (s *shell) script(name string, named, maybe bool) bool {
 	if s.depth >= maxDepth || strings.Contains(name, "\x00") {
 		return false
 	}
@@ -142,7 +142,7 @@ func (s *shell) script(name string, named bool, line int, maybe bool) bool {
 	of := slices.ContainsFunc(words, func(w string) bool {
 		return slices.Contains([]string{"sh", "bash", "dash", "ash"}, path.Base(w))
 	})
-	if text == "" || !named && !(strings.HasPrefix(first, "#!") && of) {
+	if text == "" || !named && (!strings.HasPrefix(first, "#!") || !of) {
 		return false
 	}
 	inner := s.f.shell(Place{s.absolute(name), 1}, text)

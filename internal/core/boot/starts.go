@@ -14,17 +14,14 @@ type start struct {
 	Reader
 	Place
 	when string // "once br_netfilter is loaded"
-	who  string // a unit, or ""
 	text string // the command, as it stands there
 	acts []act
 }
 
-// suspicious reports whether a text can be about a guarded sysctl or about the
-// module. Nearly all files on a host are not, and are not read further. A file
-// that runs another one is.
+// suspicious reports whether a text can be about a sysctl or a module. Nearly all
+// that is run at boot is not.
 func (f *forecast) suspicious(text string) bool {
-	return strings.Contains(text, "sysctl") || strings.Contains(text, "SYSCTL") || strings.Contains(text, "/proc/sys") ||
-		strings.Contains(text, "modprobe") || strings.Contains(text, "RUN")
+	return strings.Contains(text, "sysctl") || strings.Contains(text, "/proc/sys") || strings.Contains(text, "modprobe")
 }
 
 // doubtful are acts of something that may not be run.
@@ -42,6 +39,7 @@ func (f *forecast) others() {
 	f.starts = append(f.starts, f.installs()...)
 	f.starts = append(f.starts, f.udev()...)
 	f.starts = append(f.starts, f.units()...)
+	f.starts = append(f.starts, f.ifupdown()...)
 	f.starts = append(f.starts, f.rcLocal()...)
 	f.starts = append(f.starts, f.cron()...)
 }
@@ -166,7 +164,7 @@ func (s *start) how(a *act) string {
 			text = "says " + clipped(s.text)
 		}
 	} else if s.Place != (Place{}) {
-		text = "sets it, run by " + s.Place.String()
+		text = "sets it, run by " + s.String()
 	}
 	if a.from.File != "" {
 		text += " (" + a.from.String() + ")"
@@ -188,7 +186,7 @@ func (r Reader) remove() string {
 	switch r {
 	case Udev:
 		return nextRemoveRule
-	case RCLocal, SystemdUnit:
+	case RCLocal, SystemdUnit, Ifupdown:
 		return nextRemoveCommand
 	case KernelCmdline, ModprobeInstall, SystemdSysctl, Cron, UFW, TuneD, Procps:
 	}

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"bytes"
 	"io/fs"
 	"maps"
 	"path"
@@ -13,6 +14,13 @@ var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/loca
 
 // knownUnits run what the forecast knows by itself.
 var knownUnits = []string{"systemd-sysctl.service", "systemd-modules-load.service", "ufw.service", "tuned.service", "procps.service", "nfguard.service", "rc-local.service", "kmod.service"}
+
+// notAtBoot are targets that a boot does not reach.
+var notAtBoot = []string{
+	"sleep.target", "suspend.target", "hibernate.target", "hybrid-sleep.target", "suspend-then-hibernate.target",
+	"shutdown.target", "reboot.target", "poweroff.target", "halt.target", "kexec.target", "final.target", "umount.target", "exit.target",
+	"rescue.target", "emergency.target", "system-update.target", "initrd.target", "initrd-switch-root.target",
+}
 
 // unitTree is what lies in the directories of units, by name: each name's files,
 // those that win first.
@@ -41,7 +49,8 @@ func (t *tree) unitTree() unitTree {
 func (u unitTree) enabled(t *tree) []string {
 	found := make(map[string]bool)
 	for name, entries := range u {
-		if ext := path.Ext(name); ext != ".wants" && ext != ".requires" {
+		ext := path.Ext(name)
+		if ext != ".wants" && ext != ".requires" || slices.Contains(notAtBoot, strings.TrimSuffix(name, ext)) {
 			continue
 		}
 		for _, dir := range entries {
@@ -123,14 +132,16 @@ type unitCommand struct {
 }
 
 // units returns what enabled services do to a guarded sysctl, and the modules
-// that they load. A unit may have conditions, which are not looked at.
+// that they load. Where a unit has conditions, it may do so: they are not judged.
 func (f *forecast) units() []start {
 	var starts []start
 	units := f.t.unitTree()
 	for _, name := range units.enabled(f.t) {
 		var commands []unitCommand
+		conditional := false
 		for _, file := range units.files(f.t, name) {
 			text, _ := f.t.read(file, maxFile)
+			conditional = conditional || bytes.Contains(text, []byte("\nCondition")) || bytes.Contains(text, []byte("\nAssert"))
 			commands = unitCommands(file, string(text), commands)
 		}
 		slices.SortStableFunc(commands, func(a, b unitCommand) int { return execOrder(a.key) - execOrder(b.key) })
@@ -144,7 +155,11 @@ func (f *forecast) units() []start {
 				args[0] = f.t.inPath(args[0])
 			}
 			if ran := f.executes(c.Place, args); len(ran.acts) > 0 {
-				starts = append(starts, start{Reader: SystemdUnit, Place: c.Place, when: "once " + name + " starts", who: name, text: text, acts: ran.acts})
+				s := start{Reader: SystemdUnit, Place: c.Place, when: "once " + name + " starts", text: text, acts: ran.acts}
+				if conditional {
+					s.acts = doubtful(s.acts)
+				}
+				starts = append(starts, s)
 			}
 		}
 	}

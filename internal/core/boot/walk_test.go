@@ -285,6 +285,7 @@ func TestNextStepsHelp(t *testing.T) {
 		{step: "nextHide", name: "a unit", files: files{"/usr/lib/systemd/system/x.service": "[Service]\nExecStart=sysctl " + key + "=0\n", "/etc/systemd/system/multi-user.target.wants/x.service": "x"}},
 		{step: "nextRemoveRule", files: files{"/etc/udev/rules.d/x.rules": "# x\n" + rule + "\\\nsysctl -w " + key + "=0\"\n"}},
 		{step: "nextRemoveCommand", name: "rc.local", files: files{"/etc/rc.local": "#!/bin/sh\nsysctl -w " + key + "=0\nexit 0\n"}},
+		{step: "nextRemoveCommand", name: "an interface", files: files{"/etc/network/interfaces": "auto br0\niface br0 inet manual\n up sysctl -w " + key + "=0\n"}},
 		{step: "nextRemoveCommand", name: "a unit", files: files{"/etc/systemd/system/x.service": "[Service]\nExecStart=sysctl \\\n" + key + "=0\n", "/etc/systemd/system/multi-user.target.wants/x.service": "x"}},
 		{step: "nextRemoveCommand", name: "a script", files: files{"/usr/local/bin/x": "#!/bin/sh\nsysctl " + key + "=0\n", "/etc/udev/rules.d/x.rules": rule + "/usr/local/bin/x\"\n"}},
 		{step: "nextSeeItSets", files: files{"/etc/udev/rules.d/x.rules": rule + "/opt/x " + key + "\"\n"}},
