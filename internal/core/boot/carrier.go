@@ -48,7 +48,7 @@ var carriers = []carrier{
 	{release: regexp.MustCompile(`^([\d.]+-[\d.]+\.el9(?:_\d+)?(?:\.\d+)*\.` + arch + `)\+(rt|64k)$`), pkgs: []string{"kernel-${2}-modules-$1"}},
 	{release: regexp.MustCompile(`^([\d.]+-[\d.]+\.el\d\d(?:_\d+)?(?:\.\d+)*\.` + arch + `)\+(rt|64k)$`), pkgs: []string{"kernel-${2}-modules-extra-$1"}},
 
-	{release: regexp.MustCompile(`^([\d.]+-[\d.]+)-default$`), pkgs: []string{"kernel-default"}, of: " of version $1 (kernel-default-base does not have it)"},
+	{release: regexp.MustCompile(`^([\d.]+-[\d.]+)-default$`), pkgs: []string{"kernel-default"}, of: " of version $1 (not kernel-default-base)"},
 	{release: regexp.MustCompile(`^([\d.]+-[\d.]+)-(azure|rt|preempt|64kb)$`), pkgs: []string{"kernel-${2}"}, of: " of version $1"},
 }
 
@@ -84,11 +84,11 @@ func (f *forecast) carrier(release string) (pkg, next string) {
 		return pkg, fmt.Sprintf(nextInstall, pkg)
 	}
 	if owner := f.t.owner(release); owner != "" {
-		return owner, fmt.Sprintf(nextReinstall, owner)
+		return owner, fmt.Sprintf(nextReinstall, f.within("chroot %s ", ""), owner)
 	}
 	next = nextOwner
 	if f.t.exists("/usr/lib/sysimage/rpm") || f.t.exists("/var/lib/rpm") {
-		next += fmt.Sprintf(nextOwnerByRPM, release)
+		next += fmt.Sprintf(nextOwnerByRPM, f.within("--root %s ", ""), release)
 	}
 	return "", next
 }

@@ -3,6 +3,8 @@ package boot_test
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/nfguard/nfguard/internal/core/boot"
 )
 
@@ -81,7 +83,7 @@ func TestCarrier(t *testing.T) {
 			next: owner + ": rpm -qf /lib/modules/5.10.220-209.869.amzn2.x86_64 names what is installed of it",
 		},
 		// SUSE.
-		{release: "5.14.21-150500.55.19-default", pkg: "kernel-default of version 5.14.21-150500.55.19 (kernel-default-base does not have it)"},
+		{release: "5.14.21-150500.55.19-default", pkg: "kernel-default of version 5.14.21-150500.55.19 (not kernel-default-base)"},
 		{release: "5.14.21-150500.33.20-azure", pkg: "kernel-azure of version 5.14.21-150500.33.20"},
 		// No packages.
 		{release: "6.6.35-flatcar", next: "boot an image of Flatcar that has it: modules come with the image there, not by a package"},
@@ -105,13 +107,33 @@ func TestCarrier(t *testing.T) {
 		if want == "" {
 			want = "install " + tt.pkg
 		}
-		r := boot.Forecast(boot.Options{Root: root, Image: true})
+		r := boot.Forecast(boot.Options{Root: root})
 		if len(r.Kernels) != 1 || r.Kernels[0].Package != tt.pkg {
 			t.Errorf("%s, %q: the package is %q, want %q", tt.release, tt.files, r.Kernels[0].Package, tt.pkg)
 		}
 		if f := r.Findings[len(r.Findings)-1]; f.Next != want || f.Subject != tt.release {
 			t.Errorf("%s, %q: next is %q, want %q", tt.release, tt.files, f.Next, want)
 		}
+	}
+}
+
+// TestCarrierOfATree: the commands are for the tree, not for the host.
+func TestCarrierOfATree(t *testing.T) {
+	root := t.TempDir()
+	write(t, root, "/lib/modules/6.1.0-18-amd64/modules.dep", "")
+	write(t, root, "/usr/share/doc/linux-image-6.1.0-18-amd64/copyright", "")
+	write(t, root, "/lib/modules/6.1.55/modules.dep", "")
+	write(t, root, "/usr/lib/sysimage/rpm/x", "")
+	want := []string{
+		"install it again: chroot " + root + " apt-get install --reinstall linux-image-6.1.0-18-amd64",
+		"install the package that owns this kernel, or its modules package: rpm --root " + root + " -qf /lib/modules/6.1.55 names what is installed of it",
+	}
+	var got []string
+	for _, f := range boot.Forecast(boot.Options{Root: root, Image: true}).Findings[1:] {
+		got = append(got, f.Next)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -93,9 +93,13 @@ func (f *forecast) lacks(k *Kernel) (reason, next string) {
 
 // inRoot is a command with the directory of an image after it, or the command
 // for the host itself.
-func (f *forecast) inRoot(image, host string) string {
+func (f *forecast) inRoot(image, host string) string { return f.within(image+" %s", host) }
+
+// within is a part of a command that has the directory of an image, or what
+// stands there for the host itself.
+func (f *forecast) within(image, host string) string {
 	if f.o.Image {
-		return image + " " + files.Quote(f.o.Root)
+		return fmt.Sprintf(image, files.Quote(f.o.Root))
 	}
 	return host
 }

@@ -35,9 +35,9 @@ const (
 	nextAssign      = "write %s = %s there"
 
 	nextInstall     = "install %s"
-	nextReinstall   = "install it again: apt-get install --reinstall %s"
+	nextReinstall   = "install it again: %sapt-get install --reinstall %s"
 	nextOwner       = "install the package that owns this kernel, or its modules package"
-	nextOwnerByRPM  = ": rpm -qf /lib/modules/%s names what is installed of it"
+	nextOwnerByRPM  = ": rpm %s-qf /lib/modules/%s names what is installed of it"
 	nextImage       = "boot an image of %s that has it: modules come with the image there, not by a package"
 	nextDepmod      = "run %s -a %s"
 	nextReboot      = "reboot into kernel %s, which has it"

@@ -43,7 +43,7 @@ func nextSteps(t *testing.T) map[string]string {
 // does not contain it.
 func said(format, text string) ([]string, bool) {
 	pattern := regexp.QuoteMeta(format)
-	pattern = strings.ReplaceAll(pattern, "%s", "(.+?)")
+	pattern = strings.ReplaceAll(pattern, "%s", "(.*?)")
 	pattern = strings.ReplaceAll(pattern, "%q", `"(.+?)"`)
 	m := regexp.MustCompile(pattern + "(?:$|, or |;| and | \\(|: |, which)").FindStringSubmatch(text)
 	if m == nil {
