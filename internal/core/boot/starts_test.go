@@ -94,6 +94,8 @@ func TestStarts(t *testing.T) {
 		{name: "udev, hidden by /etc", files: files{"/usr/lib/udev/rules.d/60-x.rules": mod + `RUN+="` + off + `"`, "/etc/udev/rules.d/60-x.rules": "# off\n"}},
 		{name: "udev, another name", files: files{"/etc/udev/rules.d/60-x.rules.bak": mod + `RUN+="` + off + `"`}},
 		{name: "udev, a comment", files: udev("#" + mod + `RUN+="` + off + `"`)},
+		{name: "udev, a comment within a rule", files: udev(`ACTION=="remove", \` + "\n# x\n  " + `RUN+="` + off + `"`)},
+		{name: "udev, a comment within a rule that is carried out", files: udev(mod + "\\\n# x\n  " + `RUN+="` + off + `"`), sentence: be(loaded, rules+":1", "runs "+off), next: "remove that rule"},
 		{name: "udev, on removal", files: udev(`ACTION=="remove", SUBSYSTEM=="module", RUN+="` + off + `"`)},
 		{name: "udev, passed over", files: udev(`SUBSYSTEM!="block", GOTO="end"` + "\n" + `KERNEL=="br_netfilter", RUN+="/bin/true"` + "\n" + mod + `RUN+="` + off + `"` + "\n" + `LABEL="end"`)},
 		{name: "udev, not passed over", files: udev(`SUBSYSTEM!="module", GOTO="end"` + "\n" + `RUN+="` + off + `"` + "\n" + `LABEL="end"`), sentence: be(loaded, rules+":2", "runs "+off), next: "remove that rule"},

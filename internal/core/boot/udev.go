@@ -46,7 +46,7 @@ func (r *udevRule) names(key string) string {
 var udevTermPattern = regexp.MustCompile(`([A-Z]+)(?:\{([^}]*)\})?\s*(==|!=|\+=|-=|:=|=)\s*[ei]?"((?:[^"\\]|\\.)*)"`)
 
 // parseUdev returns the rules of a file. A line that ends with a backslash goes
-// on in the next.
+// on in the next. (This and what is put into RUN, as seen of udevadm test of 252.)
 func parseUdev(file, text string) []udevRule {
 	var rules []udevRule
 	n, start := 0, 0
@@ -56,8 +56,11 @@ func parseUdev(file, text string) []udevRule {
 			start = n
 		}
 		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "#") {
-			line = ""
+		if strings.HasPrefix(line, "#") { // also within a rule
+			if len(joined) == 0 {
+				start = 0
+			}
+			continue
 		}
 		before, more := strings.CutSuffix(line, `\`)
 		if joined = append(joined, before); more {
