@@ -38,7 +38,7 @@ func (t *token) literal() string {
 // shlex splits a shell's text into tokens: sh(1) as far as scripts at boot use
 // it. What it does not know, like "$(…)", is a part that is not known.
 func shlex(text string) []token {
-	l := lexer{rest: strings.ReplaceAll(text, "\x00", "?")}
+	l := lexer{rest: strings.ReplaceAll(text, "\x00", "$?")}
 	for l.rest != "" {
 		l.next()
 	}

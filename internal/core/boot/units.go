@@ -3,8 +3,10 @@ package boot
 import (
 	"bytes"
 	"io/fs"
+	"iter"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -137,33 +139,57 @@ func (f *forecast) units() []start {
 	var starts []start
 	units := f.t.unitTree()
 	for _, name := range units.enabled(f.t) {
-		var commands []unitCommand
+		var lines []unitCommand
 		conditional := false
 		for _, file := range units.files(f.t, name) {
 			text, _ := f.t.read(file, maxFile)
 			conditional = conditional || bytes.Contains(text, []byte("\nCondition")) || bytes.Contains(text, []byte("\nAssert"))
-			commands = unitCommands(file, string(text), commands)
+			lines = unitCommands(file, string(text), lines)
 		}
-		slices.SortStableFunc(commands, func(a, b unitCommand) int { return execOrder(a.key) - execOrder(b.key) })
-		for _, c := range commands {
-			text := strings.NewReplacer("%%", "%", "$$", "$").Replace(strings.TrimLeft(c.text, "-@:+!|"))
-			args := words(text)
-			if len(args) == 0 {
-				continue
-			}
-			if !path.IsAbs(args[0]) && !strings.Contains(args[0], "/") {
-				args[0] = f.t.inPath(args[0])
-			}
-			if ran := f.executes(c.Place, args); len(ran.acts) > 0 {
-				s := start{Reader: SystemdUnit, Place: c.Place, when: "once " + name + " starts", text: text, acts: ran.acts}
-				if conditional {
-					s.acts = doubtful(s.acts)
+		slices.SortStableFunc(lines, func(a, b unitCommand) int { return execOrder(a.key) - execOrder(b.key) })
+		for _, c := range lines {
+			s := start{Reader: SystemdUnit, Place: c.Place, when: "once " + name + " starts", text: strings.TrimLeft(c.text, "-@:+!|")}
+			for args := range commands(s.text) {
+				if !strings.Contains(args[0], "/") {
+					args[0] = f.t.inPath(args[0])
 				}
+				s.acts = append(s.acts, f.executes(c.Place, args).acts...)
+			}
+			if conditional {
+				s.acts = doubtful(s.acts)
+			}
+			if len(s.acts) > 0 {
 				starts = append(starts, s)
 			}
 		}
 	}
 	return starts
+}
+
+// unitSubstitution is what systemd puts into a command line.
+var unitSubstitution = regexp.MustCompile(`%%|%[A-Za-z]|\$\$|\$\{[^}]*\}`)
+
+// commands splits an Exec line, which may have several with a ";" between.
+func commands(text string) iter.Seq[[]string] {
+	text = unitSubstitution.ReplaceAllStringFunc(text, func(s string) string {
+		if s == "%%" || s == "$$" {
+			return s[:1]
+		}
+		return "\x00"
+	})
+	return func(yield func([]string) bool) {
+		rest := words(text)
+		for len(rest) > 0 {
+			end := slices.Index(rest, ";")
+			if end < 0 {
+				end = len(rest)
+			}
+			if end > 0 && !yield(rest[:end]) {
+				return
+			}
+			rest = rest[min(end+1, len(rest)):]
+		}
+	}
 }
 
 func execOrder(key string) int {
