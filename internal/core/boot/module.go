@@ -16,7 +16,7 @@ type Module struct {
 	Place    Place  `json:"place,omitzero"`     // the line that forbids it
 	Reason   string `json:"reason,omitempty"`   // why it cannot be loaded; "" when it can, or is
 	Next     string `json:"next,omitempty"`     // what to do about it
-	LoadedBy Place  `json:"loaded_by,omitzero"` // what loads it at next boot
+	LoadedBy Place  `json:"loaded_by,omitzero"` // what loads it at next boot; zero: nothing does
 	In       string `json:"-"`                  // the file by which a container is known; "": none
 }
 
@@ -181,12 +181,15 @@ func (f *forecast) loading() {
 				name, r.Place, r.text, plain.at, late.when),
 		})
 	case r.soft():
+		f.report.Module.LoadedBy = Place{}
 		f.found(Finding{
 			Subject: name, Place: r.Place, Breaks: true, Next: r.remove(),
 			Sentence: fmt.Sprintf("%s will not be loaded by systemd-modules-load at next boot: %s forbids it: %s; a plain modprobe would load it", name, r.Place, r.text),
 		})
 	case late != nil && plain.direct && r.verb == "install":
+		f.report.Module.LoadedBy = plain.at
 	default:
+		f.report.Module.LoadedBy = Place{}
 		f.found(Finding{
 			Subject: name, Place: r.Place, Breaks: true, Next: r.remove(),
 			Sentence: fmt.Sprintf("%s will not be loaded at next boot: %s forbids it: %s", name, r.Place, r.text),

@@ -201,6 +201,7 @@ func TestLateLoader(t *testing.T) {
 	tests := []struct {
 		name     string
 		files    map[string]string
+		cmdline  string
 		by       string
 		findings []string
 		breaks   bool
@@ -212,22 +213,33 @@ func TestLateLoader(t *testing.T) {
 		{name: "a blacklist, and a unit", files: k3s(map[string]string{"/etc/modprobe.d/x.conf": "blacklist br_netfilter\n"}), by: unit + ":5", findings: []string{
 			"br_netfilter will not be loaded by systemd-modules-load at next boot: /etc/modprobe.d/x.conf:1 forbids it: blacklist br_netfilter; " + unit + ":5 loads it all the same, once k3s.service starts",
 		}},
-		{name: "a blacklist", files: map[string]string{"/etc/modprobe.d/x.conf": "blacklist br_netfilter\n"}, by: none + ":2", findings: []string{
+		{name: "a blacklist", files: map[string]string{"/etc/modprobe.d/x.conf": "blacklist br_netfilter\n"}, findings: []string{
 			"br_netfilter will not be loaded by systemd-modules-load at next boot: /etc/modprobe.d/x.conf:1 forbids it: blacklist br_netfilter; a plain modprobe would load it",
 		}, breaks: true},
-		{name: "an install that loads nothing, and a unit", files: k3s(map[string]string{"/etc/modprobe.d/x.conf": "install br_netfilter /bin/echo no\n"}), by: none + ":2", findings: []string{
+		{name: "an install that loads nothing, and a unit", files: k3s(map[string]string{"/etc/modprobe.d/x.conf": "install br_netfilter /bin/echo no\n"}), findings: []string{
 			"br_netfilter will not be loaded at next boot: /etc/modprobe.d/x.conf:1 forbids it: install br_netfilter /bin/echo no",
 		}, breaks: true},
 		{name: "a blacklist, and a unit that honours it", files: map[string]string{
 			"/etc/modprobe.d/x.conf": "blacklist br_netfilter\n", unit: "[Service]\nExecStartPre=/sbin/modprobe -ab overlay br_netfilter\n", "/etc/systemd/system/multi-user.target.wants/k3s.service": "x",
-		}, by: none + ":2", findings: []string{
+		}, findings: []string{
 			"br_netfilter will not be loaded by systemd-modules-load at next boot: /etc/modprobe.d/x.conf:1 forbids it: blacklist br_netfilter; a plain modprobe would load it",
 		}, breaks: true},
+		{name: "no modules at all", cmdline: "nomodule", findings: []string{
+			"br_netfilter will not be loaded at next boot: the kernel's command line switches off the loading of modules",
+		}, breaks: true},
+		{name: "systemd-modules-load is masked", cmdline: "systemd.mask=systemd-modules-load.service", findings: []string{
+			"nothing reads /etc/modules-load.d at next boot: systemd-modules-load.service is masked by the kernel's command line",
+		}, breaks: true},
+		{name: "insmod goes past an install", files: map[string]string{
+			"/etc/modprobe.d/x.conf": "install br_netfilter /bin/false\n", unit: "[Service]\nExecStart=/sbin/modprobe -i br_netfilter\n", "/etc/systemd/system/multi-user.target.wants/k3s.service": "x",
+		}, by: unit + ":2"},
 		{name: "a softdep", files: map[string]string{none: "", "/etc/modprobe.d/x.conf": "softdep bridge post: br-netfilter\n", "/etc/modules-load.d/x.conf": "bridge\n"}, by: "/etc/modules-load.d/x.conf:1"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := boot.Forecast(hostWith(t, tt.files))
+			o := hostWith(t, tt.files)
+			o.Cmdline = tt.cmdline
+			r := boot.Forecast(o)
 			if got := r.Module.LoadedBy.String(); got != tt.by {
 				t.Errorf("loaded by %q, want %q", got, tt.by)
 			}

@@ -11,6 +11,7 @@ func (f *forecast) switchedOff(loader bool) {
 	early := f.bootSysctl(guard.Key(modulesDisabled).Path())
 	if w, ok := f.param("nomodule"); ok && w.value != "0" || len(early) > 0 && early[len(early)-1].value == "1" {
 		at := Place{File: cmdlinePlace}
+		f.report.Module.LoadedBy = Place{}
 		f.found(Finding{
 			Subject: f.o.Module, Place: at, Breaks: true, Next: at.remove(),
 			Sentence: f.o.Module + " will not be loaded at next boot: the kernel's command line switches off the loading of modules",
@@ -51,6 +52,9 @@ func (f *forecast) unitsMasked() {
 			}
 		}
 		if place.File != "" {
+			if f.report.Module.LoadedBy == f.by && unit == "systemd-modules-load.service" {
+				f.report.Module.LoadedBy = Place{}
+			}
 			f.found(Finding{
 				Subject: unit, Place: place, Next: next, Breaks: true,
 				Sentence: fmt.Sprintf("nothing %s at next boot: %s is masked by %s", what, unit, place.File),
