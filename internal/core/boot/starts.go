@@ -175,8 +175,8 @@ func (s *start) how(a *act) string {
 // clipped is a command as it is named in a sentence.
 func clipped(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
-	if r := []rune(text); len(r) > 120 {
-		return string(r[:120]) + "…"
+	if r := []rune(text); len(r) > 200 {
+		return string(r[:200]) + "…"
 	}
 	return text
 }
