@@ -34,7 +34,7 @@ FUZZ := internal/core/keep:FuzzLaws internal/core/config:FuzzLoad internal/kerne
         internal/core/source/uevent:FuzzParse internal/core/journal:FuzzEncode internal/kernel/proc:FuzzLocate \
         internal/kernel/xtables:FuzzUses internal/kernel/xtables:FuzzRules internal/kernel/nfnl:FuzzParse \
         internal/kernel/nfnl:FuzzMessage internal/kernel/netfilter:FuzzEndpoints internal/core/boot:FuzzSysctl \
-        internal/core/boot:FuzzModprobe internal/core/boot:FuzzModulesDep internal/core/boot:FuzzTuned \
+        internal/core/boot:FuzzModprobe internal/core/boot:FuzzModulesDep internal/core/boot:FuzzTuned internal/core/boot:FuzzStarts \
         internal/diag/services:FuzzParseIPTables internal/diag/services:FuzzElement internal/diag/probe:FuzzFrames \
         internal/diag/probe/dns:FuzzRead internal/diag/probe/dns:FuzzResolvConf \
         internal/diag/trace/kernel:FuzzParse internal/diag/history:FuzzExport internal/cli:FuzzPrintable internal/core/helper:FuzzParse internal/core/helper:FuzzDecode internal/diag/fleet:FuzzParse internal/diag/trace:FuzzRead

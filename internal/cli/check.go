@@ -235,6 +235,10 @@ func (a *app) row(it guard.Item) row {
 		r.Action = it.Action.Op.String()
 		switch {
 		case r.Next != "":
+		case it.Verdict == guard.Excused && a.root != "":
+			r.Next = "nothing has to be done; " + a.treeApply() + " writes it, too"
+		case it.Verdict == guard.Excused:
+			r.Next = "nothing has to be done; nfguard apply writes it, too"
 		case a.root != "":
 			r.Next = a.treeApply() + " writes it"
 		default:

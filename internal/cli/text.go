@@ -117,7 +117,7 @@ func describe(k *daemon.KubeProxy) string {
 
 func (d *document) section(w io.Writer, s style, title string, in func(row) bool) {
 	have := func(r row) string {
-		if r.Verdict != guard.Right && r.Want != r.Have {
+		if r.Verdict != guard.Right && r.Want != r.Have && !r.note() {
 			return r.Have + ", wanted " + r.Want
 		}
 		return r.Have
@@ -140,9 +140,17 @@ func (d *document) section(w io.Writer, s style, title string, in func(row) bool
 		if next := d.atNextBoot(r.Subject); next != "" {
 			line += "  next boot: " + next
 		}
-		writeLine(w, s.word(r.Verdict), line, r.Reason, r.Next)
+		word := s.word(r.Verdict)
+		if r.note() {
+			word = s.warn("note   ")
+		}
+		writeLine(w, word, line, r.Reason, r.Next)
 	}
 }
+
+// note reports whether a row only tells something: a drop-in is absent, and
+// others do what it would do.
+func (r *row) note() bool { return r.Kind == "dropin" && r.Verdict == guard.Excused }
 
 // atNextBoot says what the state of a module or a key will be after the next boot, and
 // which file sets it, by systemd's rules; or "".
@@ -162,6 +170,8 @@ func (d *document) atNextBoot(subject string) string {
 			return by("loaded", m.LoadedBy)
 		case m.State == boot.BuiltIn:
 			return "built in"
+		case m.State == boot.Container:
+			return "as the host has it"
 		}
 		return "not loaded"
 	}
@@ -169,10 +179,8 @@ func (d *document) atNextBoot(subject string) string {
 		if string(k.Key) != subject {
 			continue
 		}
-		for _, o := range k.By {
-			if o.Reader == boot.SystemdSysctl && o.File != "" {
-				return by(o.Effect, o.Place)
-			}
+		if o := k.NextBoot(); o.File != "" {
+			return by(o.Effect, o.Place)
 		}
 		return "as the kernel has it"
 	}

@@ -271,7 +271,7 @@ func TestReadOnlyProc(t *testing.T) {
 		binary, "apply", "--config", n.file("nfguard.toml"))
 	out, err := cmd.CombinedOutput()
 	for _, want := range []string{
-		"drift    net.bridge.bridge-nf-call-iptables   0, wanted 1\n" +
+		"blocked  net.bridge.bridge-nf-call-iptables   0, wanted 1\n" +
 			"         set net.bridge.bridge-nf-call-iptables: open /proc/sys/net/bridge/bridge-nf-call-iptables: read-only file system\n" +
 			"         it is mounted read-only: give nfguard's unit write access to it, or run nfguard on the host and not in a container\n",
 	} {
@@ -281,6 +281,14 @@ func TestReadOnlyProc(t *testing.T) {
 	}
 	if code(err) != 1 {
 		t.Errorf("exit %d, want 1", code(err))
+	}
+	cmd = n.Command("unshare", "-m", "--propagation", "private", "sh", "-c",
+		`mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && exec "$@"`, "sh",
+		binary, "check", "--config", n.file("nfguard.toml"))
+	out, err = cmd.CombinedOutput()
+	want := "         set it on the host: sysctl -w net.bridge.bridge-nf-call-iptables=1\n"
+	if live, _, _ := strings.Cut(string(out), "NEXT BOOT"); code(err) != 1 || !strings.Contains(live, want) || strings.Contains(live, "nfguard apply") {
+		t.Errorf("check: exit %d, want %q, and nothing of apply, in:\n%s", code(err), want, live)
 	}
 }
 

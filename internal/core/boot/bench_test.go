@@ -2,6 +2,7 @@ package boot_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,9 +12,9 @@ import (
 	"github.com/nfguard/nfguard/internal/core/boot"
 )
 
-// BenchmarkForecast is a host with 500 drop-ins in sysctl.d, 50 in modprobe.d
-// and five kernels of a distribution, each with half a megabyte of
-// modules.dep. It is to take less than 50 ms.
+// BenchmarkForecast is a host with 500 drop-ins in sysctl.d, 50 in modprobe.d,
+// 60 files of udev's rules, 80 enabled units and five kernels of a distribution,
+// each with half a megabyte of modules.dep. It is to take less than 50 ms.
 func BenchmarkForecast(b *testing.B) {
 	root := b.TempDir()
 	link(b, root, "lib", "usr/lib")
@@ -26,6 +27,19 @@ func BenchmarkForecast(b *testing.B) {
 	}
 	for i := range 50 {
 		write(b, root, fmt.Sprintf("etc/modprobe.d/%02d.conf", i), strings.Repeat("install dccp /bin/false\nblacklist dccp\n", 20))
+	}
+	for i := range 60 {
+		write(b, root, fmt.Sprintf("usr/lib/udev/rules.d/%02d.rules", i), strings.Repeat(
+			"SUBSYSTEM!=\"block\", GOTO=\"end\"\nKERNEL==\"sd*\", ENV{X}==\"?*\", IMPORT{builtin}=\"path_id\", SYMLINK+=\"disk/by-x/$env{X}\"\n", 20)+
+			"ACTION==\"add\", RUN+=\"/bin/true $name\"\nLABEL=\"end\"\n")
+	}
+	for i := range 10 {
+		write(b, root, fmt.Sprintf("usr/local/bin/up%d", i), "#!/bin/sh\n"+strings.Repeat("[ -e /etc/x ] || mkdir -p /run/x && echo started\n", 40))
+	}
+	for i := range 80 {
+		name := fmt.Sprintf("x%02d.service", i)
+		write(b, root, "usr/lib/systemd/system/"+name, "[Unit]\nDescription=x\n\n[Service]\nExecStartPre=-/sbin/modprobe overlay\nExecStart=/usr/local/bin/up"+strconv.Itoa(i)+" --now\n")
+		link(b, root, "etc/systemd/system/multi-user.target.wants/"+name, "/usr/lib/systemd/system/"+name)
 	}
 	for k := range 5 {
 		release := fmt.Sprintf("6.1.0-%d-amd64", k)

@@ -67,9 +67,9 @@ func (p Place) String() string {
 // remove is the next step against what stands there.
 func (p Place) remove() string {
 	if p.File == cmdlinePlace {
-		return "remove it from the boot loader's configuration"
+		return nextBootLoader
 	}
-	return "remove that line"
+	return nextRemoveLine
 }
 
 // cmdlinePlace is where a word of the kernel's command line stands.
@@ -93,6 +93,9 @@ type Report struct {
 	Kernels  []Kernel  `json:"kernels"`  // by release
 	Findings []Finding `json:"findings"` // keys, then the module, then kernels
 
+	// Others carry the state over a reboot without our drop-ins.
+	Others Others `json:"-"`
+
 	// Unread is what could not be read, with the reason. Where it is not
 	// empty, the forecast may be wrong about what is in there.
 	Unread []string `json:"unread,omitempty"`
@@ -104,9 +107,15 @@ func Forecast(o Options) Report {
 	t := open(&o)
 	defer t.close()
 	f := forecast{o: &o, t: t, words: parseCmdline(o.Cmdline), report: Report{Findings: []Finding{}}}
+	for _, s := range o.Keys {
+		f.paths = append(f.paths, s.Key.Path())
+	}
 	f.kernels()
+	f.by, f.missed, f.early = f.loader(o.Module)
+	f.others()
 	f.keys()
 	f.module()
+	f.report.Others = f.carried()
 	f.report.Unread = t.unread
 	return f.report
 }
@@ -127,6 +136,12 @@ type forecast struct {
 	words  []word
 	files  []string     // that systemd-sysctl reads
 	lines  []assignment // in them
+	paths  []string     // of the guarded keys, below /proc/sys
+	starts []start      // what is run at boot
+	spent  int          // on reading commands
+	by     Place        // what has systemd-modules-load load the module
+	missed *miss        // a line that is meant to
+	early  bool         // it is loaded before systemd-sysctl
 	report Report
 }
 

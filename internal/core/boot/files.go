@@ -2,22 +2,32 @@ package boot
 
 // Files are the paths of which news can change a forecast, as patterns of
 // filepath.Match in their last element. Not among them are the profiles of
-// TuneD and what is deep inside of a kernel's modules.
+// TuneD, what is deep inside of a kernel's modules, and scripts that are run at
+// boot: the next audit reads them.
 func Files() []string {
 	files := []string{
 		"/boot/vmlinuz-*",
+		"/etc/cron.d/*",
+		"/etc/crontab",
 		"/etc/default/ufw",
+		"/etc/network/interfaces",
+		"/etc/network/interfaces.d/*",
+		"/etc/rc.d/rc.local",
+		"/etc/rc.local",
 		"/etc/sysctl.conf",
+		"/etc/systemd/system/*.service",
 		"/etc/tuned/active_profile",
 		"/etc/tuned/tuned-main.conf",
 		"/etc/ufw/sysctl.conf",
 		"/etc/ufw/ufw.conf",
 		"/usr/lib/modules/*",
+		"/usr/lib/systemd/system/*.service",
 	}
 	for _, dir := range []string{"/etc", "/run", "/usr/local/lib", "/usr/lib"} {
 		for _, d := range []string{"modprobe.d", "modules-load.d", "sysctl.d"} {
 			files = append(files, dir+"/"+d+"/*.conf")
 		}
+		files = append(files, dir+"/udev/rules.d/*.rules")
 	}
 	return files
 }

@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"path"
 	"slices"
 	"strings"
 )
@@ -19,7 +18,7 @@ func (f *forecast) forbidden(rules []rule, module string, deps []string) *rule {
 	}
 	for _, m := range append([]string{module}, deps...) {
 		if w, ok := f.listed(m, "module_blacklist", "module-blacklist"); ok && !w.init {
-			return &rule{Place: Place{File: cmdlinePlace}, verb: "blacklist", text: w.text}
+			return &rule{Place: Place{File: cmdlinePlace}, verb: "module_blacklist", text: w.text}
 		}
 	}
 	for i, r := range rules {
@@ -31,7 +30,7 @@ func (f *forecast) forbidden(rules []rule, module string, deps []string) *rule {
 		return r
 	}
 	for _, m := range append([]string{module}, deps...) {
-		if r := install(rules, m); r != nil && loadsNothing(r.args[1]) {
+		if r := install(rules, m); r != nil && f.loads(r, m) == no {
 			return r
 		}
 	}
@@ -66,8 +65,24 @@ func aliased(rules []rule, module string) *rule {
 	return first
 }
 
-// loadsNothing reports whether a command is one of those with which hardening
-// guides keep a module out.
-func loadsNothing(command string) bool {
-	return slices.Contains([]string{"false", "true", ":"}, path.Base(command))
+// soft reports whether a rule only keeps out who asks for what it says: a plain
+// modprobe goes past a "blacklist".
+func (r *rule) soft() bool { return r.verb == "blacklist" }
+
+// loads reports whether the command of an "install" loads module. Those with
+// which hardening guides keep a module out do not: false, true, an echo.
+func (f *forecast) loads(r *rule, module string) answer {
+	ran := f.runs(r.Place, r.command(), false)
+	for _, a := range ran.acts {
+		if a.load == canonical(module) && !a.maybe {
+			return yes
+		}
+	}
+	if ran.unknown || slices.ContainsFunc(ran.acts, func(a act) bool { return a.load != "" }) {
+		return unclear
+	}
+	return no
 }
+
+// command is that of an "install".
+func (r *rule) command() string { return strings.TrimSuffix(strings.Join(r.args[1:], " "), "\r") }

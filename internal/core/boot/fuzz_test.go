@@ -41,7 +41,7 @@ func FuzzModprobe(f *testing.F) {
 	f.Add("install br_* \\\n /bin/false\nblacklist br-netfilter\n# \\\n\\", "module_blacklist=\"a b\",c -- x=y")
 	f.Fuzz(func(t *testing.T, text, cmdline string) {
 		rules := parseModprobe("f", []byte(text))
-		fc := forecast{o: &Options{}, words: parseCmdline(cmdline)}
+		fc := forecast{o: &Options{}, t: &tree{}, words: parseCmdline(cmdline)}
 		r := fc.forbidden(rules, "br_netfilter", []string{"bridge"})
 		if r != nil && (r.Line < 0 || r.Line > strings.Count(text, "\n")+1 || r.text == "") {
 			t.Errorf("%+v", r)
@@ -72,6 +72,32 @@ func FuzzModulesDep(f *testing.F) {
 		if got != want || ok != (want != "") {
 			t.Errorf("got  %q\nwant %q", got, want)
 		}
+	})
+}
+
+// FuzzStarts: whatever is run at boot, the places that are named are in it.
+func FuzzStarts(f *testing.F) {
+	f.Add("for i in a b; do echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables; done\nf() { f; }; f\nsysctl -w net.bridge.bridge-nf-call-iptables=$x", `ACTION=="add", GOTO="x"\`+"\n"+`RUN+="/bin/sh -c 'echo $$f'", LABEL="x"`)
+	f.Add("if [ -e /x ]; then cat <<E; fi; case x in x) y;; esac; `", `[Service]`+"\nExecStart=-sysctl \\\n a=\"b\"\n")
+	f.Fuzz(func(t *testing.T, text, file string) {
+		o := Options{Module: "br_netfilter"}
+		fc := forecast{o: &o, t: &tree{}, paths: []string{guard.IPTables.Path()}}
+		ran := fc.runs(Place{"x", 1}, text, true)
+		lines := strings.Count(text, "\n") + 1
+		for _, a := range ran.acts {
+			if a.at.Line < 1 || a.at.Line > lines {
+				t.Errorf("%+v of %d lines", a, lines)
+			}
+		}
+		rules := parseUdev("f", file)
+		for i := range rules {
+			fc.udevActs(&rules[i])
+			for _, e := range rules[i].events("br_netfilter") {
+				reaches(rules, jumps(rules), i, e)
+			}
+		}
+		unitCommands("f", file, nil)
+		words(file)
 	})
 }
 

@@ -16,6 +16,8 @@ func TestJSON(t *testing.T) {
 	write(t, root, "etc/sysctl.d/zz.conf", "net.bridge.bridge-nf-call-iptables = 0\n")
 	write(t, root, "etc/modprobe.d/x.conf", "blacklist br_netfilter\n")
 	write(t, root, "etc/modules-load.d/x.conf", "br_netfilter\n")
+	write(t, root, "etc/systemd/system/x.service", "[Service]\nExecStart=/sbin/modprobe br_netfilter\n")
+	write(t, root, "etc/systemd/system/multi-user.target.wants/x.service", "")
 	write(t, root, "lib/modules/6.1.0-1/modules.dep", "kernel/net/bridge/br_netfilter.ko:\n")
 	write(t, root, "lib/modules/6.1.0-1/kernel/net/bridge/br_netfilter.ko", "")
 	write(t, root, "lib/modules/6.1.0-2/modules.dep", "")

@@ -38,6 +38,7 @@ type Kernel struct {
 	Package  string `json:"package,omitempty"` // what brings a file that is missing
 
 	deps []string // the modules that it needs, by name
+	next string   // what brings a file that is missing, as a next step
 }
 
 // kernels lists the kernels by what is in /lib/modules and /boot, and the one
@@ -71,6 +72,50 @@ func (f *forecast) kernels() {
 	slices.SortFunc(all, func(a, b Kernel) int { return strings.Compare(a.Release, b.Release) })
 	f.report.Kernels = all
 }
+
+// better returns the newest kernel besides release that can be booted and has
+// the module, and the newest that can be booted at all; nil for none.
+func (f *forecast) better(release string) (has, any *Kernel) {
+	for i := range f.report.Kernels {
+		k := &f.report.Kernels[i]
+		if k.Release == release || !k.Bootable {
+			continue
+		}
+		if any == nil || newer(k.Release, any.Release) {
+			any = k
+		}
+		if (k.State == BuiltIn || k.State == Loadable) && (has == nil || newer(k.Release, has.Release)) {
+			has = k
+		}
+	}
+	return has, any
+}
+
+// newer compares releases as people do: runs of digits by their number.
+func newer(a, b string) bool {
+	for a != "" && b != "" {
+		x, y := digits(a), digits(b)
+		if x > 0 && y > 0 {
+			m, n := strings.TrimLeft(a[:x], "0"), strings.TrimLeft(b[:y], "0")
+			if len(m) != len(n) {
+				return len(m) > len(n)
+			}
+			if m != n {
+				return m > n
+			}
+			a, b = a[x:], b[y:]
+			continue
+		}
+		if a[0] != b[0] {
+			return a[0] > b[0]
+		}
+		a, b = a[1:], b[1:]
+	}
+	return len(a) > len(b)
+}
+
+// digits is how many digits s begins with.
+func digits(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }
 
 // images returns the releases of the kernel images in /boot.
 func (t *tree) images() map[string]bool {
@@ -120,10 +165,13 @@ func (f *forecast) kernel(release string) Kernel {
 	case k.Running && !f.t.exists(dir):
 		k.State = Removed
 	default:
-		k.State, k.File, k.Package = Missing, dir, f.t.carrier(release)
 		if file := f.t.unindexed(dir, names); file != "" {
-			k.State, k.File, k.Package = Unindexed, file, ""
-		} else if !indexed && f.t.exists(dir+"/modules.dep.bin") {
+			k.State, k.File = Unindexed, file
+			break
+		}
+		k.State, k.File = Missing, dir
+		k.Package, k.next = f.carrier(release)
+		if !indexed && f.t.exists(dir+"/modules.dep.bin") {
 			k.State = Unknown
 		}
 	}
@@ -169,7 +217,8 @@ func (f *forecast) installed(k *Kernel, dir, line string) {
 			k.deps = append(k.deps, canonical(name))
 		}
 		if !f.t.exists(p) {
-			k.State, k.File, k.Package = Missing, p, f.t.carrier(k.Release)
+			k.State, k.File = Missing, p
+			k.Package, k.next = f.carrier(k.Release)
 			return
 		}
 	}

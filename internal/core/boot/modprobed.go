@@ -19,21 +19,22 @@ type rule struct {
 // "\r" at its end and is another one (as seen of kmod 30).
 func parseModprobe(file string, text []byte) []rule {
 	var rules []rule
-	n, start, joined := 0, 0, ""
+	n, start := 0, 0
+	var joined []string
 	for line := range strings.Lines(string(text)) {
 		if n++; start == 0 {
 			start = n
 		}
 		part, whole := strings.CutSuffix(line, "\n")
 		if before, more := strings.CutSuffix(part, "\\"); more && whole {
-			joined += before
+			joined = append(joined, before)
 			continue
 		}
-		words := strings.FieldsFunc(joined+part, func(r rune) bool { return r == ' ' || r == '\t' })
+		words := strings.FieldsFunc(strings.Join(append(joined, part), ""), func(r rune) bool { return r == ' ' || r == '\t' })
 		if len(words) > 1 && words[0][0] != '#' {
 			rules = append(rules, rule{Place{file, start}, words[0], words[1:], strings.Join(words, " ")})
 		}
-		start, joined = 0, ""
+		start, joined = 0, joined[:0]
 	}
 	return rules
 }

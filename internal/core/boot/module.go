@@ -2,6 +2,7 @@ package boot
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -15,12 +16,13 @@ type Module struct {
 	Place    Place  `json:"place,omitzero"`     // the line that forbids it
 	Reason   string `json:"reason,omitempty"`   // why it cannot be loaded; "" when it can, or is
 	Next     string `json:"next,omitempty"`     // what to do about it
-	LoadedBy Place  `json:"loaded_by,omitzero"` // what loads it at next boot
+	LoadedBy Place  `json:"loaded_by,omitzero"` // what loads it at next boot; zero: nothing does
+	In       string `json:"-"`                  // the file by which a container is known; "": none
 }
 
 // running judges the module on the running kernel.
 func (f *forecast) running(k Kernel) Module {
-	m := Module{Name: f.o.Module, State: k.State}
+	m := Module{Name: f.o.Module, State: k.State, In: f.t.container()}
 	if f.o.Loaded && k.State != BuiltIn {
 		m.State = Loaded
 	}
@@ -34,40 +36,70 @@ func (f *forecast) running(k Kernel) Module {
 		}
 		return m
 	}
-	if by := f.t.container(); by != "" {
-		m.State, m.Reason, m.Next = Container, "this is a container ("+by+"), and modules are the host's", "load it on the host: modprobe "+f.o.Module
+	if m.In != "" {
+		m.State, m.Reason, m.Next = Container, "this is a container ("+m.In+"), and modules are the host's", fmt.Sprintf(nextHost, f.o.Module)
 		return m
+	}
+	if f.report.Kernels == nil {
+		f.kernels()
 	}
 	m.Reason, m.Next = f.lacks(&k)
 	return m
 }
 
-// lacks says what is wrong with a kernel that cannot load the module.
+// lacks says what is wrong with a kernel that cannot load the module, and what
+// to do: boot another one that has it, or have this one get it.
 func (f *forecast) lacks(k *Kernel) (reason, next string) {
+	has, other := f.better(k.Release)
 	switch k.State {
 	case Missing:
-		if strings.HasSuffix(k.File, "/"+k.Release) {
-			return "it is not in " + k.File, "install " + k.Package
+		reason, next = "it is not in "+k.File, k.next
+		if !strings.HasSuffix(k.File, "/"+k.Release) {
+			reason = k.File + " is not there"
 		}
-		return k.File + " is not there", "install " + k.Package
 	case Unindexed:
-		return k.File + " is there, but not in modules.dep", "run " + f.inRoot("depmod -b", "depmod") + " -a " + k.Release
+		return k.File + " is there, but not in modules.dep", fmt.Sprintf(nextDepmod, f.inRoot("depmod -b", "depmod"), k.Release)
 	case Removed:
-		return "/lib/modules/" + k.Release + " is gone, probably by a kernel upgrade", "reboot into the new kernel"
+		reason = "/lib/modules/" + k.Release + " is gone, probably by a kernel upgrade"
+		switch _, again := f.carrier(k.Release); {
+		case has != nil:
+			return reason, fmt.Sprintf(nextReboot, has.Release)
+		case other != nil:
+			if _, step := f.lacks(other); strings.HasPrefix(step, "boot ") {
+				return reason, step
+			} else if step != "" {
+				return reason, fmt.Sprintf(nextForOther, other.Release, step)
+			}
+			return reason, fmt.Sprintf(nextReboot, other.Release)
+		default:
+			return "/lib/modules/" + k.Release + " is not there, and no other kernel is installed", again
+		}
 	case Unbuilt:
-		return "that kernel was built without CONFIG_BRIDGE_NETFILTER", "boot a kernel that has it"
+		reason, next = "that kernel was built without CONFIG_BRIDGE_NETFILTER", nextOtherKernel
 	case Unsigned:
-		return k.File + " has no signature, and the kernel's command line asks for one", "sign it, or install the distribution's module"
+		reason, next = k.File+" has no signature, and the kernel's command line asks for one", nextSign
 	case Unknown, Loaded, BuiltIn, Loadable, Forbidden, Container:
+		return "", ""
 	}
-	return "", ""
+	switch {
+	case has == nil:
+	case k.Running && newer(has.Release, k.Release):
+		next = fmt.Sprintf(nextRebootOr, has.Release, next)
+	default:
+		next = fmt.Sprintf(nextOrBoot, next, has.Release)
+	}
+	return reason, next
 }
 
 // inRoot is a command with the directory of an image after it, or the command
 // for the host itself.
-func (f *forecast) inRoot(image, host string) string {
+func (f *forecast) inRoot(image, host string) string { return f.within(image+" %s", host) }
+
+// within is a part of a command that has the directory of an image, or what
+// stands there for the host itself.
+func (f *forecast) within(image, host string) string {
 	if f.o.Image {
-		return image + " " + files.Quote(f.o.Root)
+		return fmt.Sprintf(image, files.Quote(f.o.Root))
 	}
 	return host
 }
@@ -124,37 +156,95 @@ func (f *forecast) module() {
 // systemd-sysctl.
 func (f *forecast) loading() {
 	name := f.o.Module
-	by, spoilt, ok := f.loader(name)
-	f.report.Module.LoadedBy = by
-	if !ok {
-		s := Finding{
-			Subject: name, Breaks: true, Next: f.apply(f.o.ModulesLoad),
-			Sentence: "nothing loads " + name + " at next boot: no file in modules-load.d names it",
-		}
-		if f.o.ModulesLoad == "" {
-			s.Next = "write its name to a file in /etc/modules-load.d"
-		}
-		if spoilt.File != "" {
-			s.Place, s.Next = spoilt, "move the comment to a line of its own"
-			s.Sentence = fmt.Sprintf("nothing loads %s at next boot: %s has more than its name in the line", name, spoilt)
-		}
-		f.found(s)
+	late, plain := f.lateLoader()
+	f.report.Module.LoadedBy = f.by
+	switch {
+	case f.early:
+	case late != nil:
+		f.report.Module.LoadedBy = plain.at
+	default:
+		f.found(f.unloaded())
 	}
-	rules := f.t.rules()
-	deps := f.deps()
-	if r := f.forbidden(rules, name, deps); r != nil {
+	r := f.forbidden(f.t.rules(), name, f.deps())
+	switch i := install(f.t.rules(), canonical(name)); {
+	case r == nil && i != nil && f.loads(i, name) == unclear:
+		f.found(Finding{
+			Subject: name, Place: i.Place, Next: nextSeeItLoads,
+			Sentence: fmt.Sprintf("%s is loaded at next boot if the command of %s loads it: %s", name, i.Place, i.text),
+		})
+	case r == nil:
+	case r.soft() && late != nil && plain.plain:
+		f.report.Module.LoadedBy = plain.at
+		f.found(Finding{
+			Subject: name, Place: r.Place, Next: r.remove(),
+			Sentence: fmt.Sprintf("%s will not be loaded by systemd-modules-load at next boot: %s forbids it: %s; %s loads it all the same, %s",
+				name, r.Place, r.text, plain.at, late.when),
+		})
+	case r.soft():
+		f.report.Module.LoadedBy = Place{}
+		f.found(Finding{
+			Subject: name, Place: r.Place, Breaks: true, Next: r.remove(),
+			Sentence: fmt.Sprintf("%s will not be loaded by systemd-modules-load at next boot: %s forbids it: %s; a plain modprobe would load it", name, r.Place, r.text),
+		})
+	case late != nil && plain.direct && r.verb == "install":
+		f.report.Module.LoadedBy = plain.at
+	default:
+		f.report.Module.LoadedBy = Place{}
 		f.found(Finding{
 			Subject: name, Place: r.Place, Breaks: true, Next: r.remove(),
 			Sentence: fmt.Sprintf("%s will not be loaded at next boot: %s forbids it: %s", name, r.Place, r.text),
 		})
-	} else if r := install(rules, canonical(name)); r != nil {
-		f.found(Finding{
-			Subject: name, Place: r.Place, Next: "see that this command loads it",
-			Sentence: fmt.Sprintf("%s is loaded at next boot if the command of %s loads it: %s", name, r.Place, r.text),
-		})
 	}
-	f.switchedOff(ok)
+	f.switchedOff(f.early)
 	f.unitsMasked()
+}
+
+// lateLoader returns what loads the module at boot besides systemd-modules-load,
+// and by which act: a unit that runs modprobe, for one.
+func (f *forecast) lateLoader() (*start, *act) {
+	for i := range f.starts {
+		s := &f.starts[i]
+		for j := range s.acts {
+			if a := &s.acts[j]; s.Reader != ModprobeInstall && a.load == canonical(f.o.Module) && !a.maybe {
+				return s, a
+			}
+		}
+	}
+	return nil, nil
+}
+
+// unloaded says that nothing loads the module, and which line is meant to.
+func (f *forecast) unloaded() Finding {
+	name := f.o.Module
+	s := Finding{
+		Subject: name, Breaks: true, Next: nextModulesLoad,
+		Sentence: "nothing loads " + name + " at next boot: no file in modules-load.d names it",
+	}
+	ours := f.o.ModulesLoad
+	switch {
+	case f.missed != nil && f.missed.File == ours && !f.foreign(ours):
+		s.Place, s.Next = f.missed.Place, f.apply(ours)
+		s.Sentence = fmt.Sprintf("nothing loads %s at next boot: %s %s", name, f.missed.Place, f.missed.what)
+	case f.missed != nil:
+		s.Place, s.Next = f.missed.Place, f.missed.next
+		s.Sentence = fmt.Sprintf("nothing loads %s at next boot: %s %s", name, f.missed.Place, f.missed.what)
+	case ours == "":
+	case !readsDir("modules-load.d", ours):
+		s.Place, s.Next = Place{File: ours}, fmt.Sprintf(nextOwnName, "modules_load", "/etc/modules-load.d/nfguard.conf")
+		s.Sentence = fmt.Sprintf("nothing loads %s at next boot: systemd-modules-load does not read %s", name, ours)
+	case f.foreign(ours):
+		s.Place, s.Next = Place{File: ours}, nextMoveAway
+		s.Sentence = fmt.Sprintf("nothing loads %s at next boot: %s is somebody else's, and does not name it", name, ours)
+	default:
+		s.Next = f.apply(ours)
+	}
+	return s
+}
+
+// readsDir reports whether the readers of a family read a file of ours by its
+// path.
+func readsDir(family, file string) bool {
+	return slices.Contains(below(family), path.Dir(file))
 }
 
 // deps is what the module needs in any kernel that can be booted.

@@ -76,6 +76,8 @@ func TestModprobe(t *testing.T) {
 		{name: "a backslash and a blank", files: files{a: "blacklist \\ \nbr_netfilter\n"}},
 		{name: "install false", files: files{a: "install br_netfilter /bin/false\n"}, place: "/etc/modprobe.d/a.conf:1"},
 		{name: "install true", files: files{a: "install br_netfilter /usr/bin/true # CIS\n"}, place: "/etc/modprobe.d/a.conf:1"},
+		{name: "install echo", files: files{a: "install br_netfilter /bin/echo \"not here\" >/dev/null\n"}, place: "/etc/modprobe.d/a.conf:1"},
+		{name: "install, a shell that ends", files: files{a: "install br_netfilter { /usr/bin/logger no; exit 1; }\n"}, place: "/etc/modprobe.d/a.conf:1"},
 		{name: "install without a command", files: files{a: "install br_netfilter\n"}},
 		{name: "install, a pattern", files: files{a: "install br?net*[rs] /bin/false\n"}, place: "/etc/modprobe.d/a.conf:1"},
 		{name: "install of what it needs", files: files{a: "install llc /bin/false\n"}, place: "/etc/modprobe.d/a.conf:1"},
@@ -147,6 +149,33 @@ done`, dir, aKernel))
 		}
 		if got := m.Place.String(); got != tt.place {
 			t.Errorf("%s: forbidden by %q, want %q", tt.name, got, tt.place)
+		}
+	}
+}
+
+// TestSoftdep holds what loads the module by a "softdep" against modprobe.
+func TestSoftdep(t *testing.T) {
+	lab.Need(t, lab.Root)
+	tests := []struct {
+		name, text string
+		loads      bool // with bridge
+	}{
+		{"after", "softdep bridge post: br-netfilter\n", true},
+		{"before", "softdep bridge pre: br_netfilter\n", true},
+		{"among others", "softdep bridge pre: nosuch post: nosuch br_netfilter\n", true},
+		{"of another", "softdep nosuch post: br_netfilter\n", false},
+		{"the other way round", "softdep br_netfilter post: bridge\n", false},
+		{"commented out", "#softdep bridge post: br_netfilter\n", false},
+	}
+	box := newBox(t, "modprobe")
+	makeModules(t, box.root)
+	for _, tt := range tests {
+		write(t, box.root, "etc/modprobe.d/a.conf", tt.text)
+		said := box.run("chroot $R /bin/modprobe -n -v -b -S " + aKernel + " bridge 2>/dev/null")
+		write(t, box.root, "etc/modules-load.d/a.conf", "bridge\n")
+		by := boot.Forecast(boot.Options{Root: box.root, Release: aKernel}).Module.LoadedBy
+		if really := strings.Contains(said, "br_netfilter.ko"); really != tt.loads || (by.File != "") != tt.loads {
+			t.Errorf("%s: modprobe loads it: %v; the forecast was by %q, want %v", tt.name, really, by, tt.loads)
 		}
 	}
 }

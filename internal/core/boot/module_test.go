@@ -32,6 +32,11 @@ func TestVerdict(t *testing.T) {
 		}
 		return all
 	}
+	other := func(release string) map[string]string {
+		dir := "/lib/modules/" + release
+		return map[string]string{dir + "/modules.dep": dep, dir + "/kernel/net/bridge/br_netfilter.ko.xz": "", dir + "/kernel/net/bridge/bridge.ko.xz": "", dir + "/vmlinuz": ""}
+	}
+	newer, older := other("6.1.0-10"), other("6.0.9-9")
 	tests := []struct {
 		name    string
 		files   map[string]string
@@ -57,35 +62,53 @@ func TestVerdict(t *testing.T) {
 		}},
 		{name: "the kernel takes no dash for a dash", files: installed, cmdline: "module_blacklist=br-netfilter", want: boot.Module{State: boot.Loadable}},
 		{name: "missing", files: map[string]string{dir + "/modules.dep": "kernel/x.ko: kernel/net/bridge/br_netfilter.ko\n", "/etc/os-release": "ID=debian\n"}, want: boot.Module{
-			State: boot.Missing, Reason: "it is not in " + dir, Next: "install linux-image-6.1.0-1",
+			State: boot.Missing, Reason: "it is not in " + dir, Next: "install the package that owns this kernel, or its modules package",
 		}},
 		{name: "missing, what it needs", files: map[string]string{dir + "/modules.dep": dep, ko + ".xz": "", "/etc/os-release": "ID=ubuntu\nID_LIKE=debian\n"}, want: boot.Module{
 			State: boot.Missing, Reason: dir + "/kernel/net/bridge/bridge.ko.xz is not there",
-			Next: "install linux-modules-6.1.0-1 (some flavours: linux-modules-extra-6.1.0-1)",
+			Next: "install the package that owns this kernel, or its modules package",
 		}},
-		{name: "missing on el10", files: map[string]string{dir + "/modules.dep": "", "/etc/os-release": "ID=\"almalinux\"\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=\"10.0\"\n"}, want: boot.Module{
-			State: boot.Missing, Reason: "it is not in " + dir, Next: "install kernel-modules-extra-6.1.0-1",
+		{name: "missing, and a newer kernel has it", files: with(newer, dir+"/modules.dep", ""), want: boot.Module{
+			State: boot.Missing, Reason: "it is not in " + dir,
+			Next: "reboot into kernel 6.1.0-10, which has it, or install the package that owns this kernel, or its modules package",
+		}},
+		{name: "missing, and an older kernel has it", files: with(older, dir+"/modules.dep", ""), want: boot.Module{
+			State: boot.Missing, Reason: "it is not in " + dir,
+			Next: "install the package that owns this kernel, or its modules package, or boot kernel 6.0.9-9, which has it",
 		}},
 		{name: "not in modules.dep", files: map[string]string{dir + "/modules.dep": "", dir + "/weak-updates/br-netfilter.ko.zst": ""}, want: boot.Module{
 			State: boot.Unindexed, Reason: dir + "/weak-updates/br-netfilter.ko.zst is there, but not in modules.dep", Next: "run depmod -a 6.1.0-1",
 		}},
-		{name: "removed by an upgrade", files: map[string]string{"/lib/modules/6.1.0-2/modules.dep": dep}, want: boot.Module{
-			State: boot.Removed, Reason: dir + " is gone, probably by a kernel upgrade", Next: "reboot into the new kernel",
+		{name: "removed by an upgrade", files: newer, want: boot.Module{
+			State: boot.Removed, Reason: dir + " is gone, probably by a kernel upgrade", Next: "reboot into kernel 6.1.0-10, which has it",
+		}},
+		{name: "removed by an upgrade to a kernel that lacks it", files: map[string]string{"/lib/modules/6.1.0-2-amd64/modules.dep": ""}, want: boot.Module{
+			State: boot.Removed, Reason: dir + " is gone, probably by a kernel upgrade",
+			Next: "for kernel 6.1.0-2-amd64, which is installed, install linux-image-6.1.0-2-amd64; then reboot into it",
+		}},
+		{name: "removed, and no other kernel is there", want: boot.Module{
+			State: boot.Removed, Reason: dir + " is not there, and no other kernel is installed",
+			Next: "install the package that owns this kernel, or its modules package",
 		}},
 		{name: "not built", files: map[string]string{dir + "/modules.dep": "", "/boot/config-6.1.0-1": "CONFIG_NET=y\n# CONFIG_BRIDGE_NETFILTER is not set\n"}, want: boot.Module{
-			State: boot.Unbuilt, Reason: "that kernel was built without CONFIG_BRIDGE_NETFILTER", Next: "boot a kernel that has it",
+			State: boot.Unbuilt, Reason: "that kernel was built without CONFIG_BRIDGE_NETFILTER", Next: "install a kernel that has it, and boot that",
 		}},
 		{name: "not built, says the running kernel", files: map[string]string{"/proc/config.gz": zipped("CONFIG_NET=y\n# CONFIG_BRIDGE is not set\n")}, want: boot.Module{
-			State: boot.Unbuilt, Reason: "that kernel was built without CONFIG_BRIDGE_NETFILTER", Next: "boot a kernel that has it",
+			State: boot.Unbuilt, Reason: "that kernel was built without CONFIG_BRIDGE_NETFILTER", Next: "install a kernel that has it, and boot that",
+		}},
+		{name: "not built, and a newer kernel has it", files: with(newer, dir+"/modules.dep", "", "/boot/config-6.1.0-1", "CONFIG_NET=y\n"), want: boot.Module{
+			State: boot.Unbuilt, Reason: "that kernel was built without CONFIG_BRIDGE_NETFILTER",
+			Next: "reboot into kernel 6.1.0-10, which has it, or install a kernel that has it, and boot that",
 		}},
 		{name: "unsigned", files: map[string]string{dir + "/modules.dep": "kernel/net/bridge/br_netfilter.ko:\n", ko: "\x7fELF and so on, for a while"}, cmdline: "module.sig_enforce=1", want: boot.Module{
 			State: boot.Unsigned, Reason: ko + " has no signature, and the kernel's command line asks for one", Next: "sign it, or install the distribution's module",
 		}},
 		{name: "signed", files: map[string]string{dir + "/modules.dep": "kernel/net/bridge/br_netfilter.ko:\n", ko: "\x7fELF~Module signature appended~\n"}, cmdline: "lockdown=integrity", want: boot.Module{State: boot.Loadable}},
 		{name: "a container", files: map[string]string{"/run/.containerenv": ""}, want: boot.Module{
-			State: boot.Container, Reason: "this is a container (/run/.containerenv), and modules are the host's", Next: "load it on the host: modprobe br_netfilter",
+			State: boot.Container, In: "/run/.containerenv",
+			Reason: "this is a container (/run/.containerenv), and modules are the host's", Next: "load it on the host: modprobe br_netfilter",
 		}},
-		{name: "a container with the host's modules", files: with(installed, "/run/systemd/container", "docker\n"), want: boot.Module{State: boot.Loadable}},
+		{name: "a container with the host's modules", files: with(installed, "/run/systemd/container", "docker\n"), want: boot.Module{State: boot.Loadable, In: "/run/systemd/container"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -129,13 +152,13 @@ func TestNextBoot(t *testing.T) {
 		{name: "loaded by the command line", files: map[string]string{"/etc/modules-load.d/nfguard.conf": ""}, cmdline: "modules-load=x,br-netfilter"},
 		{name: "a comment in the line", files: map[string]string{"/etc/modules-load.d/nfguard.conf": "; x\nbr_netfilter # for kube-proxy\n"}, want: []boot.Finding{{
 			Subject: "br_netfilter", Place: boot.Place{File: "/etc/modules-load.d/nfguard.conf", Line: 2}, Breaks: true,
-			Sentence: "nothing loads br_netfilter at next boot: /etc/modules-load.d/nfguard.conf:2 has more than its name in the line",
+			Sentence: "nothing loads br_netfilter at next boot: /etc/modules-load.d/nfguard.conf:2 has a comment after its name in the line, and a line is one name",
 			Next:     "move the comment to a line of its own",
 		}}},
 		{name: "an install command", files: map[string]string{"/etc/modprobe.d/x.conf": "install br_netfilter /usr/local/bin/load $CMDLINE_OPTS\n"}, want: []boot.Finding{{
 			Subject: "br_netfilter", Place: boot.Place{File: "/etc/modprobe.d/x.conf", Line: 1},
 			Sentence: "br_netfilter is loaded at next boot if the command of /etc/modprobe.d/x.conf:1 loads it: install br_netfilter /usr/local/bin/load $CMDLINE_OPTS",
-			Next:     "see that this command loads it",
+			Next:     "see whether this command loads it, and remove that line where it does not",
 		}}},
 		{name: "no modules at all", cmdline: "quiet nomodule", want: []boot.Finding{{
 			Subject: "br_netfilter", Place: boot.Place{File: "the kernel's command line"}, Breaks: true,
@@ -223,10 +246,10 @@ func TestUnread(t *testing.T) {
 	write(t, root, "etc/modprobe.d", "")
 	r := boot.Forecast(boot.Options{Root: root, Keys: guarded[:1]})
 	want := []string{
+		"/etc/modprobe.d: not a directory",
 		"/etc/sysctl.d/a.conf: is a directory, not a regular file",
 		"/etc/sysctl.d/b.conf: is larger than 1 MiB: the rest was not read",
 		"/etc/sysctl.d/c.conf: too many levels of symbolic links",
-		"/etc/modprobe.d: not a directory",
 	}
 	if diff := cmp.Diff(want, r.Unread); diff != "" {
 		t.Errorf("unread (-want +got):\n%s", diff)

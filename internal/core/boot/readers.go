@@ -11,17 +11,27 @@ type Reader string
 
 // The readers, in the order in which they matter.
 const (
-	KernelCmdline Reader = "kernel command line" // before init, for what is built in
-	SystemdSysctl Reader = "systemd-sysctl"      // at boot, and whenever it is restarted
-	UFW           Reader = "ufw"                 // at boot, enable and reload
-	TuneD         Reader = "TuneD"               // at its start and each profile switch
-	Procps        Reader = "sysctl --system"     // people, roles, package scripts
+	KernelCmdline   Reader = "kernel command line" // before init, for what is built in
+	ModprobeInstall Reader = "modprobe"            // an "install" of modprobe.d, as the module is loaded
+	SystemdSysctl   Reader = "systemd-sysctl"      // at boot, and whenever it is restarted
+	Udev            Reader = "udev"                // as a device or a module comes
+	SystemdUnit     Reader = "systemd unit"        // a command of a service that is started at boot
+	Ifupdown        Reader = "ifupdown"            // as an interface comes up
+	RCLocal         Reader = "rc.local"            // at the end of the boot
+	Cron            Reader = "cron"                // at its start, or later
+	UFW             Reader = "ufw"                 // at boot, enable and reload
+	TuneD           Reader = "TuneD"               // at its start and each profile switch
+	Procps          Reader = "sysctl --system"     // people, roles, package scripts
 )
+
+// atBoot reports whether a reader has its turn while the host boots, and not
+// only when somebody asks it to.
+func (r Reader) atBoot() bool { return r != UFW && r != TuneD && r != Procps }
 
 // when says in a sentence when a reader has done its work.
 func (r Reader) when() string {
 	switch r {
-	case KernelCmdline, SystemdSysctl:
+	case KernelCmdline, SystemdSysctl, ModprobeInstall, Udev, SystemdUnit, Ifupdown, RCLocal, Cron:
 		return "at next boot"
 	case UFW:
 		return "once ufw starts"

@@ -11,6 +11,7 @@ func (f *forecast) switchedOff(loader bool) {
 	early := f.bootSysctl(guard.Key(modulesDisabled).Path())
 	if w, ok := f.param("nomodule"); ok && w.value != "0" || len(early) > 0 && early[len(early)-1].value == "1" {
 		at := Place{File: cmdlinePlace}
+		f.report.Module.LoadedBy = Place{}
 		f.found(Finding{
 			Subject: f.o.Module, Place: at, Breaks: true, Next: at.remove(),
 			Sentence: f.o.Module + " will not be loaded at next boot: the kernel's command line switches off the loading of modules",
@@ -24,7 +25,7 @@ func (f *forecast) switchedOff(loader bool) {
 		return
 	}
 	f.found(Finding{
-		Subject: f.o.Module, Place: o.Place, Breaks: !loader, Next: "keep it in modules-load.d: nothing can load it later",
+		Subject: f.o.Module, Place: o.Place, Breaks: !loader, Next: nextKeepLoading,
 		Sentence: fmt.Sprintf("at next boot no module can be loaded once systemd-sysctl has run: %s sets %s", o.Place, key.Key),
 	})
 }
@@ -38,7 +39,7 @@ func (f *forecast) unitsMasked() {
 		if unit == "systemd-sysctl.service" {
 			what = "reads /etc/sysctl.d"
 		}
-		place, next := Place{}, f.inRoot("systemctl --root", "systemctl")+" unmask "+unit
+		place, next := Place{}, fmt.Sprintf(nextUnmask, f.inRoot("systemctl --root", "systemctl"), unit)
 		for _, dir := range []string{"/etc/systemd/system/", "/run/systemd/system/"} {
 			if f.t.masked(dir + unit) {
 				place.File = dir + unit
@@ -47,10 +48,13 @@ func (f *forecast) unitsMasked() {
 		}
 		for _, w := range f.words {
 			if w.name == "systemd.mask" && w.value == unit {
-				place.File, next = cmdlinePlace, "remove "+w.text+" from the boot loader's configuration"
+				place.File, next = cmdlinePlace, fmt.Sprintf(nextUnmaskWord, w.text)
 			}
 		}
 		if place.File != "" {
+			if f.report.Module.LoadedBy == f.by && unit == "systemd-modules-load.service" {
+				f.report.Module.LoadedBy = Place{}
+			}
 			f.found(Finding{
 				Subject: unit, Place: place, Next: next, Breaks: true,
 				Sentence: fmt.Sprintf("nothing %s at next boot: %s is masked by %s", what, unit, place.File),

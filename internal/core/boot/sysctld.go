@@ -46,12 +46,22 @@ func (t *tree) assignments(files []string) []assignment {
 		lines, known := t.sysctl[file]
 		if !known {
 			text, _ := t.read(file, maxFile)
-			lines = parseSysctl(file, text, func(name string) bool { return isGlob(name) || t.tails[tail(name)] })
+			lines = parseSysctl(file, text, t.matters)
 			t.sysctl[file] = lines
 		}
 		all = append(all, lines...)
 	}
 	return all
+}
+
+// matters reports whether the name of a line can be that of a key of interest,
+// or is meant to be (missedAssignment).
+func (t *tree) matters(name string) bool {
+	if isGlob(name) || t.tails[tail(name)] {
+		return true
+	}
+	i := strings.IndexAny(name, blank+":")
+	return i > 0 && t.tails[tail(name[:i])]
 }
 
 // modulesDisabled matters besides the guarded keys: 1 ends the loading of

@@ -3,6 +3,7 @@ package boot
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -24,7 +25,9 @@ type tree struct {
 	sysctl map[string][]assignment // the lines that matter, by file
 	kmod   []rule                  // of modprobe.d; nil: not read yet
 	unread []string
-	said   func(path string) // of what is looked at now
+	there  map[string]bool     // what was asked for
+	passed map[string][]unread // by family; not there: not looked at yet
+	said   func(path string)   // of what is looked at now
 }
 
 func open(o *Options) *tree {
@@ -37,7 +40,7 @@ func open(o *Options) *tree {
 	if o.Reading == nil {
 		o.Reading = func(string) {}
 	}
-	t := &tree{said: o.Reading, sysctl: make(map[string][]assignment), tails: map[string]bool{tail(modulesDisabled): true}}
+	t := &tree{said: o.Reading, sysctl: make(map[string][]assignment), passed: make(map[string][]unread), there: make(map[string]bool), tails: map[string]bool{tail(modulesDisabled): true}}
 	for _, s := range o.Keys {
 		t.tails[tail(string(s.Key))] = true
 	}
@@ -89,8 +92,51 @@ func (t *tree) list(dir string) []fs.DirEntry {
 }
 
 func (t *tree) exists(name string) bool {
+	if t.files == nil {
+		return false
+	}
+	there, known := t.there[name]
+	if !known {
+		t.said(name)
+		there = t.files.Exists(name)
+		t.there[name] = there
+	}
+	return there
+}
+
+// script returns the text of a file that begins with "#!", and with named also of
+// another one; "" where there is none.
+func (t *tree) script(name string, named bool) string {
+	if t.files == nil {
+		return ""
+	}
 	t.said(name)
-	return t.files != nil && t.files.Exists(name)
+	f, err := t.files.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	head := make([]byte, 2)
+	if n, err := io.ReadFull(f, head); !named && string(head) != "#!" {
+		return ""
+	} else if err != nil {
+		return string(head[:n])
+	}
+	rest, err := files.Limited(f, maxScript)
+	if err != nil {
+		return ""
+	}
+	return string(head) + string(rest)
+}
+
+// executable reports whether a name leads to a program.
+func (t *tree) executable(name string) bool {
+	if t.files == nil {
+		return false
+	}
+	t.said(name)
+	info, err := t.files.Stat(name)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
 // masked reports whether a unit or drop-in is a link to /dev/null.

@@ -180,7 +180,7 @@ func TestPlanFor(t *testing.T) {
 			want: []guard.Item{
 				{
 					Kind: record.KindDropin, Subject: "/m", Verdict: guard.Wrong, Want: "as written by nfguard", Have: "absent",
-					Reason: "the setting would not be there after a reboot until nfguard has started",
+					Reason: "nothing else makes sure of it at the next boot, until nfguard has started",
 					Action: &guard.Action{Op: guard.WriteFile, Subject: "/m", Value: policy().ModulesLoadText(), Modules: true},
 				},
 				{
@@ -189,6 +189,30 @@ func TestPlanFor(t *testing.T) {
 					Action: &guard.Action{Op: guard.WriteFile, Subject: "/s", Value: policy().SysctlText(right())},
 				},
 			},
+		},
+		{
+			name: "drop-ins absent, and others do the same: a note",
+			host: func(o *guard.Observation) {
+				o.Dropins[0] = guard.Dropin{Path: "/m", State: guard.Absent, Carried: "/etc/modules-load.d/k8s.conf:2"}
+			},
+			want: []guard.Item{{
+				Kind: record.KindDropin, Subject: "/m", Verdict: guard.Excused, Want: "as written by nfguard", Have: "absent",
+				Reason: "not needed for the next boot: /etc/modules-load.d/k8s.conf:2 does the same",
+				Action: &guard.Action{Op: guard.WriteFile, Subject: "/m", Value: policy().ModulesLoadText(), Modules: true},
+			}},
+		},
+		{
+			name: "/proc/sys is mounted read-only",
+			host: func(o *guard.Observation) {
+				o.Values[0] = guard.Value{State: guard.Present, Have: "0", ReadOnly: true}
+				o.Values[1].ReadOnly = true
+			},
+			want: []guard.Item{{
+				Kind: record.KindDrift, Subject: string(guard.IPTables), Verdict: guard.Blocked, Want: "1", Have: "0",
+				Reason: "a pod that calls a Service with an endpoint on its own node gets the reply from the wrong address; " +
+					"it cannot be set from here, where /proc/sys is mounted read-only",
+				Next: "set it on the host: sysctl -w net.bridge.bridge-nf-call-iptables=1",
+			}},
 		},
 		{
 			name: "somebody else's files at the paths of drop-ins: left",

@@ -97,6 +97,8 @@ type Value struct {
 	State Presence
 	Have  string // the kernel's text without the newline; only when Present
 	Err   error  // why State is Unknown
+
+	ReadOnly bool // it lies on a file system that is mounted read-only here
 }
 
 // Dropin is the state of one file of ours.
@@ -106,4 +108,8 @@ type Dropin struct {
 	Have     string    // its content; only when Present. With Obstacle: what stands there
 	Err      error     // why State is Unknown
 	Obstacle *Obstacle // what keeps it from being read and written; nil when nothing does
+
+	// Carried names the files of others that do what this one would do at the next
+	// boot; "" where nobody is known to. Only when Absent.
+	Carried string
 }

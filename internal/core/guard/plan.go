@@ -14,7 +14,7 @@ const (
 	Right     Verdict = "right"   // as wanted
 	Wrong     Verdict = "wrong"   // not as wanted, and there is an action for it or for what it waits for
 	Blocked   Verdict = "blocked" // not as wanted, and the host does not let us
-	Excused   Verdict = "excused" // not as wanted, and left so on purpose
+	Excused   Verdict = "excused" // not as wanted, and nothing is wrong with that
 	Uncertain Verdict = "unknown" // could not look
 )
 
@@ -166,6 +166,10 @@ func PlanSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
 		}
 	case p.Excused(s, o) != "":
 		it.Verdict, it.Reason = Excused, p.Excused(s, o)
+	case v.ReadOnly:
+		it.Verdict = Blocked
+		it.Reason = consequence(s) + "; it cannot be set from here, where /proc/sys is mounted read-only"
+		it.Next = "set it on the host: sysctl -w " + string(s.Key) + "=" + s.Value
 	default:
 		it.Verdict = Wrong
 		it.Reason = consequence(s)
@@ -212,8 +216,13 @@ func planDropin(p *Policy, o *Observation, d Dropin) Item {
 		it.Reason = "its first line does not say that nfguard wrote it, so it is left as it is"
 		it.Next = p.elsewhere(d.Path)
 		return it
+	case d.State == Absent && d.Carried != "":
+		it.Verdict, it.Have = Excused, "absent"
+		it.Reason = "not needed for the next boot: " + d.Carried + " does the same"
+		it.Action = &Action{Op: WriteFile, Subject: d.Path, Value: want, Modules: d.Path != p.SysctlD}
+		return it
 	case d.State == Absent:
-		it.Have, it.Reason = "absent", "the setting would not be there after a reboot until nfguard has started"
+		it.Have, it.Reason = "absent", "nothing else makes sure of it at the next boot, until nfguard has started"
 	default:
 		it.Have, it.Reason = "changed", "it is not what nfguard wrote"
 	}

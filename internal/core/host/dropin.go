@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
+	"slices"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/step"
@@ -16,6 +18,14 @@ const maxDropin = 64 << 10
 
 // dropins looks at the drop-ins that p keeps. With unopened t could not be.
 func dropins(ctx context.Context, t *files.Tree, unopened error, p *guard.Policy) (list []guard.Dropin) {
+	if unopened == nil && p.ModulesLoad != "" && p.SysctlD != "" && oneFile(t, p.ModulesLoad, p.SysctlD) {
+		return []guard.Dropin{dropin(ctx, t, p, p.ModulesLoad), {
+			Path: p.SysctlD, State: guard.Present, Have: "the file of another path", Obstacle: &guard.Obstacle{
+				Reason: "it is the same file as " + p.ModulesLoad + ", through a link",
+				Next:   "give each a file of its own: sysctl under [persist]",
+			},
+		}}
+	}
 	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
 		switch {
 		case path == "":
@@ -26,6 +36,14 @@ func dropins(ctx context.Context, t *files.Tree, unopened error, p *guard.Policy
 		}
 	}
 	return list
+}
+
+// oneFile reports whether links make one file of two paths. The files themselves
+// are no links: what is written is put there as a whole.
+func oneFile(t *files.Tree, a, b string) bool {
+	x, err := t.Resolve(path.Dir(a))
+	y, other := t.Resolve(path.Dir(b))
+	return err == nil && other == nil && path.Join(x, path.Base(a)) == path.Join(y, path.Base(b))
 }
 
 func dropin(ctx context.Context, t *files.Tree, p *guard.Policy, path string) guard.Dropin {
@@ -87,4 +105,9 @@ func (l *Linux) dropins(ctx context.Context, p *guard.Policy) []guard.Dropin {
 		defer t.Close()
 	}
 	return dropins(ctx, t, err, p)
+}
+
+// absent reports whether one of the drop-ins is not there.
+func absent(list []guard.Dropin) bool {
+	return slices.ContainsFunc(list, func(d guard.Dropin) bool { return d.State == guard.Absent })
 }

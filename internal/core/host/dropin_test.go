@@ -52,6 +52,44 @@ func TestDropin(t *testing.T) {
 	}
 }
 
+// Two paths that a link makes one file are not written in turns: the second one
+// says so.
+func TestDropinsThatAreOne(t *testing.T) {
+	for name, tree := range map[string]bool{"a host": false, "a tree": true} {
+		m := newMachine(t, host.Options{})
+		m.write("etc/own/x", "")
+		os.Symlink("own", filepath.Join(m.root, "etc/linked"))
+		m.p.ModulesLoad, m.p.SysctlD = "/etc/own/nfguard.conf", "/etc/linked/nfguard.conf"
+		survey := func() guard.Observation { return m.Survey(t.Context(), &m.p, guard.LookAll) }
+		if tree {
+			survey = func() guard.Observation { return host.NewTree(m.root).Survey(&m.p) }
+		}
+		for range 3 {
+			o := survey()
+			for _, it := range guard.PlanDropins(&m.p, &o) {
+				if it.Action == nil {
+					continue
+				}
+				if it.Subject != m.p.ModulesLoad {
+					t.Errorf("%s: %s is written to %s", name, it.Action.Op, it.Subject)
+				}
+				if err := m.Do(t.Context(), *it.Action); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		o := survey()
+		items := guard.PlanDropins(&m.p, &o)
+		want := guard.Obstacle{
+			Reason: "it is the same file as /etc/own/nfguard.conf, through a link",
+			Next:   "give each a file of its own: sysctl under [persist]",
+		}
+		if got := (guard.Obstacle{Reason: items[1].Reason, Next: items[1].Next}); items[0].Verdict != guard.Right || items[1].Verdict != guard.Blocked || got != want {
+			t.Errorf("%s: %+v", name, items)
+		}
+	}
+}
+
 // On a full or read-only file system the old file stays intact, and no other file is
 // left.
 func TestDropinBadDisks(t *testing.T) {

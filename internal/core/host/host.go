@@ -132,6 +132,13 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 		o.NextBoot = nextBoot(&l.forecast)
 	}
 	o.Dropins = l.dropins(ctx, p)
+	switch {
+	case o.NextBoot != nil:
+		carried(o.Dropins, p, &l.forecast)
+	case absent(o.Dropins): // who else does what they would do?
+		r := l.foretell(ctx, p)
+		carried(o.Dropins, p, &r)
+	}
 	return o
 }
 

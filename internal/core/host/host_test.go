@@ -178,14 +178,16 @@ func TestLoad(t *testing.T) {
 			},
 			script: "echo 'modprobe: FATAL: Module br_netfilter not found in directory /lib/modules/6.1.0-test' >&2; exit 1",
 			err:    "load br_netfilter: modprobe: FATAL: Module br_netfilter not found in directory /lib/modules/6.1.0-test",
-			next:   "install linux-image-6.1.0-test",
+			next:   "install the package that owns this kernel, or its modules package",
 		},
 		{
 			name: "the running kernel's modules were removed", args: "-b br_netfilter",
-			setup:  func(m *machine) { os.RemoveAll(filepath.Join(m.root, "lib/modules")) },
+			setup: func(m *machine) {
+				os.Rename(filepath.Join(m.root, "lib/modules/6.1.0-test"), filepath.Join(m.root, "lib/modules/6.1.0-newer"))
+			},
 			script: "echo 'modprobe: FATAL: Module br_netfilter not found in directory /lib/modules/6.1.0-test' >&2; exit 1",
 			err:    "load br_netfilter: modprobe: FATAL: Module br_netfilter not found in directory /lib/modules/6.1.0-test",
-			next:   "reboot into the new kernel",
+			next:   "reboot into kernel 6.1.0-newer, which has it",
 		},
 		{
 			name: "busy with unloading, at first", args: "-b br_netfilter",
@@ -319,6 +321,21 @@ func TestObstacles(t *testing.T) {
 				"lib/modules/6.1.0-test/modules.dep":     "",
 				"lib/modules/6.1.0-test/modules.builtin": "kernel/net/bridge/br_netfilter.ko\n",
 			},
+			want: "the kernel has it built in, and yet /proc/sys/net/bridge is not there: something hides it",
+		},
+		{
+			name: "built in, in a container",
+			files: map[string]string{
+				"lib/modules/6.1.0-test/modules.dep":     "",
+				"lib/modules/6.1.0-test/modules.builtin": "kernel/net/bridge/br_netfilter.ko\n",
+				"run/.containerenv":                      "",
+			},
+			want: "this is a container (/run/.containerenv), and its /proc/sys does not show the sysctls of br_netfilter, which the kernel has built in",
+		},
+		{
+			name:  "a container without modules",
+			files: map[string]string{"proc/sys/kernel/osrelease": "6.2.0-other\n", "run/.containerenv": ""},
+			want:  "this is a container (/run/.containerenv), and modules are the host's",
 		},
 		{
 			name:  "not a .conf",

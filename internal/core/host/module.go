@@ -34,10 +34,14 @@ func (l *Linux) module(ctx context.Context, p *guard.Policy) guard.Module {
 // obstacle finds out what will keep the module from being loaded, without trying.
 func (l *Linux) obstacle(ctx context.Context, p *guard.Policy) *guard.Obstacle {
 	if text, err := os.ReadFile(filepath.Join(l.o.Proc, "sys/kernel/modules_disabled")); err == nil && strings.TrimSpace(string(text)) == "1" {
-		return &guard.Obstacle{
+		o := &guard.Obstacle{
 			Reason: "loading modules is switched off until the next boot (kernel.modules_disabled = 1)",
-			Next:   "reboot: the drop-in in modules-load.d loads it before that switch is set",
+			Next:   "reboot: " + p.ModulesLoad + " loads it before that switch is set",
 		}
+		if p.ModulesLoad == "" {
+			o.Next = "write its name to a file in /etc/modules-load.d, and reboot: it is loaded before that switch is set"
+		}
+		return o
 	}
 	m := l.loadable(ctx, p.Module)
 	switch m.State {
@@ -46,11 +50,33 @@ func (l *Linux) obstacle(ctx context.Context, p *guard.Policy) *guard.Obstacle {
 			return nil
 		}
 		return &guard.Obstacle{Reason: m.Reason, Next: m.Next + ", or set override_blacklist = true under [module]"}
-	case boot.Missing, boot.Removed, boot.Unindexed, boot.Unbuilt, boot.Unsigned:
+	case boot.Missing, boot.Removed, boot.Unindexed, boot.Unbuilt, boot.Unsigned, boot.Container:
 		return &guard.Obstacle{Reason: m.Reason, Next: m.Next}
-	case boot.Unknown, boot.Loaded, boot.BuiltIn, boot.Loadable, boot.Container:
+	case boot.BuiltIn:
+		return hidden(&m)
+	case boot.Unknown, boot.Loaded, boot.Loadable:
+		if m.In != "" && !MayLoad() {
+			return &guard.Obstacle{
+				Reason: "this is a container (" + m.In + ") that may not load modules",
+				Next:   "load it on the host: modprobe " + p.Module,
+			}
+		}
 	}
-	return nil // in a container it may still be allowed: modprobe tells
+	return nil
+}
+
+// hidden is the obstacle where the kernel has the module built in, and its
+// sysctls are not to be seen: nothing that is loaded would bring them.
+func hidden(m *boot.Module) *guard.Obstacle {
+	o := &guard.Obstacle{
+		Reason: "the kernel has it built in, and yet /proc/sys/net/bridge is not there: something hides it",
+		Next:   "run nfguard where /proc/sys is the host's",
+	}
+	if m.In != "" {
+		o.Reason = "this is a container (" + m.In + "), and its /proc/sys does not show the sysctls of " + m.Name + ", which the kernel has built in"
+		o.Next = "set them on the host: run nfguard there"
+	}
+	return o
 }
 
 // loadable says, from the files, whether the running kernel can load a module.
@@ -90,6 +116,19 @@ func nextBoot(r *boot.Report) *guard.NextBoot {
 		})
 	}
 	return n
+}
+
+// carried adds to drop-ins that are absent who else carries the state.
+func carried(list []guard.Dropin, p *guard.Policy, r *boot.Report) {
+	for i := range list {
+		switch d := &list[i]; {
+		case d.State != guard.Absent || d.Obstacle != nil:
+		case d.Path == p.ModulesLoad:
+			d.Carried = r.Others.Module
+		case d.Path == p.SysctlD:
+			d.Carried = r.Others.Sysctls
+		}
+	}
 }
 
 // Forecast is the full result of the last survey that looked at the next boot. Do not

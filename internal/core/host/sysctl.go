@@ -55,6 +55,9 @@ func (l *Linux) Refresh(p *guard.Policy) int {
 			delete(l.files, key)
 			continue
 		}
+		if f.denied != nil {
+			f.close() // a mount may have changed
+		}
 		if f.fd >= 0 && !f.same() {
 			f.close()
 			n++
@@ -88,7 +91,7 @@ func (f *keyFile) read() (v guard.Value, lost bool) {
 			if f.last != string(text) { // a comparison makes no string
 				f.last = string(text)
 			}
-			return guard.Value{State: guard.Present, Have: f.last}, lost
+			return guard.Value{State: guard.Present, Have: f.last, ReadOnly: errors.Is(f.denied, unix.EROFS)}, lost
 		}
 		f.close()
 		if fresh || !errors.Is(err, unix.ENOENT) {

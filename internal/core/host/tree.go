@@ -31,7 +31,9 @@ func (t *Tree) Survey(p *guard.Policy) guard.Observation {
 		Root: t.dir, Image: true, Apply: "nfguard apply --root " + files.Quote(t.dir),
 		Keys: p.Sysctls, Module: p.Module, SysctlD: p.SysctlD, ModulesLoad: p.ModulesLoad,
 	})
-	return guard.Observation{Dropins: dropins(context.Background(), f, err, p), NextBoot: nextBoot(&t.forecast)}
+	o := guard.Observation{Dropins: dropins(context.Background(), f, err, p), NextBoot: nextBoot(&t.forecast)}
+	carried(o.Dropins, p, &t.forecast)
+	return o
 }
 
 // Forecast is what the last survey found about the next boot, in full.

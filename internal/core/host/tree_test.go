@@ -32,6 +32,48 @@ func TestTreeHasNoKernel(t *testing.T) {
 	}
 }
 
+// A drop-in that is absent tells who else does what it would do.
+func TestCarried(t *testing.T) {
+	const module, sysctls = "etc/modules-load.d/k8s.conf", "etc/sysctl.d/k8s.conf"
+	right := map[string]string{module: "overlay\nbr_netfilter\n", sysctls: "net.bridge.bridge-nf-call-iptables = 1\n"}
+	tests := []struct {
+		name  string
+		files map[string]string
+		want  []string
+	}{
+		{"nobody", nil, []string{"", ""}},
+		{"both", right, []string{"/etc/modules-load.d/k8s.conf:2", "/etc/sysctl.d/k8s.conf"}},
+		{"the module is kept out", map[string]string{module: right[module], "etc/modprobe.d/x.conf": "blacklist br_netfilter\n"}, []string{"", ""}},
+		{"another value", map[string]string{module: right[module], sysctls: "net.bridge.bridge-nf-call-iptables = 0\n"}, []string{"/etc/modules-load.d/k8s.conf:2", ""}},
+		{"a rule of udev says otherwise", map[string]string{
+			sysctls:                    right[sysctls],
+			"etc/udev/rules.d/x.rules": `SUBSYSTEM=="module", KERNEL=="br_netfilter", RUN+="/sbin/sysctl -w net.bridge.bridge-nf-call-iptables=0"` + "\n",
+		}, []string{"", ""}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newMachine(t, host.Options{})
+			for name, text := range tt.files {
+				m.write(name, text)
+			}
+			of := func(list []guard.Dropin) (carried []string) {
+				for _, d := range list {
+					carried = append(carried, d.Carried)
+				}
+				return carried
+			}
+			for _, look := range []guard.Look{0, guard.LookAll} {
+				if diff := cmp.Diff(tt.want, of(m.Survey(t.Context(), &m.p, look).Dropins)); diff != "" {
+					t.Errorf("of a host, look %d (-want +got):\n%s", look, diff)
+				}
+			}
+			if diff := cmp.Diff(tt.want, of(host.NewTree(m.root).Survey(&m.p).Dropins)); diff != "" {
+				t.Errorf("of a tree (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // What cannot be read is unknown; a file in a place that is not part of an image is
 // reported.
 func TestTreeDropins(t *testing.T) {

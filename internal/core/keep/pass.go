@@ -126,7 +126,8 @@ func (k *Keeper) settle(t Trigger, first []guard.Item, rep *Report) {
 		}
 		switch it.Kind { //nolint:exhaustive // the kinds of items
 		case record.KindDrift: // Look has recorded it, or the module's record covers it
-			k.sysctls.settle(it, e, it.Action != nil || it.Verdict == guard.Wrong)
+			// A value that is there and wrong is the look's to record, also where it can't be set.
+			k.sysctls.settle(it, e, it.Action != nil || it.Verdict == guard.Wrong || it.Verdict == guard.Blocked && it.Have != "absent")
 		case record.KindFlag: // the visit is on record, or the record of a sysctl covers it
 			k.bridges.settle(it, e, it.Verdict == guard.Wrong && k.policy.Mode != guard.Observe)
 		default:

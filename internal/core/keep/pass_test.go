@@ -99,8 +99,8 @@ func TestPass(t *testing.T) {
 			policy: func(p *guard.Policy) { p.Mode = guard.Observe },
 			records: []string{
 				"drift observed: net.bridge.bridge-nf-call-iptables is 0, wanted 1; left so in mode observe",
-				"dropin observed: /etc/modules-load.d/nfguard.conf is absent, wanted as written by nfguard: the setting would not be there after a reboot until nfguard has started",
-				"dropin observed: /etc/sysctl.d/99-zz-nfguard.conf is absent, wanted as written by nfguard: the setting would not be there after a reboot until nfguard has started",
+				"dropin observed: /etc/modules-load.d/nfguard.conf is absent, wanted as written by nfguard: nothing else makes sure of it at the next boot, until nfguard has started",
+				"dropin observed: /etc/sysctl.d/99-zz-nfguard.conf is absent, wanted as written by nfguard: nothing else makes sure of it at the next boot, until nfguard has started",
 			},
 		},
 		{

@@ -1,0 +1,63 @@
+package boot
+
+import (
+	"path"
+	"slices"
+	"strings"
+)
+
+// ifupdown returns what interfaces(5) and the programs of its directories run as
+// interfaces come up. An interface that is not brought up at boot may be later.
+func (f *forecast) ifupdown() []start {
+	const when = "once its interface comes up"
+	files := []string{"/etc/network/interfaces"}
+	for _, e := range f.t.list("/etc/network/interfaces.d") {
+		if name := path.Join("/etc/network/interfaces.d", e.Name()); !e.IsDir() && !strings.ContainsAny(e.Name(), "~") {
+			files = append(files, name)
+		}
+	}
+	var starts []start
+	auto := make(map[string]bool)
+	of := make(map[int]string) // the interface of a start
+	for _, file := range files {
+		text, _ := f.t.read(file, maxFile)
+		n, iface := 0, ""
+		for line := range strings.Lines(string(text)) {
+			n++
+			fields := strings.Fields(line)
+			if len(fields) < 2 {
+				continue
+			}
+			switch verb := fields[0]; {
+			case verb == "iface":
+				iface = fields[1]
+			case verb == "auto", strings.HasPrefix(verb, "allow-"):
+				for _, name := range fields[1:] {
+					auto[name] = true
+				}
+			case slices.Contains([]string{"pre-up", "up", "post-up"}, verb):
+				command := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), verb))
+				if acts := f.runs(Place{file, n}, command, false).acts; len(acts) > 0 {
+					of[len(starts)] = iface
+					starts = append(starts, start{Reader: Ifupdown, Place: Place{file, n}, when: when, text: command, acts: acts})
+				}
+			}
+		}
+	}
+	for i, iface := range of {
+		if !auto[iface] {
+			starts[i].acts = doubtful(starts[i].acts)
+		}
+	}
+	for _, dir := range []string{"/etc/network/if-pre-up.d", "/etc/network/if-up.d"} {
+		for _, e := range f.t.list(dir) {
+			name := path.Join(dir, e.Name())
+			if text := f.t.script(name, false); text != "" && f.suspicious(text) && f.t.executable(name) {
+				if acts := f.runs(Place{name, 1}, text, true).acts; len(acts) > 0 {
+					starts = append(starts, start{Reader: Ifupdown, when: when, acts: acts})
+				}
+			}
+		}
+	}
+	return starts
+}
