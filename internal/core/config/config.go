@@ -67,13 +67,24 @@ type Confirm struct {
 	Sysctl []string // keys that run programs or switch off protections
 }
 
-// Bridges selects bridges where the scope is ScopeBridges. The patterns are
-// those of path.Match and well-formed; Ignore wins.
+// Bridges selects the bridges that something is done to: in ScopeBridges, and in
+// both scopes where Hairpin is HairpinKeep. The patterns are those of path.Match
+// and well-formed; Ignore wins.
 type Bridges struct {
-	Match  []string // by name
-	Auto   bool     // by evidence that they carry pods; Match is nil then
-	Ignore []string
+	Match   []string // by name
+	Auto    bool     // by evidence that they carry pods; Match is nil then
+	Ignore  []string
+	Hairpin Hairpin
 }
+
+// Hairpin says what is done about the hairpin mode of the ports of pods.
+type Hairpin string
+
+// The ways with hairpin mode.
+const (
+	HairpinIgnore Hairpin = "ignore" // it is left to the CNI plugin, and told
+	HairpinKeep   Hairpin = "keep"   // it is kept on
+)
 
 // KubeProxy tells how kube-proxy, or what contains it, is recognised.
 type KubeProxy struct {
@@ -138,6 +149,8 @@ func Default() Config {
 		Bridges: Bridges{
 			Match:  []string{"cni*", "cbr*", "kube-bridge", "weave", "docker0"},
 			Ignore: []string{"virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"},
+
+			Hairpin: HairpinIgnore,
 		},
 		KubeProxy: KubeProxy{
 			Processes: []string{"kube-proxy", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s", "kubelite"},

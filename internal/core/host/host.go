@@ -78,6 +78,8 @@ type Linux struct {
 	memory  memory
 	asked   asked
 
+	hairpins hairpins
+
 	forecast boot.Report
 }
 
@@ -121,7 +123,10 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 	o.TaggedPass = l.digit(vlanTagged) == '0'
 	l.memory.follow(o.Bridges)
 	o.Remembered, o.RememberedErr = l.remembered(ctx, "")
-	if p.Bridges == nil || !p.Bridges.Auto { // which looks at all of them
+	if p.Hairpin.Keep && o.Bridging == nil {
+		l.hairpins.follow(o.Bridges, true)
+	}
+	if !p.ByEvidence() { // which looks at all of them
 		addresses(ctx, &o)
 	}
 	l.evidence(ctx, p, &o, true)
