@@ -75,6 +75,11 @@ func flagEvent(v *visit, outcome record.Outcome) record.Event {
 	if v.there {
 		e.Now = v.now.Have
 	}
+	if a := v.was.Action; len(a.Ports) > 0 {
+		if e.New = a.Fresh(); a.Subject != v.name {
+			e.Bridge = a.Subject
+		}
+	}
 	if outcome == record.Failed {
 		if e.Err = v.err; e.Err == nil {
 			e.Err = errNotKept
