@@ -216,3 +216,35 @@ func TestHairpinIsTold(t *testing.T) {
 		t.Error("mode observe has changed a port")
 	}
 }
+
+// Why "keep" is not the default: a pod whose kernel does not know its own question
+// takes its address for a duplicate, because the port sends the question back.
+func TestHairpinAndDuplicateAddresses(t *testing.T) {
+	n := newNode(t, "")
+	for _, tt := range []struct{ hairpin, enhanced, want string }{
+		{"off", "0", "used"}, {"on", "0", "a duplicate"}, {"on", "1", "used"}, {"off", "1", "used"},
+	} {
+		pod := lab.NewNamespace(t)
+		n.Run(t, "ip", "link", "add", "veth1", "master", "cnio0", "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
+		n.Run(t, "ip", "link", "set", "veth1", "type", "bridge_slave", "hairpin", tt.hairpin)
+		pod.Run(t, "sysctl", "-qw", "net.ipv6.conf.all.enhanced_dad="+tt.enhanced, "net.ipv6.conf.eth0.enhanced_dad="+tt.enhanced)
+		pod.Run(t, "ip", "addr", "add", "fd00:9::2/64", "dev", "eth0")
+		n.Run(t, "ip", "link", "set", "veth1", "up")
+		pod.Run(t, "ip", "link", "set", "eth0", "up")
+		got := ""
+		for deadline := time.Now().Add(atMost); got == ""; time.Sleep(20 * time.Millisecond) {
+			switch out := pod.Run(t, "ip", "-6", "addr", "show", "dev", "eth0", "to", "fd00:9::2"); {
+			case strings.Contains(out, "dadfailed"):
+				got = "a duplicate"
+			case strings.Contains(out, "fd00:9::2") && !strings.Contains(out, "tentative"):
+				got = "used"
+			case time.Now().After(deadline):
+				t.Fatalf("still tentative: %s", out)
+			}
+		}
+		if got != tt.want {
+			t.Errorf("hairpin %s, enhanced_dad %s: %s, want %s", tt.hairpin, tt.enhanced, got, tt.want)
+		}
+		n.Run(t, "ip", "link", "del", "veth1")
+	}
+}
