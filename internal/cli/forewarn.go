@@ -5,6 +5,7 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/keep"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // forewarn says, before anything is changed, which pods will not reach their own
@@ -13,7 +14,7 @@ func (a *app) forewarn(m keep.Host, p *guard.Policy) {
 	o := m.Survey(a.ctx, p, 0)
 	for _, f := range guard.HairpinConcerns(p, &o) {
 		if f.Ahead {
-			fmt.Fprintf(a.Err, "nfguard: warning: %s\nnfguard: hint: %s\n", f.Sentence, f.Next)
+			fmt.Fprintf(a.Err, "nfguard: warning: %s\nnfguard: hint: %s\n", printable.Text(f.Sentence), printable.Text(f.Next))
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/run"
 	"github.com/nfguard/nfguard/internal/diag/probe"
 	"github.com/nfguard/nfguard/internal/kernel/rtnl"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 // realFlags are those of probe --bridge.
@@ -127,7 +128,7 @@ func (a *app) plugIn(f *realFlags, subnets []netip.Prefix, subjects []probe.Subj
 		records := filepath.Join(dir, "leases")
 		lease = func(space string) (own []netip.Addr, _ error) {
 			if err := host.SweepLeases(a.ctx, records); err != nil {
-				fmt.Fprintf(a.Err, "nfguard: warning: %v\n", err)
+				fmt.Fprintf(a.Err, "nfguard: warning: %s\n", printable.Text(err.Error()))
 			}
 			var lerr error
 			pod.lease, lerr = m.Lease(a.ctx, host.Leasing{Bridge: f.bridge, Subnets: missing, Space: space, Programs: f.plugins, Records: records})
