@@ -125,14 +125,10 @@ func (a *app) plugIn(f *realFlags, subnets []netip.Prefix, subjects []probe.Subj
 		if derr != nil {
 			return nil, derr
 		}
-		records := filepath.Join(dir, "leases")
-		lease = func(space string) (own []netip.Addr, _ error) {
-			if err := host.SweepLeases(a.ctx, records); err != nil {
-				fmt.Fprintf(a.Err, "nfguard: warning: %s\n", printable.Text(err.Error()))
-			}
+		lease = func(space string) ([]netip.Addr, error) {
 			var lerr error
-			pod.lease, lerr = m.Lease(a.ctx, host.Leasing{Bridge: f.bridge, Subnets: missing, Space: space, Programs: f.plugins, Records: records})
-			if errors.As(lerr, &refused) || lerr != nil {
+			pod.lease, lerr = m.Lease(a.ctx, host.Leasing{Bridge: f.bridge, Subnets: missing, Space: space, Programs: f.plugins, Records: leases(dir)})
+			if errors.As(lerr, &refused); lerr != nil {
 				return nil, lerr
 			}
 			return pod.lease.Addresses, nil
@@ -141,6 +137,7 @@ func (a *app) plugIn(f *realFlags, subnets []netip.Prefix, subjects []probe.Subj
 	if err := a.consent(f, subnets, subjects); err != nil {
 		return nil, err
 	}
+	a.sweepLeases()
 	attached, aerr := probe.Attach(a.ctx, f.bridge, subnets, given, lease)
 	if aerr == nil {
 		pod.Attachment = attached
@@ -156,6 +153,19 @@ func (a *app) plugIn(f *realFlags, subnets []netip.Prefix, subjects []probe.Subj
 		return nil, &hintError{aerr, "name one that is free with --address"}
 	}
 	return nil, unprobed(aerr)
+}
+
+// leases is where it stands what probes have leased, below a runtime directory.
+func leases(dir string) string { return filepath.Join(dir, "leases") }
+
+// sweepLeases gives back what probes have leased that were killed.
+func (a *app) sweepLeases() {
+	if run.CheckDir(run.Dir()) != nil { // nobody but root is to say what is run
+		return
+	}
+	if err := host.SweepLeases(a.ctx, leases(run.Dir())); err != nil {
+		fmt.Fprintf(a.Err, "nfguard: warning: %s\n", printable.Text(err.Error()))
+	}
 }
 
 // podsWithoutHairpin reports whether the port of a pod on the bridge can be
