@@ -44,7 +44,7 @@ func wired(t *testing.T, config string) *node {
 	n.Run(t, "ip", "addr", "add", "fd00:250::1/64", "dev", "wire", "nodad")
 	n.Run(t, "ip", "route", "add", "10.244.1.0/24", "dev", "wire")
 	n.Run(t, "ip", "-6", "route", "add", "fd00:244::100/120", "dev", "wire")
-	for strings.Contains(n.Run(t, "ip", "addr"), "tentative") { // a second
+	for strings.Contains(n.Run(t, "ip", "addr"), "tentative") || !strings.Contains(n.Run(t, "ip", "-o", "link", "show", "cnio0"), " state UP ") { // a second
 		time.Sleep(20 * time.Millisecond)
 	}
 	return n
