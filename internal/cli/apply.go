@@ -29,6 +29,7 @@ func (a *app) apply(form format, dry bool) error {
 		a.code = exitCode(&r)
 		return a.applied(form, &r, &s.Policy, "would ")
 	}
+	a.forewarn(m, &s.Policy)
 	s.Policy.Mode = guard.Enforce // it is asked for by name
 	var r keep.Report
 	a.recording(c.Journal.Sync, func(rec keep.Recorder) {

@@ -131,7 +131,7 @@ func (d *document) writeBridges(w io.Writer, s style) {
 			state = "up"
 		}
 		flags := b.Flags()
-		line := []string{b.Name, state, ports(b.Ports)}
+		line := []string{b.Name, state, ports(&b)}
 		for f, on := range b.sysctls {
 			line = append(line, through(flags[f], on))
 		}
@@ -171,8 +171,10 @@ func podNames() map[int]string {
 	return called
 }
 
-// ports says what is behind the ports of a bridge: "2 pods, 1 uplink".
-func ports(p guard.Ports) string {
+// ports says what is behind the ports of a bridge: "2 pods, 1 uplink"; and, where
+// its frames are handed over, of how many pods a port lacks hairpin mode.
+func ports(b *bridgeRow) string {
+	p := b.Ports
 	var parts []string
 	for _, c := range []struct {
 		n         int
@@ -183,6 +185,9 @@ func ports(p guard.Ports) string {
 			parts = append(parts, "1 "+c.one)
 		case c.n > 1:
 			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.many))
+		}
+		if n := p.Pods - p.Hairpin; c.one == "pod" && n > 0 && (b.IPTables || b.IP6Tables) {
+			parts[0] += fmt.Sprintf(" (%d without hairpin mode)", n)
 		}
 	}
 	if len(parts) == 0 {

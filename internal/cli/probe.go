@@ -31,9 +31,10 @@ namespaces, with this host's settings of bridged packets, and has one pod call
 the others by their address and through a Service. It takes a moment, touches
 nothing of the host, and leaves nothing.
 
-With --bridge it asks on the real node: a pod on that bridge, with a free address
-of its subnet, calls Services of kube-proxy's rules, by the addresses of endpoints
-on this node, of those elsewhere, and by the cluster IP.
+With --bridge it asks on the real node: a pod on that bridge, with an address that
+the bridge's IPAM plugin leases, or a free one, calls Services of kube-proxy's
+rules, by the addresses of endpoints on this node, of those elsewhere, and by the
+cluster IP; and itself, by a Service of rules of its own.
 
 Exit codes: 0 they are reached, 1 they are not, 2 could not tell.`,
 		Args: cobra.NoArgs,
@@ -62,6 +63,7 @@ Exit codes: 0 they are reached, 1 they are not, 2 could not tell.`,
 	flags.StringVar(&f.bridge, "bridge", "", "ask through that real `bridge`, and kube-proxy's real rules")
 	flags.StringArrayVar(&f.services, "service", nil, "ask that `Service`, as 10.32.0.10:53/udp or kube-system/kube-dns:dns; can be repeated")
 	flags.StringArrayVar(&f.addresses, "address", nil, "the `address` of the pod on the bridge, one for each family of IP")
+	flags.StringArrayVar(&f.plugins, "cni-bin", nil, "the `directory` of the CNI plugins, of which one hands out the pod's address (default /opt/cni/bin, /usr/lib/cni and those of k3s and MicroK8s)")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask before touching a real bridge")
 	cmd.AddCommand(a.probeDNSCommand())
 	return cmd

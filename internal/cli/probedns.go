@@ -30,6 +30,7 @@ type dnsOptions struct {
 	timeout             time.Duration
 	bridge              string
 	addresses           []string
+	plugins             []string
 	yes                 bool
 }
 
@@ -68,6 +69,7 @@ Exit codes: 0 every name is answered from the right address, 1 one is not,
 	f.IntVar(&o.tries, "tries", 10, "how often the server is asked for each name: a `number` from 1 to 50")
 	f.StringVar(&o.bridge, "bridge", "", "ask from a pod on that real `bridge`")
 	f.StringArrayVar(&o.addresses, "address", nil, "the `address` of the pod on the bridge, one for each family of IP")
+	f.StringArrayVar(&o.plugins, "cni-bin", nil, "the `directory` of the CNI plugins, of which one hands out the pod's address (default /opt/cni/bin, /usr/lib/cni and those of k3s and MicroK8s)")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask before touching a real bridge")
 	f.DurationVar(&o.timeout, "timeout", time.Second, "how `long` to wait for each reply")
 	return cmd

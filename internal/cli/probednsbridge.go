@@ -32,7 +32,7 @@ func (a *app) askOn(o *dnsOptions, plan *dns.Plan, d *dnsDocument) error {
 // podOn plugs a pod into the bridge of the flags, which asks for the plan what
 // it has to. What the flags do not say of the Service and its replicas is taken
 // from kube-proxy's rules.
-func (a *app) podOn(o *dnsOptions, plan *dns.Plan) (*probe.Attachment, error) {
+func (a *app) podOn(o *dnsOptions, plan *dns.Plan) (*plugged, error) {
 	subnets, err := a.podSubnets(o.bridge)
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (a *app) podOn(o *dnsOptions, plan *dns.Plan) (*probe.Attachment, error) {
 	for _, p := range subnets {
 		plan.Networks = append(plan.Networks, p.Masked())
 	}
-	f := realFlags{bridge: o.bridge, addresses: o.addresses, yes: o.yes}
+	f := realFlags{bridge: o.bridge, addresses: o.addresses, plugins: o.plugins, yes: o.yes}
 	return a.plugIn(&f, subnets, []probe.Subject{{Service: s}})
 }
 

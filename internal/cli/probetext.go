@@ -30,13 +30,9 @@ func (d *proof) write(w io.Writer, s style) {
 func writeJudgement(w io.Writer, s style, j *probe.Judgement, next string) {
 	writeLine(w, verdictWord(s, j.Verdict), j.Meaning, next)
 	if j.Hairpin != "" {
-		writeLine(w, s.warn("note   "), j.Hairpin, hairpinNext)
+		writeLine(w, s.warn("note   "), j.Hairpin, j.HairpinNext)
 	}
 }
-
-// hairpinNext is what helps a pod to reach itself where bridged packets pass
-// netfilter: then its frame goes back by the port that it came from.
-const hairpinNext = "its port needs hairpin mode: hairpinMode = true in the CNI configuration, ip link set VETH type bridge_slave hairpin on"
 
 // verdictWord is the verdict as it stands before a sentence, all of one width.
 func verdictWord(s style, v probe.Verdict) string {
@@ -71,13 +67,14 @@ func writeCells(w io.Writer, cells []probe.Cell) {
 		family  probe.Family
 		path    probe.Path
 		service string
+		port    string
 	}
 	var lines []line
 	answers := map[line]map[probe.Target][]*probe.Cell{}
 	services := false
 	for i := range cells {
 		c := &cells[i]
-		l := line{c.Family, c.Path, c.Service}
+		l := line{c.Family, c.Path, c.Service, c.Port}
 		if answers[l] == nil {
 			answers[l] = map[probe.Target][]*probe.Cell{}
 			lines = append(lines, l)
@@ -97,7 +94,11 @@ func writeCells(w io.Writer, cells []probe.Cell) {
 	}
 	fmt.Fprintln(t, head)
 	for _, l := range lines {
-		fields := []string{string(l.family), where(l.path), together(answers[l][probe.PodIP]), together(answers[l][probe.ClusterIP])}
+		endpoint := where(l.path)
+		if l.port != "" {
+			endpoint += ", " + l.port
+		}
+		fields := []string{string(l.family), endpoint, together(answers[l][probe.PodIP]), together(answers[l][probe.ClusterIP])}
 		if services {
 			fields = append(fields, l.service)
 		}

@@ -60,7 +60,7 @@ func (b *bench) appearances(ctx context.Context, count int) *appearance {
 func (a *appearance) one(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, tooLong)
 	defer cancel()
-	news, err := rtnl.Subscribe(0)
+	news, err := rtnl.Subscribe(0, false)
 	if err != nil {
 		return err
 	}

@@ -158,4 +158,5 @@ func (w *Worker) serve(t *testing.T, services []upstream.Service) string {
 func (w *Worker) reset() {
 	w.setKeys("0")
 	w.Run("ip", "link", "set", "cnio0", "type", "bridge", "nf_call_iptables", "0", "nf_call_ip6tables", "0", "nf_call_arptables", "0")
+	w.Run("sh", "-c", "for port in /sys/class/net/cnio0/brif/*; do ip link set ${port##*/} type bridge_slave hairpin off || true; done")
 }

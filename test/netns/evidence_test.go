@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,7 +100,7 @@ func TestEvidence(t *testing.T) {
 			Why  string
 			Pods []string `json:"pod_names"`
 		}
-		Findings []struct{ Subject string }
+		Findings []struct{ Subject, Sentence string }
 	}
 	if jsonErr := json.Unmarshal(out, &d); jsonErr != nil || code(err) != 1 {
 		t.Fatalf("exit %d, %v\n%s", code(err), jsonErr, out)
@@ -122,7 +123,19 @@ func TestEvidence(t *testing.T) {
 	if diff := cmp.Diff(want, why); diff != "" {
 		t.Errorf("bridges (-want +got):\n%s", diff)
 	}
-	if d.Scope != "bridges" || d.FlagsAtBoot == "" || len(d.Findings) != 1 || d.Findings[0].Subject != "podbr" ||
+	var about []string
+	for _, f := range d.Findings {
+		what := "else"
+		if strings.Contains(f.Sentence, " will not reach its own Service any more ") {
+			what = "hairpin"
+		}
+		about = append(about, f.Subject+": "+what)
+	}
+	slices.Sort(about)
+	if diff := cmp.Diff([]string{"cni0: hairpin", "podbr: else", "podbr: hairpin"}, about); diff != "" {
+		t.Errorf("findings (-want +got):\n%s", diff)
+	}
+	if d.Scope != "bridges" || d.FlagsAtBoot == "" ||
 		cmp.Diff(map[string]bool{"iptables": false, "ip6tables": false, "arptables": false}, d.Sysctls) != "" {
 		t.Errorf("%s", out)
 	}

@@ -28,6 +28,7 @@ type probeView struct {
 	Meaning string   `json:"meaning"`
 	Next    string   `json:"next"`
 	Hairpin string   `json:"hairpin"`
+	Helps   string   `json:"hairpin_next"`
 	Bridges []string `json:"bridges"`
 	Address []string `json:"addresses"`
 	Cells   []struct {
@@ -40,6 +41,7 @@ type probeView struct {
 		Outcome  string `json:"outcome"`
 		Source   string `json:"source"`
 		Times    int    `json:"times"`
+		Port     string `json:"port"`
 	} `json:"cells"`
 }
 

@@ -1,9 +1,13 @@
 package netns_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -40,7 +44,7 @@ func wired(t *testing.T, config string) *node {
 	n.Run(t, "ip", "addr", "add", "fd00:250::1/64", "dev", "wire", "nodad")
 	n.Run(t, "ip", "route", "add", "10.244.1.0/24", "dev", "wire")
 	n.Run(t, "ip", "-6", "route", "add", "fd00:244::100/120", "dev", "wire")
-	for strings.Contains(n.Run(t, "ip", "addr"), "tentative") { // a second
+	for strings.Contains(n.Run(t, "ip", "addr"), "tentative") || !strings.Contains(n.Run(t, "ip", "-o", "link", "show", "cnio0"), " state UP ") { // a second
 		time.Sleep(20 * time.Millisecond)
 	}
 	return n
@@ -220,8 +224,8 @@ func TestProbeBridgeRefuses(t *testing.T) {
 	}
 }
 
-// TestProbeBridgeManaged: if a CNI plugin assigns the addresses, the user has to name one.
-// The configurations are in the command's own mount namespace.
+// TestProbeBridgeManaged: if a CNI plugin assigns the addresses and none can be leased, the
+// user has to name one. The configurations are in the command's own mount namespace.
 func TestProbeBridgeManaged(t *testing.T) {
 	n := worker(t, "", "-mode", "nftables", "-family", "ipv4")
 	n.Run(t, "ip", "addr", "del", "fd00:244::fe/120", "dev", "cnio0")
@@ -234,13 +238,11 @@ func TestProbeBridgeManaged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n.write("net.conflist", tt.config)
 			run := func(args ...string) (string, int) {
-				script := `mount -t tmpfs tmpfs /etc/cni/net.d 2>/dev/null || { mount -t tmpfs tmpfs /etc && mkdir -p /etc/cni/net.d; }; cp "$1" /etc/cni/net.d/10-pods.conflist; shift; exec "$@"`
-				words := []string{"--mount", "--propagation", "private", "sh", "-c", script, "sh", n.file("net.conflist"), binary, "probe", "--config", n.file("nfguard.toml"), "--bridge", "cnio0", "--yes", "--service", "10.96.0.1:80"}
-				out, err := n.Command("unshare", append(words, args...)...).CombinedOutput()
+				out, err := n.configured("net.conflist", append([]string{"probe", "--bridge", "cnio0", "--yes", "--service", "10.96.0.1:80", "--cni-bin", "/none"}, args...)...).CombinedOutput()
 				return string(out), code(err)
 			}
-			want := fmt.Sprintf("nfguard: error: the addresses on cnio0 are handed out by %s, by /etc/cni/net.d/10-pods.conflist: it could give the same one to a pod meanwhile\n"+
-				"nfguard: hint: say which is not going to be given to a pod, perhaps --address 10.244.0.", tt.who)
+			want := fmt.Sprintf("nfguard: error: the addresses on cnio0 are handed out by %s, by /etc/cni/net.d/10-pods.conflist, and none could be leased: its program, %s, is not in /none\n"+
+				"nfguard: hint: say which is not going to be given to a pod, perhaps --address 10.244.0.", tt.who, strings.Fields(tt.who)[0])
 			if out, exit := run(); exit != 2 || !strings.HasPrefix(out, want) {
 				t.Errorf("exit %d, want %s:\n%s", exit, want, out)
 			}
@@ -253,6 +255,132 @@ func TestProbeBridgeManaged(t *testing.T) {
 	}
 }
 
+// configured is nfguard where that file of the node's is the CNI configuration.
+func (n *node) configured(config string, args ...string) *exec.Cmd {
+	const script = `mount -t tmpfs tmpfs /etc/cni/net.d 2>/dev/null || { mount -t tmpfs tmpfs /etc && mkdir -p /etc/cni/net.d; }; cp "$1" /etc/cni/net.d/10-pods.conflist; shift; exec "$@"`
+	words := []string{"--mount", "--propagation", "private", "sh", "-c", script, "sh", n.file(config), binary}
+	cmd := n.Command("unshare", append(append(words, args...), "--config", n.file("nfguard.toml"))...)
+	cmd.Env = append(os.Environ(), "RUNTIME_DIRECTORY="+n.file("run"), "NO_COLOR=1")
+	return cmd
+}
+
+// TestProbeBridgeLeases: the real host-local hands out the address and gets it
+// back, also from a probe that was killed; and what a pod has meanwhile is
+// another one.
+func TestProbeBridgeLeases(t *testing.T) {
+	plugins := lab.CNI(t)
+	n := worker(t, "", "-mode", "nftables")
+	n.set("1", "1", "1")
+	store := t.TempDir()
+	n.write("net.conflist", fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridge", "bridge": "cnio0", "ipam": {
+		"type": "host-local", "dataDir": %q, "ranges": [[{"subnet": "10.244.0.0/24", "rangeStart": "10.244.0.100"}], [{"subnet": "fd00:244::/120", "rangeStart": "fd00:244::64"}]]}}]}`, store))
+	leased := func() (list []string) {
+		paths, _ := filepath.Glob(filepath.Join(store, "pods", "[0-9f]*"))
+		records, _ := filepath.Glob(filepath.Join(n.file("run"), "leases", "*"))
+		for _, path := range append(paths, records...) {
+			list = append(list, filepath.Base(path))
+		}
+		return list
+	}
+	probe := func() *exec.Cmd {
+		return n.configured("net.conflist", append([]string{"probe", "-o", "json", "--bridge", "cnio0", "--yes", "--cni-bin", plugins}, both...)...)
+	}
+	cut := 0
+	for i := range 20 {
+		cmd, before := probe(), leased() // of one that was killed
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = cmd.Wait() // killed
+		}()
+		if i%2 == 0 { // as soon as it has a lease, or at any moment
+			awaitLease(func() bool { now := leased(); return len(now) > 0 && !slices.Equal(now, before) }, ended)
+		} else {
+			time.Sleep(time.Duration(rand.Int64N(int64(1500 * time.Millisecond))))
+		}
+		if len(leased()) > 0 {
+			cut++
+		}
+		_ = cmd.Process.Kill()
+		<-ended
+	}
+	t.Logf("%d of 20 were killed with a lease", cut)
+	if cut < 5 {
+		t.Errorf("%d of 20 were killed with a lease: too few", cut)
+	}
+	out, err := probe().Output()
+	var v probeView
+	if jsonErr := json.Unmarshal(out, &v); jsonErr != nil || code(err) != 0 {
+		t.Fatalf("exit %d, %v:\n%s", code(err), jsonErr, out)
+	}
+	if len(v.Address) != 2 || !strings.HasPrefix(v.Address[0], "10.244.0.1") || !strings.HasSuffix(v.Address[0], "/24") || !strings.HasPrefix(v.Address[1], "fd00:244::") {
+		t.Errorf("addresses: %q", v.Address)
+	}
+	if got := leased(); len(got) > 0 {
+		t.Errorf("left: %q", got)
+	}
+	dns, err := n.configured("net.conflist", "probe", "dns", "--bridge", "cnio0", "--yes", "--server", "10.96.0.1", "--external=", "--cni-bin", plugins).CombinedOutput()
+	if !strings.Contains(string(dns), "asked by a pod on cnio0 with the address 10.244.0.1") {
+		t.Errorf("probe dns: exit %d\n%s", code(err), dns)
+	}
+	if got := leased(); len(got) > 0 {
+		t.Errorf("left by probe dns: %q", got)
+	}
+}
+
+// awaitLease waits for a lease, or for the end of who leases it.
+func awaitLease(leased func() bool, ended <-chan struct{}) {
+	for !leased() {
+		select {
+		case <-ended:
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// TestProbeBridgeItself: a pod calls its own Service at 0 and at 1, with its port
+// in hairpin mode and without, in both families, by the rules of each kind.
+func TestProbeBridgeItself(t *testing.T) {
+	for _, proxy := range [][]string{{"-mode", "nftables"}, {"-backend", "legacy"}} {
+		n := worker(t, "", proxy...)
+		for _, at := range []struct{ key, without string }{{"0", "answered"}, {"1", "timeout"}} {
+			n.set(at.key, at.key, at.key)
+			v, _ := n.probe(append([]string{"--bridge", "cnio0", "--yes"}, both...)...)
+			got := make(map[string]string)
+			for _, c := range v.Cells {
+				if c.Path == "hairpin" {
+					got[c.Family+" "+c.Protocol+" "+c.Port] = c.Outcome
+				}
+			}
+			want := make(map[string]string)
+			for _, f := range []string{"IPv4 TCP ", "IPv4 UDP ", "IPv6 TCP ", "IPv6 UDP "} {
+				want[f+"no hairpin mode"], want[f+"in hairpin mode"] = at.without, "answered"
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s, keys %s (-want +got):\n%s", proxy, at.key, diff)
+			}
+			if told := strings.Contains(v.Helps, `hairpin = "keep"`) && strings.Contains(v.Hairpin, "as long as its port is not in hairpin mode"); told != (at.key == "1") {
+				t.Errorf("%s, keys %s: %s, %s", proxy, at.key, v.Hairpin, v.Helps)
+			}
+		}
+		// Pods whose ports are all in it are no reason to ask without.
+		n.Run(t, "ip", "link", "set", "veth0", "type", "bridge_slave", "hairpin", "on")
+		v, _ := n.probe(append([]string{"--bridge", "cnio0", "--yes"}, both...)...)
+		for _, c := range v.Cells {
+			if c.Path == "hairpin" && (c.Port != "in hairpin mode" || c.Outcome != "answered") {
+				t.Errorf("%s, all in hairpin mode: %+v", proxy, c)
+			}
+		}
+		if v.Hairpin != "" {
+			t.Errorf("%s, all in hairpin mode: %s", proxy, v.Hairpin)
+		}
+	}
+}
+
 // TestProbeBridgeOutcomes distinguishes a refusal from silence.
 func TestProbeBridgeOutcomes(t *testing.T) {
 	n := worker(t, "", "-mode", "nftables", "-family", "ipv4")
@@ -262,7 +390,9 @@ func TestProbeBridgeOutcomes(t *testing.T) {
 	v, exit := n.probe("--bridge", "cnio0", "--yes", "--service", "10.96.0.2:80", "--service", "default/svc-299:http")
 	var got []string
 	for _, c := range v.Cells {
-		got = append(got, c.Path+" "+c.To+" "+c.Outcome)
+		if c.Path != "hairpin" {
+			got = append(got, c.Path+" "+c.To+" "+c.Outcome)
+		}
 	}
 	want := []string{"bridged pod IP refused", "bridged cluster IP refused", "routed cluster IP timeout", "routed pod IP timeout"}
 	meaning := "IPv4 TCP bridged, cluster IP 10.96.0.2:80: refused, and the pod behind it, 10.244.0.2:8080, was not reached either: this says nothing about Services"
@@ -304,6 +434,9 @@ func TestProbeBridgeMixed(t *testing.T) {
 		v, exit := n.probe("--bridge", "cnio0", "--yes", "--service", "kube-system/kube-dns:dns")
 		var got []string
 		for _, c := range v.Cells {
+			if c.Path == "hairpin" {
+				continue
+			}
 			got = append(got, fmt.Sprint(c.Protocol, " ", c.Path, " ", c.To, " ", c.Outcome, " ", c.Times))
 		}
 		want := []string{"UDP bridged pod IP answered 0", "UDP bridged cluster IP " + tt.cluster, "UDP routed pod IP " + tt.remote}
@@ -336,7 +469,7 @@ func TestProbeBridgeAsks(t *testing.T) {
 		}
 		out, err := cmd.CombinedOutput()
 		const question = "For some seconds this adds a port to cnio0, uses a free address of 10.244.0.0/24 and fd00:244::/120, " +
-			"and connects to default/svc-0:http (10.96.0.1:80). Go on? [y/N] "
+			"and connects to default/svc-0:http (10.96.0.1:80) and to itself. Go on? [y/N] "
 		if code(err) != want.exit || !strings.HasPrefix(string(out), question) || !strings.Contains(string(out), want.said) {
 			t.Errorf("answered %q: exit %d\n%s", answer, code(err), out)
 		}

@@ -66,13 +66,23 @@ type Confirm struct {
 	Sysctl []string // keys that run programs or switch off protections
 }
 
-// Bridges selects bridges if the scope is ScopeBridges. The patterns are valid for
-// path.Match; Ignore wins.
+// Bridges selects the bridges that nfguard changes: with ScopeBridges, and in both
+// scopes with HairpinKeep. The patterns are valid for path.Match; Ignore wins.
 type Bridges struct {
-	Match  []string // by name
-	Auto   bool     // by evidence that they carry pods; Match is nil then
-	Ignore []string
+	Match   []string // by name
+	Auto    bool     // by evidence that they carry pods; Match is nil then
+	Ignore  []string
+	Hairpin Hairpin
 }
+
+// Hairpin says what to do about the hairpin mode of the ports of pods.
+type Hairpin string
+
+// The values of Hairpin.
+const (
+	HairpinIgnore Hairpin = "ignore" // it is left to the CNI plugin, and reported
+	HairpinKeep   Hairpin = "keep"   // it is kept on
+)
 
 // KubeProxy says how kube-proxy, or a program that contains it, is recognised.
 type KubeProxy struct {
@@ -137,6 +147,8 @@ func Default() Config {
 		Bridges: Bridges{
 			Match:  []string{"cni*", "cbr*", "kube-bridge", "weave", "docker0"},
 			Ignore: []string{"virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"},
+
+			Hairpin: HairpinIgnore,
 		},
 		KubeProxy: KubeProxy{
 			Processes: []string{"kube-proxy", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s", "kubelite"},

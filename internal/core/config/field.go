@@ -40,6 +40,7 @@ func (c *Config) schema() schema {
 		field{"confirm.sysctl", list{&c.Confirm.Sysctl, confirmedSysctl}},
 		field{"bridges.match", patterns{list{&c.Bridges.Match, bridgePattern}, &c.Bridges.Auto}},
 		field{"bridges.ignore", list{&c.Bridges.Ignore, bridgePattern}},
+		field{"bridges.hairpin", choice[Hairpin]{&c.Bridges.Hairpin, []Hairpin{HairpinIgnore, HairpinKeep}}},
 		field{"kube_proxy.processes", list{&c.KubeProxy.Processes, processName}},
 		field{"kube_proxy.units", list{&c.KubeProxy.Units, unitName}},
 		field{"persist.enabled", flag{&c.Persist.Enabled}},

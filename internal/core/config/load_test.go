@@ -36,7 +36,7 @@ textfile = "/var/lib/nfguard.prom"
 			change: func(c *Config) {
 				c.Mode = ModeObserve
 				c.Module.OverrideBlacklist = true
-				c.Bridges = Bridges{Match: []string{"cni[0-9]", `\[x`}, Ignore: []string{}}
+				c.Bridges = Bridges{Match: []string{"cni[0-9]", `\[x`}, Ignore: []string{}, Hairpin: HairpinIgnore}
 				c.Timing = Timing{Resync: 90 * time.Second, Audit: time.Hour}
 				c.Contention.Limit = 1
 				c.Contention.Policy = PolicyYield

@@ -41,6 +41,7 @@ sysctl = []  # default
 [bridges]
 match = []                                                                                          # /etc/nfguard/conf.d/x.toml:7
 ignore = ["virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"]  # default
+hairpin = "ignore"                                                                                  # default
 
 [kube_proxy]
 processes = ["kube-proxy", "k3s", "k3s-server", "k3s-agent", "rke2", "k0s", "kubelite"]   # default
@@ -84,11 +85,11 @@ func TestAuto(t *testing.T) {
 		want          Bridges
 		shown         string
 	}{
-		{`match = ["a"]`, `match = "auto"`, Bridges{Auto: true, Ignore: []string{"b"}}, `match = "auto"  # /etc/nfguard/conf.d/x.toml:2`},
-		{`match = "auto"`, `match = ["a"]`, Bridges{Match: []string{"a"}, Ignore: []string{"b"}}, `match = ["a"]   # /etc/nfguard/conf.d/x.toml:2`},
+		{`match = ["a"]`, `match = "auto"`, Bridges{Auto: true, Ignore: []string{"b"}, Hairpin: HairpinIgnore}, `match = "auto"      # /etc/nfguard/conf.d/x.toml:2`},
+		{`match = "auto"`, `match = ["a"]`, Bridges{Match: []string{"a"}, Ignore: []string{"b"}, Hairpin: HairpinKeep}, `match = ["a"]     # /etc/nfguard/conf.d/x.toml:2`},
 	} {
 		c, origins, msg := load(t, map[string]string{
-			mainFile:                     "scope = \"bridges\"\n[bridges]\nignore = [\"b\"]\n" + tt.first + "\n",
+			mainFile:                     "scope = \"bridges\"\n[bridges]\nignore = [\"b\"]\nhairpin = \"" + string(tt.want.Hairpin) + "\"\n" + tt.first + "\n",
 			"/etc/nfguard/conf.d/x.toml": "[bridges]\n" + tt.second + "\n",
 		})
 		diff(t, "error", "", msg)

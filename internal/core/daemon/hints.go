@@ -46,7 +46,7 @@ func lookFor(about source.Topic) guard.Look {
 		return guard.LookKubeProxy
 	case source.Files:
 		return guard.LookNextBoot
-	case source.Devices, source.Module:
+	case source.Devices, source.Module, source.Ports:
 	}
 	return 0
 }
@@ -70,7 +70,9 @@ func (d *Daemon) takeHints() {
 
 func (d *Daemon) consider(h source.Hint) {
 	t := keep.Trigger{Source: record.Cause(h.Source), Time: h.Time, Look: lookFor(h.About)}
-	d.want(t)
+	if h.About != source.Ports {
+		d.want(t)
+	}
 	if h.Device != "" {
 		d.rec.Ask(h.Device, keep.Trigger{Source: record.Cause(h.Source), Time: h.Time})
 	}
@@ -88,7 +90,7 @@ func (d *Daemon) consider(h source.Hint) {
 		if d.o.Configures(h.Path) {
 			d.at.Set(readConfiguration, time.Now().Add(settleConfig))
 		}
-	case source.Devices, source.Module, source.Rules:
+	case source.Devices, source.Module, source.Rules, source.Ports:
 	}
 }
 

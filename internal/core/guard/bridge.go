@@ -17,6 +17,18 @@ type Bridge struct {
 
 	VLANFiltering bool `json:"vlan_filtering"` // it tells VLANs apart
 
+	// Promiscuous says that it takes in every frame, as ip link set … promisc on
+	// has it, or promiscMode of the CNI plugin.
+	Promiscuous bool `json:"promiscuous"`
+
+	// NoHairpin are the ports of pods that are not in hairpin mode, and InHairpin
+	// the indexes of those that are.
+	NoHairpin []Port `json:"-"`
+	InHairpin []int  `json:"-"`
+
+	// AlonePort is the name of the only port that was looked at; "": all were.
+	AlonePort string `json:"-"`
+
 	// Addresses are nil also where they were not looked at.
 	Addresses []netip.Prefix `json:"-"`
 
@@ -34,6 +46,17 @@ type Ports struct {
 	VMs     int `json:"vms"`     // a tap
 	Uplinks int `json:"uplinks"` // hardware, a bond, a VLAN, a tunnel
 	Others  int `json:"others"`
+
+	Hairpin int `json:"pods_hairpin"` // those of Pods that are in hairpin mode
+}
+
+// Port is a port of a bridge.
+type Port struct {
+	Name  string
+	Index int
+
+	// Lost says that it was in hairpin mode at an earlier look.
+	Lost bool
 }
 
 // Count adds a port. kind is the kernel's word for its driver, "" for

@@ -48,6 +48,7 @@ func Concerns(p *Policy, o *Observation) []Finding {
 			})
 		}
 	}
+	list = append(list, HairpinConcerns(p, o)...)
 	if on := Flags(o.On); p.Bridges != nil && others && o.Module.State == Present && on != (Flags{}) {
 		list = append(list, Finding{
 			Subject:  AllBridges,

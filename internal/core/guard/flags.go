@@ -26,17 +26,23 @@ type Remembered struct {
 const AllBridges = "bridges"
 
 // PlanFlags judges the flags of the bridges of o: in scope "bridges" those
-// that are to be kept, otherwise those that this scope has left. It is a part
-// of [PlanFor], for when only bridges were looked at.
+// that are to be kept, otherwise those that this scope has left; and the hairpin
+// mode of their ports, where that is kept. It is a part of [PlanFor], for when
+// only bridges, or one port of one, were looked at.
 func PlanFlags(p *Policy, o *Observation) []Item {
 	var items []Item
 	switch {
-	case p.Bridges == nil:
+	case o.Bridging == nil && len(o.Bridges) == 1 && o.Bridges[0].AlonePort != "":
+		return planPort(p, o, &o.Bridges[0])
+	case p.Bridges == nil && (o.Bridging == nil || !p.Hairpin.Keep):
 		there, hands := byIndex(o.Bridges), p.hands(o)
 		for _, m := range o.Remembered {
 			if b := there[m.Index]; b != nil && b.Name == m.Name {
 				items = append(items, planLeft(hands, o, b, m)...)
 			}
+		}
+		for i := range o.Bridges {
+			items = append(items, planHairpin(p, o, &o.Bridges[i], nil)...)
 		}
 	case o.Bridging != nil:
 		items = append(items, Item{
@@ -47,7 +53,7 @@ func PlanFlags(p *Policy, o *Observation) []Item {
 		set := o.remembered()
 		for i := range o.Bridges {
 			b := &o.Bridges[i]
-			items = append(items, planFlags(p.Bridges, o, b, set[b.Index])...)
+			items = append(items, planHairpin(p, o, b, planFlags(p.Bridges, o, b, set[b.Index]))...)
 		}
 	}
 	return items

@@ -75,6 +75,22 @@ type Finding struct {
 	Sentence string `json:"sentence"`
 	Next     string `json:"next"`
 	Breaks   bool   `json:"breaks"` // it will undo what is guarded
+
+	// Lasting is what stays the same while figures in Sentence change; "" where
+	// nothing changes in it.
+	Lasting string `json:"-"`
+
+	// Ahead says that it tells what is going to be once the guarded things are as
+	// wanted, and is not so yet.
+	Ahead bool `json:"-"`
+}
+
+// Key is the same for findings that are one, whatever the figures in them.
+func (f Finding) Key() Finding {
+	if f.Lasting != "" {
+		return Finding{Subject: f.Subject, Lasting: f.Lasting}
+	}
+	return f
 }
 
 // Module is what is known of br_netfilter. It is Present where its sysctls

@@ -77,6 +77,9 @@ type Action struct {
 	Index int
 	Flags Flags
 
+	// SetFlags only: the ports of the bridge that are put in hairpin mode.
+	Ports []Port
+
 	Evidence bool // it is evidence that says so, or said so, not a pattern
 }
 

@@ -34,6 +34,9 @@ type Policy struct {
 	// sysctls of the flags are not in Sysctls: they are left alone.
 	Bridges *Selection
 
+	// Hairpin is about the ports of pods, in both scopes.
+	Hairpin Hairpin
+
 	// Programs and Units tell kube-proxy, or what contains it: names of
 	// programs without directories, and systemd units.
 	Programs, Units []string
@@ -56,6 +59,19 @@ func (p *Policy) Scope() string {
 		return "bridges"
 	}
 	return "host"
+}
+
+// ByEvidence reports whether evidence decides which bridges something is done to.
+func (p *Policy) ByEvidence() bool {
+	return p.Bridges != nil && p.Bridges.Auto || p.Hairpin.Keep && p.Hairpin.On.Auto
+}
+
+// Selected are the bridges that something is done to, in either scope.
+func (p *Policy) Selected() *Selection {
+	if p.Bridges != nil {
+		return p.Bridges
+	}
+	return &p.Hairpin.On
 }
 
 // mark begins each file of ours. A file that begins otherwise is not replaced.

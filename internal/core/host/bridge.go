@@ -31,27 +31,42 @@ func bridge(b rtnl.Bridge) guard.Bridge {
 	out := guard.Bridge{
 		Name: b.Name, Index: b.Index, Up: b.Up, VLANFiltering: b.VLANFiltering,
 		CallIPTables: b.NFCallIPTables, CallIP6Tables: b.NFCallIP6Tables, CallARPTables: b.NFCallARPTables,
+		Promiscuous: b.Promiscuous,
 	}
 	for _, p := range b.Ports {
-		out.Ports.Count(p.Kind, p.Away)
-		if p.Kind == "veth" && p.Away {
-			out.Behind = append(out.Behind, p.ID)
-		}
+		addPort(&out, p)
 	}
 	return out
 }
 
-// SurveyBridge looks at one bridge, and at what else decides about its flags. A bridge
-// that does not exist is not in the observation. For kube-proxy's rules, it uses what the
-// last [Linux.Survey] has read.
+func addPort(b *guard.Bridge, p rtnl.Port) {
+	b.Ports.Count(p.Kind, p.Away)
+	switch {
+	case p.Kind != "veth" || !p.Away:
+		return
+	case p.Hairpin:
+		b.Ports.Hairpin++
+		b.InHairpin = append(b.InHairpin, p.Index)
+	default:
+		b.NoHairpin = append(b.NoHairpin, guard.Port{Name: p.Name, Index: p.Index})
+	}
+	b.Behind = append(b.Behind, p.ID)
+}
+
+// SurveyBridge looks at one bridge, and at what else decides about its flags, or at one
+// port of a bridge if name is a port's. What does not exist is not in the observation.
+// For kube-proxy's rules, it uses what the last [Linux.Survey] has read.
 func (l *Linux) SurveyBridge(ctx context.Context, p *guard.Policy, name string) guard.Observation {
 	var o guard.Observation
 	step.Begin(ctx, "asking the kernel for bridge "+name)
 	b, err := rtnl.BridgeNamed(name)
+	if errors.Is(err, rtnl.ErrNoBridge) && p.Hairpin.Keep {
+		return l.surveyPort(ctx, p, name)
+	}
 	switch {
 	case errors.Is(err, rtnl.ErrNoBridge):
 		return o
-	case err == nil && p.Bridges != nil && p.Bridges.Auto:
+	case err == nil && (p.Hairpin.Keep || p.ByEvidence()):
 		b.Ports, err = rtnl.PortsOf(ctx, b.Index)
 	}
 	if err != nil {
@@ -59,6 +74,9 @@ func (l *Linux) SurveyBridge(ctx context.Context, p *guard.Policy, name string) 
 		return o
 	}
 	o.Bridges = []guard.Bridge{bridge(b)}
+	if p.Hairpin.Keep {
+		l.hairpins.follow(o.Bridges, false)
+	}
 	o.IPv6Off = l.ipv6Off()
 	if p.Bridges == nil {
 		o.Module = l.module(ctx, p)
@@ -67,6 +85,32 @@ func (l *Linux) SurveyBridge(ctx context.Context, p *guard.Policy, name string) 
 	if p.Bridges == nil || p.Bridges.Auto {
 		o.Remembered, o.RememberedErr = l.remembered(ctx, name)
 	}
+	l.evidence(ctx, p, &o, false)
+	return o
+}
+
+// surveyPort is SurveyBridge of a port. What it costs is the same with one port
+// and with ten thousand, unless evidence decides: that takes all of them.
+func (l *Linux) surveyPort(ctx context.Context, p *guard.Policy, name string) guard.Observation {
+	var o guard.Observation
+	port, b, err := rtnl.PortNamed(name)
+	switch {
+	case errors.Is(err, rtnl.ErrNoBridge) || err == nil && (port.Kind != "veth" || !port.Away):
+		return o
+	case err == nil && p.Hairpin.On.Auto:
+		b.Ports, err = rtnl.PortsOf(ctx, b.Index)
+	}
+	if err != nil {
+		o.Bridging = fmt.Errorf("look at port %s of a bridge: %w", name, err)
+		return o
+	}
+	out := bridge(b)
+	out.NoHairpin = slices.DeleteFunc(out.NoHairpin, func(p guard.Port) bool { return p.Index != port.Index })
+	if out.AlonePort = name; len(b.Ports) == 0 {
+		addPort(&out, port)
+	}
+	o.Bridges = []guard.Bridge{out}
+	l.hairpins.follow(o.Bridges, false)
 	l.evidence(ctx, p, &o, false)
 	return o
 }
@@ -86,7 +130,7 @@ func addresses(ctx context.Context, o *guard.Observation) {
 // evidence adds to o the evidence that bridges carry pods, if that counts. With ask, it
 // also reads kube-proxy's rules, which takes a moment.
 func (l *Linux) evidence(ctx context.Context, p *guard.Policy, o *guard.Observation, ask bool) {
-	if p.Bridges == nil || !p.Bridges.Auto || o.Bridging != nil {
+	if !p.ByEvidence() || o.Bridging != nil {
 		return
 	}
 	o.Evidence = &guard.Evidence{CNI: l.cni(ctx)}
@@ -124,12 +168,30 @@ func (l *Linux) digit(k guard.Key) byte {
 // setFlags sets flags of a bridge, after noting that it was us. If the note cannot be
 // written, the bridge does not have to wait: the next survey reports the error.
 func (l *Linux) setFlags(a guard.Action) error {
+	ports := l.setHairpin(a)
+	if a.Flags == (guard.Flags{}) {
+		return ports
+	}
 	l.memory.remember(a)
 	defer l.memory.tidy(a)
 	if err := rtnl.SetNFCall(a.Index, a.Subject, rtnl.NFCall(a.Flags), true); err != nil {
-		return fmt.Errorf("set flags of bridge %s: %w", a.Subject, err)
+		return errors.Join(fmt.Errorf("set flags of bridge %s: %w", a.Subject, err), ports)
 	}
-	return nil
+	return ports
+}
+
+// setHairpin puts ports of a bridge in hairpin mode. One that went meanwhile is
+// no error, and of those that could not be set the first tells.
+func (l *Linux) setHairpin(a guard.Action) (first error) {
+	for _, p := range a.Ports {
+		switch err := rtnl.SetHairpin(a.Index, p.Index, p.Name); {
+		case err == nil:
+			l.hairpins.note(p.Index)
+		case !errors.Is(err, rtnl.ErrNoBridge) && first == nil:
+			first = fmt.Errorf("set hairpin mode of %s, a port of %s: %w", p.Name, a.Subject, err)
+		}
+	}
+	return first
 }
 
 // clearFlags takes flags back, and then forgets them.

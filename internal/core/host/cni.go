@@ -51,9 +51,10 @@ type cniConfig struct {
 
 // cniIPAM is the part that the plugin "host-local" reads.
 type cniIPAM struct {
-	Type   string
-	Subnet string
-	Ranges [][]struct{ Subnet string }
+	Type    string
+	Subnet  string
+	Ranges  [][]struct{ Subnet string }
+	DataDir string
 }
 
 // cniPlugin is what configures one plugin of a network.
@@ -62,6 +63,7 @@ type cniPlugin struct {
 	network string // its name
 	place   string // the file
 	nerdctl bool   // it is one of nerdctl's
+	index   int    // where it stands in a list of plugins; -1: it is the whole file
 }
 
 // cni tells which networks hang pods on a bridge.
@@ -97,8 +99,8 @@ func (l *Linux) cniPlugins(ctx context.Context) ([]cniPlugin, error) {
 				unread = errors.Join(unread, fmt.Errorf("read %s: %w", path, err))
 				continue
 			}
-			for _, plugin := range slices.Concat([]cniConfig{conf}, conf.Plugins) {
-				list = append(list, cniPlugin{plugin, conf.Name, path, conf.NerdctlID != ""})
+			for i, plugin := range slices.Concat([]cniConfig{conf}, conf.Plugins) {
+				list = append(list, cniPlugin{plugin, conf.Name, path, conf.NerdctlID != "", i - 1})
 			}
 		}
 	}

@@ -65,7 +65,7 @@ func (a *asked) last() (list []netip.Addr, ok bool, err error) {
 func (l *Linux) endpoints(ctx context.Context, p *guard.Policy, o *guard.Observation, addresses map[int][]netip.Prefix, ask bool) {
 	var networks []netip.Prefix
 	for i := range o.Bridges {
-		if b := &o.Bridges[i]; p.Bridges.Undecided(b, o.Evidence) {
+		if b := &o.Bridges[i]; p.Selected().Undecided(b, o.Evidence) {
 			networks = append(networks, b.Addresses...)
 		}
 	}

@@ -78,6 +78,8 @@ type Linux struct {
 	memory  memory
 	asked   asked
 
+	hairpins hairpins
+
 	forecast boot.Report
 }
 
@@ -119,7 +121,10 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 	o.TaggedPass = l.digit(vlanTagged) == '0'
 	l.memory.follow(o.Bridges)
 	o.Remembered, o.RememberedErr = l.remembered(ctx, "")
-	if p.Bridges == nil || !p.Bridges.Auto { // with Auto, evidence looks at all addresses
+	if p.Hairpin.Keep && o.Bridging == nil {
+		l.hairpins.follow(o.Bridges, true)
+	}
+	if !p.ByEvidence() { // otherwise evidence looks at all addresses
 		addresses(ctx, &o)
 	}
 	l.evidence(ctx, p, &o, true)

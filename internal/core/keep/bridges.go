@@ -10,7 +10,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/step"
 )
 
-// bridges keeps the flags of bridges. It looks at one at a time, in goroutines
+// bridges keeps the flags of bridges, and hairpin mode at their ports. It looks at one at a time, in goroutines
 // other than the loop's: one that it starts, for the bridges that wait, and that
 // of whoever hears of a bridge first. The loop records what they did.
 type bridges struct {
@@ -30,6 +30,7 @@ type bridges struct {
 	concerns []guard.Finding   // as recorded
 	moves    pace              // of records of bridges that appeared and were removed
 	notes    pace              // of records of concerns
+	hairpins pace              // of records of ports that were put in hairpin mode
 
 	turn chan struct{} // full while a bridge is looked at, so that each thing is done once
 
@@ -40,7 +41,7 @@ type bridges struct {
 	busy  bool            // bridges that have waited are looked at
 }
 
-// visit is a look at one bridge, and what was done to it.
+// visit is a look at one bridge, or one port of a bridge, and what was done to it.
 type visit struct {
 	name    string
 	policy  *guard.Policy // never changed
@@ -74,7 +75,7 @@ func (b *bridges) setPolicy(p guard.Policy) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.rules = nil
-	if p.Bridges != nil && p.Mode != guard.Observe {
+	if (p.Bridges != nil || p.Hairpin.Keep) && p.Mode != guard.Observe {
 		b.rules = b.policy
 	}
 }

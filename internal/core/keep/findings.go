@@ -11,12 +11,11 @@ import (
 // the end of those that are no longer there. It returns what stands now.
 func follow(t Trigger, kind record.Kind, was, now []guard.Finding, say func(record.Event)) []guard.Finding {
 	e := record.Event{Kind: kind, Outcome: record.Observed, Time: time.Now(), Source: t.Source}
-	itself := func(f guard.Finding) guard.Finding { return f }
-	for _, f := range without(now, was, itself) {
+	for _, f := range without(now, was, guard.Finding.Key) {
 		e.Subject, e.Now, e.Message, e.Next = f.Subject, f.Place, f.Sentence, f.Next
 		say(e)
 	}
-	for _, f := range without(was, now, itself) {
+	for _, f := range without(was, now, guard.Finding.Key) {
 		e.Subject, e.Have, e.Now, e.Next = f.Subject, f.Place, "", ""
 		e.Message = "no longer so: " + f.Sentence
 		say(e)

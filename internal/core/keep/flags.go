@@ -32,10 +32,26 @@ func (b *bridges) recordVisit(v *visit) {
 		outcome = record.Failed
 	}
 	e, op := flagEvent(v, outcome), v.was.Action.Op
+	if outcome != record.Failed && v.was.Action.Fresh() { // pods come all the time
+		b.recordFresh(op, e, right)
+		return
+	}
 	if outcome == record.Failed {
 		b.failed(op, e)
 	} else {
 		b.corrected(op, e, v.takes() || v.ours)
+	}
+}
+
+// recordFresh records that ports of new pods were put in hairpin mode, which is no
+// drift and nobody's fight. Where that did not stay, the CNI plugin has just set
+// it, too: there is news of that.
+func (b *bridges) recordFresh(op guard.Op, e record.Event, right bool) {
+	delete(b.stuck, e.Subject)
+	if right {
+		b.change(op, &e)
+		delete(b.complaints, e.Subject)
+		b.recordPaced(&b.hairpins, e, "bridges or ports were put in hairpin mode")
 	}
 }
 
@@ -59,6 +75,11 @@ func flagEvent(v *visit, outcome record.Outcome) record.Event {
 	if v.there {
 		e.Now = v.now.Have
 	}
+	if a := v.was.Action; len(a.Ports) > 0 {
+		if e.New = a.Fresh(); a.Subject != v.name {
+			e.Bridge = a.Subject
+		}
+	}
 	if outcome == record.Failed {
 		if e.Err = v.err; e.Err == nil {
 			e.Err = errNotKept
@@ -66,24 +87,35 @@ func flagEvent(v *visit, outcome record.Outcome) record.Event {
 		e.Next = next(e.Err)
 		e.Message = stuckMessage(&e)
 	} else {
-		e.Message = flagMessage(&e, v.was.Why, v.takes())
+		e.Message = flagMessage(&e, &v.was, v.takes())
 	}
 	return e
 }
 
-func flagMessage(e *record.Event, why string, taken bool) string {
+func flagMessage(e *record.Event, was *guard.Item, taken bool) string {
+	a, why := was.Action, was.Why
+	ports, flags := len(a.Ports) > 0, a.Flags != (guard.Flags{})
 	s := fmt.Sprintf("bridge %s had %s", e.Subject, e.Have)
+	if ports && a.Subject != e.Subject { // it is one of them
+		s = fmt.Sprintf("%s had %s", e.Subject, e.Have)
+	}
 	switch {
 	case taken && why != "":
 		return s + ", set by nfguard on evidence, taken back: for " + words.Short(evidenceGone) + " there was none (" + why + ")"
 	case taken:
 		return s + ` of scope "bridges", taken back: the sysctls are in effect`
+	case ports && !flags:
+		s += ", switched on"
+	case e.Now == e.Want || e.Outcome == record.Reverted:
+		s += ", set to 1"
+	default:
+		s += ", set to " + e.Now
 	}
-	s += ", set to "
-	if e.Now == e.Want || e.Outcome == record.Reverted {
-		s += "1"
-	} else {
-		s += e.Now
+	if ports && flags {
+		s += " and switched on"
+	}
+	if ports && a.Subject == e.Subject {
+		s += " at " + a.Hairpins()
 	}
 	switch {
 	case e.Duration > 0:
@@ -153,6 +185,13 @@ func (b *bridges) recordMoves(t Trigger, removed, appeared []guard.Bridge, ready
 	}
 }
 
+// tell records which concerns are new, and which are no more.
+func (b *bridges) tell(t Trigger, now []guard.Finding) {
+	b.concerns = follow(t, record.KindBridge, b.concerns, now, func(e record.Event) {
+		b.recordPaced(&b.notes, e, "notes on bridges") // as many as there are bridges
+	})
+}
+
 // tickPaced records how many bridges appeared or were removed, and how many notes
 // on bridges there were, without a record of their own.
 func (b *bridges) tickPaced(now time.Time) time.Time {
@@ -160,6 +199,10 @@ func (b *bridges) tickPaced(now time.Time) time.Time {
 	moves := b.account.tickPaced(&b.moves, now, e, func(n int) string {
 		return fmt.Sprintf("%d more bridges appeared or were removed since the last record; now: %s", n, listBridges(b.listed))
 	})
+	flags := record.Event{Kind: record.KindFlag, Subject: guard.AllBridges}
+	moves = earlier(moves, b.account.tickPaced(&b.hairpins, now, flags, func(n int) string {
+		return fmt.Sprintf("%d more bridges or ports were put in hairpin mode since the last record", n)
+	}))
 	e.Next = "nfguard check says what is so now"
 	return earlier(moves, b.account.tickPaced(&b.notes, now, e, func(n int) string {
 		return fmt.Sprintf("%d more notes on bridges were made or settled since the last record; now there are %d", n, len(b.concerns))

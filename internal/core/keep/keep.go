@@ -32,8 +32,8 @@ type Host interface {
 	// long, and runs at the same time as Value and SetSysctl.
 	Survey(ctx context.Context, p *guard.Policy, look guard.Look) guard.Observation
 
-	// SurveyBridge looks at one bridge only, and at what else decides about its
-	// flags. It may wait for others' changes of the network's devices, and runs
+	// SurveyBridge looks at one bridge only, or one port of a bridge where it is
+	// called so, and at what else decides about its flags. It may wait for others' changes of the network's devices, and runs
 	// at the same time as everything else. A bridge that does not exist is not in
 	// its answer.
 	SurveyBridge(ctx context.Context, p *guard.Policy, name string) guard.Observation
@@ -147,13 +147,13 @@ func (s *Seen) wants(t time.Time) { s.Next = earlier(s.Next, t) }
 // with those that wait. It never blocks.
 func (k *Keeper) Look(ctx context.Context, t Trigger) Seen {
 	seen := k.sysctls.look(ctx, t)
-	if k.policy.Bridges != nil {
+	if k.policy.Bridges != nil || k.policy.Hairpin.Keep {
 		seen.wants(k.bridges.attend(ctx, time.Now()))
 	}
 	return seen
 }
 
-// Ask has one bridge looked at and put right without waiting for a pass; the
+// Ask has one bridge, or one port of a bridge, looked at and put right without waiting for a pass; the
 // next [Keeper.Look] begins with it. A bridge that is not kept is not touched.
 func (k *Keeper) Ask(name string, t Trigger) {
 	if k.bridges.rules != nil {
@@ -161,7 +161,7 @@ func (k *Keeper) Ask(name string, t Trigger) {
 	}
 }
 
-// Correct looks at one bridge and puts it right before it returns; the next
+// Correct looks at one bridge, or one port of a bridge, and puts it right before it returns; the next
 // [Keeper.Look] records it. It is for whoever hears of a bridge first, and safe
 // from any goroutine. It waits as long as the kernel makes it wait. False means
 // that nothing was done, and that the loop is to be asked, by [Keeper.Ask].

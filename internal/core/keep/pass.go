@@ -27,7 +27,7 @@ func (k *Keeper) Pass(ctx context.Context, t Trigger) Report {
 		k.firstLook(ctx, t)
 	}
 	for round := 0; ; round++ {
-		o, err := k.survey(ctx, &k.policy, t)
+		o, err := k.survey(ctx, &k.policy, t, nil)
 		if err != nil {
 			k.bridges.gone = nil
 			return Report{Pass: k.account.pass, Time: time.Now(), Aborted: err}
@@ -56,17 +56,22 @@ func (k *Keeper) Pass(ctx context.Context, t Trigger) Report {
 // sysfs.
 func (k *Keeper) firstLook(ctx context.Context, t Trigger) {
 	t.Look = 0
-	_, _ = k.survey(ctx, &guard.Policy{Mode: k.policy.Mode, Module: k.policy.Module}, t) // the pass sees the error, too
+	// What ends with the first 1 is told before that.
+	warn := func(o *guard.Observation) { k.bridges.tell(t, guard.HairpinConcerns(&k.policy, o)) }
+	_, _ = k.survey(ctx, &guard.Policy{Mode: k.policy.Mode, Module: k.policy.Module}, t, warn) // the pass sees the error, too
 }
 
-// survey looks at everything that p asks for, and then at the sysctls, which are
-// put right at once.
-func (k *Keeper) survey(ctx context.Context, p *guard.Policy, t Trigger) (o guard.Observation, err error) {
+// survey looks at everything that p asks for, has it told by first, and then looks
+// at the sysctls, which are put right at once.
+func (k *Keeper) survey(ctx context.Context, p *guard.Policy, t Trigger, first func(*guard.Observation)) (o guard.Observation, err error) {
 	var found guard.Observation // what is written after we have given up is not read
 	if err := k.wait(ctx, func(ctx context.Context) { found = k.o.Host.Survey(ctx, p, t.Look) }); err != nil {
 		return o, err
 	}
 	k.sysctls.known, k.sysctls.ipv6Off = true, found.IPv6Off
+	if first != nil {
+		first(&found)
+	}
 	k.Look(ctx, t)
 	return found, nil
 }
@@ -140,14 +145,13 @@ func (k *Keeper) settle(t Trigger, first []guard.Item, rep *Report) {
 // recordRest records what there is besides the guarded things: kube-proxy, and
 // what a person should know. What was not looked at is as it was.
 func (k *Keeper) recordRest(t Trigger, rep *Report, o *guard.Observation) {
+	rep.Hairpin = guard.HairpinConcerns(&k.policy, o)
 	k.proxy.look(t, rep, o.KubeProxy)
 	o.KubeProxy = k.proxy.seen
 	k.proxy.odd = follow(t, record.KindKubeProxy, k.proxy.odd, o.KubeProxy.Findings(), k.account.record)
 	b := &k.bridges
 	if o.Bridging == nil {
-		b.concerns = follow(t, record.KindBridge, b.concerns, guard.Concerns(&k.policy, o), func(e record.Event) {
-			b.recordPaced(&b.notes, e, "notes on bridges") // as many as there are bridges
-		})
+		b.tell(t, guard.Concerns(&k.policy, o))
 	}
 	if o.NextBoot != nil {
 		k.files.nextBoot = follow(t, record.KindNextBoot, k.files.nextBoot, o.NextBoot.Findings, k.account.record)

@@ -176,6 +176,7 @@ func (p *proxy) recordReadiness(e record.Event, t Trigger, rep *Report) {
 		if p.unready.IsZero() {
 			p.unready = from
 		}
+		rep.hairpins(&e)
 		p.say(e)
 		return
 	case len(was) > 0:
@@ -191,7 +192,18 @@ func (p *proxy) recordReadiness(e record.Event, t Trigger, rep *Report) {
 		e.Message += "; the node was ready: " + rep.ready()
 	}
 	p.unready = time.Time{}
+	rep.hairpins(&e)
 	p.say(e)
+}
+
+// hairpins adds to e which pods do not reach their own Service.
+func (r *Report) hairpins(e *record.Event) {
+	for _, f := range r.Hairpin {
+		e.Message += "; " + f.Sentence
+		if e.Next == "" {
+			e.Next = f.Next
+		}
+	}
 }
 
 // recordReady records that the node has become ready under a running kube-proxy.

@@ -33,6 +33,7 @@ type Report struct {
 	Evidence *guard.Evidence // what says that bridges carry pods; nil: not looked at
 	Aborted  error           // why the pass was not finished; the rest is empty then
 
+	Hairpin    []guard.Finding  // of pods that do not reach their own Service
 	KubeProxy  *guard.KubeProxy // nil: never looked at
 	ProxyState guard.ProxyState
 	Findings   []guard.Finding // of kube-proxy, of bridges, then of the next boot

@@ -87,8 +87,11 @@ func (m *Metrics) Record(e record.Event) {
 		}
 	}
 	kind := kindOf(about)
+	if e.Bridge != "" { // ports come and go with the pods
+		e.Subject = e.Bridge
+	}
 	switch {
-	case n == 0:
+	case n == 0, e.New:
 	case about == record.KindDenied:
 		outcome := e.Outcome
 		if e.Kind == record.KindContention {

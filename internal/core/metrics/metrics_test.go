@@ -154,6 +154,16 @@ func TestRecord(t *testing.T) {
 		want  map[string]float64 // what is not 0
 	}{
 		{
+			"a port that has lost hairpin mode is its bridge's",
+			with(event(record.KindFlag, record.Corrected, ""), func(e *record.Event) { e.Subject, e.Bridge = "veth1", "cni0" }),
+			map[string]float64{`nfguard_drifts_total{kind="bridge",subject="cni0"}`: 1, `nfguard_corrections_total{kind="bridge",subject="cni0"}`: 1},
+		},
+		{
+			"the port of a new pod is no drift",
+			with(event(record.KindFlag, record.Corrected, ""), func(e *record.Event) { e.Subject, e.Bridge, e.New = "veth1", "cni0", true }),
+			map[string]float64{},
+		},
+		{
 			"put right, how long is known",
 			with(event(record.KindDrift, record.Corrected, "tuned.service"), func(e *record.Event) { e.Duration = time.Millisecond }),
 			map[string]float64{drifts: 1, corrections: 1, stood: 1, foreign("corrected", "tuned.service"): 1},

@@ -82,8 +82,11 @@ type Event struct {
 	Kind    Kind
 	Outcome Outcome
 	Time    time.Time // when it was found
-	Subject string    // a sysctl key, a module, a path, a bridge
+	Subject string    // a sysctl key, a module, a path, a bridge or a port of one
 	Message string    // one sentence for people
+
+	Bridge string // of a port: its bridge
+	New    bool   // a thing that is new was made as wanted: that is no drift
 
 	Want string // what the policy asks for
 	Old  string // what stood before the foreign write, where the kernel told; "" otherwise

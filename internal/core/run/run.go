@@ -52,7 +52,7 @@ func (e *hintError) Next() string  { return e.hint }
 // Daemon keeps this host right until ctx is cancelled, and returns nil then. An
 // error means that it could not start.
 func Daemon(ctx context.Context, o Options) error {
-	dir, err := makeDir()
+	dir, err := MakeDir()
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func Settings(c config.Config) daemon.Settings {
 	if s.Resync == 0 {
 		s.Resync, s.ResyncTold = resync, resyncTold
 	}
-	s.Policy.Bridges = selection(c)
+	s.Policy.Bridges, s.Policy.Hairpin = selection(c), hairpin(c)
 	for _, k := range c.Sysctl {
 		if k.Ignore || s.Policy.Bridges != nil && k.Key.ByFlag() {
 			continue
@@ -74,4 +74,12 @@ func selection(c config.Config) *guard.Selection {
 		}
 	}
 	return s
+}
+
+// hairpin is the part of the policy for the ports of pods.
+func hairpin(c config.Config) guard.Hairpin {
+	return guard.Hairpin{
+		Keep: c.Bridges.Hairpin == config.HairpinKeep,
+		On:   guard.Selection{Match: c.Bridges.Match, Auto: c.Bridges.Auto, Ignore: c.Bridges.Ignore},
+	}
 }

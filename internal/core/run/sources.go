@@ -44,7 +44,7 @@ func (n *news) sources(s daemon.Settings) (daemon.Opener, []source.Source, error
 		}
 	}
 	files = append(files, boot.Files()...)
-	if b := s.Policy.Bridges; b != nil && b.Auto {
+	if s.Policy.ByEvidence() {
 		for _, dir := range host.CNIDirs() {
 			files = append(files, dir+"/*")
 		}
@@ -53,7 +53,7 @@ func (n *news) sources(s daemon.Settings) (daemon.Opener, []source.Source, error
 	if err != nil {
 		return nil, nil, err
 	}
-	sources := []source.Source{link.New(devices...), uevent.New(s.Policy.Module), news}
+	sources := []source.Source{link.New(s.Policy.Hairpin.Keep, devices...), uevent.New(s.Policy.Module), news}
 	n.machine.proxies.lookThroughEvery(s.Audit)
 	if len(s.Policy.Programs) > 0 {
 		sources = append(sources, exec.New(exec.Options{Names: s.Policy.Programs, Load: n.machine.loadExecHook(), Noted: n.machine.proxies.note}))

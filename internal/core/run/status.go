@@ -34,8 +34,8 @@ func CheckDir(dir string) error {
 	return &hintError{err, "it has to be root's alone: chown root " + dir + ", chmod 755 " + dir + ", and see who made it"}
 }
 
-// makeDir makes the runtime directory where it is not there.
-func makeDir() (string, error) {
+// MakeDir makes the runtime directory where it is not there.
+func MakeDir() (string, error) {
 	dir := Dir()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return dir, err

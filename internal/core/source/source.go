@@ -20,7 +20,7 @@ type Hint struct {
 	Time   time.Time      // when the news arrived
 	Writer record.Process // who caused it, where the kernel told
 	Path   string         // the file that it is about, where there is one
-	Device string         // the bridge that it is about and that is there, where there is one
+	Device string         // the bridge, or its port, that it is about and that is there, where there is one
 }
 
 // Topic is what news is about.
@@ -33,6 +33,7 @@ const (
 	Files                      // drop-ins, and the configuration
 	Processes                  // kube-proxy's, and its units
 	Rules                      // kube-proxy's
+	Ports                      // of bridges: nothing but Hint.Device has to be looked at
 )
 
 // Kind is what happened.

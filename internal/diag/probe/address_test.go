@@ -90,7 +90,7 @@ func TestAttachSecondChoice(t *testing.T) {
 				list = append(list, netip.MustParseAddr(w))
 			}
 			var a *Attachment
-			if a, err = Attach(t.Context(), "cni0", subnets, list); err != nil {
+			if a, err = Attach(t.Context(), "cni0", subnets, list, nil); err != nil {
 				return
 			}
 			own = fmt.Sprint(a.Addresses)
@@ -130,7 +130,7 @@ func TestAttachFirst(t *testing.T) {
 	var err error
 	ns.Do(func() {
 		var a *Attachment
-		if a, err = Attach(t.Context(), "cni0", []netip.Prefix{netip.MustParsePrefix("fd00:1::1/64")}, nil); err == nil {
+		if a, err = Attach(t.Context(), "cni0", []netip.Prefix{netip.MustParsePrefix("fd00:1::1/64")}, nil, nil); err == nil {
 			err = a.Close()
 		}
 	})
@@ -159,7 +159,7 @@ func TestAttachUnheard(t *testing.T) {
 					return
 				}
 				var a *Attachment
-				if a, err = Attach(t.Context(), "cni0", subnets, nil); err == nil {
+				if a, err = Attach(t.Context(), "cni0", subnets, nil, nil); err == nil {
 					_ = a.Close() // the test fails anyway
 				}
 			})

@@ -41,6 +41,9 @@ var (
 	highest = [4]byte{0xfe, 0xff, 0xff, 0xff}
 )
 
+// PortPrefix begins the names of our ports.
+const PortPrefix = "nfprobe"
+
 // Subnets returns the address of a bridge in each family, with the prefix of
 // its subnet: what its pods have as gateway. It is empty where the bridge has
 // none. An error can be [rtnl.ErrNoBridge].
@@ -67,9 +70,11 @@ func Subnets(ctx context.Context, bridge string) ([]netip.Prefix, error) {
 // Attach makes a pod on a bridge of the calling process's network namespace.
 // subnets are its [Subnets]. In a family of which want has addresses the pod
 // gets the first of them, in the others one by chance, that nobody answers for;
-// [ErrNoAddress] says that there is none. Call Close to give it back; the kernel
-// does so, a moment later, when the process ends in another way.
-func Attach(ctx context.Context, bridge string, subnets []netip.Prefix, want []netip.Addr) (*Attachment, error) {
+// [ErrNoAddress] says that there is none. lease, if it is not nil, is given the
+// path of the pod's network namespace and returns more such addresses. Call Close
+// to give the pod back; the kernel does so, a moment later, when the process ends
+// in another way.
+func Attach(ctx context.Context, bridge string, subnets []netip.Prefix, want []netip.Addr, lease func(space string) ([]netip.Addr, error)) (*Attachment, error) {
 	b, err := rtnl.BridgeNamed(bridge)
 	if err != nil {
 		return nil, err
@@ -77,16 +82,32 @@ func Attach(ctx context.Context, bridge string, subnets []netip.Prefix, want []n
 	if !b.Up {
 		return nil, fmt.Errorf("bridge %s is down", bridge)
 	}
-	for _, w := range want {
-		if !slices.ContainsFunc(subnets, func(p netip.Prefix) bool { return usable(p, w) }) {
-			return nil, fmt.Errorf("%s is not an address for a pod on %s", w, bridge)
+	check := func(some []netip.Addr) error {
+		for _, w := range some {
+			if !slices.ContainsFunc(subnets, func(p netip.Prefix) bool { return usable(p, w) }) {
+				return fmt.Errorf("%s is not an address for a pod on %s", w, bridge)
+			}
 		}
+		return nil
+	}
+	if err := check(want); err != nil {
+		return nil, err
 	}
 	pod, err := newPod()
 	if err != nil {
 		return nil, err
 	}
 	a := &Attachment{Pod: pod, bridge: b.Index}
+	if lease != nil {
+		more, err := lease(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), pod.fd))
+		if err == nil {
+			err = check(more)
+		}
+		if err != nil {
+			return nil, errors.Join(err, a.Close())
+		}
+		want = slices.Concat(want, more)
+	}
 	if err := a.plug(bridge); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -113,7 +134,7 @@ func (a *Attachment) plug(bridge string) error {
 		LinkAttrs: netlink.NewLinkAttrs(), PeerName: podDevice, PeerNamespace: netlink.NsFd(a.fd),
 		PeerHardwareAddr: append(net.HardwareAddr(owned[:]), id[:]...),
 	}
-	veth.Name, veth.MasterIndex = "nfprobe"+hex.EncodeToString(id[:]), a.bridge
+	veth.Name, veth.MasterIndex = PortPrefix+hex.EncodeToString(id[:]), a.bridge
 	veth.HardwareAddr = append(net.HardwareAddr(highest[:]), id[:]...)
 	veth.MTU, veth.PeerMTU = master.Attrs().MTU, uint32(master.Attrs().MTU)
 	if err := netlink.LinkAdd(veth); err != nil {

@@ -37,7 +37,7 @@ func TestAttach(t *testing.T) {
 				return
 			}
 			var a *Attachment
-			if a, err = Attach(ctx, bridge, subnets, []netip.Addr{netip.MustParseAddr(want)}); err != nil {
+			if a, err = Attach(ctx, bridge, subnets, []netip.Addr{netip.MustParseAddr(want)}, nil); err != nil {
 				return
 			}
 			own, mtu = a.Addresses, a.port.Attrs().MTU
@@ -84,7 +84,7 @@ func TestAttachKeepsTheGateway(t *testing.T) {
 	var during string
 	var err error
 	ns.Do(func() {
-		a, aerr := Attach(t.Context(), "cni0", []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}, nil)
+		a, aerr := Attach(t.Context(), "cni0", []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}, nil, nil)
 		if err = aerr; err != nil {
 			return
 		}

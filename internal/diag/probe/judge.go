@@ -86,6 +86,7 @@ type Cell struct {
 	Family   Family         `json:"family"`
 	Protocol Protocol       `json:"protocol"`
 	Service  string         `json:"service,omitempty"` // on a real bridge: namespace/name:port
+	Port     string         `json:"port,omitempty"`    // on a real bridge, of path hairpin: how the pod's port is
 	Asked    netip.AddrPort `json:"asked"`
 	Answer
 }
@@ -113,7 +114,8 @@ type Judgement struct {
 	// Hairpin says what came of a pod that asks itself through its Service,
 	// where that did not work. It does not count: what it takes beside the
 	// keys is a flag of the pod's port, which the CNI plugin sets.
-	Hairpin string `json:"hairpin,omitempty"`
+	Hairpin     string `json:"hairpin,omitempty"`
+	HairpinNext string `json:"hairpin_next,omitempty"` // what helps there
 }
 
 // Judge judges cells. It is Services with an endpoint on the own node, so
@@ -121,7 +123,8 @@ type Judgement struct {
 // failure, the pods behind have to have answered; where one has not, another
 // Service of the same family and protocol can still tell.
 func Judge(cells []Cell) Judgement {
-	j := Judgement{Hairpin: hairpin(cells)}
+	var j Judgement
+	j.Hairpin, j.HairpinNext = hairpin(cells)
 	var asked, good int
 	var wrong *Cell
 	var unclear []*Cell
@@ -216,12 +219,40 @@ func (a *Answer) What() string {
 	return string(a.Outcome)
 }
 
-func hairpin(cells []Cell) string {
+// hairpinNext is what helps a pod to reach itself where bridged packets pass
+// netfilter: then its frame goes back by the port that it came from.
+const hairpinNext = "its port needs hairpin mode: hairpinMode: true of the CNI plugin bridge, for pods that are made from then on; " +
+	"for all, hairpin = \"keep\" under [bridges] in nfguard.toml; for one, ip link set VETH type bridge_slave hairpin on"
+
+// hairpin says what came of a pod that asked itself, where that did not work, and
+// what helps.
+func hairpin(cells []Cell) (what, next string) {
+	var without, with, unasked *Cell // that were not answered
 	for i := range cells {
 		c := &cells[i]
-		if c.Path == Hairpin && c.Outcome != Answered && c.Outcome != Absent {
-			return fmt.Sprintf("a pod that calls its own Service does not reach itself (%s %s: %s)", c.Family, c.Protocol, c.What())
+		switch {
+		case c.Path != Hairpin || c.Outcome == Answered:
+		case c.Outcome == Absent:
+			if c.Port != "" {
+				unasked = c
+			}
+		case c.Port == InHairpin && with == nil:
+			with = c
+		case c.Port != InHairpin && without == nil:
+			without = c
 		}
 	}
-	return ""
+	failed := func(c *Cell) string { return fmt.Sprintf("(%s %s: %s)", c.Family, c.Protocol, c.What()) }
+	switch {
+	case with != nil:
+		return "a pod that calls its own Service does not reach itself, although its port is in hairpin mode " + failed(with),
+			"nfguard trace shows where the packets of a pod of such a Service are lost"
+	case without == nil && unasked != nil:
+		return "whether a pod reaches itself by its own Service could not be asked: " + unasked.Error, ""
+	case without == nil:
+		return "", ""
+	case without.Port == NoHairpin:
+		return "a pod that calls its own Service does not reach itself as long as its port is not in hairpin mode " + failed(without), hairpinNext
+	}
+	return "a pod that calls its own Service does not reach itself " + failed(without), hairpinNext
 }

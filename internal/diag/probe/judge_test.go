@@ -105,7 +105,21 @@ func TestJudge(t *testing.T) {
 		}},
 		{"no hairpin", cells(IPv4, a, a, a, a, TimedOut), Judgement{
 			Verdict: Works, Meaning: "a pod that calls a Service with an endpoint on its own node gets the answer from the cluster IP (IPv4)",
-			Hairpin: "a pod that calls its own Service does not reach itself (IPv4 UDP: no answer within 300ms)",
+			Hairpin: "a pod that calls its own Service does not reach itself (IPv4 UDP: no answer within 300ms)", HairpinNext: hairpinNext,
+		}},
+		{"a real port, without and with", append(cells(IPv4, a, a, a, a, Answered), own(NoHairpin, TimedOut), own(InHairpin, Answered)), Judgement{
+			Verdict: Works, Meaning: "a pod that calls a Service with an endpoint on its own node gets the answer from the cluster IP (IPv4)",
+			Hairpin:     "a pod that calls its own Service does not reach itself as long as its port is not in hairpin mode (IPv4 TCP: no answer within 1s)",
+			HairpinNext: hairpinNext,
+		}},
+		{"a real port, not even with", append(cells(IPv4, a, a, a, a, Answered), own(NoHairpin, TimedOut), own(InHairpin, Refused)), Judgement{
+			Verdict: Works, Meaning: "a pod that calls a Service with an endpoint on its own node gets the answer from the cluster IP (IPv4)",
+			Hairpin:     "a pod that calls its own Service does not reach itself, although its port is in hairpin mode (IPv4 TCP: refused)",
+			HairpinNext: "nfguard trace shows where the packets of a pod of such a Service are lost",
+		}},
+		{"a real port, not asked", append(cells(IPv4, a, a, a, a, Answered), own(InHairpin, Absent)), Judgement{
+			Verdict: Works, Meaning: "a pod that calls a Service with an endpoint on its own node gets the answer from the cluster IP (IPv4)",
+			Hairpin: "whether a pod reaches itself by its own Service could not be asked: no rules",
 		}},
 		{"a Service is silent, its pods are not", service(a, a, a, TimedOut), Judgement{
 			Verdict: Broken, Meaning: "a pod that calls a Service with an endpoint on its own node gets no answer from 10.96.0.10:53 (IPv4 UDP), although the pod behind it answers",
@@ -124,4 +138,14 @@ func TestJudge(t *testing.T) {
 			}
 		})
 	}
+}
+
+// own is a pod's question to itself through a real port.
+func own(port string, o Outcome) Cell {
+	c := Cell{Path: Hairpin, To: ClusterIP, Family: IPv4, Protocol: TCP, Port: port}
+	c.Outcome, c.Took = o, time.Second
+	if o == Absent {
+		c.Error = "no rules"
+	}
+	return c
 }

@@ -67,7 +67,7 @@ func TestNothingStaysOpen(t *testing.T) {
 		ns.Do(func() {
 			var a *Attachment
 			subnets := []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24"), netip.MustParsePrefix("fd00:1::1/64")}
-			if a, err = Attach(t.Context(), "cni0", subnets, []netip.Addr{netip.MustParseAddr(want)}); err == nil {
+			if a, err = Attach(t.Context(), "cni0", subnets, []netip.Addr{netip.MustParseAddr(want)}, nil); err == nil {
 				err = a.Close()
 			}
 		})

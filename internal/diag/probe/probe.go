@@ -41,7 +41,7 @@ func Run(ctx context.Context, s Settings) (Result, error) {
 		return Result{}, err
 	}
 	defer w.close()
-	stop, err := w.serve(ctx)
+	stop, err := serve(ctx, w.families, w.client, w.server, w.remote)
 	if err != nil {
 		return Result{}, err
 	}
@@ -113,9 +113,9 @@ func questions(noIPv6 string) []Cell {
 	return cells
 }
 
-// serve has each pod of the world answer until stop is called. TCP handshakes
-// are the kernel's; datagrams go back as they came.
-func (w *world) serve(ctx context.Context) (stop func(), err error) {
+// serve has pods answer until stop is called. TCP handshakes are the kernel's;
+// datagrams go back as they came.
+func serve(ctx context.Context, families []Family, pods ...*Pod) (stop func(), err error) {
 	var closers []func() error
 	var echoes sync.WaitGroup
 	stop = func() {
@@ -124,8 +124,8 @@ func (w *world) serve(ctx context.Context) (stop func(), err error) {
 		}
 		echoes.Wait()
 	}
-	for _, p := range []*Pod{w.client, w.server, w.remote} {
-		for _, f := range w.families {
+	for _, p := range pods {
+		for _, f := range families {
 			wildcard := netip.AddrPortFrom(netip.IPv4Unspecified(), port)
 			if f == IPv6 {
 				wildcard = netip.AddrPortFrom(netip.IPv6Unspecified(), port)

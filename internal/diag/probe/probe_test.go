@@ -131,7 +131,7 @@ func askLate(t *testing.T, after time.Duration) (cells []Cell, came time.Duratio
 		t.Fatal(err)
 	}
 	defer w.close()
-	stop, err := w.serve(t.Context())
+	stop, err := serve(t.Context(), w.families, w.client, w.server, w.remote)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,15 +22,17 @@ type Bridge struct {
 	NFCallIP6Tables bool
 	NFCallARPTables bool
 	VLANFiltering   bool
+	Promiscuous     bool   // as it was told to be; what only listens, like tcpdump, does not count
 	Ports           []Port // by name
 }
 
 // Port is a device enslaved to a bridge.
 type Port struct {
-	Name string
-	Kind string // the kernel's word for its driver: "veth", "tun", "vxlan"; "" for hardware
-	Away bool   // its other end, as of a veth, is in another network namespace,
-	ID   int    // which has this id in ours: see [SpaceOf]
+	Name  string
+	Index int
+	Kind  string // the kernel's word for its driver: "veth", "tun", "vxlan"; "" for hardware
+	Away  bool   // its other end, as of a veth, is in another network namespace,
+	ID    int    // which has this id in ours: see [SpaceOf]
 
 	// Hairpin says that a frame may go out where it came in, which a pod that
 	// calls its own Service needs.
@@ -102,7 +104,7 @@ func bridges(msgs [][]byte) []Bridge {
 }
 
 func (l *link) port() Port {
-	return Port{Name: l.name, Kind: l.kind, Away: l.away, ID: l.netnsID, Hairpin: l.hairpin}
+	return Port{Name: l.name, Index: l.index, Kind: l.kind, Away: l.away, ID: l.netnsID, Hairpin: l.hairpin}
 }
 
 func (l *link) bridge() Bridge {
@@ -114,5 +116,6 @@ func (l *link) bridge() Bridge {
 		NFCallIP6Tables: l.ip6tables,
 		NFCallARPTables: l.arptables,
 		VLANFiltering:   l.vlans,
+		Promiscuous:     l.flags&unix.IFF_PROMISC != 0, // dev_get_flags: that of the device's own flags
 	}
 }

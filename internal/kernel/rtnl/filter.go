@@ -2,6 +2,7 @@ package rtnl
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,8 +55,10 @@ func StartsWith(prefixes ...string) []unix.SockFilter {
 
 // bridgesAnd passes the messages of RTNLGRP_LINK about devices of the kind
 // "bridge", and about those that are called one of names. Those of family
-// AF_BRIDGE are about ports, and their RTM_DELLINK is not the end of a device.
-func bridgesAnd(names []string) []unix.SockFilter {
+// AF_BRIDGE are about ports, and their RTM_DELLINK is not the end of a device:
+// with ports an RTM_NEWLINK passes that says of one that it is not in hairpin mode
+// (br_port_fill_attrs; an RTM_DELLINK has no IFLA_PROTINFO).
+func bridgesAnd(ports bool, names []string) []unix.SockFilter {
 	const (
 		load     = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 		loadByte = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
@@ -94,6 +97,25 @@ func bridgesAnd(names []string) []unix.SockFilter {
 		Equal(0, 0, 1),
 		Stmt(ret, Drop),
 		Stmt(copyToX, 0),
+	}
+	if ports {
+		const loadByteAtX = unix.BPF_LD | unix.BPF_B | unix.BPF_IND
+		port := []unix.SockFilter{
+			Stmt(setA, attrs),
+			Stmt(setX, unix.IFLA_PROTINFO),
+			Stmt(load, findAttr),
+			Equal(0, 5, 0),
+			Stmt(setX, unix.IFLA_BRPORT_MODE),
+			Stmt(load, findNested),
+			Equal(0, 2, 0),
+			Stmt(copyToX, 0),
+			Stmt(loadByteAtX, unix.SizeofRtAttr),
+			Equal(0, 0, 1),
+			Stmt(ret, Pass),
+			Stmt(ret, Drop),
+		}
+		head := []unix.SockFilter{Stmt(loadByte, family), Equal(unix.AF_BRIDGE, 0, uint8(len(port)))}
+		f = slices.Concat(head, port, f)
 	}
 	for _, name := range names {
 		name := words(name)

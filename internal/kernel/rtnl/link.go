@@ -53,6 +53,10 @@ func parseLink(b []byte) link {
 			l.mac = v
 		case unix.IFLA_LINKINFO:
 			l.parseInfo(v)
+		case unix.IFLA_PROTINFO: // of a message of family AF_BRIDGE, about a port
+			if b[0] == unix.AF_BRIDGE {
+				l.parsePort(v)
+			}
 		}
 	}
 	return l
@@ -73,11 +77,7 @@ func (l *link) parseInfo(b []byte) {
 		}
 	}
 	if unix.ByteSliceToString(portKind) == "bridge" {
-		for t, v := range Attrs(port) {
-			if t == unix.IFLA_BRPORT_MODE {
-				l.hairpin = len(v) == 1 && v[0] != 0
-			}
-		}
+		l.parsePort(port)
 	}
 	if l.kind != "bridge" { // the numbers mean something else for each kind
 		return
@@ -93,6 +93,14 @@ func (l *link) parseInfo(b []byte) {
 			l.arptables = on
 		case unix.IFLA_BR_VLAN_FILTERING:
 			l.vlans = on
+		}
+	}
+}
+
+func (l *link) parsePort(b []byte) {
+	for t, v := range Attrs(b) {
+		if t == unix.IFLA_BRPORT_MODE {
+			l.hairpin = len(v) == 1 && v[0] != 0
 		}
 	}
 }

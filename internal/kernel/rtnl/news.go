@@ -22,6 +22,7 @@ const (
 type News struct {
 	Name   string
 	Bridge bool // it is one
+	Port   bool // it is a port of one, not in hairpin mode
 	Change Change
 }
 
@@ -37,10 +38,10 @@ const maxNames = 400
 
 // Subscribe joins RTNLGRP_LINK in the calling thread's network namespace, with
 // the buffer of [Join]. It tells of bridges and of the devices that are called
-// one of names, at most 400. Others, and their coming and going as ports, are
-// refused in the kernel.
-func Subscribe(buffer int, names ...string) (*Subscription, error) {
-	g, err := Join(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, bridgesAnd(names[:min(len(names), maxNames)]), buffer)
+// one of names, at most 400; with ports also of ports that are added or changed
+// and are not in hairpin mode. Others are refused in the kernel.
+func Subscribe(buffer int, ports bool, names ...string) (*Subscription, error) {
+	g, err := Join(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, bridgesAnd(ports, names[:min(len(names), maxNames)]), buffer)
 	if err != nil {
 		return nil, err
 	}
@@ -71,15 +72,18 @@ func parseNews(b []byte) (News, bool) {
 		return News{}, false
 	}
 	l := parseLink(b[unix.SizeofNlMsghdr:])
+	if len(b) > unix.SizeofNlMsghdr && b[unix.SizeofNlMsghdr] == unix.AF_BRIDGE {
+		return News{Name: l.name, Port: true, Change: Changed}, l.name != "" && !l.hairpin
+	}
 	switch binary.NativeEndian.Uint16(b[4:]) { // nlmsg_type
 	case unix.RTM_DELLINK:
-		return News{l.name, l.kind == "bridge", Went}, true
+		return News{Name: l.name, Bridge: l.kind == "bridge", Change: Went}, true
 	case unix.RTM_NEWLINK:
 		// ~0 says that all is new: rtnl_configure_link and register_netdevice.
 		if l.change == 0xffffffff {
-			return News{l.name, l.kind == "bridge", Appeared}, true
+			return News{Name: l.name, Bridge: l.kind == "bridge", Change: Appeared}, true
 		}
-		return News{l.name, l.kind == "bridge", Changed}, true
+		return News{Name: l.name, Bridge: l.kind == "bridge", Change: Changed}, true
 	}
 	return News{}, false
 }

@@ -21,11 +21,55 @@ var ErrNoBridge = errors.New("no such bridge")
 // takes a few microseconds whatever else the host has, and waits for nothing
 // but rtnl_lock, which others can hold for long.
 func BridgeNamed(name string) (Bridge, error) {
-	l, err := getLink(name, 0)
+	l, err := getBridge(name, 0)
 	if err != nil {
 		return Bridge{}, err
 	}
 	return l.bridge(), nil
+}
+
+// PortNamed returns the port of that name, and its bridge without its ports. The
+// error is [ErrNoBridge] where no device, or none that is a port of a bridge,
+// has the name. It takes what [BridgeNamed] does, twice.
+func PortNamed(name string) (Port, Bridge, error) {
+	l, err := getLink(name, 0)
+	switch {
+	case err != nil:
+		return Port{}, Bridge{}, err
+	case l.master == 0:
+		return Port{}, Bridge{}, ErrNoBridge
+	}
+	b, err := getBridge("", l.master)
+	if err != nil {
+		return Port{}, Bridge{}, err
+	}
+	return l.port(), b.bridge(), nil
+}
+
+// SetHairpin puts a port of a bridge in hairpin mode, by its index, after a look
+// whether that still is the port of the name, of that bridge. Where it is not, the
+// error is [ErrNoBridge] and nothing was changed.
+func SetHairpin(bridge, index int, name string) error {
+	l, err := getLink("", index)
+	if err == nil && (l.name != name || l.master != bridge) {
+		err = ErrNoBridge
+	}
+	if err != nil {
+		return err
+	}
+	// Of family AF_BRIDGE, only a bridge takes it (rtnl_bridge_setlink), and what
+	// it does not name stays as it is (br_setport).
+	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
+	msg.Index = int32(index)
+	req.AddData(msg)
+	info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
+	info.AddRtAttr(unix.IFLA_BRPORT_MODE, []byte{1})
+	req.AddData(info)
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return gone(err)
+	}
+	return nil
 }
 
 // PortsOf returns the ports of the bridge with that index, by name. The
@@ -57,7 +101,7 @@ type NFCall [3]bool
 // may be set; the kernel then changes nothing, and tells listeners all the
 // same.
 func SetNFCall(index int, name string, which NFCall, on bool) error {
-	l, err := getLink("", index)
+	l, err := getBridge("", index)
 	if err == nil && l.name != name {
 		err = ErrNoBridge
 	}
@@ -89,7 +133,16 @@ func SetNFCall(index int, name string, which NFCall, on bool) error {
 	return nil
 }
 
-// getLink asks for one bridge, by its name or, where that is "", its index.
+// getBridge asks for one bridge, by its name or, where that is "", its index.
+func getBridge(name string, index int) (link, error) {
+	l, err := getLink(name, index)
+	if err == nil && l.kind != "bridge" {
+		return link{}, ErrNoBridge
+	}
+	return l, err
+}
+
+// getLink asks for one device, by its name or, where that is "", its index.
 func getLink(name string, index int) (link, error) {
 	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
@@ -106,11 +159,7 @@ func getLink(name string, index int) (link, error) {
 	if len(msgs) != 1 {
 		return link{}, fmt.Errorf("%d answers to a question for one device", len(msgs))
 	}
-	l := parseLink(msgs[0])
-	if l.kind != "bridge" {
-		return link{}, ErrNoBridge
-	}
-	return l, nil
+	return parseLink(msgs[0]), nil
 }
 
 // Index returns the index of the device with that name, or 0 where there is

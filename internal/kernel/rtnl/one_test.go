@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,7 +42,7 @@ func TestOneBridge(t *testing.T) {
 			t.Errorf("bridge (-want +got):\n%s", diff)
 		}
 		ports, err := PortsOf(t.Context(), b.Index)
-		if diff := cmp.Diff([]Port{{Name: "tap0", Kind: "tun"}, {Name: "veth0", Kind: "veth", Away: true}}, ports); diff != "" || err != nil {
+		if diff := cmp.Diff([]Port{{Name: "tap0", Kind: "tun"}, {Name: "veth0", Kind: "veth", Away: true}}, ports, cmpopts.IgnoreFields(Port{}, "Index")); diff != "" || err != nil {
 			t.Errorf("ports (-want +got):\n%s%v", diff, err)
 		}
 		all, err := Addresses(t.Context())
@@ -122,4 +123,57 @@ func FuzzParseAddress(f *testing.F) {
 			t.Errorf("%v is %v", p, ok)
 		}
 	})
+}
+
+// A port is put in hairpin mode, and nothing else of it changes; what is not that
+// port any more is left alone.
+func TestSetHairpin(t *testing.T) {
+	ns, pod := lab.NewNamespace(t), lab.NewNamespace(t)
+	for _, name := range []string{"cni0", "other"} {
+		ns.Run(t, "ip", "link", "add", name, "type", "bridge")
+	}
+	ns.Run(t, "ip", "link", "set", "other", "promisc", "on")
+	ns.Run(t, "ip", "link", "add", "veth0", "master", "cni0", "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
+	ns.Run(t, "ip", "link", "set", "veth0", "type", "bridge_slave", "learning", "off", "guard", "on", "cost", "77")
+	ns.Run(t, "ip", "link", "add", "free0", "type", "veth", "peer", "name", "free1")
+	show := func() string { return ns.Run(t, "ip", "-d", "-o", "link", "show", "veth0") }
+	before := show()
+	ns.Do(func() {
+		p, b, err := PortNamed("veth0")
+		want := Port{Name: "veth0", Index: p.Index, Kind: "veth", Away: true, ID: p.ID}
+		if err != nil || b.Name != "cni0" || b.Promiscuous || p.Index == 0 || p != want {
+			t.Errorf("%+v, %+v, %v", p, b, err)
+			return
+		}
+		if other, err := BridgeNamed("other"); err != nil || !other.Promiscuous {
+			t.Errorf("%+v, %v", other, err)
+		} else if err := SetHairpin(other.Index, p.Index, p.Name); !errors.Is(err, ErrNoBridge) {
+			t.Errorf("of another bridge: %v", err)
+		}
+		for name, try := range map[string]error{
+			"of another name": SetHairpin(b.Index, p.Index, "veth1"),
+			"gone":            SetHairpin(b.Index, 99999, "veth0"),
+		} {
+			if !errors.Is(try, ErrNoBridge) {
+				t.Errorf("%s: %v", name, try)
+			}
+		}
+		for _, name := range []string{"free0", "cni0", "nothing"} {
+			if _, _, err := PortNamed(name); !errors.Is(err, ErrNoBridge) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if p, _, _ := PortNamed("veth0"); p.Hairpin {
+			t.Error("it was set all the same")
+		}
+		if err := SetHairpin(b.Index, p.Index, "veth0"); err != nil {
+			t.Error(err)
+		}
+		if p, _, err := PortNamed("veth0"); err != nil || !p.Hairpin {
+			t.Errorf("%+v, %v", p, err)
+		}
+	})
+	if diff := cmp.Diff(strings.Replace(before, "hairpin off", "hairpin on", 1), show()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }

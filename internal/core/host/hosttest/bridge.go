@@ -12,6 +12,7 @@ import (
 type bridging struct {
 	bridges    []guard.Bridge
 	remembered []guard.Remembered
+	hairpins   map[string][]string // the ports that were put in hairpin mode, by bridge
 }
 
 // errGone is the kernel's error for a device that does not exist.
@@ -64,7 +65,16 @@ func (h *Host) SurveyBridge(ctx context.Context, p *guard.Policy, name string) g
 		<-h.HangLook
 	}
 	o := h.Survey(ctx, p, 0)
-	o.Bridges = slices.DeleteFunc(o.Bridges, func(b guard.Bridge) bool { return b.Name != name })
+	for i := range o.Bridges {
+		b := &o.Bridges[i]
+		if port := func(p guard.Port) bool { return p.Name == name }; slices.ContainsFunc(b.NoHairpin, port) {
+			b.AlonePort = name
+			b.NoHairpin = slices.DeleteFunc(slices.Clone(b.NoHairpin), func(p guard.Port) bool { return !port(p) })
+		} else if slices.Contains(h.hairpins[b.Name], name) {
+			b.AlonePort, b.NoHairpin = name, nil
+		}
+	}
+	o.Bridges = slices.DeleteFunc(o.Bridges, func(b guard.Bridge) bool { return b.Name != name && b.AlonePort == "" })
 	return o
 }
 
@@ -82,6 +92,16 @@ func (h *Host) flag(a guard.Action) error {
 	i := slices.IndexFunc(h.bridges, func(b guard.Bridge) bool { return b.Index == a.Index && b.Name == a.Subject })
 	if i < 0 {
 		return errGone
+	}
+	if h.hairpins == nil {
+		h.hairpins = make(map[string][]string)
+	}
+	for _, p := range a.Ports {
+		h.hairpins[a.Subject] = append(h.hairpins[a.Subject], p.Name)
+		h.bridges[i].NoHairpin = slices.DeleteFunc(slices.Clone(h.bridges[i].NoHairpin), func(q guard.Port) bool { return p.Index == q.Index })
+	}
+	if a.Flags == (guard.Flags{}) {
+		return nil
 	}
 	on := a.Op == guard.SetFlags
 	n := slices.IndexFunc(h.remembered, func(r guard.Remembered) bool { return r.Index == a.Index && r.Name == a.Subject })

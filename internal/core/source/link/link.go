@@ -1,7 +1,8 @@
 // Package link tells of bridge devices, and of those of a few names, that are
 // created, changed and deleted in the network namespace in which it is run. It
 // does not look at them, and other devices, ports of bridges among them, never
-// wake it: a thousand veths cost it nothing.
+// wake it: a thousand veths cost it nothing. Where it is asked to, it tells of
+// ports, too, as long as they are not in hairpin mode.
 package link
 
 import (
@@ -24,23 +25,28 @@ const receiveBuffer = 4 << 20
 // Source is the source "link".
 type Source struct {
 	buffer  int
+	ports   bool
 	devices []string
 }
 
 var _ source.Source = (*Source)(nil)
 
-// New returns the source of news of bridges and of devices of those names.
-func New(devices ...string) *Source { return &Source{buffer: receiveBuffer, devices: devices} }
+// New returns the source of news of bridges and of devices of those names, and,
+// where ports is true, of ports that are not in hairpin mode.
+func New(ports bool, devices ...string) *Source {
+	return &Source{buffer: receiveBuffer, ports: ports, devices: devices}
+}
 
 // Name is "link".
 func (*Source) Name() string { return name }
 
 // Run hints "bridge NAME appeared" and "… changed", with the device, "bridge
-// NAME was removed", "device NAME …" of those that are no bridge, and "news lost"
-// where they came faster than they were read; it goes on after that. It subscribes in
+// NAME was removed", "port NAME changed" with the port's device, "device NAME …" of
+// those that are neither, and "news lost" where they came faster than they were
+// read; it goes on after that. It subscribes in
 // the network namespace of the calling thread.
 func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
-	sub, err := rtnl.Subscribe(s.buffer, s.devices...)
+	sub, err := rtnl.Subscribe(s.buffer, s.ports, s.devices...)
 	if err != nil {
 		return err
 	}
@@ -59,6 +65,10 @@ func (s *Source) Run(ctx context.Context, hint func(source.Hint)) error {
 			say(source.Lost, "news lost", "")
 		case err != nil:
 			return err
+		case news.Port:
+			hint(source.Hint{
+				Source: name, About: source.Ports, Kind: source.Changed, Reason: "port " + news.Name + " changed", Time: time.Now(), Device: news.Name,
+			})
 		default:
 			kind, what, device := kindOf(news.Change), "device ", ""
 			if news.Bridge {

@@ -22,8 +22,9 @@ func start(t *testing.T, ns *lab.Namespace, s *Source) (next func() string) {
 	return func() string {
 		t.Helper()
 		h := sub.Next(t)
-		there := strings.HasPrefix(h.Reason, "bridge ") && !strings.HasSuffix(h.Reason, " was removed")
-		if there != (h.Device != "") || !strings.Contains(h.Reason, h.Device) {
+		port := strings.HasPrefix(h.Reason, "port ")
+		there := port || strings.HasPrefix(h.Reason, "bridge ") && !strings.HasSuffix(h.Reason, " was removed")
+		if there != (h.Device != "") || port != (h.About == source.Ports) || !strings.Contains(h.Reason, h.Device) {
 			t.Errorf("wrong hint %+v", h)
 		}
 		return h.Reason
@@ -48,7 +49,7 @@ func until(next func() string, last string) []string {
 func TestHints(t *testing.T) {
 	ns := lab.NewNamespace(t)
 	ns.Run(t, "ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
-	next := start(t, ns, New("eth1"))
+	next := start(t, ns, New(false, "eth1"))
 	for _, tt := range []struct {
 		do   string // ip …; a bridge that appears or goes ends the wait
 		want []string
@@ -78,11 +79,29 @@ func TestHints(t *testing.T) {
 	}
 }
 
+// A port is told of, where it is asked for, until it is in hairpin mode.
+func TestPorts(t *testing.T) {
+	ns := lab.NewNamespace(t)
+	ns.Run(t, "ip", "link", "add", "cni0", "type", "bridge")
+	next := start(t, ns, New(true))
+	ns.Run(t, "ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+	ns.Run(t, "ip", "link", "set", "v0", "master", "cni0")
+	until(next, "port v0 changed")
+	ns.Run(t, "ip", "link", "set", "v0", "type", "bridge_slave", "hairpin", "on")
+	ns.Run(t, "ip", "link", "add", "end", "type", "bridge")
+	until(next, "bridge end appeared") // what was told before that
+	ns.Run(t, "ip", "link", "set", "v0", "type", "bridge_slave", "learning", "off")
+	ns.Run(t, "ip", "link", "del", "end")
+	if got := until(next, "bridge end was removed"); len(got) != 1 {
+		t.Errorf("a port in hairpin mode woke us: %s", got)
+	}
+}
+
 // TestOtherDevicesAreFree makes and deletes 500 pairs of veths named like
 // bridges; the first hint is that of the bridge that comes last.
 func TestOtherDevicesAreFree(t *testing.T) {
 	ns := lab.NewNamespace(t)
-	next := start(t, ns, New("eth1"))
+	next := start(t, ns, New(false, "eth1"))
 	var batch strings.Builder
 	for i := range 500 {
 		fmt.Fprintf(&batch, "link add bridge%d up group 7 type veth peer name p%d\n", i, i)
@@ -121,7 +140,7 @@ func TestRunLeavesNothing(t *testing.T) {
 	sourcetest.LeavesNothing(t, func() {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
-		ns.Go(func() { done <- New().Run(ctx, func(source.Hint) { cancel() }) })
+		ns.Go(func() { done <- New(false).Run(ctx, func(source.Hint) { cancel() }) })
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
