@@ -41,7 +41,7 @@ func TestOneBridge(t *testing.T) {
 			t.Errorf("bridge (-want +got):\n%s", diff)
 		}
 		ports, err := PortsOf(t.Context(), b.Index)
-		if diff := cmp.Diff([]Port{{Name: "tap0", Kind: "tun"}, {Name: "veth0", Kind: "veth", Away: true}}, ports); diff != "" || err != nil {
+		if diff := cmp.Diff([]Port{{Name: "tap0", Kind: "tun"}, {Name: "veth0", Kind: "veth", Away: true, Peer: 3}}, ports); diff != "" || err != nil {
 			t.Errorf("ports (-want +got):\n%s%v", diff, err)
 		}
 		all, err := Addresses(t.Context())
