@@ -34,6 +34,10 @@ type Policy struct {
 	// sysctls of the flags are not in Sysctls: they are left alone.
 	Bridges *Selection
 
+	// Ignored are patterns of bridges whose containers are no pods: what Services
+	// need is not looked at for those.
+	Ignored []string
+
 	// Programs and Units tell kube-proxy, or what contains it: names of
 	// programs without directories, and systemd units.
 	Programs, Units []string
@@ -57,6 +61,10 @@ func (p *Policy) Scope() string {
 	}
 	return "host"
 }
+
+// Ignores reports whether a bridge of that name carries no pods, whatever is
+// behind its ports.
+func (p *Policy) Ignores(bridge string) bool { return matching(p.Ignored, bridge) != "" }
 
 // mark begins each file of ours. A file that begins otherwise is not replaced.
 const mark = "# Written by nfguard"

@@ -55,7 +55,7 @@ func (k *Keeper) Pass(ctx context.Context, t Trigger) Report {
 // which may hang at a file: all that has to be known for that is in procfs and
 // sysfs.
 func (k *Keeper) firstLook(ctx context.Context, t Trigger) {
-	t.Look = 0
+	t.Look = guard.LookNeeds
 	_, _ = k.survey(ctx, &guard.Policy{Mode: k.policy.Mode, Module: k.policy.Module}, t) // the pass sees the error, too
 }
 
@@ -65,6 +65,9 @@ func (k *Keeper) survey(ctx context.Context, p *guard.Policy, t Trigger) (o guar
 	var found guard.Observation // what is written after we have given up is not read
 	if err := k.wait(ctx, func(ctx context.Context) { found = k.o.Host.Survey(ctx, p, t.Look) }); err != nil {
 		return o, err
+	}
+	if !k.sysctls.known { // nothing is set yet that would cut somebody off
+		k.recordConcerns(t, &found, guard.Dropping(&k.policy, &found))
 	}
 	k.sysctls.known, k.sysctls.ipv6Off = true, found.IPv6Off
 	k.Look(ctx, t)
@@ -140,17 +143,25 @@ func (k *Keeper) settle(t Trigger, first []guard.Item, rep *Report) {
 // recordRest records what there is besides the guarded things: kube-proxy, and
 // what a person should know. What was not looked at is as it was.
 func (k *Keeper) recordRest(t Trigger, rep *Report, o *guard.Observation) {
+	rep.Unready = guard.Unready(o)
 	k.proxy.look(t, rep, o.KubeProxy)
 	o.KubeProxy = k.proxy.seen
 	k.proxy.odd = follow(t, record.KindKubeProxy, k.proxy.odd, o.KubeProxy.Findings(), k.account.record)
-	b := &k.bridges
-	if o.Bridging == nil {
-		b.concerns = follow(t, record.KindBridge, b.concerns, guard.Concerns(&k.policy, o), func(e record.Event) {
-			b.recordPaced(&b.notes, e, "notes on bridges") // as many as there are bridges
-		})
-	}
+	k.recordConcerns(t, o, guard.Concerns(&k.policy, o))
 	if o.NextBoot != nil {
 		k.files.nextBoot = follow(t, record.KindNextBoot, k.files.nextBoot, o.NextBoot.Findings, k.account.record)
 	}
-	rep.explain(&k.policy, o, k.ProxyState(), b.concerns, &guard.NextBoot{Findings: k.files.nextBoot})
+	rep.explain(&k.policy, o, k.ProxyState(), k.bridges.concerns, &guard.NextBoot{Findings: k.files.nextBoot})
+}
+
+// recordConcerns records what is new of the concerns about bridges, where these
+// are known.
+func (k *Keeper) recordConcerns(t Trigger, o *guard.Observation, now []guard.Finding) {
+	b := &k.bridges
+	if o.Bridging != nil {
+		return
+	}
+	b.concerns = follow(t, record.KindBridge, b.concerns, now, func(e record.Event) {
+		b.recordPaced(&b.notes, e, "notes on bridges") // as many as there are bridges
+	})
 }
