@@ -31,6 +31,10 @@ func (a *app) apply(form format, dry bool) error {
 	}
 	a.forewarn(m, &s.Policy)
 	s.Policy.Mode = guard.Enforce // it is asked for by name
+	ahead := a.ahead(m.Linux, &s.Policy)
+	if form == text {
+		a.sayAhead(ahead)
+	}
 	var r keep.Report
 	a.recording(c.Journal.Sync, func(rec keep.Recorder) {
 		pass := keep.New(s.Policy, s.Contention, keep.Options{Host: m, Recorder: rec})
@@ -40,6 +44,9 @@ func (a *app) apply(form format, dry bool) error {
 		return r.Aborted
 	}
 	a.code = exitCode(&r)
+	if form == jsonForm {
+		r.Ahead = ahead
+	}
 	return a.applied(form, &r, &s.Policy, "")
 }
 
@@ -67,6 +74,8 @@ func (a *app) applied(form format, r *keep.Report, p *guard.Policy, would string
 	}
 	d.Changed, d.Changes = &changed, r.Changes
 	if form == text {
+		a.sayAhead(d.Ahead)
+		d.saidAhead = true
 		for _, c := range d.Changes {
 			if c.Error == "" { // the others are explained below
 				fmt.Fprintf(a.Out, "%s%s %s: %s → %s\n", would, c.Op, c.Subject, c.From, c.To)

@@ -99,8 +99,8 @@ func (d *document) writeFlagsAtBoot(w io.Writer, s style) {
 func (d *document) writeFindings(w io.Writer, s style, ofBridges bool) {
 	for _, f := range d.Findings {
 		of := f.Subject == guard.AllBridges || slices.ContainsFunc(d.Bridges, func(b bridgeRow) bool { return b.Name == f.Subject })
-		if of != ofBridges {
-			continue
+		if of != ofBridges || f.OfNeed || slices.Contains(d.Ahead, f) {
+			continue // or it is told where the need is, or what lies ahead
 		}
 		word := s.warn("note   ")
 		if f.Breaks {

@@ -31,7 +31,8 @@ node-problem-detector, and the next boot does not count. With --merge it looks a
 nothing, and makes one table of the JSON that it printed on many hosts; it also
 takes what ansible prints, and the directory of its --tree.
 
-Exit codes: 0 all as wanted, 1 something is not, 2 something could not be told.`,
+Exit codes: 0 all as wanted, 1 something is not, or something else is missing that
+Services fail for, 2 something could not be told.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if merge {
 				return nil
@@ -72,6 +73,7 @@ func (a *app) check(form format, prove bool) error {
 	r := keep.Audit(a.ctx, m, &s.Policy)
 	a.code = auditCode(&r)
 	r.Findings = append(a.locked(&s), r.Findings...)
+	printed(r.Needs)
 	d := a.audit(&r, &s.Policy)
 	next := m.Forecast()
 	d.NextBoot = &next
@@ -110,11 +112,18 @@ func writeJSON(w io.Writer, v any) error {
 	return err
 }
 
-// auditCode is exitCode, with what will undo the state at the next boot.
+// auditCode is exitCode, with what will undo the state at the next boot, and with
+// what Services fail for although the keys are right. What is not known of that
+// leaves the code to the keys.
 func auditCode(r *keep.Report) int {
 	code := exitCode(r)
 	for _, f := range r.Findings {
 		if f.Breaks {
+			return exitNo
+		}
+	}
+	for i := range r.Needs {
+		if r.Needs[i].Counts(r.Needs) {
 			return exitNo
 		}
 	}
@@ -158,6 +167,15 @@ type document struct {
 	KubeProxy *daemon.KubeProxy `json:"kube_proxy,omitempty"`
 	Meaning   string            `json:"meaning,omitempty"`
 
+	// Needs are the things that Services with an endpoint on the client's own node
+	// need, of each bridge with pods. One that is missing counts for check's exit
+	// code, not for Verdict. Ahead is what it will change on this node that packets
+	// are handed over which are not yet; of apply, what it was going to change.
+	Needs []guard.Need    `json:"needs,omitempty"`
+	Ahead []guard.Finding `json:"ahead,omitempty"`
+
+	saidAhead bool // before the rest of the text
+
 	// Of check only: what will set the guarded things at the next boot.
 	NextBoot *boot.Report `json:"next_boot,omitempty"`
 
@@ -189,6 +207,7 @@ func (a *app) audit(r *keep.Report, p *guard.Policy) *document {
 	d := &document{
 		Schema: 1, Time: r.Time.UTC(), Mode: p.Mode, Scope: p.Scope(), Verdict: r.Verdict(), Summary: keep.Readiness(r.Items),
 		Items: []row{}, Bridges: []bridgeRow{}, Meaning: r.Meaning, Findings: append([]guard.Finding{}, r.Findings...),
+		Needs: r.Needs, Ahead: r.Ahead,
 	}
 	if a.root == "" {
 		k := daemon.NewKubeProxy(r.ProxyState, r.KubeProxy)

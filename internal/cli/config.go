@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nfguard/nfguard/internal/core/config"
+	"github.com/nfguard/nfguard/internal/core/run"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -31,7 +32,10 @@ func (a *app) configCommand() *cobra.Command {
 					Entries []config.Entry `json:"entries"`
 				}{1, c.Entries(origins)})
 			}
-			return config.Show(a.Out, c, origins)
+			if err := config.Show(a.Out, c, origins); err != nil {
+				return err
+			}
+			return a.offer(run.Settings(c).Policy)
 		},
 	}
 	outputFlag(show, &form)

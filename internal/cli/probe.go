@@ -135,15 +135,16 @@ func (a *app) proof() (*proof, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, c, err := a.settings()
+	all, c, err := a.settings()
 	if err != nil {
 		return nil, err
 	}
 	d.copyPorts(&s, list, &guard.Selection{Match: []string{"*"}, Ignore: c.Bridges.Ignore})
+	needs := d.surround(&s, a.survey(&all.Policy))
 	if d.Result, err = probe.Run(a.ctx, s); err != nil {
 		return nil, unprobed(err)
 	}
-	d.Next = d.next()
+	d.Next = d.next(needs)
 	return d, nil
 }
 
@@ -178,16 +179,18 @@ func unprobed(err error) error {
 	return err
 }
 
-func (d *proof) next() string {
+// next is what to do where it does not work: what is known to be missing comes
+// first.
+func (d *proof) next(needs []guard.Need) string {
 	switch {
 	case d.Verdict == probe.Works:
 		return ""
 	case d.Verdict == probe.Unknown:
-		return "run it again; nfguard check looks at the settings without sending anything"
+		return "nfguard probe --bridge asks on the real bridge; nfguard check looks without sending anything, nfguard trace follows one connection"
 	case !d.Settings.Loaded:
 		return "br_netfilter is not loaded: nfguard apply loads it once, systemctl start nfguard keeps it loaded"
 	}
-	return "nfguard apply puts it right once, systemctl start nfguard keeps it right"
+	return remedy(needs)
 }
 
 // settings says what decides about bridged packets, in a line.
@@ -206,6 +209,11 @@ func (d *proof) settings() string {
 	text += fmt.Sprintf("; flags of %s: iptables %s, ip6tables %s", strings.Join(d.Bridges, ", "), flag[s.Flags.IPTables], flag[s.Flags.IP6Tables])
 	if s.NoHairpin {
 		text += "; no hairpin mode"
+	}
+	for _, key := range []string{probe.ForwardIPv4, probe.ForwardIPv4Bridge} {
+		if s.Forwarding[key] == "0" {
+			return text + "; net." + strings.ReplaceAll(strings.ReplaceAll(key, "bridge", d.Bridges[0]), "/", ".") + " 0"
+		}
 	}
 	return text
 }

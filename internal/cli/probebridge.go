@@ -80,8 +80,8 @@ func (a *app) probeBridge(form format, f *realFlags) error {
 		return errInterrupted
 	}
 	d.Judgement, d.Took = probe.Judge(d.Cells), time.Since(began)
-	if d.Verdict == probe.Broken {
-		d.Next = "nfguard check says which setting it is; nfguard apply puts it right once, systemctl start nfguard keeps it right"
+	if d.Verdict != probe.Works {
+		d.Next = a.remedyFor(f.bridge)
 	}
 	a.code = probeCode(d.Verdict)
 	return a.show(form, d)

@@ -87,11 +87,13 @@ func (d *document) write(w io.Writer, s style) {
 	fmt.Fprintf(w, "%s: %s\n", where, d.Summary)
 	d.section(w, s, "LIVE", func(r row) bool { return r.Kind != "dropin" })
 	d.writeLeft(w, s)
+	d.writeAhead(w, s)
 	d.section(w, s, "NEXT BOOT", func(r row) bool { return r.Kind == "dropin" })
 	d.writeFlagsAtBoot(w, s)
 	d.writeFindings(w, s, false)
 	d.writeBridges(w, s)
 	d.writeFindings(w, s, true)
+	d.writeNeeds(w, s)
 	if k := d.KubeProxy; k != nil {
 		fmt.Fprintf(w, "\nKUBE-PROXY\n%s\n", describe(k))
 		fmt.Fprintf(w, "%s\n", d.Meaning)

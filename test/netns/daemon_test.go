@@ -103,6 +103,7 @@ func newNode(t *testing.T, config string) *node {
 	n.Run(t, "ip", "link", "add", "cnio0", "type", "bridge")
 	n.Run(t, "ip", "link", "set", "cnio0", "up")
 	n.set("0", "0", "0")
+	n.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1") // as any worker has it
 	if !strings.Contains(config, "[persist]") {
 		config += fmt.Sprintf("\n[persist]\nmodules_load = %q\nsysctl = %q\n", n.file("modules.conf"), n.file("99-zz-nfguard.conf"))
 	}

@@ -269,13 +269,16 @@ func TestMeaning(t *testing.T) {
 	pod := lab.NewNamespace(t)
 	n.Run(t, "ip", "link", "add", "veth1", "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
 	n.Run(t, "ip", "link", "set", "veth1", "master", "cnio0")
+	n.Run(t, "ip", "addr", "add", "10.1.0.1/24", "dev", "cnio0")
+	n.Run(t, "ip", "addr", "add", "fd00:1::1/64", "dev", "cnio0", "nodad")
 	standin.Start(t, n.Namespace, standin.Build(t), "-mode", "nftables")
-	meaning("pods on cnio0 (IPv4) and cnio0 (IPv6) will not reach Services with an endpoint on this node")
+	const not = " will not reach Services with an endpoint on this node: their packets are not handed to netfilter"
+	const handed = " are handed to netfilter, and all else is there that Services with an endpoint on this node need"
+	meaning("pods on cnio0 (IPv4) and cnio0 (IPv6)" + not)
 	n.Run(t, "ip", "link", "set", "cnio0", "type", "bridge", "nf_call_iptables", "1")
-	meaning("pods on cnio0 (IPv4) reach Services with an endpoint on this node; " +
-		"pods on cnio0 (IPv6) will not reach Services with an endpoint on this node")
+	meaning("the packets of pods on cnio0 (IPv4)" + handed + "; pods on cnio0 (IPv6)" + not)
 	n.set("1", "1", "1")
-	meaning("pods on cnio0 (IPv4) and cnio0 (IPv6) reach Services with an endpoint on this node")
+	meaning("the packets of pods on cnio0 (IPv4) and cnio0 (IPv6)" + handed)
 }
 
 // run starts a program that is killed when the test ends.

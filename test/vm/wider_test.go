@@ -56,6 +56,7 @@ func (n *node) unconfigure(t *testing.T) {
 // not know; then the known unit restarts with a program of another name.
 func (n *node) kubeProxyStarts(t *testing.T) {
 	n.pushProgram(t, "github.com/nfguard/nfguard/test/kubeproxy", "/srv/kube-proxy")
+	n.Sh(t, "sysctl -qw net.ipv4.ip_forward=1") // as any worker has it
 	mark := n.mark(t)
 	n.Sh(t, "systemd-run --quiet --unit=proxy /srv/kube-proxy -family ipv4 -services 3")
 	pid := n.Sh(t, "systemctl show --value --property=MainPID proxy")
@@ -65,7 +66,7 @@ func (n *node) kubeProxyStarts(t *testing.T) {
 		"OBJECT_COMM": "kube-proxy", "OBJECT_EXE": "/srv/kube-proxy", "OBJECT_SYSTEMD_UNIT": `proxy\.service`,
 	})
 	n.Until(t, `nfguard check | grep "programmed: kube-proxy.`+pid+`. (proxy.service).*; iptables mode (nf_tables), IPv4"`)
-	n.Sh(t, `nfguard check | grep "pods on cnio0 reach Services with an endpoint on this node"`)
+	n.Sh(t, `nfguard check | grep "the packets of pods on cnio0 are handed to netfilter"`)
 
 	mark = n.mark(t)
 	n.Sh(t, "systemctl stop proxy")

@@ -42,7 +42,9 @@ func (d *Daemon) wantAtOnce(t keep.Trigger) {
 // looks at.
 func lookFor(about source.Topic) guard.Look {
 	switch about {
-	case source.Processes, source.Rules:
+	case source.Processes:
+		return guard.LookKubeProxy | guard.LookNeeds
+	case source.Rules: // which can come by the second
 		return guard.LookKubeProxy
 	case source.Files:
 		return guard.LookNextBoot

@@ -27,10 +27,9 @@ func Concerns(p *Policy, o *Observation) []Finding {
 		if p.Bridges == nil {
 			if b.Ports.VMs > 0 && len(handed) > 0 {
 				list = append(list, Finding{
-					Subject: b.Name,
-					Sentence: fmt.Sprintf("%s carries virtual machines, and their frames pass through %s: "+
-						"a FORWARD policy of DROP or the reassembly of fragments breaks them", b.Name, names(handed)),
-					Next: `where they are to stay plain layer 2, set scope = "bridges" in nfguard.toml and then the sysctls to 0: see nfguard.toml(5)`,
+					Subject:  b.Name,
+					Sentence: fmt.Sprintf("%s carries virtual machines, and their frames pass through %s: %s", b.Name, names(handed), o.forVMs(b)),
+					Next:     `where they are to stay plain layer 2, set scope = "bridges" in nfguard.toml and then the sysctls to 0: see nfguard.toml(5)`,
 				})
 			}
 		} else if c := p.Bridges.Choose(b, o.Evidence); c.Kept {
@@ -49,6 +48,10 @@ func Concerns(p *Policy, o *Observation) []Finding {
 		}
 	}
 	list = append(list, HairpinConcerns(p, o)...)
+	list = append(append(list, Dropping(p, o)...), Lacking(NeedsOf(o))...)
+	if o.Needs != nil {
+		list = append(list, o.Needs.lacking()...)
+	}
 	if on := Flags(o.On); p.Bridges != nil && others && o.Module.State == Present && on != (Flags{}) {
 		list = append(list, Finding{
 			Subject:  AllBridges,

@@ -13,7 +13,7 @@ func TestConcerns(t *testing.T) {
 	host := func(p *guard.Policy, o *guard.Observation) { p.Bridges, o.On = nil, [3]bool{true, true, true} }
 	vms := guard.Finding{
 		Subject:  "virbr0",
-		Sentence: "virbr0 carries virtual machines, and their frames pass through iptables, ip6tables and arptables: a FORWARD policy of DROP or the reassembly of fragments breaks them",
+		Sentence: "virbr0 carries virtual machines, and their frames pass through iptables, ip6tables and arptables: what FORWARD does is not known; fragments are put together",
 		Next:     `where they are to stay plain layer 2, set scope = "bridges" in nfguard.toml and then the sysctls to 0: see nfguard.toml(5)`,
 	}
 	for _, tt := range []struct {
@@ -23,6 +23,18 @@ func TestConcerns(t *testing.T) {
 	}{
 		{"scope bridges, all is well", func(*guard.Policy, *guard.Observation) {}, nil},
 		{"scope host, frames of virtual machines", host, []guard.Finding{vms}},
+		{"scope host, frames of virtual machines, and FORWARD was read", func(p *guard.Policy, o *guard.Observation) {
+			host(p, o)
+			o.Needs = &guard.Needs{Paths: []guard.Path{
+				{Bridge: "virbr0", Forward: guard.Forward{Fate: guard.FateAccepts}},
+				{Bridge: "virbr0", Family: guard.IPv6, Forward: guard.Forward{By: "rule 1 of FORWARD"}},
+			}}
+		}, []guard.Finding{{
+			Subject: "virbr0",
+			Sentence: "virbr0 carries virtual machines, and their frames pass through iptables, ip6tables and arptables: FORWARD accepts (IPv4); " +
+				"FORWARD cannot tell: it depends on rule 1 of FORWARD (IPv6); fragments are put together",
+			Next: vms.Next,
+		}}},
 		{"scope host, and nothing is handed over", func(p *guard.Policy, o *guard.Observation) { p.Bridges, o.On = nil, [3]bool{} }, nil},
 		{"scope host, without the module", func(p *guard.Policy, o *guard.Observation) {
 			host(p, o)

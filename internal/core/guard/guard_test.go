@@ -312,7 +312,7 @@ func TestMeaningOfManyBridges(t *testing.T) {
 	for i := range 10_000 {
 		o.Bridges = append(o.Bridges, guard.Bridge{Name: fmt.Sprint("br", i), Index: i + 1, Ports: guard.Ports{Pods: 1}})
 	}
-	want := "pods on br0, br1, br2, br3, br4, br5, br6, br7, br8, br9 and 9990 more will not reach Services with an endpoint on this node"
+	want := "pods on br0, br1, br2, br3, br4, br5, br6, br7, br8, br9 and 9990 more will not reach Services with an endpoint on this node: their packets are not handed to netfilter"
 	if got := guard.Meaning(&guard.Policy{Mode: guard.Enforce}, &o); got != want {
 		t.Errorf("got %.300s", got)
 	}

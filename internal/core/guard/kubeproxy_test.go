@@ -115,41 +115,41 @@ func TestMeaning(t *testing.T) {
 	}{
 		{
 			name: "all is well", o: guard.Observation{Module: loaded, On: [3]bool{true, true}, Bridges: []guard.Bridge{cni, vms}, KubeProxy: served},
-			want: "pods on cnio0 reach Services with an endpoint on this node",
+			want: "the packets of pods on cnio0 are handed to netfilter",
 		},
 		{
 			name: "sysctl 0", o: guard.Observation{Module: loaded, Bridges: []guard.Bridge{cni}, KubeProxy: served},
-			want: "pods on cnio0 will not reach Services with an endpoint on this node",
+			want: "pods on cnio0 will not reach Services with an endpoint on this node: their packets are not handed to netfilter",
 		},
 		{
 			name: "sysctl 0, one bridge with its flag", o: guard.Observation{Module: loaded, Bridges: []guard.Bridge{cni, flagged}, KubeProxy: served},
-			want: "pods on cbr0 reach Services with an endpoint on this node; pods on cnio0 will not reach Services with an endpoint on this node",
+			want: "the packets of pods on cbr0 are handed to netfilter; pods on cnio0 will not reach Services with an endpoint on this node: their packets are not handed to netfilter",
 		},
 		{
 			name: "IPv6 only is off", o: guard.Observation{Module: loaded, On: [3]bool{true, false}, Bridges: []guard.Bridge{cni}, KubeProxy: dual},
-			want: "pods on cnio0 (IPv4) reach Services with an endpoint on this node; pods on cnio0 (IPv6) will not reach Services with an endpoint on this node",
+			want: "the packets of pods on cnio0 (IPv4) are handed to netfilter; pods on cnio0 (IPv6) will not reach Services with an endpoint on this node: their packets are not handed to netfilter",
 		},
 		{
 			name: "kube-proxy serves both, the bridge has no IPv6 but fe80::", o: guard.Observation{
 				Module: loaded, On: [3]bool{true, false}, Bridges: []guard.Bridge{alone}, KubeProxy: dual,
 			},
-			want: "pods on cnio0 reach Services with an endpoint on this node",
+			want: "the packets of pods on cnio0 are handed to netfilter",
 		},
 		{
 			name: "the bridge has both", o: guard.Observation{Module: loaded, On: [3]bool{true, true}, Bridges: []guard.Bridge{double}, KubeProxy: dual},
-			want: "pods on cnio0 (IPv4) and cnio0 (IPv6) reach Services with an endpoint on this node",
+			want: "the packets of pods on cnio0 (IPv4) and cnio0 (IPv6) are handed to netfilter",
 		},
 		{
 			name: "the bridge is no gateway", o: guard.Observation{Module: loaded, On: [3]bool{true, true}, Bridges: []guard.Bridge{noGateway}, KubeProxy: dual},
-			want: "pods on cnio0 (IPv4) and cnio0 (IPv6) reach Services with an endpoint on this node",
+			want: "the packets of pods on cnio0 (IPv4) and cnio0 (IPv6) are handed to netfilter",
 		},
 		{
 			name: "no module: the flags do nothing", o: guard.Observation{Module: guard.Module{State: guard.Absent}, Bridges: []guard.Bridge{flagged}, KubeProxy: served},
-			want: "pods on cbr0 will not reach Services with an endpoint on this node",
+			want: "pods on cbr0 will not reach Services with an endpoint on this node: their packets are not handed to netfilter",
 		},
 		{
 			name: "no kube-proxy", o: guard.Observation{Module: loaded, On: [3]bool{true}, Bridges: []guard.Bridge{cni}, KubeProxy: &guard.KubeProxy{}},
-			want: "pods on cnio0 reach Services with an endpoint on this node, once there are rules of a kube-proxy: there are none",
+			want: "the packets of pods on cnio0 are handed to netfilter; there are no rules of a kube-proxy",
 		},
 		{
 			name: "no pods on a bridge", o: guard.Observation{Module: loaded, Bridges: []guard.Bridge{vms}, KubeProxy: served},

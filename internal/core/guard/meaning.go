@@ -23,7 +23,38 @@ func Meaning(p *Policy, o *Observation) string {
 		}
 		return fmt.Sprintf("no Linux bridge carries pods here: the setting is not needed, and is kept because mode = %s", p.Mode)
 	}
-	var will, not []string
+	var parts []string
+	groups := o.groups(pods)
+	for _, g := range groups[:min(len(groups), maxNames)] {
+		parts = append(parts, g.text())
+	}
+	if more := len(groups) - maxNames; more > 0 {
+		parts = append(parts, fmt.Sprintf("of other bridges, %d more such things: see what they need", more))
+	}
+	s := strings.Join(parts, "; ")
+	if o.KubeProxy.State() == ProxyAbsent {
+		s += "; there are no rules of a kube-proxy"
+		if o.Needs != nil && len(o.Needs.Others) > 0 {
+			s += ", destinations are translated by " + enumerate(o.Needs.Others)
+		}
+	}
+	return s
+}
+
+// group are bridges of which the same is to be said.
+type group struct {
+	names   []string
+	handed  bool
+	missing []string // what Services need and is missing, beside being handed over
+	unknown []string // of which it is not known
+	seen    bool     // all that is needed was looked at
+}
+
+// groups puts bridges together, each with the families that matter there. What
+// was handed over comes first.
+func (o *Observation) groups(pods []*Bridge) []*group {
+	var handed, not []*group
+	same := make(map[string]*group)
 	for _, b := range pods {
 		fs := spoken(b, families(o))
 		for _, f := range fs {
@@ -31,25 +62,59 @@ func Meaning(p *Policy, o *Observation) string {
 			if len(fs) > 1 {
 				name = fmt.Sprintf("%s (%s)", b.Name, f)
 			}
-			if o.handed(b, f) {
-				will = append(will, name)
+			g := &group{handed: o.handed(b, f), seen: o.Needs != nil && o.Needs.path(b.Name, f) != nil}
+			if g.seen {
+				g.look(o.needsOf(b, f))
+			}
+			key := fmt.Sprintf("%t %t %q %q", g.handed, g.seen, g.missing, g.unknown)
+			if there := same[key]; there != nil {
+				there.names = append(there.names, name)
+				continue
+			}
+			same[key], g.names = g, []string{name}
+			if g.handed {
+				handed = append(handed, g)
 			} else {
-				not = append(not, name)
+				not = append(not, g)
 			}
 		}
 	}
-	var parts []string
-	if len(will) > 0 {
-		parts = append(parts, fmt.Sprintf("pods on %s reach Services with an endpoint on this node", enumerate(will)))
+	return append(handed, not...)
+}
+
+// look takes what needs say. That there are no rules yet is told apart.
+func (g *group) look(needs []Need) {
+	for i := range needs {
+		n := &needs[i]
+		switch {
+		case !n.OfPath():
+		case n.State == NeedMissing:
+			g.missing = append(g.missing, n.Sum())
+		case n.State == NeedUnknown && g.handed: // or it is certain without it
+			g.unknown = append(g.unknown, n.Sum())
+		}
 	}
-	if len(not) > 0 {
-		parts = append(parts, fmt.Sprintf("pods on %s will not reach Services with an endpoint on this node", enumerate(not)))
+}
+
+// text says what is seen of the bridges. That Services are reached is said by
+// nobody who has not sent packets.
+func (g *group) text() string {
+	who := "pods on " + enumerate(g.names)
+	switch {
+	case !g.handed:
+		s := who + " will not reach Services with an endpoint on this node: their packets are not handed to netfilter"
+		if len(g.missing) > 0 {
+			s += ", and " + strings.Join(g.missing, ", and ")
+		}
+		return s
+	case len(g.missing) > 0:
+		return who + " will not reach Services with an endpoint on this node: their packets are handed to netfilter, but " + strings.Join(g.missing, ", and ")
+	case len(g.unknown) > 0:
+		return "the packets of " + who + " are handed to netfilter; whether they reach Services with an endpoint on this node cannot be told: " + strings.Join(g.unknown, ", and ")
+	case g.seen:
+		return "the packets of " + who + " are handed to netfilter, and all else is there that Services with an endpoint on this node need"
 	}
-	s := strings.Join(parts, "; ")
-	if o.KubeProxy.State() == ProxyAbsent {
-		s += ", once there are rules of a kube-proxy: there are none"
-	}
-	return s
+	return "the packets of " + who + " are handed to netfilter"
 }
 
 // families are those whose Services matter here: those that kube-proxy serves,

@@ -36,6 +36,7 @@ type Observation struct {
 
 	KubeProxy *KubeProxy // nil: not looked at
 	NextBoot  *NextBoot  // nil: not looked at
+	Needs     *Needs     // nil: not looked at
 }
 
 // SetValues sets Values, which were looked at last, and On to agree with them.
@@ -58,7 +59,8 @@ type Look uint8
 const (
 	LookKubeProxy Look = 1 << iota
 	LookNextBoot
-	LookAll Look = LookKubeProxy | LookNextBoot
+	LookNeeds
+	LookAll Look = LookKubeProxy | LookNextBoot | LookNeeds
 )
 
 // NextBoot is what other files than ours do to the guarded state when the
@@ -75,6 +77,7 @@ type Finding struct {
 	Sentence string `json:"sentence"`
 	Next     string `json:"next"`
 	Breaks   bool   `json:"breaks"` // it will undo what is guarded
+	OfNeed   bool   `json:"-"`      // a [Need] says the same
 
 	// Lasting is what stays the same while figures in Sentence change; "" where
 	// nothing changes in it.

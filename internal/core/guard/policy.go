@@ -37,6 +37,10 @@ type Policy struct {
 	// Hairpin is about the ports of pods, in both scopes.
 	Hairpin Hairpin
 
+	// Ignored are patterns of bridges whose containers are no pods: what Services
+	// need is not looked at for those.
+	Ignored []string
+
 	// Programs and Units tell kube-proxy, or what contains it: names of
 	// programs without directories, and systemd units.
 	Programs, Units []string
@@ -73,6 +77,10 @@ func (p *Policy) Selected() *Selection {
 	}
 	return &p.Hairpin.On
 }
+
+// Ignores reports whether a bridge of that name carries no pods, whatever is
+// behind its ports.
+func (p *Policy) Ignores(bridge string) bool { return matching(p.Ignored, bridge) != "" }
 
 // mark begins each file of ours. A file that begins otherwise is not replaced.
 const mark = "# Written by nfguard"

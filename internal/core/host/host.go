@@ -81,6 +81,8 @@ type Linux struct {
 	hairpins hairpins
 
 	forecast boot.Report
+	needed   *guard.Needs // of the last look at it
+	passages passages
 }
 
 // New returns the machine that o describes. Call Close to close its descriptors.
@@ -136,6 +138,14 @@ func (l *Linux) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gu
 		l.forecast = l.foretell(ctx, p)
 		o.NextBoot = nextBoot(&l.forecast)
 	}
+	if look&guard.LookNeeds != 0 && o.Bridging == nil {
+		limit := needsLimit
+		if look == guard.LookNeeds {
+			limit = needsFirst
+		}
+		l.needed = l.needs(ctx, p, &o, limit)
+	}
+	o.Needs = l.needed
 	o.Dropins = l.dropins(ctx, p)
 	switch {
 	case o.NextBoot != nil:

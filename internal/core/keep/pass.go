@@ -27,7 +27,7 @@ func (k *Keeper) Pass(ctx context.Context, t Trigger) Report {
 		k.firstLook(ctx, t)
 	}
 	for round := 0; ; round++ {
-		o, err := k.survey(ctx, &k.policy, t, nil)
+		o, err := k.survey(ctx, &k.policy, t)
 		if err != nil {
 			k.bridges.gone = nil
 			return Report{Pass: k.account.pass, Time: time.Now(), Aborted: err}
@@ -55,23 +55,21 @@ func (k *Keeper) Pass(ctx context.Context, t Trigger) Report {
 // which may hang at a file: all that has to be known for that is in procfs and
 // sysfs.
 func (k *Keeper) firstLook(ctx context.Context, t Trigger) {
-	t.Look = 0
-	// What ends with the first 1 is told before that.
-	warn := func(o *guard.Observation) { k.bridges.tell(t, guard.HairpinConcerns(&k.policy, o)) }
-	_, _ = k.survey(ctx, &guard.Policy{Mode: k.policy.Mode, Module: k.policy.Module}, t, warn) // the pass sees the error, too
+	t.Look = guard.LookNeeds
+	_, _ = k.survey(ctx, &guard.Policy{Mode: k.policy.Mode, Module: k.policy.Module}, t) // the pass sees the error, too
 }
 
-// survey looks at everything that p asks for, has it told by first, and then looks
-// at the sysctls, which are put right at once.
-func (k *Keeper) survey(ctx context.Context, p *guard.Policy, t Trigger, first func(*guard.Observation)) (o guard.Observation, err error) {
+// survey looks at everything that p asks for, and then at the sysctls, which are put
+// right at once. Before the first time, what that is going to cost is told.
+func (k *Keeper) survey(ctx context.Context, p *guard.Policy, t Trigger) (o guard.Observation, err error) {
 	var found guard.Observation // what is written after we have given up is not read
 	if err := k.wait(ctx, func(ctx context.Context) { found = k.o.Host.Survey(ctx, p, t.Look) }); err != nil {
 		return o, err
 	}
-	k.sysctls.known, k.sysctls.ipv6Off = true, found.IPv6Off
-	if first != nil {
-		first(&found)
+	if !k.sysctls.known && found.Bridging == nil {
+		k.bridges.tell(t, append(guard.Dropping(&k.policy, &found), guard.HairpinConcerns(&k.policy, &found)...))
 	}
+	k.sysctls.known, k.sysctls.ipv6Off = true, found.IPv6Off
 	k.Look(ctx, t)
 	return found, nil
 }
@@ -145,7 +143,7 @@ func (k *Keeper) settle(t Trigger, first []guard.Item, rep *Report) {
 // recordRest records what there is besides the guarded things: kube-proxy, and
 // what a person should know. What was not looked at is as it was.
 func (k *Keeper) recordRest(t Trigger, rep *Report, o *guard.Observation) {
-	rep.Hairpin = guard.HairpinConcerns(&k.policy, o)
+	rep.Hairpin, rep.Unready = guard.HairpinConcerns(&k.policy, o), guard.Unready(o)
 	k.proxy.look(t, rep, o.KubeProxy)
 	o.KubeProxy = k.proxy.seen
 	k.proxy.odd = follow(t, record.KindKubeProxy, k.proxy.odd, o.KubeProxy.Findings(), k.account.record)
@@ -156,5 +154,5 @@ func (k *Keeper) recordRest(t Trigger, rep *Report, o *guard.Observation) {
 	if o.NextBoot != nil {
 		k.files.nextBoot = follow(t, record.KindNextBoot, k.files.nextBoot, o.NextBoot.Findings, k.account.record)
 	}
-	rep.explain(&k.policy, o, k.ProxyState(), b.concerns, &guard.NextBoot{Findings: k.files.nextBoot})
+	rep.explain(&k.policy, o, k.ProxyState(), k.bridges.concerns, &guard.NextBoot{Findings: k.files.nextBoot})
 }

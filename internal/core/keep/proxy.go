@@ -244,7 +244,7 @@ func (r *Report) wrong() (was, is []string) {
 			is = append(is, it.Subject+" is "+orUnknown(it.Have))
 		}
 	}
-	return was, is
+	return was, append(is, r.Unready...)
 }
 
 // ready says how the node stands, and which bridges there are.

@@ -150,6 +150,41 @@ func TestKubeProxy(t *testing.T) {
 	}
 }
 
+// TestKubeProxyWhereServicesFail: the keys are right, and something else that
+// Services need is missing when it starts.
+func TestKubeProxyWhereServicesFail(t *testing.T) {
+	p := policy()
+	p.ModulesLoad, p.SysctlD = "", ""
+	h, rec, r := settled(t, p)
+	look := func() []string {
+		r.Pass(t.Context(), keep.Trigger{Source: "exec", Time: time.Now(), Look: guard.LookKubeProxy | guard.LookNeeds})
+		r.Tick(time.Now().Add(5 * time.Second))
+		return rec.lines()
+	}
+	forwarding := func(value string) {
+		v := guard.Value{State: guard.Present, Have: value}
+		h.Needs = &guard.Needs{Forwarding: [2]guard.Value{v, v}, Paths: []guard.Path{{
+			Bridge: "cnio0", Forwarding: v, Route: guard.Route{State: guard.RouteBack}, Forward: guard.Forward{Fate: guard.FateAccepts},
+		}}}
+	}
+	forwarding("0")
+	h.SetBridges(guard.Bridge{Name: "cnio0", Index: 3, Ports: guard.Ports{Pods: 1}})
+	look()
+	h.SetKubeProxy(guard.KubeProxy{Processes: []guard.Process{process(1)}})
+	want := []string{"kube_proxy failed: kube-proxy[1] started (kube-proxy.service, no rules); the node is not ready: on cnio0 (IPv4) net.ipv4.ip_forward is 0"}
+	if diff := cmp.Diff(want, look()); diff != "" {
+		t.Errorf("it starts (-want +got):\n%s", diff)
+	}
+	if got := look(); len(got) > 0 {
+		t.Errorf("and is not ready as before: %q", got)
+	}
+	forwarding("1")
+	got := look()
+	if len(got) != 1 || !strings.HasPrefix(got[0], "kube_proxy observed: the node is ready for kube-proxy now, after ") {
+		t.Errorf("it forwards: %q", got)
+	}
+}
+
 // TestKubeProxyChangesItsMode: it is restarted, takes the old rules away and
 // writes the new ones, table by table. What it is in between is not recorded.
 func TestKubeProxyChangesItsMode(t *testing.T) {

@@ -38,6 +38,9 @@ type Report struct {
 	ProxyState guard.ProxyState
 	Findings   []guard.Finding // of kube-proxy, of bridges, then of the next boot
 	Meaning    string          // what all this means for Services, one sentence
+	Needs      []guard.Need    // what Services need, of each bridge with pods; nil: not looked at
+	Unready    []string        // what keeps the node from being ready beside the items: see [guard.Unready]
+	Ahead      []guard.Finding // what it will change to hand over what is not yet; of [Audit] only
 }
 
 // Verdict sums up: Wrong if anything is known not to be as wanted, Uncertain
@@ -69,6 +72,7 @@ func Audit(ctx context.Context, h Host, p *guard.Policy) Report {
 	o.SetValues(p, values)
 	rep := report(p, &o)
 	rep.explain(p, &o, o.KubeProxy.State(), guard.Concerns(p, &o), o.NextBoot)
+	rep.Ahead = guard.Ahead(p, &o)
 	return rep
 }
 
@@ -91,7 +95,7 @@ func (r *Report) explain(p *guard.Policy, o *guard.Observation, state guard.Prox
 	if next != nil {
 		r.Findings = append(r.Findings, next.Findings...)
 	}
-	r.Meaning = guard.Meaning(p, o)
+	r.Meaning, r.Needs = guard.Meaning(p, o), guard.NeedsOf(o)
 }
 
 // Readiness says in a few words how the guarded things stand.

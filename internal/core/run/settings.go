@@ -25,6 +25,7 @@ func Settings(c config.Config) daemon.Settings {
 			Mode:     guard.Enforce,
 			Module:   c.Module.Name,
 			Override: c.Module.OverrideBlacklist,
+			Ignored:  c.Bridges.Ignore,
 			Programs: c.KubeProxy.Processes,
 			Units:    c.KubeProxy.Units,
 		},

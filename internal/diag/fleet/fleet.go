@@ -61,6 +61,7 @@ type document struct {
 		Next    string        `json:"next"`
 	} `json:"items"`
 	Findings []guard.Finding `json:"findings"`
+	Needs    []guard.Need    `json:"needs"`
 	Probe    *struct {
 		Verdict string `json:"verdict"` // "works", "broken" or "unknown"
 		Meaning string `json:"meaning"`
@@ -95,6 +96,11 @@ func (d *document) host(name string) Host {
 	for _, f := range d.Findings {
 		if f.Breaks && len(h.causes) < maxCauses {
 			h.worse(Cause{Verdict: guard.Wrong, What: f.Sentence, Next: f.Next})
+		}
+	}
+	for i := range d.Needs {
+		if n := &d.Needs[i]; n.Counts(d.Needs) && len(h.causes) < maxCauses {
+			h.worse(Cause{Verdict: guard.Wrong, What: "Services need " + n.What + ": " + n.Have, Next: n.Next})
 		}
 	}
 	if p := d.Probe; p != nil && p.Verdict != "works" {

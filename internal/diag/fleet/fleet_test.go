@@ -160,6 +160,27 @@ func TestNextBoot(t *testing.T) {
 	}
 }
 
+// TestNeeds: keys that are right, and Services that fail all the same, count as for
+// check's exit code.
+func TestNeeds(t *testing.T) {
+	base := []guard.Need{
+		{Bridge: "cni0", Family: "IPv4", What: guard.HandedNeed, State: guard.NeedMet},
+		{Bridge: "cni0", Family: "IPv4", What: guard.ForwardingNeed, State: guard.NeedMissing, Have: "off", Next: "sysctl -w"},
+	}
+	d := document{Host: "worker-1", Verdict: guard.Right, Summary: "3 of 3 keys as wanted", Needs: base}
+	want := Host{
+		Name: "worker-1", Verdict: guard.Wrong, Summary: "3 of 3 keys as wanted; Services need forwarding: off",
+		causes: []Cause{{Verdict: guard.Wrong, What: "Services need forwarding: off", Next: "sysctl -w"}},
+	}
+	if diff := cmp.Diff(want, d.host(""), cmp.AllowUnexported(Host{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	d.Needs = append(base, guard.Need{Bridge: "cni0", Family: "IPv4", What: "proxy rules", State: guard.NeedMissing})
+	if got := d.host(""); got.Verdict != guard.Right {
+		t.Errorf("without a proxy there is no Service: %+v", got)
+	}
+}
+
 // Input that cannot come from a host is refused before it fills the memory.
 func TestTooMuch(t *testing.T) {
 	right := strings.TrimSpace(read(t, "right.json"))

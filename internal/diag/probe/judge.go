@@ -256,3 +256,27 @@ func hairpin(cells []Cell) (what, next string) {
 	}
 	return "a pod that calls its own Service does not reach itself " + failed(without), hairpinNext
 }
+
+// judge is [Judge] for a world with those settings. Where FORWARD drops what pods
+// send each other, their silence is its doing, and counts. What the world does not
+// have of this host is said with the verdict.
+func (s *Settings) judge(cells []Cell) Judgement {
+	j := Judge(cells)
+	if j.Verdict == Unknown {
+		for i := range cells {
+			c := &cells[i]
+			if by := s.Dropped.of(c.Family); by != "" && c.Path == Bridged && c.silent() {
+				j.Verdict = Broken
+				j.Meaning = fmt.Sprintf("a pod reaches neither another on its own node nor a Service with an endpoint there (%s): FORWARD drops what it sends, as on this host (%s)", c.Family, by)
+				break
+			}
+		}
+	}
+	if s.Apart != "" {
+		if j.Verdict == Works && s.ApartFails {
+			j.Verdict = Unknown
+		}
+		j.Meaning += "; the world of the probe routes and filters nothing itself: " + s.Apart
+	}
+	return j
+}

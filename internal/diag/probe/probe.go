@@ -50,7 +50,7 @@ func Run(ctx context.Context, s Settings) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
 	}
-	r.Judgement = Judge(r.Cells)
+	r.Judgement = s.judge(r.Cells)
 	r.Took = time.Since(began)
 	return r, nil
 }

@@ -15,8 +15,9 @@ var ErrNoNAT = errors.New("this kernel has no address translation by nf_tables")
 
 // addRules does in the calling thread's namespace what kube-proxy does for
 // three Services with an endpoint each: the destination is translated, and
-// the source as well where an endpoint asks itself.
-func addRules(f Family) error {
+// the source as well where an endpoint asks itself. With drop, what one
+// pod of the bridge sends another is dropped where it is forwarded.
+func addRules(f Family, drop bool) error {
 	c, err := nfnl.Dial()
 	if err != nil {
 		return err
@@ -39,6 +40,10 @@ func addRules(f Family) error {
 		messages = append(messages, t.CreateRule("services",
 			nfnl.Exprs{}.Equal(destination, s.service.of(f).AsSlice()).DNAT(t.Family, s.endpoint.of(f).AsSlice())))
 	}
+	if drop {
+		messages = append(messages, t.CreateChain("forward", "filter", nfnl.Forward, 0), t.CreateRule("forward",
+			nfnl.Exprs{}.Meta(unix.NFT_META_IIFNAME, device(bridgeName)).Meta(unix.NFT_META_OIFNAME, device(bridgeName)).Drop()))
+	}
 	itself := clientAddresses.of(f).AsSlice()
 	messages = append(messages, t.CreateRule("masquerading",
 		nfnl.Exprs{}.Equal(source, itself).Equal(destination, itself).Masquerade()))
@@ -49,4 +54,11 @@ func addRules(f Family) error {
 		return fmt.Errorf("%w: %w", ErrNoNAT, err)
 	}
 	return nil
+}
+
+// device is a name as the kernel compares it.
+func device(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return b
 }

@@ -25,6 +25,22 @@ type Settings struct {
 	// where it came from.
 	NoHairpin bool `json:"no_hairpin,omitempty"`
 
+	// Forwarding are the keys that decide whether what comes in by the bridge is
+	// routed, below net, by their file's name with "bridge" for the bridge's; one
+	// that is not there is 1.
+	Forwarding map[string]string `json:"forwarding,omitempty"`
+
+	// Dropped says what drops packets that one pod of the bridge sends another when
+	// they are handed to netfilter; "" where nothing does.
+	Dropped Dropped `json:"dropped"`
+
+	// Apart is what the world does not have of this host, and what it could depend
+	// on there; "" where it has all.
+	Apart string `json:"apart,omitempty"`
+
+	// ApartFails says that it is known to keep pods from Services on this host.
+	ApartFails bool `json:"-"`
+
 	// NoIPv6 says why there is no IPv6; "" where there is.
 	NoIPv6 string `json:"no_ipv6,omitempty"`
 }
@@ -37,7 +53,53 @@ func (s *Settings) forbids(c *Cell) bool {
 	if c.Family == IPv6 {
 		handed = s.Bridge["bridge-nf-call-ip6tables"] != "0" || s.Flags.IP6Tables
 	}
+	if c.Path == Routed { // what comes back comes in by another device than the bridge
+		key := ForwardIPv4
+		if c.Family == IPv6 {
+			key = ForwardIPv6
+		}
+		return s.Forwarding[key] == "0"
+	}
 	return c.Path == Hairpin && s.NoHairpin && s.Loaded && handed
+}
+
+// Dropped is what drops packets at the hook forward, in words, in each family.
+type Dropped struct {
+	IPv4 string `json:"ipv4,omitempty"`
+	IPv6 string `json:"ipv6,omitempty"`
+}
+
+func (d *Dropped) of(f Family) string {
+	if f == IPv6 {
+		return d.IPv6
+	}
+	return d.IPv4
+}
+
+// The keys of [Settings.Forwarding].
+const (
+	ForwardIPv4       = "ipv4/ip_forward"
+	ForwardIPv4Bridge = "ipv4/conf/bridge/forwarding"
+	ForwardIPv6       = "ipv6/conf/all/forwarding"
+)
+
+// forward sets the keys of forwarding in the calling thread's namespace, the
+// host's before the bridge's, which follows it.
+func (s *Settings) forward(ipv6 bool) error {
+	keys := []string{ForwardIPv4, ForwardIPv4Bridge, ForwardIPv6}
+	if !ipv6 {
+		keys = keys[:2]
+	}
+	for _, key := range keys {
+		value := s.Forwarding[key]
+		if value == "" {
+			value = "1"
+		}
+		if err := set("/proc/sys/net/"+key, value); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Flags are the nf_call flags of a bridge.

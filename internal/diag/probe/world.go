@@ -137,12 +137,6 @@ const (
 )
 
 func (w *world) makeNode(s *Settings) error {
-	forward := []string{"/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"}
-	for _, path := range forward[:len(w.families)] {
-		if err := set(path, "1"); err != nil {
-			return err
-		}
-	}
 	bridge := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs()}
 	bridge.Name = bridgeName
 	if err := netlink.LinkAdd(bridge); err != nil {
@@ -189,8 +183,11 @@ func (w *world) makeNode(s *Settings) error {
 	if err := netlink.LinkSetUp(bridge); err != nil {
 		return err
 	}
+	if err := s.forward(len(w.families) > 1); err != nil {
+		return err
+	}
 	for _, f := range w.families {
-		if err := addRules(f); err != nil {
+		if err := addRules(f, s.Dropped.of(f) != ""); err != nil {
 			return err
 		}
 	}

@@ -133,3 +133,11 @@ func (e Exprs) DNAT(family byte, to []byte) Exprs {
 // Masquerade translates the source address to one of the device that the packet
 // leaves by.
 func (e Exprs) Masquerade() Exprs { return e.Add("masq", nil) }
+
+// Drop ends the packet.
+func (e Exprs) Drop() Exprs {
+	const drop = 0 // NF_DROP
+	return e.Add("immediate", Attrs{}.
+		U32(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT).
+		Nest(unix.NFTA_IMMEDIATE_DATA, Attrs{}.Nest(unix.NFTA_DATA_VERDICT, Attrs{}.U32(unix.NFTA_VERDICT_CODE, drop))))
+}

@@ -98,6 +98,14 @@ func (e *Expr) Target() (name string, revision uint8, info []byte) {
 	return Text(e.Find(unix.NFTA_TARGET_NAME)), uint8(Number(e.Find(unix.NFTA_TARGET_REV))), e.Find(unix.NFTA_TARGET_INFO)
 }
 
+// Match is one of x_tables', as [Expr.Target].
+func (e *Expr) Match() (name string, revision uint8, info []byte) {
+	if string(e.Name) != "match" {
+		return "", 0, nil
+	}
+	return Text(e.Find(unix.NFTA_MATCH_NAME)), uint8(Number(e.Find(unix.NFTA_MATCH_REV))), e.Find(unix.NFTA_MATCH_INFO)
+}
+
 // Comment is the comment of a rule. nft(8) stores it in the rule's user data, as a
 // list of type, length and value, in which type 0 is the comment (libnftnl's
 // udata.h). iptables-nft stores it as a match, a struct xt_comment_info.
@@ -133,6 +141,8 @@ type Element struct {
 	Key     []byte
 	Value   []byte // in a map
 	Verdict []byte // in a verdict map: see [Verdict]
+	End     bool   // of an interval: the first key that is not in it any more
+	KeyEnd  []byte // the last one, where the keys are of several parts
 }
 
 // Elements returns the elements in one part of a list.
@@ -140,8 +150,10 @@ func Elements(in []byte) iter.Seq[Element] {
 	return func(yield func(Element) bool) {
 		for _, e := range rtnl.Attrs(Find(in, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
 			data := Find(e, unix.NFTA_SET_ELEM_DATA)
+			const end, keyEnd = 1, 10 // NFT_SET_ELEM_INTERVAL_END, NFTA_SET_ELEM_KEY_END
 			if !yield(Element{
-				Key:   Find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE),
+				End: Number(Find(e, unix.NFTA_SET_ELEM_FLAGS))&end != 0,
+				Key: Find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE), KeyEnd: Find(e, keyEnd, unix.NFTA_DATA_VALUE),
 				Value: Find(data, unix.NFTA_DATA_VALUE), Verdict: Find(data, unix.NFTA_DATA_VERDICT),
 			}) {
 				return

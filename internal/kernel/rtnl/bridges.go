@@ -33,6 +33,7 @@ type Port struct {
 	Kind  string // the kernel's word for its driver: "veth", "tun", "vxlan"; "" for hardware
 	Away  bool   // its other end, as of a veth, is in another network namespace,
 	ID    int    // which has this id in ours: see [SpaceOf]
+	Peer  int    // the index of that end, there
 
 	// Hairpin says that a frame may go out where it came in, which a pod that
 	// calls its own Service needs.
@@ -104,7 +105,11 @@ func bridges(msgs [][]byte) []Bridge {
 }
 
 func (l *link) port() Port {
-	return Port{Name: l.name, Index: l.index, Kind: l.kind, Away: l.away, ID: l.netnsID, Hairpin: l.hairpin}
+	p := Port{Name: l.name, Index: l.index, Kind: l.kind, Away: l.away, ID: l.netnsID, Hairpin: l.hairpin}
+	if p.Away {
+		p.Peer = l.peer
+	}
+	return p
 }
 
 func (l *link) bridge() Bridge {

@@ -48,7 +48,7 @@ func TestBridges(t *testing.T) {
 		{Name: "br-a"},
 		{Name: "br-b", NFCallIP6Tables: true},
 		{Name: "cni0", Up: true, NFCallIPTables: true, NFCallARPTables: true, Ports: []Port{
-			{Name: "pod0", Kind: "veth", Away: true, Hairpin: true}, {Name: "tap0", Kind: "tun"}, {Name: "v0", Kind: "veth"}, {Name: "v1", Kind: "veth"},
+			{Name: "pod0", Kind: "veth", Away: true, Peer: 2, Hairpin: true}, {Name: "tap0", Kind: "tun"}, {Name: "v0", Kind: "veth"}, {Name: "v1", Kind: "veth"},
 		}},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Bridge{}, "Index"), cmpopts.IgnoreFields(Port{}, "Index")); diff != "" {

@@ -16,7 +16,8 @@ type link struct {
 	name, kind    string
 	mac           net.HardwareAddr
 	away          bool // linked to a device of another namespace,
-	netnsID       int  // which has this id here
+	netnsID       int  // which has this id here,
+	peer          int  // and this index there
 
 	// of a bridge only: the flags nf_call_*, and vlan_filtering
 	iptables, ip6tables, arptables, vlans bool
@@ -43,6 +44,10 @@ func parseLink(b []byte) link {
 		case unix.IFLA_MASTER:
 			if len(v) == 4 {
 				l.master = int(binary.NativeEndian.Uint32(v))
+			}
+		case unix.IFLA_LINK:
+			if len(v) == 4 {
+				l.peer = int(binary.NativeEndian.Uint32(v))
 			}
 		case unix.IFLA_LINK_NETNSID:
 			l.away = true

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"unsafe"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -228,4 +229,20 @@ func SpaceOf(pid int) (id int, err error) {
 		}
 	}
 	return -1, fmt.Errorf("no answer about the network namespace of process %d", pid)
+}
+
+// NameOf returns the name of the device with that index, or "" where there is
+// none. It waits for no lock.
+func NameOf(index int) string {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	var req [unix.IFNAMSIZ + 24]byte // struct ifreq
+	binary.NativeEndian.PutUint32(req[unix.IFNAMSIZ:], uint32(index))
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCGIFNAME, uintptr(unsafe.Pointer(&req[0]))); errno != 0 {
+		return ""
+	}
+	return unix.ByteSliceToString(req[:unix.IFNAMSIZ])
 }

@@ -42,7 +42,7 @@ func TestOneBridge(t *testing.T) {
 			t.Errorf("bridge (-want +got):\n%s", diff)
 		}
 		ports, err := PortsOf(t.Context(), b.Index)
-		if diff := cmp.Diff([]Port{{Name: "tap0", Kind: "tun"}, {Name: "veth0", Kind: "veth", Away: true}}, ports, cmpopts.IgnoreFields(Port{}, "Index")); diff != "" || err != nil {
+		if diff := cmp.Diff([]Port{{Name: "tap0", Kind: "tun"}, {Name: "veth0", Kind: "veth", Away: true, Peer: 3}}, ports, cmpopts.IgnoreFields(Port{}, "Index")); diff != "" || err != nil {
 			t.Errorf("ports (-want +got):\n%s%v", diff, err)
 		}
 		all, err := Addresses(t.Context())
@@ -140,7 +140,7 @@ func TestSetHairpin(t *testing.T) {
 	before := show()
 	ns.Do(func() {
 		p, b, err := PortNamed("veth0")
-		want := Port{Name: "veth0", Index: p.Index, Kind: "veth", Away: true, ID: p.ID}
+		want := Port{Name: "veth0", Index: p.Index, Kind: "veth", Away: true, ID: p.ID, Peer: p.Peer}
 		if err != nil || b.Name != "cni0" || b.Promiscuous || p.Index == 0 || p != want {
 			t.Errorf("%+v, %+v, %v", p, b, err)
 			return

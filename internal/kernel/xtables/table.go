@@ -147,6 +147,10 @@ type Rule struct {
 	// The target's data, in the layout of linux/netfilter.
 	Revision uint8
 	Info     []byte
+
+	Header        // what it asks of any packet
+	Goto   bool   // its jump does not come back
+	Asks   []byte // its matches: see [Rule.Matches]
 }
 
 // builtin are the chains of the hooks, in the order of enum nf_inet_hooks.
@@ -208,7 +212,8 @@ func (t *Table) Rules() ([]Rule, error) {
 			chain, number = name, 0
 		}
 		number++
-		r := Rule{Chain: chain, Number: number, Comment: comment(e.matches), Info: bytes.Clone(e.target[targetHeader:])}
+		r := Rule{Chain: chain, Number: number, Comment: comment(e.matches), Info: bytes.Clone(e.target[targetHeader:]), Asks: bytes.Clone(e.matches)}
+		r.Header, r.Goto = t.header(t.entries[e.at:])
 		r.Target = unix.ByteSliceToString(e.target[targetName : targetHeader-1])
 		r.Revision = e.target[targetHeader-1]
 		switch r.Target {

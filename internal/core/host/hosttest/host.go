@@ -44,6 +44,7 @@ type Host struct {
 	WriteErr  error                      // what writing a file returns
 	IPv6Off   bool                       // booted with ipv6.disable=1
 	Bridging  error                      // what listing bridges returns
+	Needs     *guard.Needs               // what Services need beside the keys; nil: not looked at
 	BeforeSet func(h *Host)              // called before a sysctl is set, without the lock
 	AfterSet  func(h *Host, k guard.Key) // called after a sysctl was set, without the lock
 	Stubborn  map[guard.Key]string       // keys that keep this value whatever is written
@@ -213,7 +214,7 @@ func (h *Host) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gua
 	h.mu.Lock()
 	hung, doing := h.hung, h.doing
 	h.mu.Unlock()
-	if hung != nil && (look != 0 || p.ModulesLoad+p.SysctlD != "") {
+	if hung != nil && (look&^guard.LookNeeds != 0 || p.ModulesLoad+p.SysctlD != "") {
 		step.Begin(ctx, doing)
 		<-hung
 	}
@@ -239,6 +240,7 @@ func (h *Host) Survey(ctx context.Context, p *guard.Policy, look guard.Look) gua
 	if look&guard.LookNextBoot != 0 {
 		o.NextBoot = &guard.NextBoot{Findings: slices.Clone(h.findings)}
 	}
+	o.Needs = h.Needs
 	for _, path := range []string{p.ModulesLoad, p.SysctlD} {
 		if path == "" {
 			continue

@@ -8,6 +8,9 @@ import (
 
 const findReplicas = "kubectl -n kube-system get pods -o wide -l k8s-app=kube-dns"
 
+// traceIt is the step where something is lost on the way.
+const traceIt = "nfguard trace follows a question and says where it dies"
+
 // silence explains asks that brought nothing from anybody.
 func (d *diagnosis) silence() {
 	t := d.asked(d.service(), d.base)
@@ -28,10 +31,10 @@ func (d *diagnosis) silence() {
 		d.finding(NoPath, true,
 			fmt.Sprintf("%s does not answer (%s), although %s, asked by %s, %s: the way from the cluster IP to there is broken",
 				d.service(), t.what(), list(alive), its(alive), word(alive, "does", "do")),
-			"nfguard check says whether kube-proxy has written its rules here; a NetworkPolicy or a firewall may drop what they let through")
+			"nfguard check says what Services need on this node and what of it is missing; a NetworkPolicy or a firewall may drop what comes through: "+traceIt)
 	case all && len(dead) > 0:
 		d.finding(Down, true, fmt.Sprintf("neither %s answers (%s) nor, by %s, %s", d.service(), t.what(), its(dead), list(dead)),
-			"are the pods ready, and are they reached from here? "+findReplicas)
+			"are the pods ready, and are they reached from here? "+findReplicas+"; "+traceIt)
 	case all:
 		d.finding(Down, true, fmt.Sprintf("%s does not answer (%s); without the addresses of its replicas it can't be told whether they are dead or the way is broken", d.service(), t.what()),
 			"give them by --replica: "+findReplicas)
