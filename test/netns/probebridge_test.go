@@ -173,6 +173,7 @@ func (n *node) inventory() (all string) {
 		f := strings.Fields(words)
 		all += n.Run(n.t, f[0], f[1:]...)
 	}
+	all = strings.ReplaceAll(all, "tentative ", "") // while the kernel looks for duplicates of an address
 	return all + ours(n.Run(n.t, "ip", "neigh"))
 }
 
