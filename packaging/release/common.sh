@@ -17,6 +17,7 @@ fail() {
 }
 
 # need_programs NAME...: those, and what every build of a release takes.
+# shellcheck disable=SC2120 # some need no others
 need_programs() {
 	local name
 	for name in apt-ftparchive createrepo_c dpkg-deb gpg gpgv mksquashfs "$@"; do
@@ -61,6 +62,7 @@ check_repositories() {
 
 # vulnerabilities DIR COMMIT: fails if govulncheck knows one that nfguard calls. Where
 # its database can't be had, unchecked says so.
+# shellcheck disable=SC2034 # for release.sh
 vulnerabilities() {
 	local code=0
 	if [ "${VULNDB:-}" = off ]; then

@@ -63,7 +63,8 @@ begin=$SECONDS
 "$here/build.sh" "$new" "$commit" "$VERSION"
 vulnerabilities "$work/src" "$commit"
 for rpm in "$new"/*.rpm; do
-	rpmsign --addsign --define "_gpg_name $key" --define "_gpg_path ${GNUPGHOME:-$HOME/.gnupg}" "$rpm" >/dev/null
+	rpmsign --addsign --define "_gpg_name $key" --define "_gpg_path ${GNUPGHOME:-$HOME/.gnupg}" \
+		--define "__gpg $(command -v gpg)" "$rpm" >"$work/rpmsign" 2>&1 || fail "rpmsign: $(cat "$work/rpmsign")"
 done
 gpg --batch --armor --export "$key" >"$new/nfguard.asc"
 "$here/seal.sh" "$new" "$commit" "$VERSION" "$date" "${older:+$older}"
