@@ -8,7 +8,7 @@ set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 # shellcheck source=common.sh source-path=SCRIPTDIR
 . "$here/common.sh"
-need_programs cmp
+need_programs gzip
 dist=$1 commit=$2 tag=$3
 version=$(version_of "$tag")
 

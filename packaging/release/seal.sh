@@ -54,9 +54,11 @@ release() { echo "APT::FTPArchive::Release::$1 \"$2\";"; }
 	release Architectures "amd64 arm64"
 	release Description "nfguard for Kubernetes workers"
 	release Date "$(rfc "$date")"
-	release Valid-Until "$(rfc $((date + ${VALID_DAYS:-365} * 86400)))"
+	echo 'APT::FTPArchive::MD5 "false"; APT::FTPArchive::SHA1 "false";'
 } >"$work/apt.conf"
-apt-ftparchive -c "$work/apt.conf" release dists/stable >"$work/Release"
+# apt-ftparchive counts Valid-Until from now, whatever Date is.
+until=$(rfc $((date + ${VALID_DAYS:-365} * 86400)))
+apt-ftparchive -c "$work/apt.conf" release dists/stable | sed "/^Date:/a Valid-Until: $until" >"$work/Release"
 mv "$work/Release" dists/stable/Release
 
 cd "$dist/yum"

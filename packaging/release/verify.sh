@@ -14,6 +14,8 @@ here=$(dirname "$(realpath "$0")")
 [ -n "${1:-}" ] || fail "which release? Usage: make verify DIST=DIR"
 dist=$(realpath -e "$1" 2>/dev/null) || fail "there is no $1"
 need_programs jq rpmkeys
+export GNUPGHOME=$work/gnupg # nobody's own
+mkdir -m 700 "$GNUPGHOME"
 failed() {
 	echo "verify: $1" >&2
 	exit 1
