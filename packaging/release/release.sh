@@ -30,7 +30,7 @@ cd "$repo"
 commit=$(git rev-parse HEAD)
 if [ -z "${VERSION:-}" ]; then
 	VERSION=$(git describe --tags --exact-match --match 'v[0-9]*' 2>/dev/null) ||
-		VERSION=v$(sed -n 's/^## \[\{0,1\}\([0-9][^], ]*\).*/\1/p;/^## /q' CHANGELOG.md)
+		VERSION=v$(sed -n '/^## /{s/^## \[\{0,1\}\([0-9][^], ]*\).*/\1/p;q}' CHANGELOG.md)
 fi
 [[ $VERSION =~ ^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?$ ]] ||
 	fail "the commit has no tag, and CHANGELOG.md's newest heading begins with no version" "git tag v0.1.0, or \"## 0.1.0\""
