@@ -20,7 +20,7 @@ here=$(dirname "$(realpath "$0")")
 # Everything that can be known before the work begins.
 [ -n "${RELEASE_KEY:-}" ] || fail "there is no key to sign with: RELEASE_KEY is not set" \
 	"set RELEASE_KEY to the fingerprint of a key that \"gpg --list-secret-keys\" shows"
-key=$(gpg --batch --with-colons --list-secret-keys "$RELEASE_KEY" 2>/dev/null | awk -F: '$1 == "fpr" { print $10; exit }')
+key=$(gpg --batch --with-colons --list-secret-keys "$RELEASE_KEY" 2>/dev/null | awk -F: '$1 == "fpr" { print $10; exit }') || true
 [ -n "$key" ] || fail "GnuPG has no secret key $RELEASE_KEY" "import it, or set GNUPGHOME to the directory that has it"
 gpg --batch --yes --local-user "$key" --detach-sign --output /dev/null </dev/null 2>"$work/gpg" ||
 	fail "the key $key does not sign: $(tail -n 1 "$work/gpg")"

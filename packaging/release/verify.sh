@@ -23,7 +23,7 @@ failed() {
 
 key=${KEY:-$dist/nfguard.asc}
 gpg --batch --dearmor <"$key" >"$work/key.gpg" 2>/dev/null || fail "$key is no public key"
-fingerprint=$(gpg --batch --with-colons --show-keys "$key" | awk -F: '$1 == "fpr" { print $10; exit }')
+fingerprint=$(gpg --batch --with-colons --show-keys "$key" 2>/dev/null | awk -F: '$1 == "fpr" { print $10; exit }')
 for file in SHA256SUMS "$dist"/nfguard-*.provenance.json; do
 	file=${file##*/}
 	gpgv -q --keyring "$work/key.gpg" "$dist/$file.asc" "$dist/$file" 2>"$work/gpg" || failed "$file: $(tail -n 1 "$work/gpg")"
