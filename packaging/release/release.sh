@@ -60,8 +60,8 @@ trap 'rm -rf "$work" "$new"' EXIT
 chmod 755 "$new"
 
 begin=$SECONDS
-"$here/build.sh" "$new" "$commit" "$VERSION"
 vulnerabilities "$work/src" "$commit"
+"$here/build.sh" "$new" "$commit" "$VERSION"
 for rpm in "$new"/*.rpm; do
 	rpmsign --addsign --define "_gpg_name $key" --define "_gpg_path ${GNUPGHOME:-$HOME/.gnupg}" \
 		--define "__gpg $(command -v gpg)" "$rpm" >"$work/rpmsign" 2>&1 || fail "rpmsign: $(cat "$work/rpmsign")"

@@ -132,7 +132,13 @@ func makeReleases(t testing.TB) releases {
 	r.expired = newKey(t, "expired", "--faked-system-time", "20240101T000000!")
 	run(t, "git", "clone", "-q", root, r.src)
 	begin := time.Now()
-	release(t, r.src, r.first, r.ours, "VERSION=v0.1.0", "RELEASE_DATE="+days(-2))
+	said := release(t, r.src, r.first, r.ours, "VERSION=v0.1.0", "RELEASE_DATE="+days(-2), "VULNDB=file://"+vulnerabilities(t, "example.com/unused"))
+	if want := "release: govulncheck knows of nothing that nfguard calls\n"; !strings.Contains(said, want) || strings.Contains(said, "NOT CHECKED") {
+		t.Errorf("want %q in\n%s", want, said)
+	}
+	for line := range strings.Lines(said) {
+		t.Log(strings.TrimSpace(line)) // sizes
+	}
 	t.Logf("one release takes %v", time.Since(begin).Round(time.Second))
 
 	toml := filepath.Join(r.src, "config/nfguard.toml")
@@ -142,9 +148,26 @@ func makeReleases(t testing.TB) releases {
 	run(t, "git", "-C", r.src, "-c", "user.name=nfguard", "-c", "user.email=nfguard@example.com", "commit", "-qam", "release: the next one")
 	second := r.second
 	r.second = ""
-	release(t, r.src, second, r.ours, "OLDER="+r.first, "RELEASE_DATE="+days(-1))
+	said = release(t, r.src, second, r.ours, "OLDER="+r.first, "RELEASE_DATE="+days(-1))
+	if want := "release: NOT CHECKED for known vulnerabilities: VULNDB is off\n"; !strings.HasSuffix(said, want) {
+		t.Errorf("want %q at the end of\n%s", want, said)
+	}
 	r.second = second
 	return r
+}
+
+// vulnerabilities is a database of govulncheck's, in which all of one module is vulnerable.
+func vulnerabilities(t testing.TB, module string) string {
+	t.Helper()
+	dir := temp(t)
+	const id, modified = `"id":"GO-2099-0001"`, `"modified":"2026-01-01T00:00:00Z"`
+	write(t, dir+"/index/db.json", "{"+modified+"}")
+	write(t, dir+"/index/vulns.json", "[{"+id+","+modified+"}]")
+	write(t, dir+"/index/modules.json", `[{"path":"`+module+`","vulns":[{`+id+","+modified+"}]}]")
+	write(t, dir+"/ID/GO-2099-0001.json", `{"schema_version":"1.3.1",`+id+","+modified+`,"published":"2026-01-01T00:00:00Z","details":"Invented.",
+		"affected":[{"package":{"name":"`+module+`","ecosystem":"Go"},"ranges":[{"type":"SEMVER","events":[{"introduced":"0"}]}],
+		"ecosystem_specific":{"imports":[{"path":"`+module+`"}]}}],"database_specific":{"url":"https://example.com/GO-2099-0001"}}`)
+	return dir
 }
 
 // days is a time so many days from now, in seconds since 1970.

@@ -101,6 +101,8 @@ func TestReleaseRefuses(t *testing.T) {
 		{"an earlier release by another key", []string{"RELEASE_KEY=" + r.foreign, "OLDER=" + r.first}, nil, " is not signed by the key " + r.foreign},
 		{"an earlier release that was changed", []string{"RELEASE_KEY=" + r.ours, "OLDER=" + tampered}, nil, "an index is not as Release names it"},
 		{"somebody's directory", []string{"RELEASE_KEY=" + r.ours}, func() { write(t, dir+"/dist/letter", "dear") }, "has in it what no release has: letter\n"},
+		{"a known vulnerability", []string{"RELEASE_KEY=" + r.ours, "VULNDB=file://" + vulnerabilities(t, "github.com/BurntSushi/toml")}, nil, "release: error: nfguard calls what is known to be vulnerable\n"},
+		{"a database that is not there", []string{"RELEASE_KEY=" + r.ours, "VULNDB=file:///nonexistent"}, nil, "release: error: govulncheck: "},
 		{"a changed tree", []string{"RELEASE_KEY=" + r.ours}, func() { write(t, clone+"/README.md", "") }, "release: error: the tree has changes that no commit has\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
