@@ -55,7 +55,7 @@ func TestCollection(t *testing.T) {
     - ansible.builtin.include_role: {name: nfguard.nfguard.nfguard, tasks_from: repository_dnf}
 `)
 	upper := dir + "/upper"
-	for _, d := range []string{upper, dir + "/work", dir + "/merged"} {
+	for _, d := range []string{upper, dir + "/work", dir + "/log"} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -63,13 +63,14 @@ func TestCollection(t *testing.T) {
 	script := `mount -t tmpfs none $DIR/work
 mkdir $DIR/work/upper $DIR/work/work
 mount -t overlay -o lowerdir=/etc,upperdir=$DIR/work/upper,workdir=$DIR/work/work overlay /etc
+mkdir -p /etc/pki/rpm-gpg /etc/yum.repos.d # as where dnf is at home
 ansible-playbook -e nfguard_repository=$URL -e nfguard_repository_key=$KEY play.yml
 ansible-playbook -e nfguard_repository=$URL -e nfguard_repository_key=$KEY play.yml | grep -E '^localhost .* changed=0 .* failed=0 '
 rm -f /etc/apt/sources.list; find /etc/apt/sources.list.d -type f ! -name nfguard.sources -delete
 apt-get -q update -o Dir::State=$DIR/state -o Dir::Cache=$DIR/cache
 apt-cache policy nfguard -o Dir::State=$DIR/state -o Dir::Cache=$DIR/cache
 cp /etc/yum.repos.d/nfguard.repo $DIR/upper/
-dnf -y --installroot $DIR/root --releasever 9 --disablerepo '*' --enablerepo nfguard --setopt reposdir=/etc/yum.repos.d --setopt cachedir=$DIR/dnf --setopt logdir=/log list --available nfguard
+dnf -y --installroot $DIR/root --releasever 9 --disablerepo '*' --enablerepo nfguard --setopt reposdir=/etc/yum.repos.d --setopt cachedir=$DIR/dnf --setopt logdir=$DIR/log list --available nfguard
 `
 	cmd := command("unshare", "--mount", "--propagation", "private", "sh", "-euc", script)
 	cmd.Dir = dir
