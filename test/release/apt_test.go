@@ -68,6 +68,10 @@ func TestApt(t *testing.T) {
 			t.Fatalf("%s: want %s, got %q, %v\n%s", step.name, step.want, got, err, out)
 		}
 	}
+	// As an image is made of a tree.
+	if out, err := h.sh("nfguard apply --root /. && grep -q br_netfilter /etc/modules-load.d/nfguard.conf"); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 	if out, err := h.sh("nfguard version; apt-get -qy purge nfguard"); err != nil || !strings.Contains(out, "0.2.0") {
 		t.Errorf("%v\n%s", err, out)
 	}

@@ -31,8 +31,14 @@ func TestARM64(t *testing.T) {
 		write(t, tree+"/etc/os-release", "ID=debian\n")
 		write(t, tree+"/wrong.toml", "mode = \"enforced\"\n")
 		for _, args := range [][]string{
-			{"version"}, {"config", "check", tree + "/wrong.toml"}, {"config", "show", "--root", tree},
-			{"check", "--root", tree}, {"apply", "--root", tree}, {"apply", "--root", tree}, {"check", "--root", tree}, {"completion", "bash"},
+			{"version"},
+			{"config", "check", tree + "/wrong.toml"},
+			{"config", "show", "--root", tree},
+			{"check", "--root", tree},
+			{"apply", "--root", tree},
+			{"apply", "--root", tree},
+			{"check", "--root", tree},
+			{"completion", "bash"},
 			{"check"},
 		} {
 			// A network of its own: check looks at this kernel, and finds no bridge.

@@ -4,7 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // verify runs make verify's script in src, in circumstances that are not the release's.
@@ -125,5 +127,38 @@ func TestReleaseRefuses(t *testing.T) {
 				t.Errorf("it left %v", left)
 			}
 		})
+	}
+}
+
+// TestReleaseStopped ends a release at work: no part of it is left.
+func TestReleaseStopped(t *testing.T) {
+	r := made(t)
+	dir := temp(t)
+	cmd := command(r.src+"/packaging/release/release.sh", dir+"/dist")
+	cmd.Env = append(cmd.Env, "RELEASE_KEY="+r.ours)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for begun := false; !begun; time.Sleep(50 * time.Millisecond) {
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended before it could be stopped: %v", err)
+		default:
+		}
+		left, _ := filepath.Glob(dir + "/dist.new-*/*")
+		begun = len(left) > 0
+	}
+	// As a terminal does, to all of its programs.
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("it succeeded")
+	}
+	if left, _ := filepath.Glob(dir + "/*"); len(left) > 0 {
+		t.Errorf("it left %v", left)
 	}
 }
