@@ -21,6 +21,7 @@ import (
 type dnfHost struct {
 	tree, home, conf string
 	served           string
+	used             bool
 }
 
 func newDNFHost(t *testing.T, r releases) *dnfHost {
@@ -86,12 +87,19 @@ func (h *dnfHost) dnf(args ...string) (string, error) {
 	cmd := command("dnf", args...)
 	cmd.Env = append(cmd.Env, "HOME="+h.home)
 	out, err := cmd.CombinedOutput()
+	h.used = true
 	return string(out), err
 }
 
+// forget removes what dnf has kept of the repository, so that it can take nothing from there.
 func (h *dnfHost) forget(t *testing.T) {
 	t.Helper()
-	if err := os.RemoveAll(filepath.Join(filepath.Dir(h.conf), "cache")); err != nil {
+	// dnf puts it below the installroot.
+	cache := filepath.Join(h.tree, filepath.Dir(h.conf), "cache")
+	if _, err := os.Stat(cache); err != nil && h.used {
+		t.Fatalf("where does dnf keep things? %v", err)
+	}
+	if err := os.RemoveAll(cache); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -227,6 +235,9 @@ func TestDNFRefuses(t *testing.T) {
 			h.served = y.dir
 			h.forget(t)
 			out, err := h.dnf("install", "nfguard")
+			if strings.Contains(out, "Already downloaded") {
+				t.Errorf("it did not ask the repository:\n%s", out)
+			}
 			if err == nil || !regexp.MustCompile(tampering.refused).MatchString(out) {
 				t.Errorf("want an error with %q, got %v\n%s", tampering.refused, err, out)
 			}
