@@ -22,6 +22,8 @@ TOOLS      := /usr/lib/cni/host-local:containernetworking-plugins busybox:busybo
 CLUSTER_TOOLS := runc:runc
 PACK_TOOLS := cpio:cpio lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm rpmlint:rpmlint \
               shellcheck:shellcheck
+RELEASE_TOOLS := apt-ftparchive:apt-utils createrepo_c:createrepo-c gpg:gnupg gpgv:gpgv jq:jq mksquashfs:squashfs-tools rpmsign:rpm xz:xz-utils
+RELEASETEST_TOOLS := dnf:dnf qemu-aarch64:qemu-user ansible-galaxy:ansible-core ansible-lint:ansible-lint
 FLEET_TOOLS := ansible:ansible-core
 BPF_TOOLS := clang-14:clang-14 llvm-strip-14:llvm-14
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
@@ -39,7 +41,7 @@ FUZZ := internal/core/keep:FuzzLaws internal/core/config:FuzzLoad internal/kerne
         internal/diag/probe/dns:FuzzRead internal/diag/probe/dns:FuzzResolvConf \
         internal/diag/trace/kernel:FuzzParse internal/diag/history:FuzzExport internal/cli:FuzzPrintable internal/core/helper:FuzzParse internal/core/helper:FuzzDecode internal/diag/fleet:FuzzParse internal/diag/trace:FuzzRead
 
-.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test race lint fuzz netns path proxytest cluster clustertest cover bench soak demo packages packdeps packtest fleetdeps fleettest vm clean
+.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test race lint fuzz netns path proxytest cluster clustertest cover bench soak demo packages packdeps packtest release releasedeps verify releasetest fleetdeps fleettest vm clean
 
 all: build
 
@@ -145,6 +147,24 @@ packdeps:
 
 packtest: packdeps ## the packages and the unit: lint, install, upgrade, remove
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) ./test/packaging
+
+releasedeps:
+	@./test/deps.sh $(RELEASE_TOOLS)
+
+DIST ?= dist
+
+# RELEASE_KEY= names the key. The other variables are in the script's head.
+release: releasedeps ## what docs/releasing.md lists, signed, in DIST
+	packaging/release/release.sh $(DIST)
+
+verify: releasedeps ## whether the release in DIST is signed, and what its commit gives
+	packaging/release/verify.sh $(DIST)
+
+# Two releases of the last commit, with keys of its own: minutes, so not in make test.
+releasetest: packdeps releasedeps ## releases, their repositories, and what refuses them when they are tampered with
+	@./test/deps.sh $(RELEASETEST_TOOLS) $(TOOLS)
+	cd packaging/tools && $(GO) vet ./... && $(GO) test -count=1 ./...
+	NFGUARD_TEST_REQUIRE=root,netns $(GO) test -count=1 -timeout $(HANG) $(if $(RUN),-run '$(RUN)') -v ./test/release
 
 # Prometheus and its like, unpacked beside the project and not installed.
 fleetdeps:

@@ -11,12 +11,12 @@ shift
 [ $# -gt 0 ] || set -- amd64 arm64
 cd "$(dirname "$0")/.."
 go=${GO:-go}
-nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2 # later ones bring an msix packager with modules of its own
 describe=${VERSION:-$(git describe --tags --always --dirty)}
 VERSION=$(packaging/version.sh "$describe" "$(git rev-list --count HEAD)")
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 BUILD=$dist/tmp
 export VERSION SOURCE_DATE_EPOCH BUILD CGO_ENABLED=0 LC_ALL=C TZ=UTC
+export GOFLAGS=-buildvcs=auto GOAMD64=v1 GOARM64=v8.0 GOEXPERIMENT= # whatever the user has set
 umask 022
 
 rm -rf "$BUILD" "$dist"/nfguard[_-]*.deb "$dist"/nfguard[_-]*.rpm
@@ -27,6 +27,9 @@ compile() { # GOARCH OUTPUT: as make build does
 	GOARCH=$1 "$go" build -trimpath -o "$2" \
 		-ldflags "-s -w -X github.com/nfguard/nfguard/internal/build.version=$describe" ./cmd/nfguard
 }
+
+# The tools, by packaging/tools/go.mod, with their checksums.
+"$go" build -C packaging/tools -trimpath -o "$BUILD/" ./sbom github.com/goreleaser/nfpm/v2/cmd/nfpm
 
 compile "$("$go" env GOHOSTARCH)" "$BUILD/host" # the completions are the same everywhere
 for shell in bash zsh fish; do
@@ -47,8 +50,10 @@ EOF
 for ARCH; do
 	export ARCH
 	compile "$ARCH" "$BUILD/nfguard"
+	"$BUILD/sbom" -binary "$BUILD/nfguard" -version "$VERSION" -copyright packaging/copyright -out "$BUILD/sbom-nfguard" \
+		internal/kernel/*/*_bpfel.o
 	for format in deb rpm; do
-		"$go" run "$nfpm" package --config nfpm.yaml --packager $format --target "$dist/" >/dev/null
+		"$BUILD/nfpm" package --config nfpm.yaml --packager $format --target "$dist/" >/dev/null
 	done
 done
 (cd "$dist" && wc -c nfguard*)

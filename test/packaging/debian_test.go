@@ -2,8 +2,6 @@ package packaging
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -19,39 +17,10 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
-// debian copies a small Debian 12, which is built once and kept in the user's cache
-// directory.
+// debian copies the small Debian 12 of debian.sh.
 func debian(t testing.TB) string {
 	t.Helper()
-	lab.Need(t, lab.Root)
-	lab.Tool(t, lab.Root, "mmdebstrap")
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	recipe := sha256.Sum256([]byte(read(t, "debian.sh")))
-	kept := filepath.Join(cache, "nfguard/packaging", hex.EncodeToString(recipe[:8]))
-	if _, err := os.Stat(kept); err != nil {
-		begin := time.Now()
-		if err := os.MkdirAll(filepath.Dir(kept), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		fresh, err := os.MkdirTemp(filepath.Dir(kept), "new-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer os.RemoveAll(fresh)
-		if out, err := exec.Command("./debian.sh", fresh+"/tree").CombinedOutput(); err != nil {
-			t.Fatalf("debian.sh: %v\n%s", err, out)
-		}
-		if err := os.Rename(fresh+"/tree", kept); err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("made %s in %v", kept, time.Since(begin).Round(time.Second))
-	}
-	tree := filepath.Join(t.TempDir(), "debian")
-	run(t, "cp", "-a", "--reflink=auto", kept, tree)
-	return tree
+	return lab.Debian(t, "debian.sh")
 }
 
 // files lists what is below dirs, with the targets of links.
