@@ -408,7 +408,7 @@ func TestB3StartThatHangs(t *testing.T) {
 	}
 	defer manager.Close()
 	w.caps += ",+sys_module" // without it, the helper would be asked
-	w.start("mount -t tmpfs none /proc/sys/net/bridge; PATH=" + w.dir + ":$PATH")
+	w.start("mount -t overlay -o lowerdir=" + w.loadable() + ":/usr/lib none /usr/lib; mount -t tmpfs none /proc/sys/net/bridge; PATH=" + w.dir + ":$PATH")
 	h := w.becomes("a start that hangs", func(h health) bool { return h.Look.Step == "running modprobe br_netfilter" })
 	if h.exit != 1 || h.State != "degraded" || h.PID != w.pid() || !strings.HasPrefix(h.Sentence, "starting: the first look has run since ") {
 		t.Errorf("%+v", h)
@@ -435,6 +435,25 @@ func TestB3StartThatHangs(t *testing.T) {
 		t.Errorf("it says that it is ready: %q", told)
 	}
 	w.end(syscall.SIGTERM)
+}
+
+// loadable returns a directory to be laid over /usr/lib: the module is one that can be
+// loaded, whatever this kernel has built in.
+func (w *watched) loadable() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		w.t.Fatal(err)
+	}
+	lib := w.file("lib")
+	dir := filepath.Join(lib, "modules", unix.ByteSliceToString(u.Release[:]))
+	const module = "kernel/net/bridge/br_netfilter.ko"
+	for name, text := range map[string]string{module: "", "modules.dep": module + ":\n"} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return lib
 }
 
 // hang mounts a file system over a directory in the daemon's mount namespace that never
