@@ -201,7 +201,7 @@ func (s *shell) loop(tokens []token, i int, maybe bool) int {
 	known := true
 	for j := i + 3; j < start-1; j++ {
 		if tokens[j].op == "" {
-			w, ok := s.expand(&tokens[j], true)
+			w, ok := s.fields(&tokens[j], true)
 			words, known = append(words, w...), known && ok
 		}
 	}
@@ -240,63 +240,18 @@ func (s *shell) define(tokens []token, i int) int {
 	return len(tokens)
 }
 
-// expand returns what a word stands for, and false where that is not known. A
-// pattern of files stands for those that matter: the guarded sysctls.
-func (s *shell) expand(t *token, files bool) (words []string, known bool) {
-	if len(t.parts) > maxParts {
-		return nil, false
-	}
-	words, known = []string{""}, true
-	glob := false
-	for _, p := range t.parts {
-		values := []string{p.text}
-		if p.variable {
-			values = s.vars[p.text]
-			if p.text == "" || values == nil {
-				return nil, false
-			}
-		}
-		glob = glob || !p.quoted && isGlob(p.text)
-		var all []string
-		for _, w := range words {
-			for _, v := range values {
-				if len(w)+len(v) > maxWord || len(all) == maxParts {
-					return nil, false
-				}
-				all = append(all, w+v)
-			}
-		}
-		words = all
-	}
-	if !glob || !files {
-		return words, known
-	}
-	var all []string
-	for _, w := range words {
-		for _, key := range s.f.paths {
-			if full := "/proc/sys/" + key; globs(s.absolute(w), full) {
-				all = append(all, full)
-			}
-		}
-	}
-	return all, known
-}
-
-func (s *shell) absolute(name string) string {
-	if path.IsAbs(name) {
-		return path.Clean(name)
-	}
-	return path.Join(s.dir, name)
-}
-
 // simple carries out one command with its redirections.
 func (s *shell) simple(tokens []token, maybe, pipe bool) answer {
 	var args, targets []string
-	line := tokens[0].line
+	line, assigns := tokens[0].line, true
 	for i := 0; i < len(tokens); i++ {
 		t := &tokens[i]
 		if t.op == "" {
-			w, ok := s.expand(t, len(args) > 0)
+			expand := s.fields
+			if assigns = assigns && t.assignment(); assigns {
+				expand = s.expand // its value is one word, whatever is in it
+			}
+			w, ok := expand(t, len(args) > 0)
 			if !ok {
 				w = []string{"\x00"}
 			}

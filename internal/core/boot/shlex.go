@@ -23,6 +23,15 @@ func (t *token) is(text string) bool {
 	return t.op == "" && len(t.parts) == 1 && t.parts[0] == part{text: text}
 }
 
+// assignment reports whether t is NAME=…, as one before a command.
+func (t *token) assignment() bool {
+	if len(t.parts) == 0 || t.parts[0].variable || t.parts[0].quoted {
+		return false
+	}
+	name, _, ok := strings.Cut(t.parts[0].text, "=")
+	return ok && name != "" && !strings.ContainsAny(name, "/.\x00")
+}
+
 // literal returns what a word says where it has no variables, or "".
 func (t *token) literal() string {
 	var b strings.Builder
