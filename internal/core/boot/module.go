@@ -104,9 +104,17 @@ func (f *forecast) within(image, host string) string {
 	return host
 }
 
+// containerMarks are the files by which a container is known: of systemd, of
+// managers that keep to its interface (systemd.io/CONTAINER_INTERFACE), of podman
+// and CRI-O, of Docker; and, since containerd leaves none, of a pod.
+var containerMarks = []string{
+	"/run/systemd/container", "/run/host/container-manager", "/run/.containerenv", "/.dockerenv",
+	"/var/run/secrets/kubernetes.io", "/run/secrets/kubernetes.io",
+}
+
 // container says by which file a container is known, or "".
 func (t *tree) container() string {
-	for _, mark := range []string{"/run/systemd/container", "/run/.containerenv", "/.dockerenv"} {
+	for _, mark := range containerMarks {
 		if t.exists(mark) {
 			return mark
 		}

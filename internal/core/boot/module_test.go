@@ -108,6 +108,14 @@ func TestVerdict(t *testing.T) {
 			State: boot.Container, In: "/run/.containerenv",
 			Reason: "this is a container (/run/.containerenv), and modules are the host's", Next: "load it on the host: modprobe br_netfilter",
 		}},
+		{name: "a pod, which containerd marks with nothing", files: map[string]string{"/var/run/secrets/kubernetes.io/serviceaccount/token": "x"}, want: boot.Module{
+			State: boot.Container, In: "/var/run/secrets/kubernetes.io",
+			Reason: "this is a container (/var/run/secrets/kubernetes.io), and modules are the host's", Next: "load it on the host: modprobe br_netfilter",
+		}},
+		{name: "a container of a manager that keeps to systemd's interface", files: map[string]string{"/run/host/container-manager": "lxc\n"}, want: boot.Module{
+			State: boot.Container, In: "/run/host/container-manager",
+			Reason: "this is a container (/run/host/container-manager), and modules are the host's", Next: "load it on the host: modprobe br_netfilter",
+		}},
 		{name: "a container with the host's modules", files: with(installed, "/run/systemd/container", "docker\n"), want: boot.Module{State: boot.Loadable, In: "/run/systemd/container"}},
 	}
 	for _, tt := range tests {
