@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// ifupdown returns what interfaces(5) and the programs of its directories run as
-// interfaces come up. An interface that is not brought up at boot may be later.
+// ifupdown returns what interfaces(5) and the programs of directories like its own
+// run as interfaces come up. An interface that is not brought up at boot may be later.
 func (f *forecast) ifupdown() []start {
 	const when = "once its interface comes up"
 	files := []string{"/etc/network/interfaces"}
@@ -49,15 +49,37 @@ func (f *forecast) ifupdown() []start {
 			starts[i].acts = doubtful(starts[i].acts)
 		}
 	}
-	for _, dir := range []string{"/etc/network/if-pre-up.d", "/etc/network/if-up.d"} {
-		for _, e := range f.t.list(dir) {
-			name := path.Join(dir, e.Name())
-			if text := f.t.script(name, false); text != "" && f.suspicious(text) && f.t.executable(name) {
-				if acts := f.runs(Place{name, 1}, text, true).acts; len(acts) > 0 {
-					starts = append(starts, start{Reader: Ifupdown, when: when, acts: acts})
+	for _, d := range hookDirs {
+		for _, e := range f.t.list(d.dir) {
+			name := path.Join(d.dir, e.Name())
+			text := f.t.script(name, false)
+			if text == "" || !f.suspicious(text) || !f.t.executable(name) {
+				continue
+			}
+			acts := f.runs(Place{name, 1}, text, true).acts
+			reader := Ifupdown
+			if d.of != "" {
+				reader = Dispatcher
+				if !f.t.exists("/etc/systemd/system/multi-user.target.wants/" + d.of) {
+					acts = doubtful(acts)
 				}
+			}
+			if len(acts) > 0 {
+				starts = append(starts, start{Reader: reader, when: when, acts: acts})
 			}
 		}
 	}
 	return starts
+}
+
+// hookDirs are those of programs that are run as interfaces come up, by ifupdown
+// and by services that are enabled or not.
+var hookDirs = []struct{ dir, of string }{
+	{dir: "/etc/network/if-pre-up.d"},
+	{dir: "/etc/network/if-up.d"},
+	{"/etc/NetworkManager/dispatcher.d", "NetworkManager.service"},
+	{"/etc/NetworkManager/dispatcher.d/pre-up.d", "NetworkManager.service"},
+	{"/etc/networkd-dispatcher/carrier.d", "networkd-dispatcher.service"},
+	{"/etc/networkd-dispatcher/configured.d", "networkd-dispatcher.service"},
+	{"/etc/networkd-dispatcher/routable.d", "networkd-dispatcher.service"},
 }

@@ -17,6 +17,7 @@ const (
 	Udev            Reader = "udev"                // as a device or a module comes
 	SystemdUnit     Reader = "systemd unit"        // a command of a service that is started at boot
 	Ifupdown        Reader = "ifupdown"            // as an interface comes up
+	Dispatcher      Reader = "dispatcher"          // the same, of NetworkManager or networkd-dispatcher
 	RCLocal         Reader = "rc.local"            // at the end of the boot
 	Cron            Reader = "cron"                // at its start, or later
 	UFW             Reader = "ufw"                 // at boot, enable and reload
@@ -31,7 +32,7 @@ func (r Reader) atBoot() bool { return r != UFW && r != TuneD && r != Procps }
 // when says in a sentence when a reader has done its work.
 func (r Reader) when() string {
 	switch r {
-	case KernelCmdline, SystemdSysctl, ModprobeInstall, Udev, SystemdUnit, Ifupdown, RCLocal, Cron:
+	case KernelCmdline, SystemdSysctl, ModprobeInstall, Udev, SystemdUnit, Ifupdown, Dispatcher, RCLocal, Cron:
 		return "at next boot"
 	case UFW:
 		return "once ufw starts"

@@ -186,7 +186,7 @@ func (r Reader) remove() string {
 	switch r {
 	case Udev:
 		return nextRemoveRule
-	case RCLocal, SystemdUnit, Ifupdown:
+	case RCLocal, SystemdUnit, Ifupdown, Dispatcher:
 		return nextRemoveCommand
 	case KernelCmdline, ModprobeInstall, SystemdSysctl, Cron, UFW, TuneD, Procps:
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,7 +23,7 @@ var rightHost = map[string]string{
 }
 
 // hostWith makes rightHost, with files added to it: one without text is not
-// there, and one below /usr/local/bin and rc.local are programs.
+// there, and one below /usr/local/bin, rc.local and dispatchers are programs.
 func hostWith(t *testing.T, files map[string]string) boot.Options {
 	t.Helper()
 	root := t.TempDir()
@@ -30,7 +31,7 @@ func hostWith(t *testing.T, files map[string]string) boot.Options {
 		for name, text := range list {
 			write(t, root, name, text)
 			full := filepath.Join(root, name)
-			if filepath.Dir(name) == "/usr/local/bin" || filepath.Base(name) == "rc.local" {
+			if filepath.Dir(name) == "/usr/local/bin" || filepath.Base(name) == "rc.local" || strings.Contains(name, "dispatcher") {
 				os.Chmod(full, 0o755)
 			}
 		}
@@ -55,7 +56,11 @@ func TestStarts(t *testing.T) {
 		rules = "/etc/udev/rules.d/99-x.rules"
 		unit  = "/etc/systemd/system/x.service"
 		wants = "/etc/systemd/system/multi-user.target.wants/x.service"
-		mod   = `ACTION=="add", SUBSYSTEM=="module", KERNEL=="br_netfilter", `
+		nm    = "/etc/NetworkManager/dispatcher.d/50-x"
+
+		nmWants = "/etc/systemd/system/multi-user.target.wants/NetworkManager.service"
+
+		mod = `ACTION=="add", SUBSYSTEM=="module", KERNEL=="br_netfilter", `
 	)
 	type files map[string]string
 	udev := func(rule string) files { return files{rules: rule + "\n"} }
@@ -147,6 +152,22 @@ func TestStarts(t *testing.T) {
 		{name: "an interface", files: files{"/etc/network/interfaces": "auto lo vmbr0\niface vmbr0 inet static\n\taddress 10.0.0.2/24\n\tpost-up echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables\n\tdown " + off + "\n"}, sentence: be("once its interface comes up", "/etc/network/interfaces:4", "runs echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables"), next: "remove that command"},
 		{name: "an interface that is not up at boot", files: files{"/etc/network/interfaces.d/x": "iface vmbr0 inet manual\n  up " + off + "\n"}, sentence: key + " may be set to 0 once its interface comes up: /etc/network/interfaces.d/x:2 runs " + off, next: "remove that command", note: true},
 		// rc.local, cron
+		{
+			name: "a dispatcher of NetworkManager", files: files{nm: "#!/bin/sh\n" + off + "\n", nmWants: "x"},
+			sentence: be("once its interface comes up", nm+":2", "sets it"), next: "remove that command",
+		},
+		{
+			name: "a dispatcher of NetworkManager, which is not enabled", files: files{nm: "#!/bin/sh\n" + off + "\n"},
+			sentence: key + " may be set to 0 once its interface comes up: " + nm + ":2 sets it", next: "remove that command", note: true,
+		},
+		{
+			name: "a dispatcher that asks for the event", files: files{nm: "#!/bin/sh\nif [ \"$2\" = up ]; then\n  " + off + "\nfi\n", nmWants: "x"},
+			sentence: key + " may be set to 0 once its interface comes up: " + nm + ":3 sets it", next: "remove that command", note: true,
+		},
+		{
+			name: "networkd-dispatcher", files: files{"/etc/networkd-dispatcher/routable.d/50-x": "#!/bin/sh\n" + off + "\n", "/etc/systemd/system/multi-user.target.wants/networkd-dispatcher.service": "x"},
+			sentence: be("once its interface comes up", "/etc/networkd-dispatcher/routable.d/50-x:2", "sets it"), next: "remove that command",
+		},
 		{name: "rc.local", files: files{"/etc/rc.local": "#!/bin/sh -e\n\necho 0 > /proc/sys/net/bridge/bridge-nf-call-iptables\nexit 0\n"}, sentence: be("once rc.local runs", "/etc/rc.local:3", "sets it"), next: "remove that command"},
 		{name: "rc.local, after its exit", files: files{"/etc/rc.local": "#!/bin/sh -e\nexit 0\n" + off + "\n"}},
 		{name: "cron at boot", files: files{"/etc/cron.d/x": "SHELL=/bin/sh\n@reboot root " + off + "\n"}, sentence: be("once cron starts", "/etc/cron.d/x:2", "runs "+off), next: "remove that line"},
