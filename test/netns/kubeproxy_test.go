@@ -273,7 +273,7 @@ func TestMeaning(t *testing.T) {
 	n.Run(t, "ip", "addr", "add", "fd00:1::1/64", "dev", "cnio0", "nodad")
 	standin.Start(t, n.Namespace, standin.Build(t), "-mode", "nftables")
 	const not = " will not reach Services with an endpoint on this node: their packets are not handed to netfilter"
-	const handed = " are handed to netfilter, and all else is there that Services with an endpoint on this node need"
+	const handed = " are handed to netfilter, and nothing that was looked at keeps them from Services with an endpoint on this node"
 	meaning("pods on cnio0 (IPv4) and cnio0 (IPv6)" + not)
 	n.Run(t, "ip", "link", "set", "cnio0", "type", "bridge", "nf_call_iptables", "1")
 	meaning("the packets of pods on cnio0 (IPv4)" + handed + "; pods on cnio0 (IPv6)" + not)

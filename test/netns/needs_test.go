@@ -252,7 +252,7 @@ func TestForeignProxy(t *testing.T) {
 		want  string
 	}{
 		{"0", true, "pods on cni0 will not reach Services with an endpoint on this node: their packets are not handed to netfilter; " + others},
-		{"1", false, "the packets of pods on cni0 are handed to netfilter, and all else is there that Services with an endpoint on this node need; " + others},
+		{"1", false, "the packets of pods on cni0 are handed to netfilter, and nothing that was looked at keeps them from Services with an endpoint on this node; " + others},
 	} {
 		n.set(tt.key, tt.key, tt.key)
 		var err error

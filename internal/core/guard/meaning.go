@@ -112,7 +112,7 @@ func (g *group) text() string {
 	case len(g.unknown) > 0:
 		return "the packets of " + who + " are handed to netfilter; whether they reach Services with an endpoint on this node cannot be told: " + strings.Join(g.unknown, ", and ")
 	case g.seen:
-		return "the packets of " + who + " are handed to netfilter, and all else is there that Services with an endpoint on this node need"
+		return "the packets of " + who + " are handed to netfilter, and nothing that was looked at keeps them from Services with an endpoint on this node"
 	}
 	return "the packets of " + who + " are handed to netfilter"
 }

@@ -43,7 +43,7 @@ func rows(needs []guard.Need) string {
 	return strings.Join(lines, "\n")
 }
 
-const seen = "the packets of pods on cni0 are handed to netfilter, and all else is there that Services with an endpoint on this node need"
+const seen = "the packets of pods on cni0 are handed to netfilter, and nothing that was looked at keeps them from Services with an endpoint on this node"
 
 func TestNeeds(t *testing.T) {
 	off := guard.Value{State: guard.Present, Have: "0"}
