@@ -266,6 +266,9 @@ func (a *app) row(it guard.Item) row {
 	}
 	if it.Verdict == guard.Uncertain && r.Next == "" {
 		r.Next = fmt.Sprintf("run it as root, on the host; uid is %d", os.Geteuid())
+		if errors.Is(it.Err, unix.ENOTDIR) {
+			r.Next = "a file stands where a directory has to be: move it away"
+		}
 	}
 	return r
 }

@@ -100,7 +100,7 @@ func (t *tree) passedOver(family string) []unread {
 				all = append(all, unread{file, first + " has the same name and hides it", fmt.Sprintf(nextCopyLine, first)})
 			case name[0] == '.' || strings.HasSuffix(name, "~") || name == "README":
 			default:
-				all = append(all, unread{file, "its name does not end in .conf", fmt.Sprintf(nextRename, path.Join("/etc", family, strings.TrimSuffix(name, path.Ext(name))+".conf"))})
+				all = append(all, unread{file, "its name does not end in .conf", fmt.Sprintf(nextRename, path.Join("/etc", family, strings.TrimSuffix(strings.TrimSuffix(name, path.Ext(name)), ".conf")+".conf"))})
 			}
 		}
 	}

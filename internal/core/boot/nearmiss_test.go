@@ -29,6 +29,7 @@ func TestNearMisses(t *testing.T) {
 		note     bool
 	}{
 		{name: "a name without .conf", files: map[string]string{"/etc/modules-load.d/k8s": "overlay\nbr_netfilter\n"}, sentence: load + "/etc/modules-load.d/k8s:2 is not read: its name does not end in .conf", next: "rename it to /etc/modules-load.d/k8s.conf"},
+		{name: "put aside", files: map[string]string{"/etc/modules-load.d/k8s.conf.bak": "br_netfilter\n"}, sentence: load + "/etc/modules-load.d/k8s.conf.bak:1 is not read: its name does not end in .conf", next: "rename it to /etc/modules-load.d/k8s.conf"},
 		{name: "another ending", files: map[string]string{"/usr/lib/modules-load.d/k8s.config": "br_netfilter\n"}, sentence: load + "/usr/lib/modules-load.d/k8s.config:1 is not read: its name does not end in .conf", next: "rename it to /etc/modules-load.d/k8s.conf"},
 		{name: "hidden by the same name", files: map[string]string{"/usr/lib/modules-load.d/k8s.conf": "br_netfilter\n", "/etc/modules-load.d/k8s.conf": "overlay\n"}, sentence: load + "/usr/lib/modules-load.d/k8s.conf:1 is not read: /etc/modules-load.d/k8s.conf has the same name and hides it", next: "copy that line to /etc/modules-load.d/k8s.conf"},
 		{name: "the second name of a line", files: map[string]string{"/etc/modules-load.d/k8s.conf": "# x\noverlay br_netfilter\n"}, sentence: load + "/etc/modules-load.d/k8s.conf:2 has several names in a line, and a line is one name", next: "write each name on a line of its own"},

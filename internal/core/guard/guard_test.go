@@ -114,6 +114,19 @@ func TestPlanFor(t *testing.T) {
 			want: []guard.Item{{Kind: record.KindModule, Subject: "br_netfilter", Verdict: guard.Blocked, Want: "loaded", Have: "not loaded", Reason: "modules are off", Next: "reboot"}},
 		},
 		{
+			name: "an obstacle: the keys do not say why",
+			host: func(o *guard.Observation) {
+				o.Module = guard.Module{State: guard.Absent, Obstacle: &guard.Obstacle{Reason: "built in, and hidden", Next: "on the host"}}
+				o.Values = []guard.Value{{State: guard.Absent}, {State: guard.Absent}, {State: guard.Absent}}
+			},
+			want: []guard.Item{
+				{Kind: record.KindModule, Subject: "br_netfilter", Verdict: guard.Blocked, Want: "loaded", Have: "not loaded", Reason: "built in, and hidden", Next: "on the host"},
+				{Kind: record.KindDrift, Subject: string(guard.IPTables), Verdict: guard.Wrong, Want: "1", Have: "absent", Reason: "it comes with br_netfilter: see there"},
+				{Kind: record.KindDrift, Subject: string(guard.IP6Tables), Verdict: guard.Wrong, Want: "1", Have: "absent", Reason: "it comes with br_netfilter: see there"},
+				{Kind: record.KindDrift, Subject: string(guard.ARPTables), Verdict: guard.Wrong, Want: "0", Have: "absent", Reason: "it comes with br_netfilter: see there"},
+			},
+		},
+		{
 			name: "module unknown, key unreadable, drop-in unreadable: nothing is done",
 			host: func(o *guard.Observation) {
 				o.Module = guard.Module{Err: boom}

@@ -157,6 +157,9 @@ func PlanSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
 	case v.State == Absent && s.Key.BridgeNF() && o.Module.State != Present:
 		it.Verdict, it.Have = Wrong, "absent"
 		it.Reason = "it comes with " + p.Module + ", which is not loaded"
+		if o.Module.Obstacle != nil { // it may be there, and hidden
+			it.Reason = "it comes with " + p.Module + ": see there"
+		}
 	case v.State == Absent:
 		it.Verdict, it.Have = Blocked, "absent"
 		it.Reason = "this kernel has no such key"
