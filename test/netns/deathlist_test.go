@@ -124,6 +124,13 @@ var deaths = []death{
 		settings: "unknown",
 	},
 	{
+		name: "forwarding is off for the bridge", made: "`sysctl net.ipv4.conf.cnio0.forwarding=0`",
+		do:      func(w *deathLab) { w.Run(w.t, "sysctl", "-qw", "net.ipv4.conf.cnio0.forwarding=0") },
+		verdict: "dropped", kind: "forwarding_off",
+		meaning:  "this node does not forward what comes in by cnio0: net.ipv4.conf.cnio0.forwarding is 0",
+		settings: "forwarding_off",
+	},
+	{
 		name: "forwarding is off", made: "`sysctl net.ipv4.ip_forward=0`",
 		do:      func(w *deathLab) { w.Run(w.t, "sysctl", "-qw", "net.ipv4.ip_forward=0") },
 		verdict: "dropped", kind: "forwarding_off",

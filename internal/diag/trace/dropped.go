@@ -108,9 +108,9 @@ func (w *Path) noRoute(d *Drop, f *Facts, says sayer, also adder) {
 		look = f.Back
 	}
 	switch {
-	case onNode(d.Place) && f.Forwarding == "0":
+	case onNode(d.Place) && f.Forwarding == "0" && (f.ForwardingOf == "" || d.Direction == Request):
 		also(ForwardingOff, f.forwardingEvidence())
-		says(nextForwarding(f), "this node does not forward packets: %s is 0", f.ForwardingKey)
+		says(nextForwarding(f), "%s", f.notForwarding())
 	case onNode(d.Place) && look != nil && look.Missing != "" && look.Missing != "no_route":
 		also(RouteRefuses, look.evidence())
 		says(nextRoute, "a route of this node refuses packets to %s: its type is %s", look.Address, look.Missing)

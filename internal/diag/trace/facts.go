@@ -10,6 +10,7 @@ import (
 type Facts struct {
 	ForwardingKey string // "net.ipv4.ip_forward"
 	Forwarding    string // its value; "" where it could not be read
+	ForwardingOf  string // the device whose own key that is; "": it is the node's
 
 	// ReversePath is the value of rp_filter that holds for each device, by name.
 	ReversePath map[string]int
@@ -106,6 +107,14 @@ func (f *Facts) conntrackFull() bool { return f.ConntrackMax > 0 && f.ConntrackC
 
 func (f *Facts) conntrackEvidence() string {
 	return fmt.Sprintf("conntrack has %d connections of %d (net.netfilter.nf_conntrack_max)", f.ConntrackCount, f.ConntrackMax)
+}
+
+// notForwarding says whose forwarding is off.
+func (f *Facts) notForwarding() string {
+	if f.ForwardingOf != "" {
+		return fmt.Sprintf("this node does not forward what comes in by %s: %s is 0", f.ForwardingOf, f.ForwardingKey)
+	}
+	return fmt.Sprintf("this node does not forward packets: %s is 0", f.ForwardingKey)
 }
 
 func (f *Facts) forwardingEvidence() string { return f.ForwardingKey + " is " + f.Forwarding }

@@ -120,7 +120,7 @@ func (w *Path) bySettings(f *Facts, last *Step) bool {
 	switch to := f.To; {
 	case f.Forwarding == "0" && to != nil && !to.Local:
 		there.Kind, there.Evidence = ForwardingOff, []string{f.forwardingEvidence()}
-		w.Meaning = fmt.Sprintf("this node does not forward packets: %s is 0", f.ForwardingKey)
+		w.Meaning = f.notForwarding()
 		w.Next = nextForwarding(f)
 	case f.conntrackFull():
 		there.Kind, there.Evidence = ConntrackFull, []string{f.conntrackEvidence()}

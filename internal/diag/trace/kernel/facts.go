@@ -44,6 +44,14 @@ func (f *follower) facts(ctx context.Context) *trace.Facts {
 			facts.ReversePath[d.Name] = max(all, one)
 		}
 	}
+	// IPv4 asks the device that a packet came in by; what the node's key says is no
+	// more than what they all got when it was written.
+	if in := names[f.cameBy()]; in != "" && !v6 && facts.Forwarding == "1" {
+		if n, ok := readNumber("/proc/sys/net/ipv4/conf/" + in + "/forwarding"); ok && n == 0 {
+			facts.ForwardingOf, facts.Forwarding = in, "0"
+			facts.ForwardingKey = "net.ipv4.conf." + strings.ReplaceAll(in, ".", "/") + ".forwarding"
+		}
+	}
 	facts.ConntrackCount, _ = readNumber("/proc/sys/net/netfilter/nf_conntrack_count")
 	facts.ConntrackMax, _ = readNumber("/proc/sys/net/netfilter/nf_conntrack_max")
 	server := f.endpoints()[0].Addr()
