@@ -181,7 +181,7 @@ func (n *node) modprobeRemove(t *testing.T) {
 			"and they do not come back by themselves: have the CNI plugin create them again",
 		"NFGUARD_OUTCOME": "corrected",
 	})
-	for _, r := range n.records(t, mark, 2, "NFGUARD_EVENT=bridge") {
+	for _, r := range n.records(t, mark, 2, "NFGUARD_EVENT=bridge", "NFGUARD_NOW=gone") {
 		r.want(t, map[string]string{"MESSAGE": "bridge (cnio0|br-other) was removed"})
 	}
 	n.wantRight(t)
