@@ -139,7 +139,7 @@ func (n *node) undone(t *testing.T) {
 	mark = n.mark(t)
 	n.Sh(t, `mkdir -p /lib/modules/6.99.0-test; : >/lib/modules/6.99.0-test/modules.dep; : >/lib/modules/6.99.0-test/modules.builtin; cp /boot/vmlinuz-* /boot/vmlinuz-6.99.0-test`)
 	n.records(t, mark, 1, "NFGUARD_EVENT=next_boot", "NFGUARD_SUBJECT=6.99.0-test")[0].want(t, map[string]string{
-		"MESSAGE": "kernel 6.99.0-test will come up without br_netfilter: .*", "NFGUARD_NEXT": "install linux-image-6.99.0-test",
+		"MESSAGE": "kernel 6.99.0-test will come up without br_netfilter: .*", "NFGUARD_NEXT": "install the package that owns this kernel, or its modules package, or boot kernel .*, which has it",
 	})
 	n.Sh(t, "rm -r /lib/modules/6.99.0-test /boot/vmlinuz-6.99.0-test")
 	n.Until(t, "nfguard check")
