@@ -117,7 +117,7 @@ bpf: bpfdeps ## the kernel's programs, from C, by clang 14
 # It compiles a copy: what is in the tree stays as it is.
 bpfcheck: ## whether the committed objects are what the C sources compile to
 	@d=$$(mktemp -d) && trap "rm -rf $$d" EXIT && \
-		cp -r go.mod go.sum Makefile "$$d" && mkdir -p "$$d/internal/kernel" && cp -r internal/kernel/hook internal/kernel/drops "$$d/internal/kernel" && \
+		cp -r go.mod go.sum Makefile "$$d" && mkdir -p "$$d/internal/kernel" && cp -r internal/kernel/hook internal/kernel/drops internal/kernel/monotonic "$$d/internal/kernel" && \
 		mkdir "$$d/test" && cp test/deps.sh "$$d/test" && { $(MAKE) --no-print-directory -C "$$d" bpf || exit 1; } && \
 		for p in hook drops; do diff -r internal/kernel/$$p "$$d/internal/kernel/$$p" || { echo 'make bpf, and commit what it makes' >&2; exit 1; }; done
 
