@@ -1,5 +1,5 @@
-// Command coredns is CoreDNS with only the plugins that Kubernetes' DNS needs: those for
-// clouds would double the work of building it.
+// Command coredns is CoreDNS with no more plugins than Kubernetes' DNS needs:
+// those of clouds would double what is built.
 package main
 
 import (
