@@ -47,6 +47,9 @@ func (b *Box) StartDaemon(ctx context.Context, stderr io.Writer, binary string, 
 		if err := os.WriteFile(Config, []byte(config), 0o644); err != nil {
 			return err
 		}
+		if err := os.Remove(notify); err != nil && !errors.Is(err, os.ErrNotExist) { // of a daemon before this one
+			return err
+		}
 		var err error
 		socket, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"})
 		return err
