@@ -37,7 +37,7 @@ func (b *bench) startDaemon(ctx context.Context, in *box.Box, nice int) (*daemon
 	}
 	defer log.Close()
 	helping, cancel := context.WithCancel(ctx)
-	wait, err := in.ServeHelper(helping, log, b.nfguard, b.confine, filepath.Join(b.units, "nfguard-helper.service"))
+	wait, err := in.ServeHelper(helping, log, b.nfguard, b.confine, "-calls", b.confine+".nfguard-helper.service", filepath.Join(b.units, "nfguard-helper.service"))
 	end := func() { cancel(); wait() }
 	if err != nil {
 		cancel()
@@ -45,7 +45,7 @@ func (b *bench) startDaemon(ctx context.Context, in *box.Box, nice int) (*daemon
 	}
 	d := &daemon{end: end}
 	began := time.Now()
-	d.Daemon, err = in.StartDaemon(ctx, log, b.nfguard, b.confine, "-nice", strconv.Itoa(nice), filepath.Join(b.units, "nfguard.service"))
+	d.Daemon, err = in.StartDaemon(ctx, log, b.nfguard, b.confine, "-nice", strconv.Itoa(nice), "-calls", b.confine+".nfguard.service", filepath.Join(b.units, "nfguard.service"))
 	if err != nil {
 		end()
 		said := make([]byte, 2048)
@@ -62,11 +62,20 @@ func (d *daemon) Stop() error {
 	return d.Daemon.Stop()
 }
 
-// build builds the program confine.
-func build(ctx context.Context, path string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "./test/bench/confine")
+// build builds the program confine, and lists next to it what each unit allows.
+func (b *bench) build(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", b.confine, "./test/bench/confine")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return errors.Join(fmt.Errorf("build what confines nfguard (from the project's own directory): %w", err), errors.New(string(out)))
+	}
+	for _, unit := range []string{"nfguard.service", "nfguard-helper.service"} {
+		out, err := exec.CommandContext(ctx, b.confine, filepath.Join(b.units, unit)).Output()
+		if err == nil {
+			err = os.WriteFile(b.confine+"."+unit, out, 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("list what %s allows: %w", unit, err)
+		}
 	}
 	return nil
 }

@@ -103,7 +103,7 @@ func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
 		return 2, err
 	}
 	b.confine = filepath.Join(dir, "confine")
-	if err := build(ctx, b.confine); err != nil {
+	if err := b.build(ctx); err != nil {
 		return 2, err
 	}
 	if b.observer, err = compile(ctx, dir, "observer"); err != nil {

@@ -2,7 +2,11 @@
 // unit. It ignores what the unit says about files, devices and namespaces: that costs
 // nothing once the program runs.
 //
-//	confine [-nice N] UNIT PROGRAM [ARGUMENT]…
+//	confine [-nice N] [-calls FILE] UNIT PROGRAM [ARGUMENT]…
+//	confine UNIT
+//
+// The second form lists the system calls that the unit allows, which takes systemd a
+// tenth of a second. With -calls, such a list is read instead.
 //
 // It exits 125 if it cannot.
 package main
@@ -27,17 +31,23 @@ import (
 
 func main() {
 	nice := flag.Int("nice", 0, "the niceness")
+	calls := flag.String("calls", "", "the file that lists the allowed system calls")
 	flag.Parse()
 	err := errors.New("usage: confine [-nice N] UNIT PROGRAM [ARGUMENT]…")
-	if flag.NArg() > 1 {
-		err = confine(*nice, flag.Arg(0), flag.Args()[1:])
+	switch {
+	case flag.NArg() > 1:
+		err = confine(*nice, *calls, flag.Arg(0), flag.Args()[1:])
+	case flag.NArg() == 1:
+		if err = list(flag.Arg(0)); err == nil {
+			return
+		}
 	}
 	fmt.Fprintln(os.Stderr, "confine:", err)
 	os.Exit(125)
 }
 
 // confine returns only with an error.
-func confine(nice int, unit string, words []string) error {
+func confine(nice int, calls, unit string, words []string) error {
 	runtime.LockOSThread() // capabilities and filters belong to a thread
 	s, err := read(unit)
 	if err != nil {
@@ -50,7 +60,7 @@ func confine(nice int, unit string, words []string) error {
 	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, nice); err != nil {
 		return fmt.Errorf("nice %d: %w", nice, err)
 	}
-	names, err := s.calls()
+	names, err := s.calls(calls)
 	if err != nil {
 		return err
 	}
@@ -121,8 +131,26 @@ func (s settings) drop() error {
 	return have.Apply(capability.CAPS)
 }
 
-// calls returns the system calls that the unit allows and this machine has.
-func (s settings) calls() ([]string, error) {
+// list prints the system calls that a unit allows.
+func list(unit string) error {
+	s, err := read(unit)
+	if err != nil {
+		return err
+	}
+	names, err := s.calls("")
+	if err == nil {
+		_, err = fmt.Println(strings.Join(names, "\n"))
+	}
+	return err
+}
+
+// calls returns the system calls that the unit allows and this machine has, from the
+// file that lists them if there is one.
+func (s settings) calls(file string) ([]string, error) {
+	if file != "" {
+		text, err := os.ReadFile(file)
+		return strings.Fields(string(text)), err
+	}
 	machine, err := arch.GetInfo("")
 	if err != nil {
 		return nil, err
