@@ -129,7 +129,7 @@ fuzz: ## the laws and the parsers, each for FUZZTIME
 		$(GO) test -run '^$$' -fuzz "^$${f##*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x "./$${f%%:*}" || exit 1; \
 	done
 
-bench: deps build ## about ten minutes on a quiet machine; writes test/bench/README.md
+bench: deps build ## some twelve minutes on a quiet machine; writes test/bench/README.md
 	$(GO) run ./test/bench -nfguard bin/nfguard -out test/bench/README.md
 
 soak: deps ## the daemon with the race detector, for FOR=20m among all that misbehaves
