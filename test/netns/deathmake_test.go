@@ -111,7 +111,8 @@ func (w *deathLab) fillBuffer() {
 }
 
 // fillConntrack makes as many connections as there may be: ones that have been
-// answered, which the kernel does not give up for new ones.
+// answered, which the kernel does not give up for new ones. The place of one that
+// was there before, and ends, is taken at once.
 func (w *deathLab) fillConntrack() {
 	w.t.Helper()
 	w.service(farAddress + ":8080") // conntrack is at work where somebody translates
@@ -128,7 +129,7 @@ func (w *deathLab) fillConntrack() {
 		if err != nil {
 			return err
 		}
-		defer unix.Close(fd)
+		w.t.Cleanup(func() { unix.Close(fd) })
 		const (
 			tupleOrig, tupleReply, status, timeout = 1, 2, 3, 7 // CTA_*
 			tupleIP, tupleProto                    = 1, 2
@@ -142,19 +143,43 @@ func (w *deathLab) fillConntrack() {
 				Nest(tupleIP, nfnl.Attrs{}.Bytes(source, a).Bytes(destination, b)).
 				Nest(tupleProto, nfnl.Attrs{}.U8(number, unix.IPPROTO_UDP).Bytes(from, port(p)).Bytes(to, port(q)))
 		}
-		var batch []byte
-		for i := range most + 1 {
-			a, b, p := []byte{192, 0, 2, byte(i >> 16)}, []byte{198, 51, 100, 1}, i&0xffff
-			batch = append(batch, nfnl.Request(unix.NFNL_SUBSYS_CTNETLINK<<8, unix.NLM_F_CREATE, unix.AF_INET, nfnl.Attrs{}.
-				Nest(tupleOrig, tuple(a, b, p, 9)).Nest(tupleReply, tuple(b, a, 9, p)).
-				U32(status, answered).U32(timeout, 600))...)
-			if len(batch) > 16<<10 || i == most {
-				if err := unix.Send(fd, batch, 0); err != nil {
-					return fmt.Errorf("make connections: %w", err)
+		made := 0
+		add := func(n int) error {
+			var batch []byte
+			for i := range n {
+				a, b, p := []byte{192, 0, 2, byte(made >> 16)}, []byte{198, 51, 100, 1}, made&0xffff
+				batch = append(batch, nfnl.Request(unix.NFNL_SUBSYS_CTNETLINK<<8, unix.NLM_F_CREATE, unix.AF_INET, nfnl.Attrs{}.
+					Nest(tupleOrig, tuple(a, b, p, 9)).Nest(tupleReply, tuple(b, a, 9, p)).
+					U32(status, answered).U32(timeout, 600))...)
+				made++
+				if len(batch) > 16<<10 || i == n-1 {
+					if err := unix.Send(fd, batch, 0); err != nil {
+						return fmt.Errorf("make connections: %w", err)
+					}
+					batch = batch[:0]
 				}
-				batch = batch[:0]
 			}
+			return nil
 		}
+		if err := add(most + 1); err != nil {
+			return err
+		}
+		done, ended := make(chan struct{}), make(chan struct{})
+		w.t.Cleanup(func() {
+			close(done)
+			<-ended
+		})
+		go func() {
+			defer close(ended)
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(2 * time.Millisecond):
+					_ = add(4)
+				}
+			}
+		}()
 		text, err = os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count")
 		if err != nil {
 			return err
