@@ -19,7 +19,7 @@ import (
 type idle struct {
 	rss, pss, anonymous int // KiB
 	threads             int
-	wakeups             float64       // per second
+	wakeups, switches   float64       // per second
 	cpu                 time.Duration // over the window
 	window              time.Duration
 	err                 error
@@ -43,7 +43,7 @@ func (b *bench) idleCost(ctx context.Context) (cost idle) {
 		if err := sleep(ctx, b.calm); err != nil {
 			return err
 		}
-		before, err := wakeups(pid)
+		before, err := switches(pid)
 		if err != nil {
 			return err
 		}
@@ -52,10 +52,11 @@ func (b *bench) idleCost(ctx context.Context) (cost idle) {
 			return err
 		}
 		began := time.Now()
-		if err := sleep(ctx, b.idle); err != nil {
+		woken, err := wakeups(ctx, pid, b.idle)
+		if err != nil {
 			return err
 		}
-		after, err := wakeups(pid)
+		after, err := switches(pid)
 		if err != nil {
 			return err
 		}
@@ -64,7 +65,8 @@ func (b *bench) idleCost(ctx context.Context) (cost idle) {
 			return err
 		}
 		cost.window = time.Since(began)
-		cost.wakeups = float64(after-before) / cost.window.Seconds()
+		cost.wakeups = float64(woken) / cost.window.Seconds()
+		cost.switches = float64(after-before) / cost.window.Seconds()
 		cost.cpu = cpuAfter - cpuBefore
 		return cost.memory(pid)
 	})
@@ -202,9 +204,36 @@ func (b *bench) withDaemonAfter(ctx context.Context, before func(in *box.Box) er
 	return d.Stop()
 }
 
-// wakeups counts how often the threads of a process have gone to sleep. The Go runtime
+// wakeups counts the spells in which a process runs within a time, by a look every
+// millisecond. A pause of less than ten, while others have its processor, ends none.
+func wakeups(ctx context.Context, pid int, during time.Duration) (spells int, err error) {
+	const pause = 10 * time.Millisecond
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	last, err := clock(pid)
+	var ran time.Time
+	for end := time.Now().Add(during); err == nil && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		case <-tick.C:
+		}
+		var spent time.Duration
+		if spent, err = clock(pid); spent == last {
+			continue
+		}
+		now := time.Now()
+		if now.Sub(ran) > pause {
+			spells++
+		}
+		last, ran = spent, now
+	}
+	return spells, err
+}
+
+// switches counts how often the threads of a process have gone to sleep. The Go runtime
 // keeps its threads, so nothing is lost from the count.
-func wakeups(pid int) (int, error) {
+func switches(pid int) (int, error) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 	total := 0
 	for _, task := range tasks {
@@ -220,10 +249,9 @@ func wakeups(pid int) (int, error) {
 // cpuTime is the processor time of a process in nanoseconds, and that of the
 // programs that it ran in ticks of 10 ms.
 func cpuTime(pid int) (time.Duration, error) {
-	const sched = 2 // CPUCLOCK_SCHED, see clock_getcpuclockid(3); it counts threads that have ended
-	var t unix.Timespec
-	if err := unix.ClockGettime(int32(^pid<<3|sched), &t); err != nil {
-		return 0, fmt.Errorf("processor time of %d: %w", pid, err)
+	own, err := clock(pid)
+	if err != nil {
+		return 0, err
 	}
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -240,7 +268,17 @@ func cpuTime(pid int) (time.Duration, error) {
 		}
 		ticks += n
 	}
-	return time.Duration(t.Nano()) + time.Duration(ticks)*10*time.Millisecond, nil
+	return own + time.Duration(ticks)*10*time.Millisecond, nil
+}
+
+// clock is the processor time of a process alone.
+func clock(pid int) (time.Duration, error) {
+	const sched = 2 // CPUCLOCK_SCHED, see clock_getcpuclockid(3); it counts threads that have ended
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|sched), &t); err != nil {
+		return 0, fmt.Errorf("processor time of %d: %w", pid, err)
+	}
+	return time.Duration(t.Nano()), nil
 }
 
 // field reads the number that follows key in a file of /proc.

@@ -62,7 +62,7 @@ func main() {
 
 	b := bench{
 		writes: 2000, blocks: 4, boxes: 30, rounds: 4,
-		settle: time.Second, calm: 10 * time.Second, idle: 30 * time.Second,
+		settle: time.Second, calm: 10 * time.Second, idle: time.Minute,
 		pairs: 500, bridges: 50, flags: 1000, starts: 6000, looks: 50, storm: time.Minute, many: manyBridges, claims: 1_000_000, ready: 41,
 	}
 	if *quick {

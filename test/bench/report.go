@@ -157,8 +157,8 @@ func (r *report) writeIdle(w *strings.Builder) {
 	}
 	fmt.Fprintf(w, "| RSS, KiB | %d |\n| PSS, KiB | %d |\n| of it anonymous, KiB | %d |\n| threads | %d |\n",
 		r.idle.rss, r.idle.pss, r.idle.anonymous, r.idle.threads)
-	fmt.Fprintf(w, "| wake-ups a second | %.2f |\n| processor time, µs a second | %s |\n",
-		r.idle.wakeups, micros(time.Duration(float64(r.idle.cpu)/r.idle.window.Seconds())))
+	fmt.Fprintf(w, "| wake-ups a second | %.2f |\n| times a second that one of its threads goes to sleep | %.2f |\n| processor time, µs a second | %s |\n",
+		r.idle.wakeups, r.idle.switches, micros(time.Duration(float64(r.idle.cpu)/r.idle.window.Seconds())))
 	if info, err := os.Stat(r.nfguard); err == nil {
 		fmt.Fprintf(w, "| the binary, KiB | %d |\n", info.Size()>>10)
 	}
