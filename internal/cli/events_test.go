@@ -333,7 +333,17 @@ func TestEventsFollowed(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer pw.Close()
-		time.AfterFunc(50*time.Millisecond, func() { pr.Close() })
+		go func() { // it goes when it has read what there is
+			defer pr.Close()
+			for b, n := make([]byte, 4096), 0; !strings.Contains(string(b[:n]), "early") || b[n-1] != '\n'; {
+				m, err := pr.Read(b[n:])
+				if err != nil {
+					t.Errorf("%v after %q", err, b[:n])
+					return
+				}
+				n += m
+			}
+		}()
 		if code := cli.Main(t.Context(), []string{"events", "--journal", dir, "--follow"}, cli.Streams{Out: pw, Err: io.Discard}, nil); code != 0 {
 			t.Errorf("exit %d", code)
 		}

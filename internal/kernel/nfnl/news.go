@@ -98,18 +98,21 @@ func parseCommit(b []byte) Commit {
 // Loaded reports whether nf_tables is in the kernel. A request to nf_tables itself,
 // or joining its group, would make the kernel load it (nfnetlink_rcv_msg and
 // nfnetlink_bind in net/netfilter/nfnetlink.c), so this looks in files instead.
-func Loaded() bool { return loaded("/") }
+func Loaded() bool { return Has("nf_tables") }
 
-// loaded looks in the tree at root. A loaded module has a directory in sysfs.
-// nf_tables has none if it is built in, since it has no parameters; then modprobe's
-// index lists it as built in. Without an index, modprobe finds nothing to load
-// either, so a request is safe.
-func loaded(root string) bool {
+// Has is [Loaded] for any module of nfnetlink.
+func Has(module string) bool { return has("/", module) }
+
+// has looks in the tree at root. A loaded module has a directory in sysfs. One that
+// is built in and takes no parameters has none; then modprobe's index lists it as
+// built in. Without an index, modprobe finds nothing to load either, so a request is
+// safe.
+func has(root, module string) bool {
 	exists := func(path string) bool {
 		_, err := os.Stat(filepath.Join(root, path))
 		return err == nil
 	}
-	if exists("sys/module/nf_tables") || !exists("proc/modules") { // a kernel without modules
+	if exists(filepath.Join("sys/module", module)) || !exists("proc/modules") { // a kernel without modules
 		return true
 	}
 	release, err := os.ReadFile(filepath.Join(root, "proc/sys/kernel/osrelease"))
@@ -117,5 +120,5 @@ func loaded(root string) bool {
 		return false
 	}
 	index, err := os.ReadFile(filepath.Join(root, "lib/modules", strings.TrimSpace(string(release)), "modules.builtin"))
-	return err != nil || bytes.Contains(index, []byte("/nf_tables.ko\n"))
+	return err != nil || bytes.Contains(index, []byte("/"+module+".ko\n"))
 }

@@ -35,7 +35,7 @@ func TestLoaded(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if got := loaded(root); got != tt.want {
+			if got := has(root, "nf_tables"); got != tt.want {
 				t.Errorf("loaded: %t", got)
 			}
 		})

@@ -131,11 +131,11 @@ func conntrackMessage(kind uint16) []byte {
 	return nfnl.Request(unix.NFNL_SUBSYS_CTNETLINK<<8|kind, 0, unix.NFPROTO_IPV4, nfnl.Attrs{}.
 		Nest(nl.CTA_TUPLE_ORIG, tuple("10.0.0.31", "10.96.0.1", 40000, 80)).
 		Nest(nl.CTA_TUPLE_REPLY, tuple("10.0.0.32", "10.0.0.31", 8080, 40000)).
-		U32(nl.CTA_ID, 5).U32(nl.CTA_STATUS, seenReply))
+		U32(nl.CTA_ID, 5).U32(nl.CTA_STATUS, 1<<1)) // IPS_SEEN_REPLY
 }
 
 func TestParseConntrack(t *testing.T) {
-	got, ok := parseConntrack(conntrackMessage(conntrackDelete))
+	got, ok := parseConntrack(conntrackMessage(2)) // IPCTNL_MSG_CT_DELETE
 	want := trace.Connection{
 		ID: 5, Protocol: trace.TCP,
 		Original: trace.Tuple{Source: netip.MustParseAddrPort("10.0.0.31:40000"), Destination: netip.MustParseAddrPort("10.96.0.1:80")},
@@ -217,7 +217,7 @@ func TestParseRule(t *testing.T) {
 // FuzzParse: no bytes, however broken, are worse than no event.
 func FuzzParse(f *testing.F) {
 	f.Add(ruleMessage())
-	f.Add(conntrackMessage(conntrackNew))
+	f.Add(conntrackMessage(0)) // IPCTNL_MSG_CT_NEW
 	header := append(ipv4Header(unix.IPPROTO_TCP, 1, "10.0.0.1", "10.0.0.2"), tcpHeader(1, 2, 2)...)
 	f.Add([]byte(nfnl.Request(logPacket, 0, unix.NFPROTO_IPV4, nfnl.Attrs{}.Bytes(logHeader, []byte{8, 0, 2, 0}).
 		Text(logPrefix, "TRACE: filter:FORWARD:rule:1 ").Bytes(logPayload, header))))
