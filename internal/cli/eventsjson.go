@@ -31,6 +31,7 @@ type eventRow struct {
 	Source    string         `json:"source,omitempty"`
 	Pass      uint64         `json:"pass,omitempty"`
 	Suppress  int            `json:"suppressed,omitempty"`
+	Unreplied int            `json:"unreplied,omitempty"`
 	Error     string         `json:"error,omitempty"`
 	Next      string         `json:"next,omitempty"`
 	Object    *objectRow     `json:"object,omitempty"`
@@ -66,7 +67,7 @@ func newEventRow(r *history.Record) *eventRow {
 		Time: r.Time, Host: r.Host, MachineID: r.Machine, BootID: r.Boot,
 		Event: r.Event, About: r.About, Outcome: r.Outcome, Subject: r.Subject, Message: r.Message,
 		Want: r.Want, Old: r.Old, Have: r.Have, Now: r.Now, Source: r.Source,
-		Pass: r.Pass, Suppress: r.Suppressed, Error: r.Error, Next: r.Next,
+		Pass: r.Pass, Suppress: r.Suppressed, Unreplied: r.Unreplied, Error: r.Error, Next: r.Next,
 		Teller: tellerRow{r.Origin(), r.Teller.Comm, r.Teller.PID, r.Teller.UID, r.Teller.Unit},
 	}
 	if r.Duration >= 0 {
@@ -175,6 +176,7 @@ type sumRow struct {
 	Kept      int    `json:"kept_out"`
 	Failed    int    `json:"failed"`
 	Observed  int    `json:"observed"`
+	Unreplied int    `json:"unreplied"`
 	Fights    int    `json:"fights"`
 	Longest   *int64 `json:"longest_usec,omitempty"`
 }
@@ -198,7 +200,7 @@ type hostRow struct {
 }
 
 func newSumRow(s *history.Sum) sumRow {
-	row := sumRow{Changes: s.Changes, Corrected: s.Corrected, Kept: s.Kept, Failed: s.Failed, Observed: s.Observed, Fights: s.Fights}
+	row := sumRow{Changes: s.Changes, Corrected: s.Corrected, Kept: s.Kept, Failed: s.Failed, Observed: s.Observed, Unreplied: s.Unreplied, Fights: s.Fights}
 	if s.Longest >= 0 {
 		usec := s.Longest.Microseconds()
 		row.Longest = &usec

@@ -164,21 +164,10 @@ func (d *impactDocument) summary() string {
 	case len(d.Bypassing) == 0:
 		return "no bridge with pods bypasses netfilter, so no reply does"
 	case d.Connections == 0:
-		return fmt.Sprintf("no connection is unreplied while bypassing netfilter on %s", strings.Join(d.Bypassing, ", "))
+		return "no connection is unreplied while bypassing netfilter on " + strings.Join(d.Bypassing, ", ")
 	}
-	atLeast := ""
-	if d.More {
-		atLeast = "at least "
-	}
-	return fmt.Sprintf("%s%s of %s through Services: unreplied while bypassing netfilter on %s",
-		atLeast, count(d.Connections, "connection"), count(d.Pods, "pod"), strings.Join(d.Bypassing, ", "))
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
+	found := guard.Impact{Connections: d.Connections, Pods: d.Pods, More: d.More}
+	return fmt.Sprintf("%s: unreplied while bypassing netfilter on %s", found.Describe(), strings.Join(d.Bypassing, ", "))
 }
 
 func (d *impactDocument) write(w io.Writer, _ style) {
@@ -195,7 +184,7 @@ func (d *impactDocument) write(w io.Writer, _ style) {
 	}
 	_ = table.Flush()
 	if d.Beyond > 0 {
-		fmt.Fprintf(w, "and %s of other pods and Services\n", count(d.Beyond, "connection"))
+		fmt.Fprintf(w, "and %d more, of other pods and Services\n", d.Beyond)
 	}
 	fmt.Fprintf(w, "\nnext: nfguard check says what is not set; a pod that is dead looks the same, and\nnfguard probe --bridge %s tells by packets\n", d.Groups[0].Bridge)
 }

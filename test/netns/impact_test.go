@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -142,7 +143,22 @@ func TestImpact(t *testing.T) {
 	if f := impact(1); f.Connections != want/2 {
 		t.Errorf("with IPv4 handed over, %d were counted, want %d of IPv6", f.Connections, want/2)
 	}
-	n.set("1", "1", "1")
+	// The daemon finds it so, puts it right, and says what it has cost. Requests that are
+	// sent once more meanwhile are answered.
+	n.set("0", "0", "1")
+	begin(t, client, unix.IPPROTO_UDP, netip.MustParseAddrPort("10.96.0.1:80"), each)
+	n.start()
+	n.awaitReady()
+	r := n.recorded("the drift of IPv4", func(r map[string]string) bool {
+		return r["NFGUARD_EVENT"] == "drift" && r["NFGUARD_SUBJECT"] == "net.bridge.bridge-nf-call-iptables"
+	})
+	lost, _ := strconv.Atoi(r["NFGUARD_UNREPLIED"])
+	if lost < each || lost > 3*each || r["NFGUARD_UNREPLIED_PODS"] != "1" ||
+		!strings.HasSuffix(r["MESSAGE"], fmt.Sprintf("; %d connections of 1 pod through Services had no reply", lost)) {
+		t.Errorf("of %d to %d connections, the record says %q: %s", each, 3*each, r["NFGUARD_UNREPLIED"], r["MESSAGE"])
+	}
+	n.stop()
+
 	if f := impact(0); f.Connections != 0 || len(f.Bypassing) != 0 {
 		t.Errorf("with all handed over: %+v", f)
 	}

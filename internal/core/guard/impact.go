@@ -1,9 +1,8 @@
 package guard
 
 import (
-	"cmp"
+	"fmt"
 	"net/netip"
-	"slices"
 )
 
 // Impact is what was seen of connections to Services whose answers bypass netfilter:
@@ -22,6 +21,21 @@ const MostConnections = 50_000
 
 // MostGroups bounds the groups of an [Impact].
 const MostGroups = 1000
+
+// Describe says it in a few words: "3 connections of 2 pods through Services".
+func (i *Impact) Describe() string {
+	count := func(n int, what string) string {
+		if n == 1 {
+			return "1 " + what
+		}
+		return fmt.Sprintf("%d %ss", n, what)
+	}
+	atLeast := ""
+	if i.More {
+		atLeast = "at least "
+	}
+	return atLeast + count(i.Connections, "connection") + " of " + count(i.Pods, "pod") + " through Services"
+}
 
 // Group are the connections of one pod to one port of a Service.
 type Group struct {
@@ -82,48 +96,18 @@ func (l Bypassing) Of(f *Flow) *Bypass {
 		return nil
 	}
 	for i := range l {
-		holds := func(a netip.Addr) bool {
-			return slices.ContainsFunc(l[i].Networks, func(n netip.Prefix) bool { return n.Contains(a) })
-		}
-		if holds(f.Client) && holds(f.Endpoint) {
+		if l[i].holds(f.Client) && l[i].holds(f.Endpoint) {
 			return &l[i]
 		}
 	}
 	return nil
 }
 
-// Tally counts flows by pod and Service.
-type Tally struct {
-	groups map[Group]int
-	beyond int
-}
-
-// Add counts a flow that bypasses netfilter on bridge.
-func (t *Tally) Add(bridge string, f *Flow) {
-	if t.groups == nil {
-		t.groups = make(map[Group]int)
+func (b *Bypass) holds(a netip.Addr) bool {
+	for _, n := range b.Networks {
+		if n.Contains(a) {
+			return true
+		}
 	}
-	g := Group{Bridge: bridge, Client: f.Client, Service: f.Service, Protocol: f.Protocol}
-	if _, known := t.groups[g]; !known && len(t.groups) == MostGroups {
-		t.beyond++
-		return
-	}
-	t.groups[g]++
-}
-
-// Impact is what has been counted.
-func (t *Tally) Impact() Impact {
-	i := Impact{Connections: t.beyond, Beyond: t.beyond}
-	pods := make(map[netip.Addr]bool)
-	for g, n := range t.groups {
-		g.Connections = n
-		i.Connections += n
-		i.Groups = append(i.Groups, g)
-		pods[g.Client] = true
-	}
-	i.Pods = len(pods)
-	slices.SortFunc(i.Groups, func(a, b Group) int {
-		return cmp.Or(b.Connections-a.Connections, a.Service.Compare(b.Service), cmp.Compare(a.Protocol, b.Protocol), a.Client.Compare(b.Client))
-	})
-	return i
+	return false
 }

@@ -1,9 +1,7 @@
 package guard_test
 
 import (
-	"fmt"
 	"net/netip"
-	"strings"
 	"testing"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
@@ -50,36 +48,5 @@ func TestBypassing(t *testing.T) {
 				t.Errorf("by %q, want %q", got, tt.want)
 			}
 		})
-	}
-}
-
-// TestTally: the most first, and a bound on the groups that loses no connection.
-func TestTally(t *testing.T) {
-	flow := func(client string, port uint16) *guard.Flow {
-		return &guard.Flow{Client: netip.MustParseAddr(client), Service: netip.AddrPortFrom(netip.MustParseAddr("10.96.0.10"), port), Protocol: 17}
-	}
-	var few guard.Tally
-	for _, f := range []*guard.Flow{flow("10.0.0.1", 53), flow("10.0.0.2", 53), flow("10.0.0.2", 53), flow("10.0.0.1", 80)} {
-		few.Add("cni0", f)
-	}
-	got := few.Impact()
-	var lines []string
-	for _, g := range got.Groups {
-		lines = append(lines, fmt.Sprintf("%d %s→%s by %s", g.Connections, g.Client, g.Service, g.Bridge))
-	}
-	want := "2 10.0.0.2→10.96.0.10:53 by cni0\n1 10.0.0.1→10.96.0.10:53 by cni0\n1 10.0.0.1→10.96.0.10:80 by cni0"
-	if text := strings.Join(lines, "\n"); text != want || got.Connections != 4 || got.Pods != 2 || got.Beyond != 0 {
-		t.Errorf("%+v\n%s\nwant\n%s", got, text, want)
-	}
-
-	var many guard.Tally
-	for port := range uint16(guard.MostGroups + 7) {
-		many.Add("cni0", flow("10.0.0.1", port+1))
-	}
-	if got := many.Impact(); got.Connections != guard.MostGroups+7 || len(got.Groups) != guard.MostGroups || got.Beyond != 7 || got.Pods != 1 {
-		t.Errorf("%d connections, %d groups, %d beyond, %d pods", got.Connections, len(got.Groups), got.Beyond, got.Pods)
-	}
-	if got := new(guard.Tally).Impact(); got.Connections != 0 || got.Groups != nil {
-		t.Errorf("of nothing: %+v", got)
 	}
 }

@@ -47,19 +47,28 @@ func Impact(ctx context.Context, l guard.Bypassing) (guard.Impact, error) {
 			return guard.Impact{}, err
 		}
 	}
-	t, left := guard.Tally{}, len(first)
+	t, left := tally{}, len(first)
 	err = unreplied(ctx, l, func(id uint32, b *guard.Bypass, f *guard.Flow) bool {
 		if _, still := slices.BinarySearch(first, id); still {
 			left--
 			if there[b][f.Endpoint] {
-				t.Add(b.Bridge, f)
+				t.add(b.Bridge, f)
 			}
 		}
 		return left > 0
 	})
-	found := t.Impact()
+	found := t.impact()
 	found.More = len(first) == guard.MostConnections
 	return found, err
+}
+
+// BridgesWithAddresses is [Bridges], with the addresses that they have.
+func BridgesWithAddresses(ctx context.Context) ([]guard.Bridge, error) {
+	var o guard.Observation
+	if o.Bridges, o.Bridging = Bridges(ctx); o.Bridging == nil {
+		addresses(ctx, &o)
+	}
+	return o.Bridges, o.Bridging
 }
 
 // unreplied calls f with each connection of which no answer was seen and whose answer

@@ -22,20 +22,22 @@ const (
 	FieldPriority   = "PRIORITY"
 	FieldIdentifier = "SYSLOG_IDENTIFIER" // always [Identifier]
 
-	FieldTime       = "NFGUARD_TIME" // when it was found: RFC 3339, UTC; the journal's own time is when it was told
-	FieldEvent      = "NFGUARD_EVENT"
-	FieldAbout      = "NFGUARD_ABOUT" // of a contention: the kind of the events that it stands for
-	FieldOutcome    = "NFGUARD_OUTCOME"
-	FieldSubject    = "NFGUARD_SUBJECT"
-	FieldWant       = "NFGUARD_WANT"
-	FieldHave       = "NFGUARD_HAVE"
-	FieldNow        = "NFGUARD_NOW"
-	FieldSource     = "NFGUARD_SOURCE"
-	FieldDuration   = "NFGUARD_DURATION_USEC"
-	FieldPass       = "NFGUARD_PASS"
-	FieldSuppressed = "NFGUARD_SUPPRESSED"
-	FieldError      = "NFGUARD_ERROR"
-	FieldNext       = "NFGUARD_NEXT"
+	FieldTime          = "NFGUARD_TIME" // when it was found: RFC 3339, UTC; the journal's own time is when it was told
+	FieldEvent         = "NFGUARD_EVENT"
+	FieldAbout         = "NFGUARD_ABOUT" // of a contention: the kind of the events that it stands for
+	FieldOutcome       = "NFGUARD_OUTCOME"
+	FieldSubject       = "NFGUARD_SUBJECT"
+	FieldWant          = "NFGUARD_WANT"
+	FieldHave          = "NFGUARD_HAVE"
+	FieldNow           = "NFGUARD_NOW"
+	FieldSource        = "NFGUARD_SOURCE"
+	FieldDuration      = "NFGUARD_DURATION_USEC"
+	FieldPass          = "NFGUARD_PASS"
+	FieldSuppressed    = "NFGUARD_SUPPRESSED"
+	FieldUnreplied     = "NFGUARD_UNREPLIED"      // connections that had no reply, when this was written
+	FieldUnrepliedPods = "NFGUARD_UNREPLIED_PODS" // that began them
+	FieldError         = "NFGUARD_ERROR"
+	FieldNext          = "NFGUARD_NEXT"
 
 	// The fields that systemd-networkd's sysctl monitor writes (systemd 257,
 	// networkd-sysctl.c), with its meaning: the file below /proc/sys, what
@@ -146,7 +148,7 @@ func priority(e record.Event) sd.Priority {
 // place of a message with a control character in it, or leaves sequences out.
 // What a process calls itself stands as it is in OBJECT_*.
 func Fields(e record.Event) []Field {
-	fs := make(fields, 0, 32) // all that there are
+	fs := make(fields, 0, 34) // all that there are
 	fs.add(FieldMessage, printable.Text(e.Message))
 	fs.add(FieldMessageID, messageID(e.Kind))
 	fs.common(priority(e), e.Time)
@@ -163,6 +165,8 @@ func Fields(e record.Event) []Field {
 	}
 	fs.count(FieldPass, e.Pass)
 	fs.count(FieldSuppressed, uint64(max(e.Suppressed, 0)))
+	fs.count(FieldUnreplied, uint64(max(e.Unreplied, 0)))
+	fs.count(FieldUnrepliedPods, uint64(max(e.UnrepliedPods, 0)))
 	if e.Err != nil {
 		fs.add(FieldError, e.Err.Error())
 	}

@@ -64,11 +64,17 @@ type Writer struct {
 	fallback io.Writer
 }
 
-// entry is one encoded record on its way.
+// entry is one record on its way: encoded, or to be completed first.
 type entry struct {
 	data []byte
 	sync bool // ask journald to write it to disk
+
+	event    *record.Event
+	complete func(context.Context, *record.Event)
 }
+
+// completeTime is how long a record can be completed for.
+const completeTime = 2 * time.Second
 
 // Open decides, for good, where records go: to Fallback if o.Plain is set or
 // journald's socket is not there, otherwise to the journal, which may come
@@ -114,6 +120,13 @@ func (w *Writer) SetSync(on bool) { w.sync.Store(on) }
 // the queue is empty again an entry tells how many were lost.
 func (w *Writer) Record(e record.Event) {
 	w.push(entry{data: w.encode(Fields(e)), sync: w.sync.Load() && precious(e.Kind)})
+}
+
+// RecordCompleted is [Writer.Record] of an event of which something is still to be
+// looked up: complete is called before it is written, in another goroutine and with a
+// context that ends soon. What is recorded meanwhile waits behind it.
+func (w *Writer) RecordCompleted(e record.Event, complete func(context.Context, *record.Event)) {
+	w.push(entry{event: &e, complete: complete, sync: w.sync.Load() && precious(e.Kind)})
 }
 
 // precious reports whether records of a kind must survive a power cut.
@@ -164,6 +177,12 @@ func (w *Writer) Run(ctx context.Context) error {
 
 // deliver sends e and, once nothing waits behind it, tells what was lost.
 func (w *Writer) deliver(ctx context.Context, e entry) {
+	if e.event != nil {
+		completing, cancel := context.WithTimeout(ctx, completeTime)
+		e.complete(completing, e.event)
+		cancel()
+		e.data = w.encode(Fields(*e.event))
+	}
 	switch err := w.send(ctx, e.data); {
 	case err != nil:
 		w.lost.Add(1)

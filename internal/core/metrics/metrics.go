@@ -9,6 +9,7 @@ package metrics
 
 import (
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
@@ -50,9 +51,11 @@ type Metrics struct {
 	culprits []culprit
 	stood    stood
 	last     State
-	file     *file
-	revision string
-	size     int // of the last text, in bytes
+
+	unreplied atomic.Uint64 // connections, see AddUnreplied
+	file      *file
+	revision  string
+	size      int // of the last text, in bytes
 }
 
 // thing counts what happened to one guarded thing.
@@ -118,6 +121,10 @@ func (m *Metrics) Record(e record.Event) {
 		m.stood.observe(e.Duration)
 	}
 }
+
+// AddUnreplied counts connections that had no reply because it bypassed netfilter. It can
+// be called from any goroutine; the next text has it.
+func (m *Metrics) AddUnreplied(n int) { m.unreplied.Add(uint64(n)) }
 
 // drifted reports whether e tells of a thing that was not as wanted: not of the
 // end of that, nor of one that could not be looked at.

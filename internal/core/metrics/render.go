@@ -137,6 +137,9 @@ func (m *Metrics) drift(t *text, s *State) {
 	}
 	t.family("nfguard_failed_attempts_total", counter, "Attempts to put something right that failed.").add(float64(s.Failed))
 
+	t.family("nfguard_unreplied_connections_total", counter,
+		"Connections through Services that had no reply because it bypassed netfilter, counted when a drift that lasted was recorded.").add(float64(m.unreplied.Load()))
+
 	f = t.family("nfguard_foreign_values_total", counter, "Foreign values of sysctls by the systemd unit of the writer, and what became of them.")
 	for _, c := range m.culprits {
 		f.add(float64(c.n), "key", c.key, "unit", c.unit, "outcome", string(c.outcome))

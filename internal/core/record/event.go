@@ -97,9 +97,15 @@ type Event struct {
 	// of it woke us. Zero: unknown, or of what was Rewritten none at all.
 	Duration time.Duration
 
-	Source     Cause
-	Writer     Process
-	Pass       uint64 // which pass found it, counted from 1
+	Source Cause
+	Writer Process
+	Pass   uint64 // which pass found it, counted from 1
+
+	// Unreplied connections through Services, and the pods that began them: what had no
+	// reply because it bypassed netfilter, when the record was written. 0: none, or not
+	// looked at.
+	Unreplied, UnrepliedPods int
+
 	Suppressed int    // how many corrections without a record of their own this one stands for
 	Err        error  // why it failed
 	About      Kind   // of a contention: the kind of what is fought over; "" is a sysctl

@@ -20,6 +20,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/config"
 	"github.com/nfguard/nfguard/internal/core/daemon"
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/host"
 	"github.com/nfguard/nfguard/internal/core/instance"
 	"github.com/nfguard/nfguard/internal/core/journal"
 	"github.com/nfguard/nfguard/internal/core/keep"
@@ -120,7 +121,7 @@ func Daemon(ctx context.Context, o Options) error {
 		Rights:     m.rights,
 		PodName:    pods.NewBook(PodLogs).Of,
 		Host:       m,
-		Recorders:  []keep.Recorder{records, meter},
+		Recorders:  []keep.Recorder{&completer{records, meter, host.BridgesWithAddresses}, meter},
 		Log:        log,
 		Publish: func(s daemon.Status) {
 			status.publish(s)

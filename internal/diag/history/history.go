@@ -39,6 +39,7 @@ type Record struct {
 	Process    record.Process // who did it; in a record of kind kube_proxy, kube-proxy itself
 	Pass       uint64
 	Suppressed int
+	Unreplied  int // connections through Services that had no reply because of it
 	Error      string
 	Next       string
 
@@ -203,6 +204,9 @@ func (r *Record) Notes(said string) []string {
 	}
 	if r.Suppressed > 0 && r.Changes() > r.Suppressed {
 		notes = append(notes, "and "+strconv.Itoa(r.Suppressed)+" more")
+	}
+	if n := r.Unreplied; n > 0 && !strings.Contains(said, "had no reply") {
+		notes = append(notes, "connections through Services that had no reply: "+strconv.Itoa(n))
 	}
 	if who := r.foreign(); who != "" {
 		notes = append(notes, who)

@@ -50,7 +50,7 @@ func TestReadsWhatIsWritten(t *testing.T) {
 	e := record.Event{
 		Kind: record.KindDrift, About: record.KindDenied, Outcome: record.Reverted, Time: time.Date(2026, 11, 23, 3, 52, 57, 692_625_782, time.UTC),
 		Subject: string(guard.IPTables), Message: "a sentence (written by tuned[812], tuned.service)",
-		Want: "1", Old: "2", Have: "0", Now: "3", Duration: 84 * time.Microsecond, Source: "sysctl", Pass: 7, Suppressed: 3,
+		Want: "1", Old: "2", Have: "0", Now: "3", Duration: 84 * time.Microsecond, Source: "sysctl", Pass: 7, Suppressed: 3, Unreplied: 5, UnrepliedPods: 2,
 		Err: errors.New("a\nlong story"), Next: "stop it",
 		Writer: record.Process{
 			PID: 812, Comm: "tuned", Exe: "/usr/bin/python3.11", Unit: "tuned.service", Cgroup: "/system.slice/tuned.service", Container: "c0", Pod: "p0",
@@ -68,7 +68,7 @@ func TestReadsWhatIsWritten(t *testing.T) {
 		Time: e.Time, Told: time.UnixMicro(1795405977698463).UTC(), Host: "guard", Machine: "mach", Boot: "b00t",
 		Event: e.Kind, About: e.About, Outcome: e.Outcome, Subject: e.Subject, Message: e.Message,
 		Want: e.Want, Old: e.Old, Have: e.Have, Now: e.Now, Duration: e.Duration, Source: string(e.Source),
-		Process: e.Writer, Pass: e.Pass, Suppressed: e.Suppressed, Error: "a\nlong story", Next: e.Next,
+		Process: e.Writer, Pass: e.Pass, Suppressed: e.Suppressed, Unreplied: e.Unreplied, Error: "a\nlong story", Next: e.Next,
 		Teller: Teller{PID: 399, UID: "0", Comm: "nfguard", Unit: "nfguard.service"},
 	}
 	got, _ := all(t, written(e)+written(record.Event{Kind: record.KindStop, Duration: -1}))

@@ -16,7 +16,7 @@ type entry struct {
 
 	message, found, event, about, outcome, subject string
 	want, old, have, now                           string
-	source, duration, pass, suppressed             string
+	source, duration, pass, suppressed, unreplied  string
 	failure, next                                  string
 
 	objectPID, objectComm, objectUnit string
@@ -78,6 +78,8 @@ func (e *entry) slot(name []byte) *string {
 		return &e.pass
 	case "NFGUARD_SUPPRESSED":
 		return &e.suppressed
+	case "NFGUARD_UNREPLIED":
+		return &e.unreplied
 	case "NFGUARD_ERROR":
 		return &e.failure
 	case "NFGUARD_NEXT":
@@ -168,6 +170,7 @@ func (e *entry) record(r *Record) {
 	}
 	r.Pass, _ = strconv.ParseUint(e.pass, 10, 64)
 	r.Suppressed = number(e.suppressed)
+	r.Unreplied = number(e.unreplied)
 	r.Process = record.Process{
 		PID: number(e.objectPID), Exe: e.exe, Cgroup: e.cgroup, Container: e.container, Pod: e.pod,
 		PodName: e.podName, PodNamespace: e.podSpace, ContainerName: e.containerName,

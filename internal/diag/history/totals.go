@@ -35,6 +35,7 @@ type Sum struct {
 	Kept      int           // kept out by the lock
 	Failed    int           // not put right
 	Observed  int           // left as they are, in mode observe
+	Unreplied int           // connections through Services that had no reply because of them
 	Fights    int           // series that were recorded as one event
 	Longest   time.Duration // of the changes whose duration is known; negative: none is
 	Last      time.Time
@@ -186,6 +187,7 @@ func (s *Sum) add(r *Record) {
 	case record.Observed:
 		s.Observed += n
 	}
+	s.Unreplied += r.Unreplied
 	if r.Event == record.KindDrift {
 		s.Longest = max(s.Longest, r.Duration)
 	}
@@ -269,6 +271,7 @@ func Columns(all *Sum) []Column {
 		{"Kept out", func(s *Sum) int { return s.Kept }},
 		{"Not put right", func(s *Sum) int { return s.Failed }},
 		{"Observed", func(s *Sum) int { return s.Observed }},
+		{"Unreplied", func(s *Sum) int { return s.Unreplied }},
 		{"Fights", func(s *Sum) int { return s.Fights }},
 	}
 	return slices.DeleteFunc(columns, func(c Column) bool { return c.Of(all) == 0 })
