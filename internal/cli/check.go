@@ -13,6 +13,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/boot"
 	"github.com/nfguard/nfguard/internal/core/daemon"
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/internal/core/host"
 	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
 	"github.com/nfguard/nfguard/internal/core/run"
@@ -77,6 +78,9 @@ func (a *app) check(form format, prove bool) error {
 	d := a.audit(&r, &s.Policy)
 	next := m.Forecast()
 	d.NextBoot = &next
+	if found, err := host.Impact(a.ctx, r.Bypassing); err == nil && len(r.Bypassing) > 0 {
+		d.Unreplied = &unrepliedRow{found.Connections, found.Pods, found.Describe()}
+	}
 	if prove {
 		d.Probe = a.proofOrWhy()
 		a.code = withProbe(a.code, probeCode(d.Probe.Verdict))
@@ -141,6 +145,14 @@ func exitCode(r *keep.Report) int {
 	}
 }
 
+// unrepliedRow is what nfguard impact would tell, in short.
+type unrepliedRow struct {
+	Connections int `json:"connections"`
+	Pods        int `json:"pods"`
+
+	sentence string
+}
+
 // document is the result of check and apply: complete, and stable as JSON.
 type document struct {
 	Schema  int           `json:"schema"` // 1
@@ -173,6 +185,11 @@ type document struct {
 	// are handed over which are not yet; of apply, what it was going to change.
 	Needs []guard.Need    `json:"needs,omitempty"`
 	Ahead []guard.Finding `json:"ahead,omitempty"`
+
+	// Of check only: how many connections through Services are unreplied while they
+	// bypass netfilter. It is not there where no bridge with pods bypasses it, or it
+	// could not be told.
+	Unreplied *unrepliedRow `json:"unreplied,omitempty"`
 
 	saidAhead bool // before the rest of the text
 

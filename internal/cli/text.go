@@ -97,6 +97,9 @@ func (d *document) write(w io.Writer, s style) {
 	if k := d.KubeProxy; k != nil {
 		fmt.Fprintf(w, "\nKUBE-PROXY\n%s\n", describe(k))
 		fmt.Fprintf(w, "%s\n", d.Meaning)
+		if u := d.Unreplied; u != nil && u.Connections > 0 {
+			writeLine(w, s.bad("now    "), u.sentence+": unreplied while bypassing netfilter", "nfguard impact tells which")
+		}
 	}
 	if d.Probe != nil {
 		fmt.Fprintln(w, "\nPROBE")

@@ -129,9 +129,13 @@ func TestImpact(t *testing.T) {
 		}
 		return f
 	}
+	out, _ := n.nfguard("check").Output()
+	if line := fmt.Sprintf("\nnow      %d connections of 1 pod through Services: unreplied while bypassing netfilter\n", want); !strings.Contains(string(out), line) {
+		t.Errorf("check does not say %q:\n%s", line, out)
+	}
 	f := impact(1)
-	if f.Connections != want || f.Pods != 2 {
-		t.Errorf("of 1,000 connections %d of %d addresses were counted, want %d of 2: %+v", f.Connections, f.Pods, want, f)
+	if f.Connections != want || f.Pods != 1 {
+		t.Errorf("of 1,000 connections %d of %d pods were counted, want %d of one: %+v", f.Connections, f.Pods, want, f)
 	}
 	for _, g := range f.Groups {
 		if (g.Address != "10.96.0.1:80" && g.Address != "[fd00:96::1]:80") || g.Connections != each {

@@ -10,7 +10,7 @@ import (
 // that hands nothing of their family over. A pod that is dead looks the same.
 type Impact struct {
 	Connections int
-	Pods        int     // that began them, as far as Groups tells
+	Pods        int     // that began them, but for those Beyond
 	Groups      []Group // the most connections first, at most [MostGroups]
 	Beyond      int     // connections of groups that are not in Groups
 	More        bool    // there are more than were looked at: [MostConnections]

@@ -41,9 +41,9 @@ func Impact(ctx context.Context, l guard.Bypassing) (guard.Impact, error) {
 		return guard.Impact{}, ctx.Err()
 	case <-time.After(impactApart):
 	}
-	there := make(map[*guard.Bypass]map[netip.Addr]bool)
+	behind := make(map[*guard.Bypass]map[netip.Addr]string)
 	for i := range l {
-		if there[&l[i]], err = rtnl.Neighbours(l[i].Index); err != nil {
+		if behind[&l[i]], err = rtnl.Neighbours(l[i].Index); err != nil {
 			return guard.Impact{}, err
 		}
 	}
@@ -51,8 +51,8 @@ func Impact(ctx context.Context, l guard.Bypassing) (guard.Impact, error) {
 	err = unreplied(ctx, l, func(id uint32, b *guard.Bypass, f *guard.Flow) bool {
 		if _, still := slices.BinarySearch(first, id); still {
 			left--
-			if there[b][f.Endpoint] {
-				t.add(b.Bridge, f)
+			if behind[b][f.Endpoint] != "" {
+				t.add(b.Bridge, f, behind[b][f.Client])
 			}
 		}
 		return left > 0

@@ -16,7 +16,7 @@ func TestTally(t *testing.T) {
 	}
 	var few tally
 	for _, f := range []*guard.Flow{flow("10.0.0.1", 53), flow("10.0.0.2", 53), flow("10.0.0.2", 53), flow("10.0.0.1", 80)} {
-		few.add("cni0", f)
+		few.add("cni0", f, "")
 	}
 	got := few.impact()
 	var lines []string
@@ -28,9 +28,16 @@ func TestTally(t *testing.T) {
 		t.Errorf("%+v\n%s\nwant\n%s", got, text, want)
 	}
 
+	var dual tally // one pod, by both of its addresses
+	dual.add("cni0", flow("10.0.0.1", 53), "02:00:00:00:00:01")
+	dual.add("cni0", flow("fd00::1", 53), "02:00:00:00:00:01")
+	if got := dual.impact(); got.Pods != 1 || got.Connections != 2 {
+		t.Errorf("%+v", got)
+	}
+
 	var many tally
 	for port := range uint16(guard.MostGroups + 7) {
-		many.add("cni0", flow("10.0.0.1", port+1))
+		many.add("cni0", flow("10.0.0.1", port+1), "02:00:00:00:00:01")
 	}
 	if got := many.impact(); got.Connections != guard.MostGroups+7 || len(got.Groups) != guard.MostGroups || got.Beyond != 7 || got.Pods != 1 {
 		t.Errorf("%d connections, %d groups, %d beyond, %d pods", got.Connections, len(got.Groups), got.Beyond, got.Pods)

@@ -40,6 +40,7 @@ type Report struct {
 	Meaning    string          // what all this means for Services, one sentence
 	Needs      []guard.Need    // what Services need, of each bridge with pods; nil: not looked at
 	Unready    []string        // what keeps the node from being ready beside the items: see [guard.Unready]
+	Bypassing  guard.Bypassing // of [Audit] only
 	Ahead      []guard.Finding // what it will change to hand over what is not yet; of [Audit] only
 }
 
@@ -72,7 +73,7 @@ func Audit(ctx context.Context, h Host, p *guard.Policy) Report {
 	o.SetValues(p, values)
 	rep := report(p, &o)
 	rep.explain(p, &o, o.KubeProxy.State(), guard.Concerns(p, &o), o.NextBoot)
-	rep.Ahead = guard.Ahead(p, &o)
+	rep.Ahead, rep.Bypassing = guard.Ahead(p, &o), o.Bypassing()
 	return rep
 }
 
