@@ -62,8 +62,9 @@ quick: build ## the unit tests that need no root, in seconds: for while one edit
 	$(GO) test -short $(UNIT)
 
 # Three packages at a time: those that try the real program mostly wait for it.
+# RUN= picks tests.
 test: deps packdeps fleetdeps build cover ## everything that needs no virtual machine and no cluster
-	$(WITH_DEBIAN) CGO_ENABLED=1 $(GO) test -race -count=1 -p 3 -timeout $(HANG) $(HOSTED) $(UNIT)
+	$(WITH_DEBIAN) CGO_ENABLED=1 $(GO) test -race -count=1 -p 3 -timeout $(HANG) $(if $(RUN),-run '$(RUN)') $(HOSTED) $(UNIT)
 	$(GO) run ./test/demo -nfguard bin/nfguard
 
 race: ## unit tests; with root also those in namespaces of their own
