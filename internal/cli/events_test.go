@@ -368,6 +368,7 @@ func TestEventsFollowed(t *testing.T) {
 		if !lines.Scan() {
 			t.Fatalf("it ended: %v, %s", lines.Err(), &talk)
 		}
+		lab.Schema(t, "events-follow", lines.Bytes())
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
 			t.Fatalf("%v: %s", err, lines.Bytes())
 		}

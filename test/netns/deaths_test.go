@@ -233,6 +233,7 @@ func (w *deathLab) trace(d *death, args ...string) (f followed) {
 		}
 		f.code = exit.ExitCode()
 	}
+	lab.Schema(w.t, "trace", out.Bytes())
 	if err := json.Unmarshal(out.Bytes(), &f); err != nil {
 		w.t.Fatalf("%v\n%s%s", err, out.Bytes(), more)
 	}

@@ -124,6 +124,7 @@ func TestEvents(t *testing.T) {
 		} `json:"totals"`
 	}
 	out := n.events(func(out string) bool { return strings.Contains(out, `"event":"stop"`) }, "-o", "json")
+	lab.Schema(t, "events", []byte(out))
 	if err := json.Unmarshal([]byte(out), &doc); err != nil {
 		t.Fatal(err)
 	}

@@ -89,6 +89,7 @@ func TestEvidence(t *testing.T) {
 	n.Run(t, "ip", "link", "set", "tap0", "master", "podbr")
 
 	out, err := n.withCNI("check", "-o", "json").Output()
+	lab.Schema(t, "check", out)
 	var d struct {
 		Scope       string
 		Sysctls     map[string]bool

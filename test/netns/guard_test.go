@@ -235,6 +235,7 @@ func TestStatus(t *testing.T) {
 	n.start()
 	n.awaitReady()
 	out, err = n.nfguard("status", "-o", "json").Output()
+	lab.Schema(t, "status", out)
 	var s struct {
 		Schema  int
 		State   string
@@ -308,6 +309,7 @@ func TestApplyAndCheck(t *testing.T) {
 		Changes []struct{ Op, Subject string }
 	}
 	out, err = n.nfguard("apply", "-o", "json").Output()
+	lab.Schema(t, "check", out)
 	if jsonErr := json.Unmarshal(out, &d); err != nil || jsonErr != nil || d.Verdict != "right" || !d.Changed || len(d.Changes) != 5 {
 		t.Errorf("apply: %v, %v\n%s", err, jsonErr, out)
 	}

@@ -124,6 +124,7 @@ func TestImpact(t *testing.T) {
 		if code != wantCode {
 			t.Fatalf("exit code %d, want %d: %v\n%s", code, wantCode, err, out)
 		}
+		lab.Schema(t, "impact", out)
 		if err := json.Unmarshal(out, &f); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}

@@ -51,6 +51,7 @@ func (n *node) check() (v proxyView) {
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() == 2) {
 		n.t.Fatalf("check: %v", err)
 	}
+	lab.Schema(n.t, "check", out)
 	if err := json.Unmarshal(out, &v); err != nil {
 		n.t.Fatalf("check: %v\n%s", err, out)
 	}

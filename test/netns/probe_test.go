@@ -62,6 +62,12 @@ func (n *node) probe(args ...string) (v probeView, exit int) {
 	var said strings.Builder
 	cmd.Stderr = &said
 	out, err := cmd.Output()
+	if schema := "probe"; err == nil {
+		if slices.Contains(args, "--bridge") {
+			schema = "probe-bridge"
+		}
+		lab.Schema(n.t, schema, out)
+	}
 	if jsonErr := json.Unmarshal(out, &v); jsonErr != nil {
 		n.t.Fatalf("probe: %v, %v\n%s%s", err, jsonErr, out, said.String())
 	}
@@ -139,6 +145,7 @@ func TestProbeWords(t *testing.T) {
 	}
 	n.set("1", "1", "1")
 	out, err = n.nfguard("check", "--probe", "-o", "json").Output()
+	lab.Schema(t, "check", out)
 	var d struct {
 		Verdict string
 		Probe   probeView

@@ -48,10 +48,10 @@ func (d *Daemon) snapshot(now time.Time) Status {
 		Schema: 1, Version: build.Version(), PID: os.Getpid(), Started: d.status.started, Written: now, Process: d.o.Process,
 		State: "healthy", Rights: d.o.Rights(), Mode: string(d.settings.Policy.Mode), Scope: d.settings.Policy.Scope(),
 		Verdict: report.Verdict(), Pass: report.Pass, LastPass: report.Time,
-		Totals: d.rec.Totals(), Complaints: d.rec.Complaints(), Fights: d.rec.Fights(),
-		Sources: d.health(), Bridges: report.Bridges,
+		Totals: d.rec.Totals(), Complaints: d.rec.Complaints(), Fights: append([]string{}, d.rec.Fights()...), // a list in JSON, also when empty
+		Sources: d.health(), Bridges: append([]guard.Bridge{}, report.Bridges...),
 		KubeProxy: NewKubeProxy(d.rec.ProxyState(), report.KubeProxy),
-		Findings:  slices.Concat(d.status.weak, report.Findings), Meaning: report.Meaning,
+		Findings:  append(append([]guard.Finding{}, d.status.weak...), report.Findings...), Meaning: report.Meaning,
 		Settings: d.settings, Report: report, Sysctls: []Sysctl{},
 	}
 	if d.status.badConf != nil {
