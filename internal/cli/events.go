@@ -23,7 +23,7 @@ type eventsOptions struct {
 	events, outcomes, subject []string
 	journals                  []string
 	form                      format
-	follow, totals            bool
+	follow, totals, verify    bool
 }
 
 func (a *app) eventsCommand() *cobra.Command {
@@ -38,13 +38,24 @@ At the end stand the totals.
 Times are given as 90m, 36h, 7d (ago), today, yesterday, 2026-11-23,
 "2026-11-23 03:52", @SECONDS or RFC 3339.
 
-Exit codes: 0 everything was read, even if there were no events; 2 not everything was.`,
+With --verify it tells whether the record is complete: whether one is missing, was
+changed, is there twice or is out of order, between the first and the last that
+were kept of each boot.
+
+Exit codes: 0 everything was read, even if there were no events; 1 with --verify, the
+record is not complete; 2 not everything was read.`,
 		Example: `  nfguard events --since 7d
   nfguard events --event drift,denied --subject '*ip6tables' -o json
   nfguard events --journal /var/log/journal/remote -o html >report.html
+  nfguard events --verify
   journalctl -o export SYSLOG_IDENTIFIER=nfguard | nfguard events --journal -`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return a.events(&o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.verify {
+				return a.verify(cmd, &o)
+			}
+			return a.events(&o)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.since, "since", "", "leave out events before this `time`")
@@ -55,6 +66,7 @@ Exit codes: 0 everything was read, even if there were no events; 2 not everythin
 	f.StringArrayVar(&o.journals, "journal", nil, "read this `place` and not the host's journal: a directory, a journal file, an export, or - for an export on standard input; repeat the flag for several")
 	f.BoolVarP(&o.follow, "follow", "f", false, "also print new events as they are recorded, until interrupted")
 	f.BoolVar(&o.totals, "totals", false, "only the totals")
+	f.BoolVar(&o.verify, "verify", false, "tell whether the record is complete")
 	outputFlag(cmd, &o.form, htmlForm)
 	complete := func(name string, words []string) {
 		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))

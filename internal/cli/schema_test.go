@@ -52,6 +52,7 @@ var documents = map[string]any{
 	"config-show":   configDocument{},
 	"events":        eventsDocument{},
 	"events-follow": eventLine{},
+	"events-verify": verifyDocument{},
 	"impact":        impactDocument{},
 	"probe":         proofDocument{},
 	"probe-bridge":  realProof{},

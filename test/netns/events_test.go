@@ -148,4 +148,29 @@ func TestEvents(t *testing.T) {
 	if named < 3 { // of a process that runs for less than a millisecond, only the PID may be known
 		t.Errorf("sysctl is named in %d drifts only\n%s", named, out)
 	}
+
+	// The next daemon goes on with the chain of the last one.
+	if err := os.Remove(n.file("notify")); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	n.awaitReady()
+	n.stop()
+	var verified struct {
+		Complete bool `json:"complete"`
+		Records  int  `json:"records"`
+		Unlinked int  `json:"unlinked"`
+		Chains   []struct {
+			First int `json:"first"`
+			Last  int `json:"last"`
+		} `json:"chains"`
+	}
+	out = n.events(func(out string) bool {
+		err := json.Unmarshal([]byte(out), &verified)
+		return err == nil && verified.Records > len(doc.Events)+1 // with the start and the stop
+	}, "--verify", "-o", "json")
+	lab.Schema(t, "events-verify", []byte(out))
+	if v := verified; !v.Complete || v.Unlinked != 0 || len(v.Chains) != 1 || v.Chains[0].First != 1 || v.Chains[0].Last != v.Records {
+		t.Errorf("the record is complete, and it says\n%s", out)
+	}
 }

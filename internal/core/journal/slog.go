@@ -54,7 +54,7 @@ func dropTime() func([]string, slog.Attr) slog.Attr {
 type lines struct{ w *Writer }
 
 func (l lines) Write(line []byte) (int, error) {
-	l.w.push(entry{data: bytes.Clone(line)})
+	l.w.push(entry{line: bytes.Clone(line)})
 	return len(line), nil
 }
 
@@ -102,7 +102,7 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	for _, a := range attrs {
 		fs.add(attrField(a.Key), a.Value.String())
 	}
-	h.w.push(entry{data: h.w.encode(fs)})
+	h.w.push(entry{line: h.w.encode(fs)})
 	return nil
 }
 

@@ -79,7 +79,7 @@ func TestHandlerContract(t *testing.T) {
 			return w.Handler(nil)
 		},
 		func(t *testing.T) map[string]any {
-			fs, err := parse((<-w.queue).data)
+			fs, err := parse((<-w.queue).line)
 			if err != nil {
 				t.Fatal(err)
 			}

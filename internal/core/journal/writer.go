@@ -28,6 +28,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nfguard/nfguard/internal/core/chain"
 	"github.com/nfguard/nfguard/internal/core/record"
 )
 
@@ -48,6 +49,13 @@ type Options struct {
 	Fallback io.Writer // takes the records where there is no journal, and complaints about it; nil is stderr
 	Plain    bool      // write to Fallback although there is a journal
 
+	// Last is the end of the chain of records that this one goes on with, and Linked is
+	// called with its new end before each record, and once more, with the one before,
+	// where that record did not reach the journal; nil: nobody wants to know. It must not
+	// wait for a disk.
+	Last   chain.Link
+	Linked func(chain.Link)
+
 	// Synchronize has journald write to disk what it has; nil is [Synchronize].
 	Synchronize func(context.Context) error
 }
@@ -59,18 +67,21 @@ type Writer struct {
 	lost  atomic.Int64 // refused by a full queue, or never taken by the journal, and not yet told
 	sync  atomic.Bool
 
+	last   chain.Link
+	linked func(chain.Link)
+
 	journal  *socket // nil without a journal,
 	syncer   *syncer // and so is this
 	fallback io.Writer
 }
 
-// entry is one record on its way: encoded, or to be completed first.
+// entry is one record, or one line of the log, on its way.
 type entry struct {
-	data []byte
-	sync bool // ask journald to write it to disk
+	line []byte // of the log, encoded; nil: it is a record
+	sync bool   // ask journald to write it to disk
 
-	event    *record.Event
-	complete func(context.Context, *record.Event)
+	event    record.Event
+	complete func(context.Context, *record.Event) // nil: there is nothing to complete
 }
 
 // completeTime is how long a record can be completed for.
@@ -89,7 +100,10 @@ func Open(o Options) *Writer {
 	if o.Fallback == nil {
 		o.Fallback = os.Stderr
 	}
-	w := &Writer{queue: make(chan entry, queueLen), fallback: o.Fallback}
+	w := &Writer{queue: make(chan entry, queueLen), fallback: o.Fallback, last: o.Last, linked: o.Linked}
+	if w.linked == nil {
+		w.linked = func(chain.Link) {}
+	}
 	w.SetSync(o.Sync)
 	if _, err := os.Stat(o.Socket); o.Plain || errors.Is(err, fs.ErrNotExist) {
 		return w
@@ -119,14 +133,14 @@ func (w *Writer) SetSync(on bool) { w.sync.Store(on) }
 // away says who began, and later ones of a fight say little new. As soon as
 // the queue is empty again an entry tells how many were lost.
 func (w *Writer) Record(e record.Event) {
-	w.push(entry{data: w.encode(Fields(e)), sync: w.sync.Load() && precious(e.Kind)})
+	w.RecordCompleted(e, nil)
 }
 
 // RecordCompleted is [Writer.Record] of an event of which something is still to be
 // looked up: complete is called before it is written, in another goroutine and with a
 // context that ends soon. What is recorded meanwhile waits behind it.
 func (w *Writer) RecordCompleted(e record.Event, complete func(context.Context, *record.Event)) {
-	w.push(entry{event: &e, complete: complete, sync: w.sync.Load() && precious(e.Kind)})
+	w.push(entry{event: e, complete: complete, sync: w.sync.Load() && precious(e.Kind)})
 }
 
 // precious reports whether records of a kind must survive a power cut.
@@ -177,13 +191,16 @@ func (w *Writer) Run(ctx context.Context) error {
 
 // deliver sends e and, once nothing waits behind it, tells what was lost.
 func (w *Writer) deliver(ctx context.Context, e entry) {
-	if e.event != nil {
+	if e.complete != nil {
 		completing, cancel := context.WithTimeout(ctx, completeTime)
-		e.complete(completing, e.event)
+		e.complete(completing, &e.event)
 		cancel()
-		e.data = w.encode(Fields(*e.event))
 	}
-	switch err := w.send(ctx, e.data); {
+	send := func() error { return w.send(ctx, e.line) }
+	if e.line == nil {
+		send = func() error { return w.link(ctx, &e.event) }
+	}
+	switch err := send(); {
 	case err != nil:
 		w.lost.Add(1)
 	case e.sync && w.syncer != nil:
@@ -193,17 +210,43 @@ func (w *Writer) deliver(ctx context.Context, e entry) {
 		return
 	}
 	if n := w.lost.Swap(0); n > 0 {
-		told := Fields(record.Event{
+		told := record.Event{
 			Kind:       eventLost,
 			Outcome:    record.Failed,
 			Time:       time.Now(),
 			Message:    lostMessage(n),
 			Suppressed: int(n),
-		})
-		if w.send(ctx, w.encode(told)) != nil {
+		}
+		if w.link(ctx, &told) != nil {
 			w.lost.Add(n)
 		}
 	}
+}
+
+// linked returns a record as the next of a chain, and the end of that chain then.
+func linked(last chain.Link, fs []Field) ([]Field, chain.Link) {
+	record := make([]chain.Field, len(fs))
+	for i, f := range fs {
+		record[i] = chain.Field(f)
+	}
+	record, next := last.Next(record)
+	for _, f := range record[len(fs):] {
+		fs = append(fs, Field(f))
+	}
+	return fs, next
+}
+
+// link sends a record as the next of its chain.
+func (w *Writer) link(ctx context.Context, e *record.Event) error {
+	fields, next := linked(w.last, Fields(*e))
+	w.linked(next)
+	err := w.send(ctx, w.encode(fields))
+	if err != nil {
+		w.linked(w.last)
+		return err
+	}
+	w.last = next
+	return nil
 }
 
 func lostMessage(n int64) string {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,13 +17,69 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nfguard/nfguard/internal/core/chain"
 	"github.com/nfguard/nfguard/internal/core/record"
 	"golang.org/x/sys/unix"
 )
 
+// lastLink is the end of a chain.
+var lastLink = chain.Link{ID: "BOOT", Sequence: 7, Digest: strings.Repeat("0", 32)}
+
+// first is the first record after that.
+func first(e record.Event) []Field {
+	fields, _ := linked(lastLink, Fields(e))
+	return fields
+}
+
+// TestWriterLinks: each record that the journal has taken says which one came before it,
+// and the daemon that is started next goes on from there.
+func TestWriterLinks(t *testing.T) {
+	j := listen(t, socketPath(t))
+	var mu sync.Mutex
+	var ends []chain.Link
+	end := func() chain.Link {
+		mu.Lock()
+		defer mu.Unlock()
+		return ends[len(ends)-1]
+	}
+	options := Options{Socket: j.path, Fallback: new(buffer), Linked: func(l chain.Link) {
+		mu.Lock()
+		defer mu.Unlock()
+		ends = append(ends, l)
+	}}
+	id, previous := "", ""
+	for run := range 2 {
+		w := Open(options)
+		stop := start(t, w)
+		slog.New(w.Handler(nil)).Info("a line of the log is no link")
+		j.next(t)
+		for i := range 3 {
+			w.Record(numbered(i))
+			got := j.next(t)
+			if id == "" {
+				id = value(got, chain.ID)
+			}
+			want := []string{id, strconv.Itoa(3*run + i + 1), previous}
+			if link := []string{value(got, chain.ID), value(got, chain.Sequence), value(got, chain.Previous)}; !slices.Equal(link, want) || id == "" {
+				t.Errorf("%q; want %q", link, want)
+			}
+			record := make([]chain.Field, len(got))
+			for i, f := range got {
+				record[i] = chain.Field(f)
+			}
+			previous = chain.Digest(record)
+		}
+		stop()
+		if l := end(); !l.Valid() || l != (chain.Link{ID: id, Sequence: uint64(3*run + 3), Digest: previous}) {
+			t.Errorf("it ends with %+v", l)
+		}
+		options.Last = end()
+	}
+}
+
 func TestWriterKeepsTheOrder(t *testing.T) {
 	j := listen(t, socketPath(t))
-	w := Open(Options{Socket: j.path, Fallback: new(buffer)})
+	w := Open(Options{Socket: j.path, Fallback: new(buffer), Last: lastLink})
 	start(t, w)
 	log := slog.New(w.Handler(nil))
 
@@ -30,7 +87,7 @@ func TestWriterKeepsTheOrder(t *testing.T) {
 	log.Info("in between", "n", 1)
 	w.Record(numbered(2))
 
-	if diff := cmp.Diff(Fields(drift()), j.next(t)); diff != "" {
+	if diff := cmp.Diff(first(drift()), j.next(t)); diff != "" {
 		t.Error(diff)
 	}
 	for _, want := range []string{"in between n=1", "2"} {
@@ -118,12 +175,12 @@ func TestWriterSurvivesRestartOfJournald(t *testing.T) {
 
 func TestWriterPassesLargeRecordsInAFile(t *testing.T) {
 	j := listen(t, socketPath(t))
-	w := Open(Options{Socket: j.path, Fallback: new(buffer)})
+	w := Open(Options{Socket: j.path, Fallback: new(buffer), Last: lastLink})
 	start(t, w)
 	e := numbered(1)
 	e.Err = errors.New(strings.Repeat("a long story\n", 1<<16))
 	w.Record(e)
-	if diff := cmp.Diff(Fields(e), j.next(t)); diff != "" {
+	if diff := cmp.Diff(first(e), j.next(t)); diff != "" {
 		t.Error(diff)
 	}
 	const want = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
@@ -177,8 +234,8 @@ func TestWriterWithoutJournal(t *testing.T) {
 		name    string
 		options Options
 	}{
-		{"no socket", Options{Socket: socketPath(t)}},
-		{"told so", Options{Socket: j.path, Plain: true, Sync: true}},
+		{"no socket", Options{Socket: socketPath(t), Last: lastLink}},
+		{"told so", Options{Socket: j.path, Plain: true, Sync: true, Last: lastLink}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -194,7 +251,8 @@ func TestWriterWithoutJournal(t *testing.T) {
 			}
 			event, line, _ := strings.Cut(out.String(), "\n")
 			want := `{"MESSAGE":"put right","MESSAGE_ID":"4f513955a72e451957e0c1036a86391a","PRIORITY":"4","SYSLOG_IDENTIFIER":"nfguard",` +
-				`"NFGUARD_EVENT":"drift","NFGUARD_OUTCOME":"corrected","NFGUARD_SUBJECT":"net.ipv4.ip_forward","SYSCTL":"/proc/sys/net/ipv4/ip_forward"}`
+				`"NFGUARD_EVENT":"drift","NFGUARD_OUTCOME":"corrected","NFGUARD_SUBJECT":"net.ipv4.ip_forward","SYSCTL":"/proc/sys/net/ipv4/ip_forward",` +
+				`"NFGUARD_CHAIN":"BOOT","NFGUARD_SEQUENCE":"8","NFGUARD_PREVIOUS":"00000000000000000000000000000000"}`
 			if event != want {
 				t.Errorf("want %s\n got %s", want, event)
 			}
@@ -242,16 +300,18 @@ func value(fs []Field, name string) string {
 }
 
 // start runs w until the end of the test.
-func start(t *testing.T, w *Writer) {
+func start(t *testing.T, w *Writer) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- w.Run(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // journald is its native socket, read only when a test asks.

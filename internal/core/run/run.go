@@ -85,7 +85,7 @@ func Daemon(ctx context.Context, o Options) error {
 	}
 	m := NewMachine(ctx)
 	defer m.Close()
-	records := journal.Open(journal.Options{Sync: c.Journal.Sync, Fallback: o.Err, Synchronize: m.synchronize()})
+	records := journal.Open(journal.Options{Sync: c.Journal.Sync, Fallback: o.Err, Synchronize: m.synchronize(), Last: lastLink(dir), Linked: keepLink(dir)})
 	defer write(records, o.Err)()
 
 	hook := attach(Settings(c), m.loadHook())

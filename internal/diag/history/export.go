@@ -58,9 +58,16 @@ func (x *export) fail(offset int64, what string) error {
 	return &formatError{offset: offset, entries: x.entries, what: what}
 }
 
+// taker takes the fields of an entry: first asked whether it wants one by its name, then
+// given its value, which is its until then.
+type taker interface {
+	wants(name []byte) bool
+	take(value []byte)
+}
+
 // next reads the next entry into e. At the end it returns io.EOF; an entry
 // that is cut off is an error.
-func (x *export) next(e *entry) error {
+func (x *export) next(e taker) error {
 	for fields := 0; ; {
 		start := x.offset
 		line, err := x.line()
@@ -83,17 +90,17 @@ func (x *export) next(e *entry) error {
 		if !validName(name) {
 			return x.fail(start, "this is no journal export: a line begins with "+excerpt(line))
 		}
-		slot := e.slot(name)
+		wanted := e.wants(name)
 		switch {
 		case !text && err != nil:
 			return x.fail(start, "the name of a field does not end")
 		case !text:
-			if value, err = x.binary(slot != nil); err != nil {
+			if value, err = x.binary(wanted); err != nil {
 				return err
 			}
 		}
-		if slot != nil {
-			e.set(slot, value)
+		if wanted {
+			e.take(value)
 		}
 		if err != nil { // the rest of a long line
 			if err := x.skipLine(); err != nil {

@@ -25,6 +25,7 @@ type entry struct {
 	comms, units                      []string // further values of objectComm and objectUnit, at most maxOthers each
 
 	names map[string]string
+	at    *string // where the next value goes
 }
 
 // slot returns where the value of a field is stored; nil: nowhere. nfguard's own
@@ -116,6 +117,13 @@ const (
 	// maxOthers limits the further values of a field: journald adds one.
 	maxOthers = 8
 )
+
+func (e *entry) wants(name []byte) bool {
+	e.at = e.slot(name)
+	return e.at != nil
+}
+
+func (e *entry) take(value []byte) { e.set(e.at, value) }
 
 // set keeps the first value of a field.
 func (e *entry) set(slot *string, value []byte) {
