@@ -24,7 +24,7 @@ type verifyDocument struct {
 	InAll    int        `json:"flaws_total"` // all
 }
 
-// chainRow is the records of one boot.
+// chainRow is the records of one boot, or of one nfguard apply.
 type chainRow struct {
 	Host  string    `json:"hostname"`
 	Chain string    `json:"chain"`
@@ -104,11 +104,11 @@ func (a *app) verify(cmd *cobra.Command, o *eventsOptions) error {
 const mostFlaws = 20
 
 func (d *verifyDocument) write(w io.Writer, s style) {
-	what := "none is missing, changed, doubled or out of order between the first and the last of each boot"
+	what := "none is missing, changed, doubled or out of order between the first and the last of each"
 	if !d.Complete {
 		what = "not complete"
 	}
-	fmt.Fprintf(w, "%s of %s: %s\n", words.Count(d.Records, "record"), words.Count(len(d.Chains), "boot"), what)
+	fmt.Fprintf(w, "%s in %s, one of each boot and of each nfguard apply: %s\n", words.Count(d.Records, "record"), words.Count(len(d.Chains), "chain"), what)
 	for _, f := range d.Flaws[:min(len(d.Flaws), mostFlaws)] {
 		writeLine(w, s.bad("flaw   "), fmt.Sprintf("%s  %s  %s", f.Time.Local().Format(time.DateTime), f.Host, f.Sentence))
 	}
