@@ -60,6 +60,11 @@ const careful = syscall.O_NONBLOCK | syscall.O_NOCTTY | syscall.O_CLOEXEC
 // anything else is a [NotRegular].
 func Open(name string) (*os.File, error) { return open(name, os.Stat, os.O_RDONLY) }
 
+// OpenNoLink is [Open] for a name that must not be a link.
+func OpenNoLink(name string) (*os.File, error) {
+	return open(name, os.Lstat, os.O_RDONLY|syscall.O_NOFOLLOW)
+}
+
 func open(name string, stat func(string) (fs.FileInfo, error), flags int) (*os.File, error) {
 	info, err := stat(name) // first, because opening a device can have side effects
 	var at *fs.PathError
@@ -111,7 +116,7 @@ func Read(name string, limit int64) ([]byte, error) {
 
 // ReadNoLink is [Read] for a name that must not be a link.
 func ReadNoLink(name string, limit int64) ([]byte, error) {
-	f, err := open(name, os.Lstat, os.O_RDONLY|syscall.O_NOFOLLOW)
+	f, err := OpenNoLink(name)
 	if err != nil {
 		return nil, err
 	}

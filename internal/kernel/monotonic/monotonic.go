@@ -1,5 +1,5 @@
-// Package monotonic converts times of the kernel's monotonic clock to wall-clock
-// times.
+// Package monotonic reads the kernel's clocks that nobody sets, and converts times of
+// one of them to wall-clock times.
 package monotonic
 
 import (
@@ -44,5 +44,13 @@ func (p Pair) Time(nano int64) time.Time { return p.now.Add(time.Duration(nano -
 func Nano() int64 {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail
+	return ts.Nano()
+}
+
+// Boot is what CLOCK_BOOTTIME shows now, in nanoseconds: the time since the boot, with
+// the time that the machine slept.
+func Boot() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail
 	return ts.Nano()
 }
