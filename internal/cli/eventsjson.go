@@ -34,6 +34,8 @@ type eventRow struct {
 	Unreplied int            `json:"unreplied,omitempty"`
 	Error     string         `json:"error,omitempty"`
 	Next      string         `json:"next,omitempty"`
+	Reason    string         `json:"reason,omitempty"`
+	Until     string         `json:"until,omitempty"`
 	Object    *objectRow     `json:"object,omitempty"`
 	Teller    tellerRow      `json:"recorded_by"`
 	Told      *time.Time     `json:"recorded,omitempty"`
@@ -43,6 +45,8 @@ type eventRow struct {
 type objectRow struct {
 	PID       int    `json:"pid"`
 	Comm      string `json:"comm,omitempty"`
+	UID       string `json:"uid,omitempty"`
+	LoginUID  string `json:"audit_loginuid,omitempty"`
 	Exe       string `json:"exe,omitempty"`
 	Unit      string `json:"systemd_unit,omitempty"`
 	Cgroup    string `json:"systemd_cgroup,omitempty"`
@@ -67,7 +71,7 @@ func newEventRow(r *history.Record) *eventRow {
 		Time: r.Time, Host: r.Host, MachineID: r.Machine, BootID: r.Boot,
 		Event: r.Event, About: r.About, Outcome: r.Outcome, Subject: r.Subject, Message: r.Message,
 		Want: r.Want, Old: r.Old, Have: r.Have, Now: r.Now, Source: r.Source,
-		Pass: r.Pass, Suppress: r.Suppressed, Unreplied: r.Unreplied, Error: r.Error, Next: r.Next,
+		Pass: r.Pass, Suppress: r.Suppressed, Unreplied: r.Unreplied, Error: r.Error, Next: r.Next, Reason: r.Reason, Until: r.Until,
 		Teller: tellerRow{r.Origin(), r.Teller.Comm, r.Teller.PID, r.Teller.UID, r.Teller.Unit},
 	}
 	if r.Duration >= 0 {
@@ -78,7 +82,7 @@ func newEventRow(r *history.Record) *eventRow {
 		row.Told = &r.Told
 	}
 	if w := r.Process; w.PID > 0 {
-		row.Object = &objectRow{w.PID, w.Comm, w.Exe, w.Unit, w.Cgroup, w.Container, w.Pod, w.PodName, w.PodNamespace, w.ContainerName}
+		row.Object = &objectRow{w.PID, w.Comm, r.UID, r.LoginUID, w.Exe, w.Unit, w.Cgroup, w.Container, w.Pod, w.PodName, w.PodNamespace, w.ContainerName}
 	}
 	return row
 }

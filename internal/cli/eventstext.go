@@ -80,7 +80,7 @@ func (t *textEvents) row(when, host, event, outcome, what string) {
 		word = t.st.bad(word)
 	case record.Corrected, record.Denied, record.Rewritten:
 		word = t.st.good(word)
-	case record.Held:
+	case record.Held, record.Paused:
 		word = t.st.warn(word)
 	}
 	fmt.Fprintf(t.w, "%-11s  %s  %s\n", printable.Text(event), word, printable.Text(what))

@@ -38,6 +38,8 @@ const (
 	FieldUnrepliedPods = "NFGUARD_UNREPLIED_PODS" // that began them
 	FieldError         = "NFGUARD_ERROR"
 	FieldNext          = "NFGUARD_NEXT"
+	FieldReason        = "NFGUARD_REASON" // of a pause: what was given as the reason
+	FieldUntil         = "NFGUARD_UNTIL"  // of a pause: when it ends, as NFGUARD_TIME
 
 	// The fields that systemd-networkd's sysctl monitor writes (systemd 257,
 	// networkd-sysctl.c), with its meaning: the file below /proc/sys, what
@@ -58,6 +60,10 @@ const (
 	FieldObjectExe    = "OBJECT_EXE"
 	FieldObjectUnit   = "OBJECT_SYSTEMD_UNIT"
 	FieldObjectCgroup = "OBJECT_SYSTEMD_CGROUP"
+
+	// The users of the process that asked for a pause: journald's names.
+	FieldObjectUID      = "OBJECT_UID"
+	FieldObjectLoginUID = "OBJECT_AUDIT_LOGINUID"
 
 	// Where it runs in a container, as its control group tells.
 	FieldContainer = "NFGUARD_CONTAINER_ID"
@@ -104,6 +110,8 @@ func messageID(k record.Kind) string {
 		return "a43fbbc787fc4ed011527e0d06b93104"
 	case record.KindLook:
 		return "bb186b40650af3ed67363a6bdefc7edb"
+	case record.KindPause:
+		return "eda2fd0608c44a308c3eef30179f3476"
 	case record.KindStart:
 		return "b77e5ef5c3424be5ce04327c232a65f4"
 	case record.KindStop:
@@ -125,7 +133,7 @@ func priority(e record.Event) sd.Priority {
 		return sd.PriErr
 	}
 	switch e.Kind {
-	case record.KindDrift, record.KindDenied, record.KindModule, record.KindDropin, record.KindNextBoot, record.KindContention, eventLost:
+	case record.KindDrift, record.KindDenied, record.KindModule, record.KindDropin, record.KindNextBoot, record.KindContention, record.KindPause, eventLost:
 		return sd.PriWarning
 	case record.KindFlag:
 		return sd.PriNotice // every bridge that is new is without its flags
@@ -171,6 +179,10 @@ func Fields(e record.Event) []Field {
 		fs.add(FieldError, e.Err.Error())
 	}
 	fs.add(FieldNext, e.Next)
+	fs.add(FieldReason, e.Reason)
+	if !e.Until.IsZero() {
+		fs.add(FieldUntil, e.Until.UTC().Format(time.RFC3339Nano))
+	}
 	if e.Kind == record.KindDrift || e.Kind == record.KindDenied ||
 		e.Kind == record.KindContention && (e.About == "" || e.About == record.KindDrift || e.About == record.KindDenied) {
 		fs.add(FieldSysctl, "/proc/sys/"+guard.Key(e.Subject).Path())
@@ -178,6 +190,8 @@ func Fields(e record.Event) []Field {
 		fs.add(FieldNewValue, e.Have)
 		fs.add(FieldOurValue, e.Want)
 	}
+	fs.add(FieldObjectUID, e.UID)
+	fs.add(FieldObjectLoginUID, e.LoginUID)
 	if e.Writer.PID > 0 {
 		fs.count(FieldObjectPID, uint64(e.Writer.PID))
 		fs.add(FieldObjectComm, e.Writer.Comm)

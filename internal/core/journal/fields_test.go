@@ -108,6 +108,32 @@ func TestFields(t *testing.T) {
 			},
 		},
 		{
+			name: "a pause",
+			event: record.Event{
+				Kind: record.KindPause, Outcome: record.Paused, Subject: "nfguard", Message: "paused for 30m", Source: record.CausePause,
+				Next: "nfguard resume ends it", Reason: "a new CNI plugin", Until: time.Date(2026, 3, 1, 2, 33, 4, 0, time.FixedZone("CET", 3600)),
+				UID: "0", LoginUID: "1000", Writer: record.Process{PID: 812, Comm: "nfguard", Unit: "session-3.scope"},
+			},
+			want: []Field{
+				{"MESSAGE", "paused for 30m"},
+				{"MESSAGE_ID", "eda2fd0608c44a308c3eef30179f3476"},
+				{"PRIORITY", "4"},
+				{"SYSLOG_IDENTIFIER", "nfguard"},
+				{"NFGUARD_EVENT", "pause"},
+				{"NFGUARD_OUTCOME", "paused"},
+				{"NFGUARD_SUBJECT", "nfguard"},
+				{"NFGUARD_SOURCE", "pause"},
+				{"NFGUARD_NEXT", "nfguard resume ends it"},
+				{"NFGUARD_REASON", "a new CNI plugin"},
+				{"NFGUARD_UNTIL", "2026-03-01T01:33:04Z"},
+				{"OBJECT_UID", "0"},
+				{"OBJECT_AUDIT_LOGINUID", "1000"},
+				{"OBJECT_PID", "812"},
+				{"OBJECT_COMM", "nfguard"},
+				{"OBJECT_SYSTEMD_UNIT", "session-3.scope"},
+			},
+		},
+		{
 			name:  "a kind of tomorrow",
 			event: record.Event{Kind: "tomorrow"},
 			want:  []Field{{"PRIORITY", "5"}, {"SYSLOG_IDENTIFIER", "nfguard"}, {"NFGUARD_EVENT", "tomorrow"}},
@@ -150,6 +176,8 @@ func TestPriority(t *testing.T) {
 		{record.KindStart, observed, "5"},
 		{record.KindStart, failed, "3"},
 		{record.KindStop, observed, "5"},
+		{record.KindPause, record.Paused, "4"},
+		{record.KindPause, failed, "3"},
 		{eventLost, failed, "3"},
 	}
 	for _, tt := range tests {

@@ -23,6 +23,7 @@ const (
 	KindConfig     Kind = "config"      // the configuration was reloaded, or refused
 	KindSource     Kind = "source"      // a source of news was lost, or is back
 	KindLook       Kind = "look"        // no look at everything has ended for too long, or one has again
+	KindPause      Kind = "pause"       // correcting was paused, or goes on, or a pause was refused
 	KindStart      Kind = "start"       // the daemon reached its first full look
 	KindStop       Kind = "stop"        // the daemon was told to stop
 )
@@ -40,6 +41,7 @@ const (
 	Held      Outcome = "held"      // one of many in a fight, which goes on
 	Denied    Outcome = "denied"    // the writer was refused, and its value never stored
 	Rewritten Outcome = "rewritten" // the writer was told that it succeeded, and our value was stored
+	Paused    Outcome = "paused"    // seen, and left so because nfguard is paused
 )
 
 // Cause is what had us look; the journal keeps it in NFGUARD_SOURCE. It is one
@@ -57,6 +59,7 @@ const (
 	CauseSignal Cause = "signal" // nfguard was told to stop
 	CauseSysctl Cause = "sysctl" // the kernel told of a write to a sysctl
 	CauseLink   Cause = "link"   // the kernel told of a bridge
+	CausePause  Cause = "pause"  // a pause has begun or ended
 )
 
 // Process is one that changed a sysctl, as far as the kernel could
@@ -110,4 +113,10 @@ type Event struct {
 	Err        error  // why it failed
 	About      Kind   // of a contention: the kind of what is fought over; "" is a sysctl
 	Next       string // what to do about it, a sentence for people; "" when nothing
+
+	// Of a pause only: the users of Writer, who asked for it, where they are known,
+	// what they gave as the reason, and when it ends.
+	UID, LoginUID string
+	Reason        string
+	Until         time.Time
 }

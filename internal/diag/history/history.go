@@ -42,6 +42,12 @@ type Record struct {
 	Unreplied  int // connections through Services that had no reply because of it
 	Error      string
 	Next       string
+	Reason     string // of a pause
+	Until      string // of a pause: when it ends, RFC 3339; as it stands in the journal
+
+	// The users of Process, of a pause; journald adds them to other records, too,
+	// where that process still ran.
+	UID, LoginUID string
 
 	Teller Teller
 }
@@ -113,7 +119,7 @@ func (r *Record) Changes() int {
 	case record.KindContention: // its count includes the first change
 		return r.Suppressed
 	case record.KindDrift, record.KindDenied, record.KindModule, record.KindDropin, record.KindFlag:
-		if r.settled() || r.Have == "" && r.Error != "" {
+		if r.settled() || r.Have == "" && r.Error != "" || r.endsPause() {
 			return 0
 		}
 		return 1 + r.Suppressed
@@ -125,6 +131,12 @@ func (r *Record) Changes() int {
 // nfguard's doing.
 func (r *Record) settled() bool {
 	return r.Outcome == record.Observed && r.Now != "" && guard.SameValue(r.Now, r.Want)
+}
+
+// endsPause reports whether the record says that something is put right which a pause
+// had left so: that has a record of its own.
+func (r *Record) endsPause() bool {
+	return r.Source == string(record.CausePause) && (r.Outcome == record.Corrected || r.Outcome == record.Reverted && r.Error == "")
 }
 
 // Failed reports whether nfguard could not put the thing right. A correction that did
@@ -186,7 +198,7 @@ func (r *Record) Change() string {
 	switch r.Outcome { //nolint:exhaustive // otherwise the new value is shown
 	case record.Denied, record.Rewritten:
 		return orDash(r.Now) + ", not " + orDash(r.Have)
-	case record.Observed, record.Failed:
+	case record.Observed, record.Paused, record.Failed:
 		return orDash(r.Have) + ", wanted " + orDash(r.Want)
 	}
 	return orDash(r.Have) + " → " + orDash(r.Now)

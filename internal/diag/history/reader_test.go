@@ -52,6 +52,7 @@ func TestReadsWhatIsWritten(t *testing.T) {
 		Subject: string(guard.IPTables), Message: "a sentence (written by tuned[812], tuned.service)",
 		Want: "1", Old: "2", Have: "0", Now: "3", Duration: 84 * time.Microsecond, Source: "sysctl", Pass: 7, Suppressed: 3, Unreplied: 5, UnrepliedPods: 2,
 		Err: errors.New("a\nlong story"), Next: "stop it",
+		UID: "0", LoginUID: "1000", Reason: "a new plugin", Until: time.Date(2026, 11, 23, 4, 22, 57, 0, time.UTC),
 		Writer: record.Process{
 			PID: 812, Comm: "tuned", Exe: "/usr/bin/python3.11", Unit: "tuned.service", Cgroup: "/system.slice/tuned.service", Container: "c0", Pod: "p0",
 			PodNamespace: "kube-system", PodName: "setup-x7", ContainerName: "sysctl",
@@ -69,6 +70,7 @@ func TestReadsWhatIsWritten(t *testing.T) {
 		Event: e.Kind, About: e.About, Outcome: e.Outcome, Subject: e.Subject, Message: e.Message,
 		Want: e.Want, Old: e.Old, Have: e.Have, Now: e.Now, Duration: e.Duration, Source: string(e.Source),
 		Process: e.Writer, Pass: e.Pass, Suppressed: e.Suppressed, Unreplied: e.Unreplied, Error: "a\nlong story", Next: e.Next,
+		UID: "0", LoginUID: "1000", Reason: e.Reason, Until: "2026-11-23T04:22:57Z",
 		Teller: Teller{PID: 399, UID: "0", Comm: "nfguard", Unit: "nfguard.service"},
 	}
 	got, _ := all(t, written(e)+written(record.Event{Kind: record.KindStop, Duration: -1}))

@@ -17,9 +17,10 @@ type entry struct {
 	message, found, event, about, outcome, subject string
 	want, old, have, now                           string
 	source, duration, pass, suppressed, unreplied  string
-	failure, next                                  string
+	failure, next, reason, until                   string
 
 	objectPID, objectComm, objectUnit string
+	objectUID, objectLogin            string
 	exe, cgroup, container, pod       string
 	podName, podSpace, containerName  string
 	comms, units                      []string // further values of objectComm and objectUnit, at most maxOthers each
@@ -85,10 +86,18 @@ func (e *entry) slot(name []byte) *string {
 		return &e.failure
 	case "NFGUARD_NEXT":
 		return &e.next
+	case "NFGUARD_REASON":
+		return &e.reason
+	case "NFGUARD_UNTIL":
+		return &e.until
 	case "OBJECT_PID":
 		return &e.objectPID
 	case "OBJECT_COMM":
 		return &e.objectComm
+	case "OBJECT_UID":
+		return &e.objectUID
+	case "OBJECT_AUDIT_LOGINUID":
+		return &e.objectLogin
 	case "OBJECT_EXE":
 		return &e.exe
 	case "OBJECT_SYSTEMD_UNIT":
@@ -162,7 +171,7 @@ func (e *entry) record(r *Record) {
 		Host: e.host, Machine: e.machine, Boot: e.boot,
 		Event: record.Kind(e.event), About: record.Kind(e.about), Outcome: record.Outcome(e.outcome), Subject: e.subject, Message: e.message,
 		Want: e.want, Old: e.old, Have: e.have, Now: e.now,
-		Duration: -1, Source: e.source, Error: e.failure, Next: e.next,
+		Duration: -1, Source: e.source, Error: e.failure, Next: e.next, Reason: e.reason, Until: e.until, UID: e.objectUID, LoginUID: e.objectLogin,
 		Teller: Teller{PID: number(e.pid), UID: e.uid, Comm: e.comm, Unit: e.unit, Cgroup: e.group},
 	}
 	r.Time = time.Unix(0, 0).UTC()

@@ -50,7 +50,7 @@ func Kinds() []record.Kind {
 	return []record.Kind{
 		record.KindDrift, record.KindDenied, record.KindModule, record.KindDropin, record.KindBridge, record.KindFlag,
 		record.KindKubeProxy, record.KindNextBoot, record.KindContention, record.KindConfig, record.KindSource,
-		record.KindLook, EventLost, record.KindStart, record.KindStop,
+		record.KindLook, record.KindPause, EventLost, record.KindStart, record.KindStop,
 	}
 }
 
@@ -62,6 +62,6 @@ const EventLost record.Kind = "lost"
 func Outcomes() []record.Outcome {
 	return []record.Outcome{
 		record.Corrected, record.Observed, record.Failed, record.Reverted,
-		record.Held, record.Denied, record.Rewritten,
+		record.Held, record.Denied, record.Rewritten, record.Paused,
 	}
 }

@@ -34,7 +34,7 @@ type Sum struct {
 	Corrected int           // put right, even if that was undone at once
 	Kept      int           // kept out by the lock
 	Failed    int           // not put right
-	Observed  int           // left as they are, in mode observe
+	Observed  int           // left as they are, in mode observe or in a pause
 	Unreplied int           // connections through Services that had no reply because of them
 	Fights    int           // series that were recorded as one event
 	Longest   time.Duration // of the changes whose duration is known; negative: none is
@@ -184,7 +184,7 @@ func (s *Sum) add(r *Record) {
 		} else {
 			s.Corrected += n
 		}
-	case record.Observed:
+	case record.Observed, record.Paused:
 		s.Observed += n
 	}
 	s.Unreplied += r.Unreplied

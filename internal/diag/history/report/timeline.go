@@ -44,7 +44,7 @@ func class(r *history.Record) verdict {
 	switch {
 	case r.Failed():
 		return wrong
-	case r.Outcome == record.Observed && r.Event != record.KindContention && r.Changes() > 0:
+	case (r.Outcome == record.Observed || r.Outcome == record.Paused) && r.Event != record.KindContention && r.Changes() > 0:
 		return left
 	}
 	return right
