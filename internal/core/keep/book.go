@@ -15,6 +15,7 @@ type account struct {
 	recorder Recorder
 	limits   Contention
 	mode     guard.Mode
+	paused   bool
 	pass     uint64   // the pass that runs, or ran last, counted from 1
 	changes  []Change // since that began
 }
@@ -57,8 +58,10 @@ func count(e *record.Event) Totals {
 	switch {
 	case e.Kind == record.KindDenied:
 		return Totals{Denied: n}
-	case e.Outcome == record.Observed:
+	case e.Outcome == record.Observed, e.Outcome == record.Paused:
 		return Totals{Drifts: n}
+	case countsAgain(e) && e.Err == nil:
+		return Totals{Corrected: n}
 	case e.Err == nil:
 		return Totals{Drifts: n, Corrected: n}
 	case e.Kind == record.KindDrift || e.Kind == record.KindFlag:
@@ -209,10 +212,13 @@ func (b *book) settle(it *guard.Item, e record.Event, told bool) {
 		b.ended(e, "is left as it is", ": "+it.Reason)
 	case !told:
 		e.Outcome, e.Err = record.Failed, it.Err
-		if b.mode == guard.Observe {
-			e.Outcome = record.Observed
-		}
 		e.Message = wrongMessage(it)
+		if !b.acts() && it.Kind != record.KindDropin || b.mode == guard.Observe {
+			e.Outcome = b.unacted()
+		}
+		if e.Outcome == record.Paused {
+			e.Message += "; " + whyLeft(e.Outcome)
+		}
 		b.complain(e)
 	}
 }

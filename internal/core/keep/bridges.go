@@ -72,11 +72,16 @@ func (b *bridges) setPolicy(p guard.Policy) {
 	b.policy = &p
 	b.waiting, b.gone = make(map[string]visit), nil
 	b.turned = b.setPaced
+	b.setRules()
+}
+
+// setRules says by what bridges are corrected, if they are.
+func (b *bridges) setRules() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.rules = nil
-	if (p.Bridges != nil || p.Hairpin.Keep) && p.Mode != guard.Observe {
-		b.rules = b.policy
+	if p := b.policy; (p.Bridges != nil || p.Hairpin.Keep) && b.acts() {
+		b.rules = p
 	}
 }
 
@@ -143,7 +148,7 @@ func (b *bridges) judge(ctx context.Context, v *visit) (guard.Item, bool) {
 // never blocks, and returns when it wants to be called again: zero when nothing
 // waits for the time. The end of what it begins has it called, too.
 func (b *bridges) attend(ctx context.Context, now time.Time) (again time.Time) {
-	if b.recordDone() || len(b.waiting) == 0 {
+	if b.recordDone() || len(b.waiting) == 0 || !b.acts() {
 		return time.Time{}
 	}
 	var due []visit

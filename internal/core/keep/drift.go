@@ -16,6 +16,7 @@ type correction struct {
 	at      time.Time // right after it was written over
 	former  time.Time // the look before, which did not find it; zero: there was none
 	asked   bool      // it is the configuration that has changed
+	paused  bool      // a pause has left it so
 	outcome record.Outcome
 	err     error
 }
@@ -147,11 +148,11 @@ func (s *sysctls) recordCorrection(c *correction, t Trigger) {
 	}
 	e.Message = driftMessage(&e, c.bound(w))
 	switch c.outcome {
-	case record.Corrected, record.Reverted: // a change of the configuration is no fight
-		s.corrected(guard.SetSysctl, e, e.Source == record.CauseReload)
+	case record.Corrected, record.Reverted: // a change of the configuration is no fight, nor is the end of a pause
+		s.corrected(guard.SetSysctl, e, e.Source == record.CauseReload || e.Source == record.CausePause)
 	case record.Failed:
 		s.failed(guard.SetSysctl, e)
-	case record.Observed, record.Held, record.Denied, record.Rewritten: // only the first occurs
+	case record.Observed, record.Paused, record.Held, record.Denied, record.Rewritten: // only the first two occur
 		s.left(e)
 	}
 }
@@ -200,10 +201,12 @@ func driftEvent(s guard.Setting, c *correction, w *record.Write, t Trigger) reco
 		Kind: record.KindDrift, Outcome: c.outcome, Time: c.at, Subject: string(s.Key),
 		Want: s.Value, Have: c.have, Now: s.Value, Source: t.Source, Err: c.err,
 	}
-	if c.outcome == record.Failed || c.outcome == record.Observed {
+	if c.outcome == record.Failed || c.outcome == record.Observed || c.outcome == record.Paused {
 		e.Now, e.Next = c.have, next(c.err)
 	}
 	switch {
+	case c.paused && c.outcome != record.Paused && !c.asked:
+		e.Source, e.Duration = record.CausePause, max(c.at.Sub(c.since), 1)
 	case w != nil:
 		since := c.since
 		if w.Exact {
@@ -212,7 +215,7 @@ func driftEvent(s guard.Setting, c *correction, w *record.Write, t Trigger) reco
 		e.Source, e.Old, e.Duration = record.CauseSysctl, w.Old, max(c.at.Sub(since), 1)
 	case c.asked:
 		e.Source = record.CauseReload
-	case t.Source == record.CauseSysctl, t.Source == record.CauseReload:
+	case t.Source == record.CauseSysctl, t.Source == record.CauseReload, t.Source == record.CausePause:
 		e.Source = record.CauseResync // no news of that write, and no change of this key's configuration: found by looking
 	}
 	return e

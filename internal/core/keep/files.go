@@ -35,6 +35,9 @@ func (f *files) act(ctx context.Context, items []guard.Item) bool {
 		if _, again := f.tried[it.Subject]; again || it.Action == nil || it.Kind != record.KindModule && it.Kind != record.KindDropin {
 			continue
 		}
+		if it.Kind == record.KindModule && !f.acts() {
+			continue
+		}
 		acted = true
 		start := time.Now()
 		var done error

@@ -127,7 +127,7 @@ func (k *Keeper) SetPolicy(p guard.Policy, c Contention) {
 // Prepare does what has to be done before p takes the place of the policy in
 // force: where flags of bridges replace the sysctls, the flags are set first.
 func (k *Keeper) Prepare(ctx context.Context, p guard.Policy, t Trigger) {
-	if k.policy.Bridges == nil && p.Bridges != nil {
+	if k.policy.Bridges == nil && p.Bridges != nil && !k.account.paused {
 		k.bridges.prepare(ctx, p, t)
 	}
 }

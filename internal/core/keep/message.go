@@ -42,8 +42,8 @@ func (e *notKeptError) Next() string {
 func driftMessage(e *record.Event, bound time.Duration) string {
 	var b strings.Builder
 	switch e.Outcome {
-	case record.Observed, record.Held:
-		fmt.Fprintf(&b, "%s is %s, wanted %s%s; left so in mode observe", e.Subject, quoted(e.Have), e.Want, by(e.Writer))
+	case record.Observed, record.Held, record.Paused:
+		fmt.Fprintf(&b, "%s is %s, wanted %s%s; %s", e.Subject, quoted(e.Have), e.Want, by(e.Writer), whyLeft(e.Outcome))
 		return b.String()
 	case record.Failed:
 		fmt.Fprintf(&b, "%s is %s, wanted %s%s; could not set it: %v", e.Subject, quoted(e.Have), e.Want, by(e.Writer), e.Err)
@@ -52,6 +52,8 @@ func driftMessage(e *record.Event, bound time.Duration) string {
 	}
 	fmt.Fprintf(&b, "%s was %s, set ", e.Subject, quoted(e.Have))
 	switch {
+	case e.Source == record.CausePause && e.Duration > 0:
+		fmt.Fprintf(&b, "back to %s after %s, at the end of a pause", e.Want, words.Short(e.Duration))
 	case e.Duration > 0:
 		fmt.Fprintf(&b, "back to %s after %s%s", e.Want, words.Short(e.Duration), by(e.Writer))
 	case e.Source == record.CauseStart:
@@ -120,6 +122,8 @@ func (f *fight) beganMessage(within time.Duration, c Contention) string {
 		policy = "none of it is stored; that is recorded once a minute"
 	case f.outcome == record.Observed:
 		policy = "mode observe leaves it so, and that is recorded once a minute"
+	case f.outcome == record.Paused:
+		policy = "nfguard is paused and leaves it so, and that is recorded once a minute"
 	case c.Yield:
 		policy = "nfguard leaves it alone until nobody has written to it for " + words.Short(c.Window)
 	case f.outcome == record.Rewritten:

@@ -95,7 +95,7 @@ func (k *Keeper) act(ctx context.Context, t Trigger, items []guard.Item) bool {
 		return false
 	}
 	acted := k.files.act(ctx, items)
-	return k.bridges.act(ctx, t, items) || acted
+	return k.account.acts() && k.bridges.act(ctx, t, items) || acted
 }
 
 // about names a thing.
@@ -132,7 +132,7 @@ func (k *Keeper) settle(t Trigger, first []guard.Item, rep *Report) {
 			// A value that is there and wrong is the look's to record, also where it can't be set.
 			k.sysctls.settle(it, e, it.Action != nil || it.Verdict == guard.Wrong || it.Verdict == guard.Blocked && it.Have != "absent")
 		case record.KindFlag: // the visit is on record, or the record of a sysctl covers it
-			k.bridges.settle(it, e, it.Verdict == guard.Wrong && k.policy.Mode != guard.Observe)
+			k.bridges.settle(it, e, it.Verdict == guard.Wrong && k.account.acts())
 		default:
 			k.files.settle(it, e, removed)
 		}

@@ -35,7 +35,8 @@ type key struct {
 	there   bool      // it existed at the last look
 	asked   bool      // a reload has changed what is wanted, and it has not been right since
 	since   time.Time // when it was first seen wrong; zero: it is right
-	noted   string    // in mode observe, the value that is on record
+	noted   string    // where nothing is put right, the value that is on record
+	paused  bool      // it is so because of a pause
 	retry   time.Time // after a failure: not written to before this
 	backoff time.Duration
 	stuck   int            // writes in a row that succeeded and changed nothing
@@ -80,6 +81,9 @@ func (s *sysctls) setPolicy(p, was *guard.Policy) {
 		*k = key{Setting: setting, asked: s.known}
 		if n, ok := old[setting.Key.File()]; ok {
 			was := &s.keys[n]
+			if was.paused && was.Value == setting.Value {
+				k.since, k.paused = was.since, true
+			}
 			k.there, k.asked = was.there, was.asked || acts || was.Value != setting.Value
 			if k.told = was.told; len(k.told) > 0 {
 				s.told = append(s.told, i)
@@ -139,7 +143,7 @@ func (s *sysctls) correct(ctx context.Context, t Trigger, former time.Time, seen
 		k.there = true
 		if guard.SameValue(v.Have, k.Value) {
 			seen.Recovered = seen.Recovered || !k.since.IsZero()
-			k.since, k.noted, k.stuck, k.asked = time.Time{}, "", 0, false
+			k.since, k.noted, k.paused, k.stuck, k.asked = time.Time{}, "", false, 0, false
 			continue
 		}
 		if s.policy.Excused(k.Setting, &guard.Observation{IPv6Off: s.ipv6Off}) != "" {
@@ -151,10 +155,11 @@ func (s *sysctls) correct(ctx context.Context, t Trigger, former time.Time, seen
 				k.since = t.Time
 			}
 		}
-		c := correction{key: i, asked: k.asked, have: v.Have, since: k.since, found: time.Now(), at: now, former: former}
-		if s.mode == guard.Observe {
+		c := correction{key: i, asked: k.asked, paused: k.paused, have: v.Have, since: k.since, found: time.Now(), at: now, former: former}
+		if !s.acts() {
 			if k.noted != v.Have {
-				k.noted, c.outcome = v.Have, record.Observed
+				k.noted, c.outcome = v.Have, s.unacted()
+				k.paused = c.outcome == record.Paused
 				s.pending = append(s.pending, c)
 			}
 			continue
@@ -170,7 +175,7 @@ func (s *sysctls) correct(ctx context.Context, t Trigger, former time.Time, seen
 		c.at = time.Now()
 		s.pending = append(s.pending, c)
 	}
-	if s.mode != guard.Observe {
+	if s.acts() {
 		for i := first; i < len(s.pending); i++ {
 			s.confirm(&s.pending[i], seen)
 		}
@@ -202,7 +207,7 @@ func (s *sysctls) confirm(c *correction, seen *Seen) {
 	k := &s.keys[c.key]
 	v := s.read(c.key, seen)
 	if v.State == guard.Present && guard.SameValue(v.Have, k.Value) {
-		k.since, k.backoff, k.stuck, k.asked = time.Time{}, 0, 0, false
+		k.since, k.backoff, k.stuck, k.asked, k.noted, k.paused = time.Time{}, 0, 0, false, "", false
 		return
 	}
 	if c.err == nil {
