@@ -28,6 +28,7 @@ type State struct {
 	Looking    time.Time     // since when a look runs that takes long; zero: none does
 	Late       bool          // no look has ended for two audit intervals
 	Audit      time.Duration // the longest time between two passes
+	PausedTill time.Time     // nothing is corrected until then; zero: there is no pause
 	Mode       guard.Mode
 	Scope      string // "host" or "bridges"
 	BadConfig  bool   // the configuration on disk is wrong and not in force
@@ -102,6 +103,8 @@ func (m *Metrics) Record(e record.Event) {
 		}
 		m.culprit(e.Subject, unitOf(e.Writer), outcome).n += n
 	case kind == "":
+	case e.Source == record.CausePause && corrected(&e): // the pause has counted it
+		m.thing(kind, e.Subject).corrections += n
 	case e.Kind == record.KindContention || drifted(&e):
 		t := m.thing(kind, e.Subject)
 		t.drifts += n
@@ -117,7 +120,7 @@ func (m *Metrics) Record(e record.Event) {
 			m.culprit(e.Subject, unitOf(e.Writer), outcome).n += n
 		}
 	}
-	if e.Kind == record.KindDrift && corrected(&e) && e.Duration > 0 {
+	if e.Kind == record.KindDrift && corrected(&e) && e.Duration > 0 && e.Source != record.CausePause {
 		m.stood.observe(e.Duration)
 	}
 }

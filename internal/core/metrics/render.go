@@ -20,6 +20,12 @@ func (m *Metrics) render(s *State) []byte {
 	t.family("nfguard_passes_total", counter, "Looks at everything.").add(float64(s.Passes))
 	t.family("nfguard_audit_interval_seconds", gauge, "The longest time between two looks at everything: [timing] audit.").add(s.Audit.Seconds())
 	t.family("nfguard_config_info", gauge, "What is in force.").add(1, "mode", string(s.Mode), "scope", s.Scope)
+	till := 0.0
+	if !s.PausedTill.IsZero() {
+		till = seconds(s.PausedTill)
+	}
+	t.family("nfguard_paused", gauge, "Whether nfguard corrects nothing, because somebody asked for a pause.").add(truth(till > 0))
+	t.family("nfguard_pause_end_timestamp_seconds", gauge, "When the pause ends by itself, since the epoch; 0: there is none.").add(till)
 	t.family("nfguard_config_last_reload_successful", gauge, "Whether the configuration on disk is the one in force.").add(truth(!s.BadConfig))
 
 	f := t.family("nfguard_verdict", gauge, "The verdict of the last look: 1 for the one that holds.")

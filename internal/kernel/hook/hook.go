@@ -69,7 +69,7 @@ type Use struct {
 const defaultLimit = 20
 
 // Hook is a program in use. Its methods are for one goroutine, except for
-// [Hook.How], [Hook.FD], [Hook.Answer] and [Hook.Yield], which any goroutine can call until it is closed.
+// [Hook.How], [Hook.FD], [Hook.Answer], [Hook.Can] and [Hook.Yield], which any goroutine can call until it is closed.
 type Hook struct {
 	loaded  *Loaded
 	ring    *ring
@@ -162,7 +162,12 @@ func (h *Hook) SetAnswer(a Answer) {
 // Answer returns the answer that is given for the keys that do not yield and are
 // not among [Hook.Unlocked].
 func (h *Hook) Answer() Answer {
-	a := Answer(h.asked.Load())
+	return h.Can(Answer(h.asked.Load()))
+}
+
+// Can returns what is done where a is asked for: a, or a weaker answer if the kernel
+// cannot give it.
+func (h *Hook) Can(a Answer) Answer {
 	if !h.found.reads || a == Rewrite && !h.found.rewrites {
 		return Observe
 	}
