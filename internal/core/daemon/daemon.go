@@ -45,6 +45,8 @@ type Daemon struct {
 	lost   map[string]bool // sources of which it is on record that they are lost
 	status board
 	work   work
+
+	pausing pausing
 }
 
 // New returns a daemon; Run starts it.
@@ -92,6 +94,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.rec = keep.New(settings.Policy, settings.Contention, keep.Options{
 		Host: d.o.Host, Recorder: naming{d}, Wait: d.runWork, Go: d.startWork, News: d.news, Named: d.named, Yield: d.o.Yield,
 	})
+	if d.o.Asked != nil { // before anything is put right, or kept out
+		d.decidePause(d.o.Asked(), now)
+	}
+	d.o.Pause(d.pausing.now != nil)
 	opener, sources, err := d.o.Sources(settings)
 	if err != nil {
 		return err
@@ -173,6 +179,7 @@ func (d *Daemon) upkeep(now time.Time) {
 	if d.at.Due(tellSources, now) {
 		d.tellSources(now)
 	}
+	d.followPause(now)
 	if d.at.Due(publish, now) {
 		d.publish(now)
 	}
@@ -224,6 +231,8 @@ func (d *Daemon) pass(ctx context.Context, t keep.Trigger) keep.Report {
 	}
 	d.inbox.Retry()
 	d.status.took(report)
+	d.tellPauseEnd(&report)
+	d.at.Set(readPause, now) // news of it may have been lost
 	d.show()
 	d.lookEnded(now)
 	d.o.Log.Debug("pass", "source", t.Source, "verdict", string(report.Verdict()))

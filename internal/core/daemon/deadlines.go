@@ -14,6 +14,8 @@ const (
 	tellWork                    // that a look or a reload lasts, or is late
 	feedWatchdog
 	publish
+	readPause // what is asked for
+	endPause  // or look at its clock again
 
 	// Done when none of these lasts.
 

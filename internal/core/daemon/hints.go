@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"strings"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
@@ -89,6 +90,9 @@ func (d *Daemon) consider(h source.Hint) {
 		}
 		d.at.Set(lookAtKubeProxy, d.settling[0])
 	case source.Files:
+		if h.Path == "" || h.Path == d.o.AskedAt || strings.HasPrefix(d.o.AskedAt, h.Path+"/") {
+			d.at.Set(readPause, time.Now())
+		}
 		if d.o.Configures(h.Path) {
 			d.at.Set(readConfiguration, time.Now().Add(settleConfig))
 		}

@@ -37,7 +37,7 @@ func (d *Daemon) look(ctx context.Context, readable bool) {
 	}
 	if look.Recovered || d.rec.Totals() != before {
 		d.show()
-		if d.settings.Policy.Mode == guard.Observe { // a pass works out what it means for the rest
+		if d.settings.Policy.Mode == guard.Observe || d.pausing.now != nil { // a pass works out what it means for the rest
 			d.at.Sooner(passAnyway, d.status.report.Time.Add(betweenObserved))
 		}
 	}

@@ -8,7 +8,9 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/instance"
 	"github.com/nfguard/nfguard/internal/core/keep"
+	"github.com/nfguard/nfguard/internal/core/pause"
 	"github.com/nfguard/nfguard/internal/core/source"
+	"github.com/nfguard/nfguard/internal/kernel/monotonic"
 	"github.com/nfguard/nfguard/internal/kernel/pods"
 )
 
@@ -57,6 +59,19 @@ type Options struct {
 	// it would otherwise store ours. Nil: it never does.
 	Yield func(k guard.Key, yields bool)
 
+	// Asked reads what is asked for of a pause, which may take as long as a disk
+	// takes, and AskedAt is the path of the file that says so. Nil: nobody can ask.
+	Asked   func() pause.Asked
+	AskedAt string
+
+	// Pause has the kernel let all foreign values be stored, or no longer, where it
+	// would otherwise refuse them or store ours. It is called once before the first
+	// look. Nil: it never does.
+	Pause func(on bool)
+
+	// Clock is the time by which a pause ends. Nil: the kernel's.
+	Clock func() pause.Clock
+
 	// PodName says what the pod with a uid and its container with an id are
 	// called. It may take some milliseconds. Nil: nobody knows.
 	PodName func(uid, container string) pods.Name
@@ -92,6 +107,14 @@ func (o *Options) complete() {
 	}
 	if o.Stopped == nil {
 		o.Stopped = func() {}
+	}
+	if o.Pause == nil {
+		o.Pause = func(bool) {}
+	}
+	if o.Clock == nil {
+		o.Clock = func() pause.Clock {
+			return pause.Clock{Boot: o.Process.Boot, Since: time.Duration(monotonic.Boot()), Wall: time.Now()}
+		}
 	}
 	if o.Weak == nil {
 		o.Weak = func(Settings) []guard.Finding { return nil }

@@ -98,10 +98,18 @@ func (d *Daemon) snapshot(now time.Time) Status {
 	if doing != "" {
 		s.Sentence += "; " + doing
 	}
+	var paused string
+	if s.Pause, paused = d.pauseNow(); paused != "" {
+		s.Sentence = paused + "; " + s.Sentence
+	}
+	if d.pausing.refused != (Refusal{}) {
+		refused := d.pausing.refused
+		s.Refused = &refused
+	}
 	if s.ConfigError != "" {
 		s.Sentence += "; the configuration file is wrong and not in force"
 	}
-	if len(bad)+len(s.Fights)+len(lost) > 0 || s.ConfigError != "" || report.Pass == 0 || look.Late || look.ReloadWaits {
+	if len(bad)+len(s.Fights)+len(lost) > 0 || s.ConfigError != "" || report.Pass == 0 || look.Late || look.ReloadWaits || s.Pause != nil {
 		s.State = "degraded"
 	}
 	return s
@@ -136,6 +144,9 @@ func (d *Daemon) end() {
 	awaitShortly(&d.started)
 	d.ending = true
 	d.rec.Leave(time.Now())
+	r := d.status.report
+	r.Items = d.rec.Current(r.Items)
+	d.tellPauseEnd(&r)
 	totals := d.rec.Totals()
 	d.record(record.Event{
 		Kind: record.KindStop, Outcome: record.Observed, Time: time.Now(), Subject: "nfguard", Source: "signal",

@@ -36,6 +36,8 @@ type Status struct {
 	Totals      keep.Totals       `json:"totals"`
 	Complaints  map[string]string `json:"complaints"` // what could not be put right, by subject
 	Fights      []string          `json:"fights"`     // subjects that somebody changes again and again
+	Pause       *Pause            `json:"pause,omitempty"`
+	Refused     *Refusal          `json:"pause_refused,omitempty"` // why what was asked for last is no pause
 	ConfigError string            `json:"config_error,omitempty"`
 	Sources     []source.Health   `json:"sources"`
 	Bridges     []guard.Bridge    `json:"bridges"`

@@ -18,6 +18,8 @@ type writeHook struct {
 	why        string       // there is none
 	load       loader       // loads programs
 	retired    []*hook.Hook // of former keys, which the sources may still read
+	mode       guard.Mode
+	guards     bool // the loop has begun, and there is no pause; else nothing is answered
 }
 
 // loader loads the program for the sysctls: [hook.Load], or a process with more
@@ -30,7 +32,7 @@ const toldPerSecond = 100
 
 // attach hooks the sysctls of this network namespace.
 func attach(s daemon.Settings, load loader) *writeHook {
-	h := &writeHook{load: load}
+	h := &writeHook{load: load, mode: s.Policy.Mode}
 	for try := 1; ; try++ { // the kernel may be short of something for a moment
 		fresh, err := h.open(s)
 		if err == nil {
@@ -50,7 +52,7 @@ func (h *writeHook) open(s daemon.Settings) (*hook.Hook, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hook.Open(l, hook.Use{Answer: hookAnswer(s.Policy.Mode), ExemptSelf: true, Watched: true, Limit: toldPerSecond})
+	return hook.Open(l, hook.Use{Answer: h.answer(), ExemptSelf: true, Watched: true, Limit: toldPerSecond})
 }
 
 // follow has the hook keep to new settings. Other keys are another program,
@@ -59,12 +61,15 @@ func (h *writeHook) follow(s daemon.Settings) error {
 	if h.Hook == nil {
 		return nil
 	}
+	was := h.mode
+	h.mode = s.Policy.Mode
 	if slices.Equal(h.Keys(), hookKeys(s)) {
-		h.SetAnswer(hookAnswer(s.Policy.Mode))
+		h.SetAnswer(h.answer())
 		return nil
 	}
 	fresh, err := h.open(s)
 	if err != nil {
+		h.mode = was
 		return err
 	}
 	h.retired = append(h.retired, h.Hook)
@@ -78,6 +83,23 @@ func (h *writeHook) retire() {
 		_ = old.Close() // what it cannot give back is gone with the process
 	}
 	h.retired = nil
+}
+
+// pause has the kernel let all foreign values be stored, or no longer. It is a store
+// to memory that the program reads.
+func (h *writeHook) pause(on bool) {
+	h.guards = !on
+	if h.Hook != nil {
+		h.SetAnswer(h.answer())
+	}
+}
+
+// answer is what the kernel shall do with a foreign value now, where it can.
+func (h *writeHook) answer() hook.Answer {
+	if !h.guards {
+		return hook.Observe
+	}
+	return hookAnswer(h.mode)
 }
 
 // yield has the kernel let foreign values of k be stored, or no longer.

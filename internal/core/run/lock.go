@@ -24,7 +24,7 @@ func (h *writeHook) weak(s daemon.Settings) []guard.Finding {
 	switch {
 	case h.Hook == nil:
 		l.why = h.why
-	case h.Answer() != hook.Refuse:
+	case h.Can(hook.Refuse) != hook.Refuse: // whether there is a pause or not
 		l.why = h.How()
 	default:
 		l.free = h.Unlocked()

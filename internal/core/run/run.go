@@ -25,6 +25,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/journal"
 	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/metrics"
+	"github.com/nfguard/nfguard/internal/core/pause"
 	"github.com/nfguard/nfguard/internal/core/step"
 	"github.com/nfguard/nfguard/internal/kernel/pods"
 )
@@ -101,7 +102,10 @@ func Daemon(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("read WATCHDOG_USEC: %w", err)
 	}
-	news := &news{config: o.Config, hook: hook, machine: m}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	news := &news{config: o.Config, pause: filepath.Join(dir, pause.File), hook: hook, machine: m}
 	d, err := daemon.New(daemon.Options{
 		Process: self,
 		Load: func(ctx context.Context) (daemon.Settings, error) {
@@ -117,6 +121,9 @@ func Daemon(ctx context.Context, o Options) error {
 		Sources:    news.sources,
 		Stopped:    hook.retire,
 		Yield:      hook.yield,
+		Pause:      hook.pause,
+		Asked:      func() pause.Asked { return asked(dir) },
+		AskedAt:    filepath.Join(dir, pause.File),
 		Weak:       func(s daemon.Settings) []guard.Finding { return append(hook.weak(s), m.weak()...) },
 		Rights:     m.rights,
 		PodName:    pods.NewBook(PodLogs).Of,

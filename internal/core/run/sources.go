@@ -22,6 +22,7 @@ import (
 // news is where the daemon gets its news from.
 type news struct {
 	config  string // the path of the configuration file, absolute
+	pause   string // that of the file that asks for a pause, too
 	hook    *writeHook
 	machine *Machine
 }
@@ -37,7 +38,7 @@ func (n *news) sources(s daemon.Settings) (daemon.Opener, []source.Source, error
 			devices = append(devices, d)
 		}
 	}
-	files := []string{literal(n.config), literal(confD(n.config)) + "/*.toml"}
+	files := []string{literal(n.config), literal(confD(n.config)) + "/*.toml", literal(n.pause)}
 	for _, path := range []string{s.Policy.ModulesLoad, s.Policy.SysctlD} {
 		if path != "" {
 			files = append(files, literal(path))
