@@ -10,6 +10,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/journal"
 	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/run"
+	"github.com/nfguard/nfguard/internal/printable"
 )
 
 func (a *app) apply(form format, dry bool) error {
@@ -30,6 +31,9 @@ func (a *app) apply(form format, dry bool) error {
 		return a.applied(form, &r, &s.Policy, "would ")
 	}
 	a.forewarn(m, &s.Policy)
+	if p, _ := a.paused(); p != nil {
+		fmt.Fprintln(a.Err, printable.Text("nfguard: note: nfguard is paused by "+p.By.String()+" ("+p.Reason+"); this puts right all the same, once"))
+	}
 	s.Policy.Mode = guard.Enforce // it is asked for by name
 	ahead := a.ahead(m.Linux, &s.Policy)
 	if form == text {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -73,9 +74,11 @@ func (a *app) check(form format, prove bool) error {
 	defer m.Close()
 	r := keep.Audit(a.ctx, m, &s.Policy)
 	a.code = auditCode(&r)
-	r.Findings = append(a.locked(&s), r.Findings...)
+	paused, findings := a.paused()
+	r.Findings = slices.Concat(findings, a.locked(&s), r.Findings)
 	printed(r.Needs)
 	d := a.audit(&r, &s.Policy)
+	d.Pause = paused
 	next := m.Forecast()
 	d.NextBoot = &next
 	if found, err := host.Impact(a.ctx, r.Bypassing); err == nil && len(r.Bypassing) > 0 {
@@ -202,6 +205,9 @@ type document struct {
 	// Findings are things that are not nfguard's to change. One that breaks
 	// will undo what is guarded, and check exits 1 for it.
 	Findings []guard.Finding `json:"findings"`
+
+	// Pause is that of the daemon; nil: it is not paused, or does not run. Of check only.
+	Pause *daemon.Pause `json:"pause,omitempty"`
 
 	// Of apply only.
 	Changed *bool         `json:"changed,omitempty"`

@@ -163,7 +163,7 @@ Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.configPath, "config", "/etc/nfguard/nfguard.toml", "the configuration `file`; conf.d/*.toml next to it is read too")
 	f.StringVar(&a.root, "root", "", "work on the tree below `dir` (an image being built) and not on this host")
-	cmd.AddCommand(a.runCommand(), a.checkCommand(), a.applyCommand(), a.statusCommand(), a.eventsCommand(),
+	cmd.AddCommand(a.runCommand(), a.checkCommand(), a.applyCommand(), a.statusCommand(), a.eventsCommand(), a.pauseCommand(), a.resumeCommand(),
 		a.impactCommand(), a.probeCommand(), a.traceCommand(), a.configCommand(), a.versionCommand(), a.helperCommand())
 	hinted(cmd)
 	return cmd

@@ -62,6 +62,15 @@ func (a *app) merge(form format, paths []string) error {
 // writeFleet prints the table. What hosts say can be anything.
 func writeFleet(w io.Writer, r *fleet.Report, s style) {
 	fmt.Fprintf(w, "%s: %d as wanted, %d not, %d could not tell\n", words.Count(len(r.Hosts), "host"), r.Right, r.Wrong, r.Unknown)
+	var paused []string
+	for _, h := range r.Hosts {
+		if h.Paused != "" {
+			paused = append(paused, h.Name)
+		}
+	}
+	if len(paused) > 0 {
+		fmt.Fprintf(w, "%s on %s: nfguard is paused there, and corrects nothing\n", words.Count(len(paused), "pause"), few(paused))
+	}
 	if len(r.Causes) > 0 {
 		fmt.Fprintln(w, "\nCAUSES")
 	}

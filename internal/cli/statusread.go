@@ -62,8 +62,10 @@ func readStatus() (statusView, error) {
 	}
 }
 
+var errNoDaemon = errors.New("nfguard is not running")
+
 func errNotRunning() error {
-	return &hintError{errors.New("nfguard is not running"), "systemctl start nfguard; nfguard check looks without a daemon"}
+	return &hintError{errNoDaemon, "systemctl start nfguard; nfguard check looks without a daemon"}
 }
 
 // readPublished returns the status of the daemon that runs. Of one that has
@@ -159,7 +161,7 @@ func (v *statusView) readSysctls() {
 	}
 	machine := host.New(host.Options{})
 	defer machine.Close()
-	patient := v.Now.Process == instance.Running && v.Mode != string(guard.Observe)
+	patient := v.Now.Process == instance.Running && v.Mode != string(guard.Observe) && v.Pause == nil
 	for deadline := time.Now().Add(corrected); ; time.Sleep(lookAgain) {
 		var wrong []string
 		v.Now.Sysctls = v.Now.Sysctls[:0]

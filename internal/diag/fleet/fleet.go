@@ -7,6 +7,7 @@ package fleet
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 )
@@ -33,6 +34,7 @@ type Host struct {
 	Mode    guard.Mode    `json:"mode,omitempty"`
 	Kernel  string        `json:"kernel,omitempty"`
 	Summary string        `json:"summary"` // or why there is no answer
+	Paused  string        `json:"paused,omitempty"` // why nfguard corrects nothing there now; "": it does, or does not say
 	causes  []Cause
 }
 
@@ -61,6 +63,10 @@ type document struct {
 		Next    string        `json:"next"`
 	} `json:"items"`
 	Findings []guard.Finding `json:"findings"`
+	Pause    *struct {
+		Until  time.Time `json:"until"`
+		Reason string    `json:"reason"`
+	} `json:"pause"`
 	Needs    []guard.Need    `json:"needs"`
 	Probe    *struct {
 		Verdict string `json:"verdict"` // "works", "broken" or "unknown"
@@ -75,6 +81,10 @@ const maxCauses = 1_000
 // host judges d as check's exit code does.
 func (d *document) host(name string) Host {
 	h := Host{Name: cmp.Or(name, d.Host), Verdict: d.Verdict, Mode: d.Mode, Kernel: d.Kernel, Summary: d.Summary}
+	if p := d.Pause; p != nil {
+		h.Paused = "until " + p.Until.UTC().Format(time.RFC3339) + ": " + p.Reason
+		h.Summary += "; nfguard is paused " + h.Paused
+	}
 	for _, it := range d.Items {
 		if len(h.causes) == maxCauses {
 			break
