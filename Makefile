@@ -39,7 +39,7 @@ FUZZ := internal/core/keep:FuzzLaws internal/core/config:FuzzLoad internal/kerne
         internal/core/boot:FuzzModprobe internal/core/boot:FuzzModulesDep internal/core/boot:FuzzTuned internal/core/boot:FuzzStarts \
         internal/diag/services:FuzzParseIPTables internal/diag/services:FuzzElement internal/diag/probe:FuzzFrames \
         internal/diag/probe/dns:FuzzRead internal/diag/probe/dns:FuzzResolvConf \
-        internal/diag/trace/kernel:FuzzParse internal/diag/history:FuzzExport internal/cli:FuzzPrintable internal/core/helper:FuzzParse internal/core/helper:FuzzDecode internal/diag/fleet:FuzzParse internal/diag/trace:FuzzRead
+        internal/diag/trace/kernel:FuzzParse internal/diag/history:FuzzExport internal/cli:FuzzPrintable internal/core/helper:FuzzParse internal/core/helper:FuzzDecode internal/core/pause:FuzzParse internal/diag/fleet:FuzzParse internal/diag/trace:FuzzRead
 
 .PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test race lint fuzz netns path proxytest cluster clustertest cover bench soak demo packages packdeps packtest release releasedeps verify releasetest fleetdeps fleettest vm clean
 

@@ -69,7 +69,7 @@ func writeFleet(w io.Writer, r *fleet.Report, s style) {
 		}
 	}
 	if len(paused) > 0 {
-		fmt.Fprintf(w, "%s on %s: nfguard is paused there, and corrects nothing\n", words.Count(len(paused), "pause"), few(paused))
+		fmt.Fprintf(w, "nfguard is paused, and corrects nothing, on %s: %s\n", words.Count(len(paused), "host"), few(paused))
 	}
 	if len(r.Causes) > 0 {
 		fmt.Fprintln(w, "\nCAUSES")

@@ -84,7 +84,9 @@ func (n *node) stays(want string) {
 
 // about returns what tells a record of a kind whose message contains a text.
 func about(event, text string) func(map[string]string) bool {
-	return func(r map[string]string) bool { return r["NFGUARD_EVENT"] == event && strings.Contains(r["MESSAGE"], text) }
+	return func(r map[string]string) bool {
+		return r["NFGUARD_EVENT"] == event && strings.Contains(r["MESSAGE"], text)
+	}
 }
 
 // some returns those fields of a record.
@@ -106,6 +108,9 @@ func TestPause(t *testing.T) {
 	for _, mode := range []string{"enforce", "lock"} {
 		t.Run(mode, func(t *testing.T) {
 			n := newNode(t, fmt.Sprintf("mode = %q\n[metrics]\ntextfile = %q\n", mode, t.TempDir()+"/nfguard.prom")+oftenLooks)
+			if err := os.Mkdir(n.file("conf.d"), 0o755); err != nil {
+				t.Fatal(err)
+			}
 			n.start()
 			n.awaitReady()
 			n.becomes("1 1 1", atMost)
@@ -120,6 +125,8 @@ func TestPause(t *testing.T) {
 			if free := strings.Contains(begun["MESSAGE"], "writers are let through"); free != (mode == "lock") {
 				t.Errorf("mode %s: %s", mode, begun["MESSAGE"])
 			}
+			n.write("conf.d/more.toml", "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n") // which takes another program
+			n.recorded("the reload", about("config", "the configuration was reloaded"))
 			n.Run(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
 			left := n.recorded("what was left so", about("drift", "net.bridge.bridge-nf-call-iptables is 0, wanted 1"))
 			if left["NFGUARD_OUTCOME"] != "paused" || left["OBJECT_COMM"] != "sysctl" || !strings.HasSuffix(left["MESSAGE"], "; left so: nfguard is paused") {

@@ -198,6 +198,7 @@ func (d *Daemon) pass(ctx context.Context, t keep.Trigger) keep.Report {
 		t.Look |= guard.LookAll
 	}
 	d.renewWatch(began)
+	ended := d.pausing.ended // later ones wait for the next look
 	d.beginWork("look")
 	report := d.rec.Pass(ctx, t)
 	d.endWork()
@@ -231,7 +232,7 @@ func (d *Daemon) pass(ctx context.Context, t keep.Trigger) keep.Report {
 	}
 	d.inbox.Retry()
 	d.status.took(report)
-	d.tellPauseEnd(&report)
+	d.tellPauseEnd(ended, report.Items, report.Pass)
 	d.at.Set(readPause, now) // news of it may have been lost
 	d.show()
 	d.lookEnded(now)

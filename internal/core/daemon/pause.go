@@ -107,6 +107,7 @@ func (d *Daemon) decidePause(asked pause.Asked, now time.Time) {
 		}
 		return
 	case pause.Begins, pause.Continues, pause.Moves:
+		d.tellPauseEndNow() // of one before
 		e.Now, e.Next = "paused", "nfguard resume ends it"
 		p.now = c.Now
 		d.rec.Pause(true) // first: what the kernel lets through must not be put right
@@ -163,18 +164,18 @@ func (d *Daemon) resume(e *record.Event, lasted time.Duration, now time.Time) {
 	d.wantAtOnce(keep.Trigger{Source: record.CausePause, Time: now, Look: guard.LookAll})
 }
 
-// tellPauseEnd records the end of a pause, after the look that put all right.
-func (d *Daemon) tellPauseEnd(r *keep.Report) {
-	ended := d.pausing.ended
-	if ended == nil {
+// tellPauseEnd records the end of a pause, after the look that put all right; items are
+// what that has left.
+func (d *Daemon) tellPauseEnd(ended *endedPause, items []guard.Item, pass uint64) {
+	if ended == nil || d.pausing.ended != ended {
 		return
 	}
 	d.pausing.ended = nil
 	e := ended.event
-	e.Pass = r.Pass
+	e.Pass = pass
 	var still []string
-	for i := range r.Items {
-		if it := &r.Items[i]; !it.Verdict.Settled() {
+	for i := range items {
+		if it := &items[i]; !it.Verdict.Settled() {
 			still = append(still, it.Subject)
 		}
 	}
@@ -190,6 +191,12 @@ func (d *Daemon) tellPauseEnd(r *keep.Report) {
 		e.Message += "; all was as wanted at its end"
 	}
 	d.record(e)
+}
+
+// tellPauseEndNow records the end of a pause that no look has followed.
+func (d *Daemon) tellPauseEndNow() {
+	r := &d.status.report
+	d.tellPauseEnd(d.pausing.ended, d.rec.Current(r.Items), r.Pass)
 }
 
 // someOf is a list for a sentence, that has an end.

@@ -144,9 +144,7 @@ func (d *Daemon) end() {
 	awaitShortly(&d.started)
 	d.ending = true
 	d.rec.Leave(time.Now())
-	r := d.status.report
-	r.Items = d.rec.Current(r.Items)
-	d.tellPauseEnd(&r)
+	d.tellPauseEndNow()
 	totals := d.rec.Totals()
 	d.record(record.Event{
 		Kind: record.KindStop, Outcome: record.Observed, Time: time.Now(), Subject: "nfguard", Source: "signal",

@@ -184,6 +184,21 @@ func TestRecord(t *testing.T) {
 			map[string]float64{drifts: 1, foreign("observed", "tuned.service"): 1},
 		},
 		{
+			"left so in a pause",
+			with(event(record.KindDrift, record.Paused, "tuned.service"), func(e *record.Event) { e.Now = "0" }),
+			map[string]float64{drifts: 1, foreign("paused", "tuned.service"): 1},
+		},
+		{
+			"put right at the end of the pause",
+			with(event(record.KindDrift, record.Corrected, ""), func(e *record.Event) { e.Source, e.Duration = record.CausePause, time.Hour }),
+			map[string]float64{corrections: 1},
+		},
+		{
+			"a pause",
+			record.Event{Kind: record.KindPause, Outcome: record.Paused, Subject: "nfguard", Source: record.CausePause},
+			map[string]float64{},
+		},
+		{
 			"others have put it right",
 			event(record.KindDrift, record.Observed, ""),
 			map[string]float64{},
@@ -559,4 +574,21 @@ func BenchmarkPublish(b *testing.B) {
 		m.render(&s)
 	}
 	b.ReportMetric(float64(len(m.render(&s))), "bytes")
+}
+
+// TestPaused: whether there is a pause, and when it ends.
+func TestPaused(t *testing.T) {
+	var m Metrics
+	s := worker()
+	for _, till := range []int64{0, 1_800_003_660} {
+		s.PausedTill = time.Time{}
+		paused := 0.0
+		if till > 0 {
+			s.PausedTill, paused = time.Unix(till, 0), 1
+		}
+		got := parse(t, m.render(&s))
+		if got["nfguard_paused"] != paused || got["nfguard_pause_end_timestamp_seconds"] != float64(till) {
+			t.Errorf("until %d: %v, %v", till, got["nfguard_paused"], got["nfguard_pause_end_timestamp_seconds"])
+		}
+	}
 }

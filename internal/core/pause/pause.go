@@ -133,8 +133,9 @@ type Clock struct {
 	Wall  time.Time
 }
 
-// Time is when CLOCK_BOOTTIME shows d, as the wall clock has it now.
-func (c *Clock) Time(d time.Duration) time.Time { return c.Wall.Add(d - c.Since) }
+// Time is when CLOCK_BOOTTIME shows d, as the wall clock has it now, to the second: the
+// clocks are not read at once, and what is shown must not flicker.
+func (c *Clock) Time(d time.Duration) time.Time { return c.Wall.Add(d - c.Since).Round(time.Second) }
 
 // Check says what is wrong with r. That its time is over is not wrong.
 func (r *Request) Check(now Clock) error {

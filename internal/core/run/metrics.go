@@ -15,8 +15,8 @@ func measured(s *daemon.Status) metrics.State {
 	}
 	return metrics.State{
 		PausedTill: till,
-		Textfile: s.Settings.Textfile,
-		Started:  s.Started, LastPass: s.LastPass, Passes: s.Pass, Looking: s.Look.Began, Late: s.Look.Late, Audit: s.Settings.Audit,
+		Textfile:   s.Settings.Textfile,
+		Started:    s.Started, LastPass: s.LastPass, Passes: s.Pass, Looking: s.Look.Began, Late: s.Look.Late, Audit: s.Settings.Audit,
 		Mode: s.Settings.Policy.Mode, Scope: s.Scope, BadConfig: s.ConfigError != "",
 		Verdict: s.Verdict, Items: s.Report.Items, Complaints: s.Complaints, Fights: s.Fights,
 		Failed: s.Totals.Failed, Findings: s.Findings,

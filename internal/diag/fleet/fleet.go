@@ -33,7 +33,7 @@ type Host struct {
 	Verdict guard.Verdict `json:"verdict"`
 	Mode    guard.Mode    `json:"mode,omitempty"`
 	Kernel  string        `json:"kernel,omitempty"`
-	Summary string        `json:"summary"` // or why there is no answer
+	Summary string        `json:"summary"`          // or why there is no answer
 	Paused  string        `json:"paused,omitempty"` // why nfguard corrects nothing there now; "": it does, or does not say
 	causes  []Cause
 }
@@ -67,8 +67,8 @@ type document struct {
 		Until  time.Time `json:"until"`
 		Reason string    `json:"reason"`
 	} `json:"pause"`
-	Needs    []guard.Need    `json:"needs"`
-	Probe    *struct {
+	Needs []guard.Need `json:"needs"`
+	Probe *struct {
 		Verdict string `json:"verdict"` // "works", "broken" or "unknown"
 		Meaning string `json:"meaning"`
 		Next    string `json:"next"`
