@@ -161,7 +161,7 @@ func (a *app) tellResume(form format, r *pauseResult) error {
 	}
 	text := "nfguard is not paused"
 	if r.Changed {
-		text = fmt.Sprintf("the pause has ended after %s: everything is put right now; nfguard status says how that stands",
+		text = fmt.Sprintf("the pause has ended after %s; nfguard puts everything right now: see nfguard status",
 			words.Short(time.Since(r.Pause.Since)))
 	}
 	_, err := fmt.Fprintln(a.Out, text)

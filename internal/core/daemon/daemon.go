@@ -179,7 +179,9 @@ func (d *Daemon) upkeep(now time.Time) {
 	if d.at.Due(tellSources, now) {
 		d.tellSources(now)
 	}
-	d.followPause(now)
+	if d.at.Due(readPause, now) || d.at.Due(endPause, now) || d.pausing.read.Load() != nil {
+		d.followPause(now)
+	}
 	if d.at.Due(publish, now) {
 		d.publish(now)
 	}

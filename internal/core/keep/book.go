@@ -25,6 +25,9 @@ func (a *account) record(e record.Event) {
 	a.recorder.Record(e)
 }
 
+// acts reports whether what is wrong is put right.
+func (a *account) acts() bool { return a.mode != guard.Observe && !a.paused }
+
 // change notes what op did, or tried, for the report.
 func (a *account) change(op guard.Op, e *record.Event) {
 	if len(a.changes) >= 64 { // a report is for people; the counters count
@@ -60,7 +63,7 @@ func count(e *record.Event) Totals {
 		return Totals{Denied: n}
 	case e.Outcome == record.Observed, e.Outcome == record.Paused:
 		return Totals{Drifts: n}
-	case countsAgain(e) && e.Err == nil:
+	case e.Source == record.CausePause && e.Err == nil: // it was counted as a drift in the pause
 		return Totals{Corrected: n}
 	case e.Err == nil:
 		return Totals{Drifts: n, Corrected: n}

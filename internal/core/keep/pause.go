@@ -13,9 +13,6 @@ func (k *Keeper) Pause(on bool) {
 	k.bridges.setRules()
 }
 
-// acts reports whether what is wrong is put right.
-func (a *account) acts() bool { return a.mode != guard.Observe && !a.paused }
-
 // unacted is the outcome of what is left as it is because nothing is put right.
 func (a *account) unacted() record.Outcome {
 	if a.mode != guard.Observe && a.paused {
@@ -31,7 +28,3 @@ func whyLeft(o record.Outcome) string {
 	}
 	return "left so in mode observe"
 }
-
-// countsAgain reports whether e puts right what a pause had left so, which was
-// counted as a drift then.
-func countsAgain(e *record.Event) bool { return e.Source == record.CausePause }
