@@ -124,7 +124,7 @@ func (d *Decision) Sentence(locks bool, now Clock) string {
 			s = "a pause that " + d.By.String() + " asked for was refused: " + d.Why
 		}
 		if d.Was != nil {
-			s += fmt.Sprintf("; the one before has ended with it, after %s", words.Short(d.Was.Lasted(now)))
+			s += "; the one before has ended with it, after " + words.Short(d.Was.Lasted(now))
 		}
 		return s
 	case Stays:
