@@ -54,6 +54,7 @@ var documents = map[string]any{
 	"events-follow": eventLine{},
 	"events-verify": verifyDocument{},
 	"impact":        impactDocument{},
+	"pause":         pauseResult{},
 	"probe":         proofDocument{},
 	"probe-bridge":  realProof{},
 	"probe-dns":     dnsDocument{},

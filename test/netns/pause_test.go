@@ -61,6 +61,7 @@ func (n *node) status() (s paused) {
 	if err := json.Unmarshal([]byte(out), &s); err != nil {
 		n.t.Fatalf("status: %v: %s", err, errs)
 	}
+	lab.Schema(n.t, "status", []byte(out))
 	return s
 }
 
@@ -145,6 +146,11 @@ func TestPause(t *testing.T) {
 			if code != 1 || !strings.Contains(out, "nfguard is paused until ") || !strings.Contains(out, "a new CNI plugin") {
 				t.Errorf("check: exit %d: %s", code, out)
 			}
+			out, _, _ = n.said("check", "-o", "json")
+			lab.Schema(t, "check", []byte(out))
+			if !strings.Contains(out, `"reason": "a new CNI plugin"`) {
+				t.Errorf("check: %s", out)
+			}
 			n.mu.Lock()
 			told := strings.Join(n.states, "\n")
 			n.mu.Unlock()
@@ -196,6 +202,13 @@ func TestPauseEndsByItself(t *testing.T) {
 	n := newNode(t, oftenLooks)
 	n.start()
 	n.awaitReady()
+	for _, command := range [][]string{{"pause", "1h", "--reason", "x"}, {"resume"}, {"resume"}} {
+		out, errs, code := n.said(append(command, "-o", "json")...)
+		if code != 0 {
+			t.Errorf("%q: exit %d: %s", command, code, errs)
+		}
+		lab.Schema(t, "pause", []byte(out))
+	}
 	for length := 2 * time.Second; ; length *= 2 { // a slow machine may come too late
 		n.pause("1h")
 		n.forget()
