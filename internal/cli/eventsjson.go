@@ -46,7 +46,7 @@ type objectRow struct {
 	PID       int    `json:"pid"`
 	Comm      string `json:"comm,omitempty"`
 	UID       string `json:"uid,omitempty"`
-	LoginUID  string `json:"audit_loginuid,omitempty"`
+	LoginUID  string `json:"loginuid,omitempty"`
 	Exe       string `json:"exe,omitempty"`
 	Unit      string `json:"systemd_unit,omitempty"`
 	Cgroup    string `json:"systemd_cgroup,omitempty"`

@@ -118,9 +118,9 @@ func TestPause(t *testing.T) {
 			n.pause("1h")
 			begun := n.recorded("the pause", about("pause", "paused for 1h"))
 			if diff := cmp.Diff(map[string]string{
-				"NFGUARD_OUTCOME": "paused", "NFGUARD_REASON": "a new CNI plugin", "OBJECT_COMM": "nfguard", "OBJECT_UID": "0",
+				"NFGUARD_OUTCOME": "paused", "NFGUARD_REASON": "a new CNI plugin", "OBJECT_COMM": "nfguard", "NFGUARD_UID": "0",
 				"NFGUARD_NEXT": "nfguard resume ends it", "NFGUARD_SOURCE": "pause", "NFGUARD_SUBJECT": "nfguard",
-			}, some(begun, "NFGUARD_OUTCOME", "NFGUARD_REASON", "OBJECT_COMM", "OBJECT_UID", "NFGUARD_NEXT", "NFGUARD_SOURCE", "NFGUARD_SUBJECT")); diff != "" {
+			}, some(begun, "NFGUARD_OUTCOME", "NFGUARD_REASON", "OBJECT_COMM", "NFGUARD_UID", "NFGUARD_NEXT", "NFGUARD_SOURCE", "NFGUARD_SUBJECT")); diff != "" {
 				t.Error(diff)
 			}
 			if free := strings.Contains(begun["MESSAGE"], "writers are let through"); free != (mode == "lock") {

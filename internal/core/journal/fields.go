@@ -61,9 +61,10 @@ const (
 	FieldObjectUnit   = "OBJECT_SYSTEMD_UNIT"
 	FieldObjectCgroup = "OBJECT_SYSTEMD_CGROUP"
 
-	// The users of the process that asked for a pause: journald's names.
-	FieldObjectUID      = "OBJECT_UID"
-	FieldObjectLoginUID = "OBJECT_AUDIT_LOGINUID"
+	// The users of the process that asked for a pause. Not OBJECT_UID, of which journald
+	// would add a value of its own.
+	FieldUID      = "NFGUARD_UID"
+	FieldLoginUID = "NFGUARD_LOGINUID"
 
 	// Where it runs in a container, as its control group tells.
 	FieldContainer = "NFGUARD_CONTAINER_ID"
@@ -190,8 +191,8 @@ func Fields(e record.Event) []Field {
 		fs.add(FieldNewValue, e.Have)
 		fs.add(FieldOurValue, e.Want)
 	}
-	fs.add(FieldObjectUID, e.UID)
-	fs.add(FieldObjectLoginUID, e.LoginUID)
+	fs.add(FieldUID, e.UID)
+	fs.add(FieldLoginUID, e.LoginUID)
 	if e.Writer.PID > 0 {
 		fs.count(FieldObjectPID, uint64(e.Writer.PID))
 		fs.add(FieldObjectComm, e.Writer.Comm)

@@ -45,8 +45,7 @@ type Record struct {
 	Reason     string // of a pause
 	Until      string // of a pause: when it ends, RFC 3339; as it stands in the journal
 
-	// The users of Process, of a pause; journald adds them to other records, too,
-	// where that process still ran.
+	// The users of Process, in a record of a pause.
 	UID, LoginUID string
 
 	Teller Teller

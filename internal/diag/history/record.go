@@ -94,9 +94,9 @@ func (e *entry) slot(name []byte) *string {
 		return &e.objectPID
 	case "OBJECT_COMM":
 		return &e.objectComm
-	case "OBJECT_UID":
+	case "NFGUARD_UID":
 		return &e.objectUID
-	case "OBJECT_AUDIT_LOGINUID":
+	case "NFGUARD_LOGINUID":
 		return &e.objectLogin
 	case "OBJECT_EXE":
 		return &e.exe
