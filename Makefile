@@ -31,7 +31,7 @@ VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils
 
 # What tries the whole program, the longest first; and everything else.
 HOSTED := ./test/packaging ./test/netns ./test/attack ./test/fleet ./test/demo/...
-UNIT := $(shell $(GO) list ./... | grep -v /test/) ./test/markdown
+UNIT := $(shell $(GO) list ./... | grep -v /test/) ./test/markdown ./test/claims/...
 FUZZ := internal/core/keep:FuzzLaws internal/core/config:FuzzLoad internal/kernel/rtnl:FuzzParseLink internal/kernel/rtnl:FuzzParseAddress \
         internal/core/source/uevent:FuzzParse internal/core/journal:FuzzEncode internal/kernel/proc:FuzzLocate \
         internal/kernel/xtables:FuzzUses internal/kernel/xtables:FuzzRules internal/kernel/nfnl:FuzzParse \
@@ -41,7 +41,7 @@ FUZZ := internal/core/keep:FuzzLaws internal/core/config:FuzzLoad internal/kerne
         internal/diag/probe/dns:FuzzRead internal/diag/probe/dns:FuzzResolvConf \
         internal/diag/trace/kernel:FuzzParse internal/diag/history:FuzzExport internal/cli:FuzzPrintable internal/core/helper:FuzzParse internal/core/helper:FuzzDecode internal/core/pause:FuzzParse internal/diag/fleet:FuzzParse internal/diag/trace:FuzzRead
 
-.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test race lint fuzz netns path proxytest cluster clustertest cover bench soak demo packages packdeps packtest release releasedeps verify releasetest fleetdeps fleettest vm clean
+.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test claims race lint fuzz netns path proxytest cluster clustertest cover bench soak demo packages packdeps packtest release releasedeps verify releasetest fleetdeps fleettest vm clean
 
 all: build
 
@@ -78,6 +78,10 @@ cover: ## guard, keep and config are covered over 90 %
 		$(GO) test -cover ./internal/$$p | awk -v p=$$p '{ print; for (i = 1; i <= NF; i++) if ($$i == "coverage:") c = $$(i + 1) + 0 } \
 			END { if (c <= 90) { print p " is covered by " c " %, less than 90 %"; exit 1 } }' || exit 1; \
 	done
+
+# PART= is one package below internal: seconds instead of minutes.
+claims: ## docs/claims.md: the sentences about the node, and the cases that hold them
+	$(GO) test -count=1 -timeout $(HANG) -run '^TestLedger$$' ./test/claims -update -only '$(PART)'
 
 path: deps ## the files of nfguard that one foreign write passes, as coverage shows them
 	NFGUARD_TEST_REQUIRE=root,netns,path $(GO) test -count=1 -v -run '^TestPathOfOneWrite$$' ./test/netns

@@ -1,0 +1,197 @@
+package claims
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	update = flag.Bool("update", false, "look for cases, and write docs/claims.md")
+	only   = flag.String("only", "", "the one package to try; of the others docs/claims.md is believed")
+)
+
+const (
+	root    = "../.."
+	ledger  = root + "/docs/claims.md"
+	without = "without.txt"
+)
+
+// Each sentence has the cases that docs/claims.md says it has, and but for those
+// of without.txt it has both.
+func TestLedger(t *testing.T) {
+	all := found(t, parts)
+	for key := range exempt {
+		if !slices.ContainsFunc(all, func(p *pkg) bool { return p.exempt[key] }) {
+			t.Errorf("exempt.go: %q is not in the code any more", key)
+		}
+	}
+	old, err := os.ReadFile(ledger)
+	if err != nil && !*update {
+		t.Fatal(err)
+	}
+	entries := measure(t, all, read(old))
+	text := page(entries)
+	if *update {
+		if err := os.WriteFile(ledger, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if !bytes.Equal(text, old) {
+		t.Errorf("docs/claims.md is not what the code says: make claims, and commit what it writes.\n%s", firstDifference(old, text))
+	}
+	excused := excuses(t)
+	for _, e := range entries {
+		for _, lack := range e.lacks() {
+			if *only != "" && e.Package != *only {
+				continue
+			}
+			line := lack + "\t" + e.Key()
+			if !excused[line] {
+				t.Errorf("%s:%d: it has %s:\n%s", e.file, e.line, needs[lack], line)
+			}
+			delete(excused, line)
+		}
+	}
+	if t.Failed() {
+		t.Log("write cases in claims_test.go of the package, which compare the whole of what is said, and make claims PART=core/guard, or whichever it is")
+	}
+	for line := range excused {
+		if *only != "" {
+			break
+		}
+		t.Errorf("%s: remove this line, there is a case now or no such sentence: %q", without, line)
+	}
+}
+
+// needs is what is to be said of a sentence that lacks a case.
+var needs = map[string]string{
+	"true":  "no case that prints it and fails when it is printed wrong",
+	"false": "no case that does not print it and fails when it is",
+}
+
+func (e *Entry) lacks() (list []string) {
+	if e.True == "" {
+		list = append(list, "true")
+	}
+	if e.False == "" {
+		list = append(list, "false")
+	}
+	return list
+}
+
+// excuses are the lines of without.txt. Its first line has their number, so that
+// a change of it is seen in a review.
+func excuses(t *testing.T) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile(without)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	if want := fmt.Sprintf("# %d cases are missing. This list may only shrink.", len(lines)-1); lines[0] != want {
+		t.Errorf("%s: its first line should be %q", without, want)
+	}
+	list := make(map[string]bool)
+	for _, l := range lines[1:] {
+		list[l] = true
+	}
+	return list
+}
+
+// found lists the claims of packages, built with what they pass.
+func found(t *testing.T, names []string) []*pkg {
+	t.Helper()
+	all, err := load(root, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, p := range all {
+		p.find(&n)
+	}
+	return all
+}
+
+// measure says which cases hold the claims: those that are known from before, where
+// they do, and with -update others.
+func measure(t *testing.T, all []*pkg, before map[string]Evidence) []Entry {
+	t.Helper()
+	dir := open(t, t.TempDir())
+	tmp := filepath.Join(dir, "tmp")
+	if err := os.Mkdir(tmp, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	open(t, tmp)
+	if err := build(root, dir, slices.DeleteFunc(slices.Clone(all), func(p *pkg) bool { return *only != "" && p.name != *only })); err != nil {
+		t.Fatal(err)
+	}
+	var entries []Entry
+	for _, p := range all {
+		if *only != "" && p.name != *only {
+			for _, c := range p.claims {
+				entries = append(entries, Entry{c, before[c.row()]})
+			}
+			continue
+		}
+		r := &runner{p, binary(dir, p), tmp}
+		list := make([]Entry, len(p.claims))
+		each(len(list), func(i int) {
+			c := p.claims[i]
+			list[i] = Entry{c, r.kept(c, before[c.row()])}
+		})
+		if *update && slices.ContainsFunc(list, func(e Entry) bool { return e.lacks() != nil }) {
+			cases, err := r.survey()
+			if err != nil {
+				t.Fatal(err)
+			}
+			each(len(list), func(i int) {
+				if list[i].lacks() != nil {
+					list[i].Evidence = r.seek(list[i].Claim, cases, list[i].Evidence)
+				}
+			})
+		}
+		entries = append(entries, list...)
+	}
+	return entries
+}
+
+// kept is what still holds of evidence.
+func (r *runner) kept(c *Claim, e Evidence) Evidence {
+	if e.True != "" && !r.holds(e.True, c.garble()...) {
+		e.True = ""
+	}
+	env := c.forceIt()
+	if e.Instead {
+		env = c.insteadOf()
+	}
+	if e.False != "" && !r.holds(e.False, env...) {
+		e.False, e.Instead = "", false
+	}
+	return e
+}
+
+// open lets others than root use a directory, and those above it that are ours.
+func open(t *testing.T, dir string) string {
+	t.Helper()
+	for d := dir; d != filepath.Clean(os.TempDir()) && d != "/"; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func firstDifference(old, text []byte) string {
+	a, b := strings.Split(string(old), "\n"), strings.Split(string(text), "\n")
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return fmt.Sprintf("line %d is\n\t%s\nand should be\n\t%s", i+1, a[i], b[i])
+		}
+	}
+	return "it has lines more, or fewer"
+}
