@@ -111,6 +111,9 @@ func (w *Path) noRoute(d *Drop, f *Facts, says sayer, also adder) {
 	case onNode(d.Place) && f.Forwarding == "0" && (f.ForwardingOf == "" || d.Direction == Request):
 		also(ForwardingOff, f.forwardingEvidence())
 		says(nextForwarding(f), "%s", f.notForwarding())
+	case onNode(d.Place) && look != nil && look.Missing == "rp_filter":
+		also(ReversePath, look.evidence())
+		says(nextReversePath, "rp_filter %s refuses the source %s: the route back to it leads elsewhere", d.Place.in(), d.Source.Addr())
 	case onNode(d.Place) && look != nil && look.Missing != "" && look.Missing != "no_route":
 		also(RouteRefuses, look.evidence())
 		says(nextRoute, "a route of this node refuses packets to %s: its type is %s", look.Address, look.Missing)

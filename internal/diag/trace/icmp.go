@@ -29,6 +29,8 @@ func ICMPName(p Protocol, kind, code byte) string {
 	switch {
 	case p == ICMP && kind == 3 || p == ICMPv6 && kind == 1:
 		other = fmt.Sprintf("unreachable (code %d)", code)
+	case p == ICMP && kind == 11 && code == 1, p == ICMPv6 && kind == 3 && code == 1:
+		return "fragment reassembly time exceeded"
 	case p == ICMP && kind == 11, p == ICMPv6 && kind == 3:
 		return timeExceeded
 	case p == ICMP && kind == 12, p == ICMPv6 && kind == 4:

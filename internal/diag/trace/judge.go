@@ -248,7 +248,10 @@ func (w *Path) icmpError(p *Packet, d *Drop, f *Facts) {
 		w.Verdict, w.Cause = Refused, &Cause{Kind: Reset, Evidence: []string{said}}
 		w.Meaning = fmt.Sprintf("%s refused it (ICMP port unreachable)", p.Source.Addr())
 		w.Next = nextListening
-		asked := netip.AddrPortFrom(p.Source.Addr(), w.asking().Last().After.Destination.Port())
+		var asked netip.AddrPort
+		if first := w.asking(); first != nil {
+			asked = netip.AddrPortFrom(p.Source.Addr(), first.Last().After.Destination.Port())
+		}
 		if d != nil && d.kind() == NotListening {
 			asked = d.Destination
 			w.Cause = &Cause{Kind: NotListening, Place: d.Place, Evidence: []string{said, d.evidence()}}

@@ -10,9 +10,7 @@ import (
 func (w *Path) silent(f *Facts) {
 	w.Verdict, w.Cause = Unanswered, &Cause{Kind: Unknown}
 	first := w.asking()
-	if first == nil {
-		w.Meaning = "only replies came by, and none that is an answer"
-		w.Next = "trace it on the node of the client"
+	if first == nil { // an error of ICMP alone came by, and says what there is to say
 		return
 	}
 	last := first.Last()
