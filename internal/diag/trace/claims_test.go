@@ -633,3 +633,228 @@ func TestICMPNames(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// TestText: the page of a path, whole.
+func TestText(t *testing.T) {
+	q, err := ParseQuery("10.0.0.31", "10.96.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	on := Handing{Key: "net.bridge.bridge-nf-call-iptables", Value: "1", Flag: "nf_call_iptables"}
+	wrong := append(request(0, 1, "tcp/1", client), at(10, 2, IP, "prerouting", 3, 0, endpoint, client, "tcp/2"))
+	wrong[2].Headers.Flags = "SYN ACK"
+	connections := func(n int) (list []Connection) {
+		for range n {
+			list = append(list, Connection{Protocol: TCP, Original: Tuple{client, service}, Reply: Tuple{endpoint, client}})
+		}
+		return list
+	}
+	crossed := func(devices ...Device) Record {
+		e := at(10, 2, Bridge, "forward", 3, 2, endpoint, client, "tcp/2")
+		e.Headers.Flags = "SYN ACK"
+		return Record{Events: append(request(0, 1, "tcp/1", client), e), Devices: devices}
+	}
+	many := func(n int) (all []Event) {
+		for i := range n {
+			all = append(all, request(int64(i*10), uint32(i+1), "tcp/"+strconv.Itoa(i), client)...)
+		}
+		return all
+	}
+	for name, tt := range map[string]struct {
+		record Record
+		want   string
+	}{
+		"nothing": {want: `10.0.0.31 → 10.96.0.1:80: nothing came by
+  no packet of this connection came by
+  make the request while the trace listens, or have --send make it; --for gives it more time
+`},
+		"no reply": {record: Record{Events: many(1)}, want: `10.0.0.31 → 10.96.0.1:80: no reply
+  no reply came by: the request was last seen at ip postrouting, on its way to 10.0.0.32:8080
+  it left this node's hooks: look on the endpoint's side, whether the program listens, and whether a policy drops it there
+
+REQUEST  tcp SYN  10.0.0.31:40000 → 10.96.0.1:80
+├─ ip prerouting
+└─ ip postrouting
+`},
+		"no reply to two": {record: Record{Events: many(2)}, want: `10.0.0.31 → 10.96.0.1:80: no reply
+  no reply came by: the request was last seen at ip postrouting, on its way to 10.0.0.32:8080
+  it left this node's hooks: look on the endpoint's side, whether the program listens, and whether a policy drops it there
+
+REQUEST  tcp SYN  10.0.0.31:40000 → 10.96.0.1:80  (and 1 more packet this way)
+├─ ip prerouting
+└─ ip postrouting
+`},
+		"no reply to three": {record: Record{Events: many(3)}, want: `10.0.0.31 → 10.96.0.1:80: no reply
+  no reply came by: the request was last seen at ip postrouting, on its way to 10.0.0.32:8080
+  it left this node's hooks: look on the endpoint's side, whether the program listens, and whether a policy drops it there
+
+REQUEST  tcp SYN  10.0.0.31:40000 → 10.96.0.1:80  (and 2 more packets this way)
+├─ ip prerouting
+└─ ip postrouting
+`},
+		"not translated": {record: Record{Events: wrong, Handing: on}, want: `10.0.0.31 → 10.96.0.1:80: the reply was never translated back
+  the reply from 10.0.0.32 went through netfilter and was not translated back: client expects 10.96.0.1
+  seen: the reply was last seen as from 10.0.0.32:8080
+  conntrack did not know the connection: see conntrack -L, and rules with notrack
+
+REQUEST  tcp SYN  10.0.0.31:40000 → 10.96.0.1:80
+├─ ip prerouting
+└─ ip postrouting
+
+REPLY  tcp SYN ACK  10.0.0.32:8080 → 10.0.0.31:40000
+├─ ip prerouting
+└✗ never translated: it arrives as from 10.0.0.32:8080, the client expects 10.96.0.1:80
+`},
+		"br_netfilter is there": {record: Record{Events: many(1), Handing: on, Devices: []Device{{Index: 1, Name: "cni0", Kind: "bridge", MAC: "02:00:00:00:00:01"}}}, want: `10.0.0.31 → 10.96.0.1:80: no reply
+  no reply came by: the request was last seen at ip postrouting, on its way to 10.0.0.32:8080
+  it left this node's hooks: look on the endpoint's side, whether the program listens, and whether a policy drops it there
+
+  cni0  bridge (02:00:00:00:00:01), hands packets to netfilter: net.bridge.bridge-nf-call-iptables is 1, its own flag nf_call_iptables is 0
+
+REQUEST  tcp SYN  10.0.0.31:40000 → 10.96.0.1:80
+├─ ip prerouting   from cni0
+└─ ip postrouting
+`},
+		"br_netfilter is absent": {record: Record{Events: many(1), Devices: []Device{{Index: 1, Name: "cni0", Kind: "bridge", MAC: "02:00:00:00:00:01"}}}, want: `10.0.0.31 → 10.96.0.1:80: no reply
+  no reply came by: the request was last seen at ip postrouting, on its way to 10.0.0.32:8080
+  it left this node's hooks: look on the endpoint's side, whether the program listens, and whether a policy drops it there
+
+  cni0  bridge (02:00:00:00:00:01), hands no packets to netfilter: br_netfilter is not loaded
+
+REQUEST  tcp SYN  10.0.0.31:40000 → 10.96.0.1:80
+├─ ip prerouting   from cni0
+└─ ip postrouting
+`},
+		"an unknown bridge": {record: crossed(Device{Index: 2, Name: "veth1"}, Device{Index: 3, Name: "veth2"}), want: `10.0.0.31 → 10.96.0.1:80: the reply was never translated back
+  the reply crossed the bridge at layer 2 from 10.0.0.32 and was never translated back: client expects 10.96.0.1; br_netfilter is not loaded
+  seen: br_netfilter is not loaded
+  nfguard apply loads it once, systemctl start nfguard keeps it right
+
+  veth1
+  veth2
+
+REQUEST  tcp SYN  10.0.0.31:40000 → 10.96.0.1:80
+├─ ip prerouting
+└─ ip postrouting  to veth2
+
+REPLY  tcp SYN ACK  10.0.0.32:8080 → 10.0.0.31:40000
+├─ bridge forward  veth2 → veth1
+└✗ never in netfilter, never translated: it arrives as from 10.0.0.32:8080, the client expects 10.96.0.1:80
+`},
+		"a known bridge": {record: crossed(Device{Index: 2, Name: "veth1", Bridge: "cni0"}, Device{Index: 3, Name: "veth2", Bridge: "cni0"}), want: `10.0.0.31 → 10.96.0.1:80: the reply was never translated back
+  the reply crossed cni0 at layer 2 from 10.0.0.32 and was never translated back: client expects 10.96.0.1; br_netfilter is not loaded
+  seen: br_netfilter is not loaded
+  nfguard apply loads it once, systemctl start nfguard keeps it right
+
+  veth1  port of cni0
+  veth2  port of cni0
+
+REQUEST  tcp SYN  10.0.0.31:40000 → 10.96.0.1:80
+├─ ip prerouting
+└─ ip postrouting  to veth2
+
+REPLY  tcp SYN ACK  10.0.0.32:8080 → 10.0.0.31:40000
+├─ bridge forward  veth2 → veth1
+└✗ never in netfilter, never translated: it arrives as from 10.0.0.32:8080, the client expects 10.96.0.1:80
+`},
+		"three connections": {record: Record{Connections: connections(3)}, want: `10.0.0.31 → 10.96.0.1:80: nothing came by
+  no packet of this connection came by
+  make the request while the trace listens, or have --send make it; --for gives it more time
+
+  conntrack: tcp 10.0.0.31:40000 → 10.96.0.1:80; replies are due from 10.0.0.32:8080, and it has seen none
+  conntrack: tcp 10.0.0.31:40000 → 10.96.0.1:80; replies are due from 10.0.0.32:8080, and it has seen none
+  conntrack: tcp 10.0.0.31:40000 → 10.96.0.1:80; replies are due from 10.0.0.32:8080, and it has seen none
+`},
+		"four connections": {record: Record{Connections: connections(4)}, want: `10.0.0.31 → 10.96.0.1:80: nothing came by
+  no packet of this connection came by
+  make the request while the trace listens, or have --send make it; --for gives it more time
+
+  conntrack: tcp 10.0.0.31:40000 → 10.96.0.1:80; replies are due from 10.0.0.32:8080, and it has seen none
+  conntrack: tcp 10.0.0.31:40000 → 10.96.0.1:80; replies are due from 10.0.0.32:8080, and it has seen none
+  conntrack: tcp 10.0.0.31:40000 → 10.96.0.1:80; replies are due from 10.0.0.32:8080, and it has seen none
+  conntrack: and 1 more
+`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.record.Query, tt.record.Lasted = q, 10*time.Second
+			var got strings.Builder
+			New(&tt.record).Text(&got, nil)
+			if diff := cmp.Diff(tt.want, got.String()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestComparedWithNothing: a direction of which one of two traces has no packet.
+func TestComparedWithNothing(t *testing.T) {
+	q, err := ParseQuery("10.0.0.31", "10.96.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace := func(events []Event) *Path { return New(&Record{Query: q, Events: events}) }
+	both := append(request(0, 1, "tcp/1", client), reply(10, 2, "SYN ACK", "tcp/2", client)...)
+	for name, tt := range map[string]struct {
+		before, after []Event
+		want          string
+	}{
+		"no reply before": {before: request(0, 1, "tcp/1", client), after: both, want: `10.0.0.31 → 10.96.0.1:80
+  before (00:00:00,  ): no reply came by: the request was last seen at ip postrouting, on its way to 10.0.0.32:8080
+  after  (00:00:00,  ): the reply reached the client as from 10.96.0.1:80, whom it had asked
+
+REQUEST           before  after
+  ip prerouting           
+  ip postrouting          
+
+REPLY             before  after
++ ip prerouting   absent  
++ ip postrouting  absent  
+✗ before: none came by
+`},
+		"a reply in both": {before: both, after: both, want: `10.0.0.31 → 10.96.0.1:80
+  before (00:00:00,  ): the reply reached the client as from 10.96.0.1:80, whom it had asked
+  after  (00:00:00,  ): the reply reached the client as from 10.96.0.1:80, whom it had asked
+
+REQUEST           before  after
+  ip prerouting           
+  ip postrouting          
+
+REPLY             before  after
+  ip prerouting           
+  ip postrouting          
+`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got strings.Builder
+			Compare(trace(tt.before), trace(tt.after)).Text(&got, nil)
+			if diff := cmp.Diff(tt.want, got.String()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestPictureLeavesOutRules: it has room for so many.
+func TestPictureLeavesOutRules(t *testing.T) {
+	q, err := ParseQuery("10.0.0.31", "10.96.0.1:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rules, want := range map[int]bool{12: false, 13: true} {
+		t.Run(strconv.Itoa(rules), func(t *testing.T) {
+			events := request(0, 1, "tcp/1", client)
+			for i := range rules {
+				e := at(1, 1, IP, "postrouting", 0, 3, client, endpoint, "tcp/1")
+				e.Own, e.Backend, e.Table, e.Chain, e.Rule, e.Verdict = false, "nf_tables", "ip nat", "POSTROUTING", &Rule{Handle: uint64(i + 1), Action: "jump X"}, "jump X"
+				events = append(events, e)
+			}
+			var got strings.Builder
+			if err := New(&Record{Query: q, Events: events}).SVG(&got); err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(got.String(), ">and 1 more rules<") != want || strings.Contains(got.String(), " more rules") != want {
+				t.Errorf("it says that it leaves rules out: %t", !want)
+			}
+		})
+	}
+}

@@ -137,9 +137,6 @@ func (l *Lookup) evidence() string {
 }
 
 func (l *Lookup) neighbourEvidence() string {
-	if l.Neighbour == "" {
-		return fmt.Sprintf("no entry for the neighbour %s on %s", l.Next, l.Device)
-	}
 	return fmt.Sprintf("the neighbour %s on %s is %s", l.Next, l.Device, l.Neighbour)
 }
 
