@@ -58,12 +58,13 @@ type pkg struct {
 	info   *types.Info
 	parent map[ast.Node]ast.Node
 
-	claims []*Claim
-	edits  map[string][]edit
-	sites  map[ast.Expr]*site
-	next   map[types.Object]bool // functions whose results are next steps, and nothing else
-	uses   map[types.Object][]*ast.Ident
-	exempt map[string]bool // functions of [exempt] that were met
+	numbers *numbers
+	claims  []*Claim
+	edits   map[string][]edit
+	sites   map[ast.Expr]*site
+	next    map[types.Object]bool // functions whose results are next steps, and nothing else
+	uses    map[types.Object][]*ast.Ident
+	exempt  map[string]bool // functions of [exempt] that were met
 }
 
 // load parses and checks packages of the module. The types of what they import
@@ -134,8 +135,23 @@ func goTool(dir string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// find lists the claims of p in the order of the source, and numbers them from n.
-func (p *pkg) find(n *int) {
+// numbers are given to sentences and sites: what one package passes is no other's,
+// since a test binary has several.
+type numbers struct{ sentences, sites int }
+
+func (n *numbers) site() int {
+	n.sites++
+	return n.sites
+}
+
+func (n *numbers) sentence() int {
+	n.sentences++
+	return n.sentences
+}
+
+// find lists the claims of p in the order of the source.
+func (p *pkg) find(n *numbers) {
+	p.numbers = n
 	for _, f := range p.files {
 		var stack []ast.Node
 		ast.Inspect(f, func(node ast.Node) bool {
@@ -183,14 +199,13 @@ func (p *pkg) find(n *int) {
 			}
 			c := &Claim{
 				Package: p.name, Function: p.function(whole), Text: text,
-				number: *n, file: p.names[i], line: p.fset.Position(whole.Pos()).Line,
+				number: n.sentence(), file: p.names[i], line: p.fset.Position(whole.Pos()).Line,
 			}
 			if p.exempted(c) {
 				return false
 			}
 			c.Nth = count[c.Key()]
 			count[c.Key()]++
-			*n++
 			for _, part := range parts {
 				p.wrap(part, fmt.Sprintf("passes.Text(%d, ", c.number), ")")
 			}

@@ -193,7 +193,7 @@ func (p *pkg) cond(e ast.Expr) int {
 	if s := p.sites[e]; s != nil {
 		return s.number
 	}
-	s := &site{number: len(p.sites)}
+	s := &site{number: p.numbers.site()}
 	p.sites[e] = s
 	p.wrap(e, fmt.Sprintf("passes.Cond(%d, ", s.number), ")")
 	return s.number
@@ -204,7 +204,7 @@ func (p *pkg) tag(sw *ast.SwitchStmt) int {
 	if s := p.sites[sw.Tag]; s != nil {
 		return s.number
 	}
-	s := &site{number: len(p.sites)}
+	s := &site{number: p.numbers.site()}
 	p.sites[sw.Tag] = s
 	values := ""
 	for _, c := range sw.Body.List {

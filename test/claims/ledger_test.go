@@ -110,7 +110,7 @@ func found(t *testing.T, names []string) []*pkg {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
+	var n numbers
 	for _, p := range all {
 		p.find(&n)
 	}

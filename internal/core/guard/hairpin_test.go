@@ -117,6 +117,8 @@ func TestPlanHairpin(t *testing.T) {
 	none.Have = "no hairpin mode at pod ports"
 	right.Verdict, right.Have, right.Reason, right.Action = guard.Right, on, "", nil
 	alone.Subject, alone.Want, alone.Have, alone.Why = "veth1", "hairpin mode", "no hairpin mode", "a port of cni0: matches cni*"
+	aloneRight := alone
+	aloneRight.Verdict, aloneRight.Have, aloneRight.Reason, aloneRight.Action = guard.Right, "hairpin mode", "", nil
 	both := wrong
 	both.Want, both.Have = "iptables 1, hairpin mode at pod ports", "iptables 0, no hairpin mode at some pod ports"
 	both.Reason, both.Action = "its frames are handed over only as long as the sysctls stay 1", action(guard.Flags{true})
@@ -147,6 +149,9 @@ func TestPlanHairpin(t *testing.T) {
 		{"ignored", func(p *guard.Policy, _ *guard.Observation) { p.Hairpin.On.Ignore = []string{"cni0"} }, nil},
 		{"promiscuous", func(_ *guard.Policy, o *guard.Observation) { o.Bridges[0].Promiscuous = true }, []guard.Item{promisc}},
 		{"one port was looked at", func(_ *guard.Policy, o *guard.Observation) { o.Bridges[0].AlonePort = "veth1" }, []guard.Item{alone}},
+		{"one port was looked at, and is in it", func(_ *guard.Policy, o *guard.Observation) {
+			o.Bridges[0].AlonePort, o.Bridges[0].NoHairpin = "veth1", nil
+		}, []guard.Item{aloneRight}},
 		{"scope bridges, flag and port", func(p *guard.Policy, _ *guard.Observation) { scope(p) }, []guard.Item{both}},
 		{"scope bridges, the port only", func(p *guard.Policy, o *guard.Observation) { scope(p); o.Bridges[0].CallIPTables = true }, []guard.Item{flagged}},
 		{"scope bridges, one port was looked at", func(p *guard.Policy, o *guard.Observation) { scope(p); o.Bridges[0].AlonePort = "veth1" }, []guard.Item{alone}},
