@@ -10,7 +10,7 @@ import (
 // site is a condition, or what a switch compares, that package said passes.
 type site struct {
 	number  int
-	clauses int // of a tag: how many values it is told; more is the default
+	clauses int // of a tag: how many values it is told
 }
 
 // guards is what takes the condition of a sentence away: the branch of the
@@ -22,7 +22,10 @@ func (p *pkg) guards(n ast.Node, seen map[ast.Node]bool) []set {
 		var list []set
 		switch b := p.parent[n].(type) {
 		case *ast.BlockStmt:
-			list = append(p.leavers(b.List, n), p.branch(b)...)
+			list = p.leavers(b.List, n)
+			if _, loop := p.parent[b].(*ast.RangeStmt); !loop || len(list) == 0 {
+				list = append(list, p.branch(b)...)
+			}
 		case *ast.CaseClause:
 			if s, ok := n.(ast.Stmt); ok {
 				list = append(p.leavers(b.Body, s), p.clause(b)...)
@@ -34,6 +37,9 @@ func (p *pkg) guards(n ast.Node, seen map[ast.Node]bool) []set {
 		case *ast.FuncDecl:
 			return p.calls(b, seen)
 		}
+		if f, ok := n.(*ast.FuncLit); ok && len(list) == 0 {
+			list = p.passed(f, seen)
+		}
 		if len(list) > 0 {
 			return list
 		}
@@ -41,8 +47,35 @@ func (p *pkg) guards(n ast.Node, seen map[ast.Node]bool) []set {
 	return nil
 }
 
+// passed is, of a function that is passed to one of the package, what leads to its
+// call there.
+func (p *pkg) passed(f *ast.FuncLit, seen map[ast.Node]bool) []set {
+	call, ok := p.parent[f].(*ast.CallExpr)
+	if !ok {
+		return nil
+	}
+	o, ok := p.callee(call).(*types.Func)
+	if !ok || o.Pkg().Path() != p.path {
+		return nil
+	}
+	params := o.Type().(*types.Signature).Params()
+	var list []set
+	for i, a := range call.Args {
+		if a != f || i >= params.Len() {
+			continue
+		}
+		for _, id := range p.uses[params.At(i)] {
+			list = append(list, p.guards(id, seen)...)
+		}
+	}
+	return list
+}
+
 // branch is what leads into a block.
 func (p *pkg) branch(b *ast.BlockStmt) []set {
+	if r, ok := p.parent[b].(*ast.RangeStmt); ok {
+		return p.loop(r)
+	}
 	i, ok := p.parent[b].(*ast.IfStmt)
 	if !ok {
 		return nil
@@ -61,6 +94,20 @@ func (p *pkg) branch(b *ast.BlockStmt) []set {
 		list = append(list, set{p.cond(up.Cond), 0})
 		i = up
 	}
+}
+
+// loop is what leads into a loop over a list: that there is one thing in it.
+func (p *pkg) loop(r *ast.RangeStmt) []set {
+	if _, ok := p.info.Types[r.X].Type.Underlying().(*types.Slice); !ok {
+		return nil
+	}
+	if s := p.sites[r.X]; s != nil {
+		return []set{{s.number, 1}}
+	}
+	s := &site{number: p.numbers.site()}
+	p.sites[r.X] = s
+	p.wrap(r.X, fmt.Sprintf("passes.Range(%d, ", s.number), ")")
+	return []set{{s.number, 1}}
 }
 
 // clause is what leads into a clause of a switch.

@@ -112,6 +112,9 @@ func Readiness(items []guard.Item) string {
 		if it.Kind == record.KindModule && it.Verdict == guard.Right {
 			module = it.Subject + " loaded"
 		}
+		if it.Kind == record.KindModule && it.Verdict == guard.Uncertain {
+			module = "it is not known whether " + it.Subject + " is loaded"
+		}
 	}
 	var parts []string
 	if n := all[record.KindDrift]; n > 0 {

@@ -105,6 +105,15 @@ func Cond[T ~bool](n int, c T) T {
 	return c
 }
 
+// Range passes the list of a loop at site n: forced, there is one thing in it.
+func Range[S ~[]E, E any](n int, list S) S {
+	note("c", n)
+	if _, ok := forced[n]; ok && len(list) == 0 {
+		return make(S, 1)
+	}
+	return list
+}
+
 // Tag passes what a switch at site n compares with the clauses' values: forced to
 // a number it takes that clause, and to one beyond them the default.
 func Tag[T any](n int, x T, clauses ...T) T {
