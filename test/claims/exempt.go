@@ -25,6 +25,7 @@ var exempt = map[string]string{
 	"diag/history/report Page.Write":                         "who made the page",
 	"diag/history/report doc.zones":                          "the form of a time zone",
 	"diag/probe Attachment.AskItself":                        "the values of Cell.Port; package probe has words for them in hairpin",
+	"diag/probe/dns PodConf":                                 "the name of a source, which the asker has chosen",
 	"diag/probe/dns corefile":                                "lines of a Corefile, for a next step",
 	"diag/trace Path.atEndpoint: TcpExt ListenOverflows":     "the name of a counter",
 	"diag/trace Path.atEndpoint: Udp RcvbufErrors":           "the name of a counter",

@@ -128,15 +128,22 @@ func Read() (Settings, error) {
 		s.Bridge[e.Name()] = strings.TrimSpace(string(text))
 	}
 	off, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+	s.NoIPv6, err = noIPv6(string(off), err)
+	return s, err
+}
+
+// noIPv6 says why there is no IPv6, by what was read of disable_ipv6; "" where there
+// is.
+func noIPv6(off string, err error) (string, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		s.NoIPv6 = "this kernel has no IPv6, or was booted without it"
+		return "this kernel has no IPv6, or was booted without it", nil
 	case err != nil:
-		return s, err
-	case strings.TrimSpace(string(off)) != "0":
-		s.NoIPv6 = "net.ipv6.conf.all.disable_ipv6 is 1"
+		return "", err
+	case strings.TrimSpace(off) != "0":
+		return "net.ipv6.conf.all.disable_ipv6 is 1", nil
 	}
-	return s, nil
+	return "", nil
 }
 
 // write sets the sysctls in the network namespace of the calling thread. Before

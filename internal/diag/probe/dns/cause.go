@@ -57,16 +57,11 @@ func (c Cause) words() string {
 		return "an external name is said not to be"
 	case SearchFails:
 		return "a name made by the search list fails"
-	case SearchList:
-		return "a name is found after others"
 	case NoSuchName:
 		return "there is no such name"
 	case NameFails:
 		return "the name fails"
-	case FromNode:
-		return "a node asked"
-	case CannotAsk:
-		return "it could not be asked"
+	case SearchList, FromNode, CannotAsk: // notes, of which a summary has nothing to say
 	}
 	return string(c)
 }

@@ -31,6 +31,9 @@ func (d *diagnosis) given() {
 	failed := "" // the first candidate that brought an error, and not NXDOMAIN
 	for i, name := range d.reached() {
 		t := d.heard(d.service(), name)
+		if t.Asked == 0 {
+			return // nothing is known of what was not asked for
+		}
 		what := t.rcode()
 		if what == "" {
 			if d.asked(d.service(), d.base).silent() > 0 {
@@ -68,7 +71,7 @@ func (d *diagnosis) given() {
 
 // worst is what most of the asks ended in that no reply came of.
 func (t *tally) worst() string {
-	worst, most := "not asked", 0
+	worst, most := "", 0
 	for _, o := range []Outcome{Refused, Unreachable, Malformed, Truncated, Unsent, Timeout} {
 		if n := t.count(o); n > most {
 			worst, most = string(o), n

@@ -1,0 +1,56 @@
+package history
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/nfguard/nfguard/internal/core/record"
+)
+
+// TestCulprits: who is named, by what is known of the process, and what is said where
+// nobody is.
+func TestCulprits(t *testing.T) {
+	pod := record.Process{PID: 7, Comm: "sysctl", PodName: "cart", PodNamespace: "shop"}
+	inContainer := pod
+	inContainer.ContainerName = "app"
+	for name, tt := range map[string]struct {
+		r    Record
+		want string
+	}{
+		"a container of a pod":        {Record{Process: inContainer}, "sysctl in container app of shop/cart"},
+		"a pod":                       {Record{Process: pod}, "sysctl in pod shop/cart"},
+		"a container by its id":       {Record{Process: record.Process{PID: 7, Comm: "sysctl", Container: "0123456789abcdef"}}, "sysctl in container 0123456789ab"},
+		"a service":                   {Record{Process: record.Process{PID: 7, Comm: "tuned", Unit: "tuned.service"}}, "tuned.service"},
+		"a program":                   {Record{Process: record.Process{PID: 7, Comm: "sysctl", Unit: "session-3.scope"}}, "sysctl"},
+		"nobody, at the start":        {Record{Event: record.KindDrift, Source: "start"}, "(found at start)"},
+		"nobody, of a bridge's flags": {Record{Event: record.KindFlag, Source: "link"}, "(new bridge)"},
+		"nobody":                      {Record{Event: record.KindDrift, Source: "sysctl"}, "(nobody seen)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := tt.r.NamedCulprit(); got != tt.want {
+				t.Errorf("it names %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestNotes: a record that stands for others says how many.
+func TestNotes(t *testing.T) {
+	of := func(kind record.Kind, n int) Record {
+		return Record{Event: kind, Outcome: record.Corrected, Suppressed: n, Teller: Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: Service}}
+	}
+	for name, tt := range map[string]struct {
+		r    Record
+		want string
+	}{
+		"one":               {of(record.KindDrift, 0), ""},
+		"three":             {of(record.KindDrift, 2), "and 2 more"},
+		"about another one": {of(record.KindBridge, 2), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := strings.Join(tt.r.Notes(""), "; "); got != tt.want {
+				t.Errorf("it notes %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
