@@ -30,6 +30,8 @@ type Claim struct {
 	number int   // for package said
 	force  []set // what takes its condition away
 	others []int // the other sentences of the function or table
+	alike  []int // those that become the same field or parameter, of other functions
+	field  string
 	file   string
 	line   int
 }
@@ -209,6 +211,7 @@ func (p *pkg) find(n *numbers) {
 			for _, part := range parts {
 				p.wrap(part, fmt.Sprintf("passes.Text(%d, ", c.number), ")")
 			}
+			c.field = p.field(whole)
 			c.force = p.guards(whole, make(map[ast.Node]bool))
 			p.claims = append(p.claims, c)
 			return false
@@ -218,6 +221,9 @@ func (p *pkg) find(n *numbers) {
 		for _, o := range p.claims {
 			if o != c && o.Function == c.Function && o.Text != c.Text {
 				c.others = append(c.others, o.number)
+			}
+			if o.Function != c.Function && o.Text != c.Text && o.field == c.field && c.field != "" {
+				c.alike = append(c.alike, o.number)
 			}
 		}
 	}

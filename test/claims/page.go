@@ -25,8 +25,9 @@ Nobody has written the two cases beside a sentence down: they were measured.
   sentence, and compares it.
 * **false and not printed**: this case fails when the sentence is printed there, since
   its condition is taken away: the branch that it stands in is taken, and what leaves
-  before it is not. Where that is not possible without a crash, the sentence was put
-  in the place of those that the same function prints in that case; this is marked ⇄.
+  before it is not. Where that prints nothing or crashes, the sentence was put in the
+  place of those that the same function, or the same field elsewhere in the package,
+  has in that case; this is marked ⇄.
 
 The cases are of the tests of the sentence's own package, and none of them needs root.
 A new sentence without both cases fails ` + "`go test ./test/claims`" + `, which says what to do.
@@ -43,18 +44,18 @@ type Entry struct {
 func page(all []Entry) []byte {
 	var b bytes.Buffer
 	b.WriteString(head)
-	lack := 0
+	lack, instead := 0, 0
 	for _, e := range all {
 		if e.True == "" || e.False == "" {
 			lack++
 		}
+		if e.Instead {
+			instead++
+		}
 	}
-	fmt.Fprintf(&b, "%d sentences; ", len(all))
-	switch lack {
-	case 0:
-		b.WriteString("each has both cases.\n")
-	default:
-		fmt.Fprintf(&b, "%d have both cases, %d lack one. Those are listed in `test/claims/without.txt`, which may only shrink.\n", len(all)-lack, lack)
+	fmt.Fprintf(&b, "%d sentences: %d have both cases, %d of them by ⇄; %d lack one.\n", len(all), len(all)-lack, instead, lack)
+	if lack > 0 {
+		b.WriteString("Those are listed in `test/claims/without.txt`, which may only shrink.\n")
 	}
 	part := ""
 	for _, e := range all {

@@ -48,6 +48,40 @@ func isName(field string) bool { return isNext(field) || field == "What" || fiel
 
 var errorType = types.Universe.Lookup("error").Type().Underlying().(*types.Interface)
 
+// field is the name of the field or parameter that e becomes, or a part of it; "" where
+// it has none.
+func (p *pkg) field(e ast.Node) string {
+	for n := e; n != nil; n = p.parent[n] {
+		switch x := p.parent[n].(type) {
+		case *ast.KeyValueExpr:
+			if id, ok := x.Key.(*ast.Ident); ok && n == x.Value {
+				return id.Name
+			}
+		case *ast.AssignStmt:
+			for i, v := range x.Rhs {
+				if v == n && len(x.Lhs) == len(x.Rhs) {
+					if s, ok := x.Lhs[i].(*ast.SelectorExpr); ok {
+						return s.Sel.Name
+					}
+				}
+			}
+			return ""
+		case *ast.CallExpr:
+			if f, ok := p.callee(x).(*types.Func); ok && f.Pkg() != nil && f.Pkg().Path() == p.path {
+				params := f.Type().(*types.Signature).Params()
+				for i, a := range x.Args {
+					if a == n && i < params.Len() {
+						return params.At(i).Name()
+					}
+				}
+			}
+		case ast.Stmt:
+			return ""
+		}
+	}
+	return ""
+}
+
 // isRole judges one step of the climb: n within its parent.
 func (p *pkg) isRole(n ast.Node) bool {
 	switch x := p.parent[n].(type) {

@@ -185,10 +185,11 @@ func (c *Claim) forceIt() []string {
 	return []string{said.Force + "=" + strings.Join(parts, ",")}
 }
 
-// insteadOf is the one in which it stands in the place of the others of its function.
+// insteadOf is the one in which it stands in the place of the others of its function,
+// and of those that become the same field or parameter elsewhere.
 func (c *Claim) insteadOf() []string {
 	var parts []string
-	for _, o := range c.others {
+	for _, o := range slices.Concat(c.others, c.alike) {
 		parts = append(parts, strconv.Itoa(o))
 	}
 	return []string{said.Instead + "=" + strings.Join(parts, ","), said.Words + "=" + c.Text}
@@ -207,7 +208,7 @@ func (r *runner) seek(c *Claim, cases []*seen, e Evidence) Evidence {
 		if slices.ContainsFunc(c.force, func(x set) bool { return s.meets[x.site] }) {
 			meeting = append(meeting, s.name)
 		}
-		if slices.ContainsFunc(c.others, func(o int) bool { return s.says[o] }) {
+		if slices.ContainsFunc(slices.Concat(c.others, c.alike), func(o int) bool { return s.says[o] }) {
 			replacing = append(replacing, s.name)
 		}
 	}
@@ -233,7 +234,7 @@ func (r *runner) seek(c *Claim, cases []*seen, e Evidence) Evidence {
 		return append(list, saying...)
 	}
 	e.False = r.first(near(meeting), c.forceIt()...)
-	if e.False == "" && len(c.others) > 0 {
+	if e.False == "" && len(c.others)+len(c.alike) > 0 {
 		e.False = r.first(near(replacing), c.insteadOf()...)
 		e.Instead = e.False != ""
 	}
