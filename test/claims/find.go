@@ -32,6 +32,7 @@ type Claim struct {
 	others []int // the other sentences of the function or table
 	alike  []int // those that become the same field or parameter, of other functions
 	field  string
+	table  bool // it is of a table of the package, and is passed before any case begins
 	file   string
 	line   int
 }
@@ -211,7 +212,7 @@ func (p *pkg) find(n *numbers) {
 			for _, part := range parts {
 				p.wrap(part, fmt.Sprintf("passes.Text(%d, ", c.number), ")")
 			}
-			c.field = p.field(whole)
+			c.field, c.table = p.field(whole), p.inTable(whole)
 			c.force = p.guards(whole, make(map[ast.Node]bool))
 			p.claims = append(p.claims, c)
 			return false
@@ -317,6 +318,16 @@ func (p *pkg) function(n ast.Node) string {
 		}
 	}
 	return ""
+}
+
+// inTable reports whether a node is in a variable of the package, and in no function.
+func (p *pkg) inTable(n ast.Node) bool {
+	for ; n != nil; n = p.parent[n] {
+		if _, ok := n.(*ast.FuncDecl); ok {
+			return false
+		}
+	}
+	return true
 }
 
 func funcName(f *ast.FuncDecl) string {

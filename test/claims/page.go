@@ -23,7 +23,7 @@ Nobody has written the two cases beside a sentence down: they were measured.
 
 * **printed and true**: this case fails when the sentence is garbled. So it prints the
   sentence, and compares it.
-* **false and not printed**: this case fails when the sentence is printed there, since
+* **false and not printed**: this case does not print it, and fails when it does, since
   its condition is taken away: the branch that it stands in is taken, and what leaves
   before it is not. Where that prints nothing or crashes, the sentence was put in the
   place of those that the same function, or the same field elsewhere in the package,
