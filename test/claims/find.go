@@ -32,7 +32,7 @@ type Claim struct {
 	others []int // the other sentences of the function or table
 	alike  []int // those that become the same field or parameter, of other functions
 	field  string
-	table  bool // it is of a table of the package, and is passed before any case begins
+	table  bool // it is one of a table, or the first value of a variable, and is passed whatever is printed
 	file   string
 	line   int
 }
@@ -212,7 +212,7 @@ func (p *pkg) find(n *numbers) {
 			for _, part := range parts {
 				p.wrap(part, fmt.Sprintf("passes.Text(%d, ", c.number), ")")
 			}
-			c.field, c.table = p.field(whole), p.inTable(whole)
+			c.field, c.table = p.field(whole), p.inTable(whole) || p.overridden(whole)
 			c.force = p.guards(whole, make(map[ast.Node]bool))
 			p.claims = append(p.claims, c)
 			return false
@@ -320,11 +320,20 @@ func (p *pkg) function(n ast.Node) string {
 	return ""
 }
 
-// inTable reports whether a node is in a variable of the package, and in no function.
+// inTable reports whether a node is in a variable of the package and in no function,
+// or in a list that a function returns or picks one from.
 func (p *pkg) inTable(n ast.Node) bool {
 	for ; n != nil; n = p.parent[n] {
-		if _, ok := n.(*ast.FuncDecl); ok {
+		switch x := n.(type) {
+		case *ast.FuncDecl:
 			return false
+		case *ast.CompositeLit:
+			switch p.parent[x].(type) {
+			case *ast.ReturnStmt, *ast.IndexExpr:
+				if len(x.Elts) > 1 {
+					return true
+				}
+			}
 		}
 	}
 	return true

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/token"
 	"go/types"
+	"slices"
 )
 
 // site is a condition, or what a switch compares, that package said passes.
@@ -22,13 +23,10 @@ func (p *pkg) guards(n ast.Node, seen map[ast.Node]bool) []set {
 		var list []set
 		switch b := p.parent[n].(type) {
 		case *ast.BlockStmt:
-			list = p.leavers(b.List, n)
-			if _, loop := p.parent[b].(*ast.RangeStmt); !loop || len(list) == 0 {
-				list = append(list, p.branch(b)...)
-			}
+			list = slices.Concat(p.leavers(b.List, n), p.overriders(b.List, n), p.branch(b))
 		case *ast.CaseClause:
 			if s, ok := n.(ast.Stmt); ok {
-				list = append(p.leavers(b.Body, s), p.clause(b)...)
+				list = slices.Concat(p.leavers(b.Body, s), p.overriders(b.Body, s), p.clause(b))
 			}
 		case *ast.IfStmt: // the else of one
 			if n == b.Else {
@@ -161,6 +159,57 @@ func (p *pkg) leavers(stmts []ast.Stmt, n ast.Node) []set {
 		list = append(list, p.leaver(s)...)
 	}
 	return list
+}
+
+// overriders are the conditions after n in a list of statements on which another
+// value is put in the place of the one that n gives a variable.
+func (p *pkg) overriders(stmts []ast.Stmt, n ast.Node) []set {
+	a, ok := n.(*ast.AssignStmt)
+	if !ok {
+		return nil
+	}
+	given := make(map[types.Object]bool)
+	for _, l := range a.Lhs {
+		if o := p.variable(l); o != nil {
+			given[o] = true
+		}
+	}
+	var list []set
+	for i := slices.Index(stmts, ast.Stmt(a)) + 1; i > 0 && i < len(stmts); i++ {
+		for s, ok := stmts[i].(*ast.IfStmt); ok; s, ok = s.Else.(*ast.IfStmt) {
+			for _, inner := range s.Body.List {
+				if o, ok := inner.(*ast.AssignStmt); ok && o.Tok == token.ASSIGN && len(o.Lhs) == 1 && given[p.variable(o.Lhs[0])] {
+					list = append(list, set{p.cond(s.Cond), 0})
+				}
+			}
+		}
+	}
+	return list
+}
+
+// overridden reports whether the statement that n is in gives a variable a value that
+// others may replace.
+func (p *pkg) overridden(n ast.Node) bool {
+	for ; n != nil; n = p.parent[n] {
+		switch b := p.parent[n].(type) {
+		case *ast.BlockStmt:
+			return len(p.overriders(b.List, n)) > 0
+		case *ast.CaseClause:
+			return len(p.overriders(b.Body, n)) > 0
+		}
+	}
+	return false
+}
+
+func (p *pkg) variable(e ast.Expr) types.Object {
+	id, ok := e.(*ast.Ident)
+	if !ok {
+		return nil
+	}
+	if o := p.info.Defs[id]; o != nil {
+		return o
+	}
+	return p.info.Uses[id]
 }
 
 func (p *pkg) leaver(s ast.Stmt) []set {

@@ -26,8 +26,8 @@ Nobody has written the two cases beside a sentence down: they were measured.
 * **false and not printed**: this case does not print it, and fails when it does, since
   its condition is taken away: the branch that it stands in is taken, and what leaves
   before it is not. Where that prints nothing or crashes, the sentence was put in the
-  place of those that the same function, or the same field elsewhere in the package,
-  has in that case; this is marked ⇄.
+  place of those that the same function, or elsewhere in the package the same field
+  or the method of the same name, has in that case; this is marked ⇄.
 
 The cases are of the tests of the sentence's own package, and none of them needs root.
 A new sentence without both cases fails ` + "`go test ./test/claims`" + `, which says what to do.

@@ -48,8 +48,8 @@ func isName(field string) bool { return isNext(field) || field == "What" || fiel
 
 var errorType = types.Universe.Lookup("error").Type().Underlying().(*types.Interface)
 
-// field is the name of the field or parameter that e becomes, or a part of it; "" where
-// it has none.
+// field is the name of the field, the parameter or the result of a method that e becomes,
+// or a part of it; "" where it has none.
 func (p *pkg) field(e ast.Node) string {
 	for n := e; n != nil; n = p.parent[n] {
 		switch x := p.parent[n].(type) {
@@ -75,6 +75,9 @@ func (p *pkg) field(e ast.Node) string {
 					}
 				}
 			}
+		case *ast.ReturnStmt: // methods of one name say the same kind of thing
+			name := p.function(x)
+			return "return of " + name[strings.LastIndex(name, ".")+1:]
 		case ast.Stmt:
 			return ""
 		}

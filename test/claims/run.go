@@ -259,7 +259,7 @@ func (r *runner) first(cases []string, unsaid *Claim, env ...string) string {
 }
 
 // without reports whether a case does not print a sentence: it does not pass it, or,
-// where all of a table are passed before it begins, does not mind when it is garbled.
+// where it is passed whatever is printed, does not mind when it is garbled.
 func (r *runner) without(name string, c *Claim) bool {
 	f, err := os.CreateTemp(r.tmp, "record")
 	if err != nil {

@@ -97,23 +97,25 @@ func TestCarrier(t *testing.T) {
 		},
 	}
 	for _, tt := range tests {
-		root := t.TempDir()
-		write(t, root, "/lib/modules/"+tt.release+"/modules.dep", "")
-		write(t, root, "/etc/os-release", "ID=ubuntu\nID_LIKE=debian\n") // says nothing about kernels
-		for _, name := range tt.files {
-			write(t, root, name, "")
-		}
-		want := tt.next
-		if want == "" {
-			want = "install " + tt.pkg
-		}
-		r := boot.Forecast(boot.Options{Root: root})
-		if len(r.Kernels) != 1 || r.Kernels[0].Package != tt.pkg {
-			t.Errorf("%s, %q: the package is %q, want %q", tt.release, tt.files, r.Kernels[0].Package, tt.pkg)
-		}
-		if f := r.Findings[len(r.Findings)-1]; f.Next != want || f.Subject != tt.release {
-			t.Errorf("%s, %q: next is %q, want %q", tt.release, tt.files, f.Next, want)
-		}
+		t.Run(tt.release, func(t *testing.T) {
+			root := t.TempDir()
+			write(t, root, "/lib/modules/"+tt.release+"/modules.dep", "")
+			write(t, root, "/etc/os-release", "ID=ubuntu\nID_LIKE=debian\n") // says nothing about kernels
+			for _, name := range tt.files {
+				write(t, root, name, "")
+			}
+			want := tt.next
+			if want == "" {
+				want = "install " + tt.pkg
+			}
+			r := boot.Forecast(boot.Options{Root: root})
+			if len(r.Kernels) != 1 || r.Kernels[0].Package != tt.pkg {
+				t.Errorf("%s, %q: the package is %q, want %q", tt.release, tt.files, r.Kernels[0].Package, tt.pkg)
+			}
+			if f := r.Findings[len(r.Findings)-1]; f.Next != want || f.Subject != tt.release {
+				t.Errorf("%s, %q: next is %q, want %q", tt.release, tt.files, f.Next, want)
+			}
+		})
 	}
 }
 

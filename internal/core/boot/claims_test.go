@@ -93,3 +93,28 @@ func TestTooManyCommands(t *testing.T) {
 		})
 	}
 }
+
+// TestMasked: what does not happen where a service is masked.
+func TestMasked(t *testing.T) {
+	for name, tt := range map[string]struct {
+		unit string
+		want []string
+	}{
+		"neither":        {"x.service", nil},
+		"modules-load":   {"systemd-modules-load.service", []string{"nothing reads /etc/modules-load.d at next boot: systemd-modules-load.service is masked by /etc/systemd/system/systemd-modules-load.service"}},
+		"systemd-sysctl": {"systemd-sysctl.service", []string{"nothing reads /etc/sysctl.d at next boot: systemd-sysctl.service is masked by /etc/systemd/system/systemd-sysctl.service"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := hostWith(t, nil)
+			link(t, o.Root, "/etc/systemd/system/"+tt.unit, "/dev/null")
+			o.Keys = nil
+			var got []string
+			for _, f := range boot.Forecast(o).Findings {
+				got = append(got, f.Sentence)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -35,10 +35,6 @@ func (f *forecast) switchedOff(loader bool) {
 // line).
 func (f *forecast) unitsMasked() {
 	for _, unit := range []string{"systemd-modules-load.service", "systemd-sysctl.service"} {
-		what := "reads /etc/modules-load.d"
-		if unit == "systemd-sysctl.service" {
-			what = "reads /etc/sysctl.d"
-		}
 		place, next := Place{}, fmt.Sprintf(nextUnmask, f.inRoot("systemctl --root", "systemctl"), unit)
 		for _, dir := range []string{"/etc/systemd/system/", "/run/systemd/system/"} {
 			if f.t.masked(dir + unit) {
@@ -54,6 +50,10 @@ func (f *forecast) unitsMasked() {
 		if place.File != "" {
 			if f.report.Module.LoadedBy == f.by && unit == "systemd-modules-load.service" {
 				f.report.Module.LoadedBy = Place{}
+			}
+			what := "reads /etc/modules-load.d"
+			if unit == "systemd-sysctl.service" {
+				what = "reads /etc/sysctl.d"
 			}
 			f.found(Finding{
 				Subject: unit, Place: place, Next: next, Breaks: true,

@@ -64,6 +64,25 @@ func TestSentences(t *testing.T) {
 		b.tickPaced(time.Now().Add(paceWindow))
 		return d.said()
 	}
+	forgotten := func(guarded bool) []string {
+		d := newDesk(guard.Enforce)
+		b := book{account: &d.account, complaints: map[string]complaint{"k": {kind: record.KindDrift, since: time.Now().Add(-time.Minute)}}}
+		b.forget(time.Now(), func(record.Kind, string) bool { return guarded })
+		return d.said()
+	}
+	// a fight of four reversals, the last one after 20 s, so long after its begin
+	fought := func(after time.Duration) []string {
+		var f fight
+		c := Contention{Limit: 3, Window: time.Minute}
+		for _, s := range []int{0, 0, 0, 20} {
+			f.add(record.Event{Kind: record.KindDrift, Outcome: record.Corrected, Subject: "k", Time: at.Add(time.Duration(s) * time.Second)}, c)
+		}
+		e, ok, _ := f.tick(at.Add(after), c, false)
+		if !ok {
+			return nil
+		}
+		return one(e.Message)
+	}
 	note := guard.Finding{Subject: "cni0", Sentence: "so"}
 	for name, tt := range map[string]struct {
 		said func() []string
@@ -257,6 +276,23 @@ func TestSentences(t *testing.T) {
 			d.said()
 			p.tick(at)
 			return d.said()
+		}},
+		"a complaint, and it is no longer configured": {said: func() []string { return forgotten(false) }, want: []string{
+			"drift observed: k is left as it is (no longer configured), after 1m0s",
+		}},
+		"a complaint, and it is still configured": {said: func() []string { return forgotten(true) }},
+		"a fight goes on":                         {said: func() []string { return fought(30 * time.Second) }},
+		"a fight is told of again": {said: func() []string { return fought(61 * time.Second) }, want: []string{
+			"k was changed 1 more times since the last record",
+		}},
+		"a fight ends": {said: func() []string { return fought(80 * time.Second) }, want: []string{
+			"nobody has changed k for 1m0s; it was changed 1 more times in the 20s before",
+		}},
+		"a port is switched on, alone": {said: func() []string {
+			was := guard.Item{Want: "hairpin mode", Have: "no hairpin mode", Why: "a port of cni0", Action: &guard.Action{Op: guard.SetFlags, Subject: "cni0", Ports: []guard.Port{{Name: "veth1"}}}}
+			return one(flagMessage(&record.Event{Subject: "veth1", Want: was.Want, Have: was.Have, Now: was.Want, Outcome: record.Corrected}, &was, false))
+		}, want: []string{
+			"veth1 had no hairpin mode, switched on (a port of cni0)",
 		}},
 		"bridges can be looked at again": {said: func() []string {
 			d := newDesk(guard.Enforce)

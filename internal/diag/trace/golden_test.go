@@ -68,15 +68,17 @@ func encode(t *testing.T, v any) []byte {
 // were recorded, in each form.
 func TestGolden(t *testing.T) {
 	for _, name := range []string{"key0", "key1"} {
-		w := recorded(t, name)
-		var text, picture bytes.Buffer
-		w.Text(&text, nil)
-		golden(t, name+".golden.txt", text.Bytes())
-		if err := w.SVG(&picture); err != nil {
-			t.Fatal(err)
-		}
-		golden(t, name+".golden.svg", picture.Bytes())
-		golden(t, name+".golden.json", encode(t, w))
+		t.Run(name, func(t *testing.T) {
+			w := recorded(t, name)
+			var text, picture bytes.Buffer
+			w.Text(&text, nil)
+			golden(t, name+".golden.txt", text.Bytes())
+			if err := w.SVG(&picture); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+".golden.svg", picture.Bytes())
+			golden(t, name+".golden.json", encode(t, w))
+		})
 	}
 	c := Compare(recorded(t, "key0"), recorded(t, "key1"))
 	var text bytes.Buffer

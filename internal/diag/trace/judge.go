@@ -230,7 +230,7 @@ const (
 
 // icmpError is about a connection of which an error message of ICMP told the client.
 func (w *Path) icmpError(p *Packet, d *Drop, f *Facts) {
-	said := fmt.Sprintf("ICMP from %s told the client: %s", p.Source.Addr(), p.Flags)
+	said := p.evidence()
 	port, prohibited := strings.HasSuffix(p.Flags, portUnreachable), strings.HasSuffix(p.Flags, " prohibited")
 	switch {
 	case d != nil && (!port || d.kind() != NotListening) && (d.kind() != ByRule || inPod(d.Place)):
@@ -276,6 +276,11 @@ func (w *Path) icmpError(p *Packet, d *Drop, f *Facts) {
 			w.byICMP(p)
 		}
 	}
+}
+
+// evidence is an error message of ICMP in a sentence.
+func (p *Packet) evidence() string {
+	return fmt.Sprintf("ICMP from %s told the client: %s", p.Source.Addr(), p.Flags)
 }
 
 // byICMP tells what an error of ICMP says by itself.

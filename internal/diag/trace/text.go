@@ -88,12 +88,11 @@ func (w *Path) writeConnections(out io.Writer) {
 	if len(w.Connections) > 0 {
 		fmt.Fprintln(out)
 	}
-	for i := range w.Connections {
+	for i, c := range w.Connections {
 		if i == mostConnections {
 			fmt.Fprintf(out, "  conntrack: and %d more\n", len(w.Connections)-i)
 			return
 		}
-		c := &w.Connections[i]
 		due := "replies are due from " + place(c.Reply.Source)
 		if c.Reply.Destination != c.Original.Source {
 			due += " to " + place(c.Reply.Destination)

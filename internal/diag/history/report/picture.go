@@ -56,8 +56,8 @@ func (d *doc) picture(t *timeline, totals *history.Totals) {
 			d.put("<p class=\"more\">and %d more hosts</p>\n", len(totals.Hosts)-maxHosts)
 			break
 		}
-		if w := t.hosts[hostID{h.Name, h.Machine}]; w != nil {
-			d.guard(t, w, h)
+		if spans := t.spans(h); len(spans) > 0 {
+			d.guard(t, spans, h)
 		}
 	}
 	d.axis(t)
@@ -141,14 +141,14 @@ func (l *lane) describe() string {
 // grid marks the times of the axis.
 const grid = markup(`<path class="grid" d="M50 0V24M100 0V24M150 0V24"/>`)
 
-func (d *doc) guard(t *timeline, w *watch, h *history.Host) {
+func (d *doc) guard(t *timeline, spans []span, h *history.Host) {
 	var b strings.Builder
-	for _, s := range w.spans {
+	for _, s := range spans {
 		from, to := t.x(s.from), t.x(s.to)
 		fmt.Fprintf(&b, `<rect class="guarded" x="%.1f" y="8" width="%.1f" height="8"/>`, min(from, buckets-1), max(to-from, 1))
 	}
-	parts := []string{h.Name + ": nfguard was on guard in " + words.Count(len(w.spans), "span")}
-	for i, s := range w.spans {
+	parts := []string{h.Name + ": nfguard was on guard in " + words.Count(len(spans), "span")}
+	for i, s := range spans {
 		if i == 5 {
 			parts = append(parts, "and more")
 			break
