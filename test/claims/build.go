@@ -36,7 +36,7 @@ func build(root, dir string, all []*pkg) error {
 	}
 	args := []string{"test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", path, "-o", dir + "/"}
 	for _, p := range all {
-		args = append(args, "./internal/"+p.name)
+		args = append(args, "./"+folder(p.name))
 	}
 	_, err = goTool(root, args...)
 	return err

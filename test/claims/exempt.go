@@ -17,6 +17,7 @@ var exempt = map[string]string{
 	"diag/probe failure: a pod that calls a Service with an endpoint on its own node ": "the beginning of the sentences beside it",
 	"diag/trace Path.inWords: The %s passes":                                           "the beginning of a description, whatever it is of",
 	"core/boot tree.signed":                                                            "a mark that is looked for in a module's file",
+	"core/guard Impact.Describe: …… of … through Services":                             "a number, for the sentences of its callers",
 	"core/guard Path.giveRoute":                                                        "words of a next step",
 	"core/guard Policy.ModulesLoadText":                                                "the text of a drop-in",
 	"core/guard Policy.SysctlText":                                                     "the text of a drop-in",

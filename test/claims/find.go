@@ -76,8 +76,8 @@ func load(root string, names []string) ([]*pkg, error) {
 	args := []string{"list", "-export", "-deps", "-f", "{{.ImportPath}}\t{{.Export}}\t{{.Dir}}\t{{range .GoFiles}}{{.}} {{end}}"}
 	wanted := make(map[string]string)
 	for _, n := range names {
-		wanted[module+"internal/"+n] = n
-		args = append(args, "./internal/"+n)
+		wanted[module+folder(n)] = n
+		args = append(args, "./"+folder(n))
 	}
 	out, err := goTool(root, args...)
 	if err != nil {
@@ -125,6 +125,14 @@ func load(root string, names []string) ([]*pkg, error) {
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].name < all[j].name })
 	return all, nil
+}
+
+// folder is where a package is, by its name.
+func folder(name string) string {
+	if strings.HasPrefix(name, "test/") {
+		return name
+	}
+	return "internal/" + name
 }
 
 func goTool(dir string, args ...string) (string, error) {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 var (
@@ -35,7 +37,7 @@ func TestLedger(t *testing.T) {
 	if err != nil && !*update {
 		t.Fatal(err)
 	}
-	entries := measure(t, all, read(old))
+	entries := measure(t, all, read(old), *update)
 	text := page(entries)
 	if *update {
 		if err := os.WriteFile(ledger, text, 0o644); err != nil {
@@ -65,6 +67,36 @@ func TestLedger(t *testing.T) {
 			break
 		}
 		t.Errorf("%s: remove this line, there is a case now or no such sentence: %q", without, line)
+	}
+}
+
+// TestSample: the ledger knows what the tests of a package hold, and what they only
+// seem to hold. Errors and next steps are no claims.
+func TestSample(t *testing.T) {
+	var got []string
+	for _, e := range measure(t, found(t, []string{"test/claims/sample"}), nil, true) {
+		got = append(got, fmt.Sprintf("%s: true %q, false %q", e.Text, e.True, e.False))
+	}
+	want := []string{
+		`the door is open: true "TestDoor/open", false "TestDoor/closed"`,
+		`the door is locked: true "", false "TestDoor/closed"`,             // nobody compares it
+		`the door could not be seen: %v: true "", false "TestDoor/closed"`, // nobody has it said
+		`the door is red: true "", false ""`,
+		`the door is green: true "", false "TestColour"`,
+		`the door has no colour: true "", false ""`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestPage: what is written is read again, whatever a sentence is made of.
+func TestPage(t *testing.T) {
+	for _, text := range []string{"a | b", "after `x --y`", " and so", "one\n", "is \"so\" | not"} {
+		e := Entry{&Claim{Package: "core/x", Function: "f", Text: text, Nth: 1}, Evidence{True: "TestX/a|b", False: "TestX/`c`", Instead: true}}
+		if diff := cmp.Diff(map[string]Evidence{e.row(): e.Evidence}, read(page([]Entry{e}))); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", text, diff)
+		}
 	}
 }
 
@@ -118,8 +150,8 @@ func found(t *testing.T, names []string) []*pkg {
 }
 
 // measure says which cases hold the claims: those that are known from before, where
-// they do, and with -update others.
-func measure(t *testing.T, all []*pkg, before map[string]Evidence) []Entry {
+// they do, and others if it is to seek them.
+func measure(t *testing.T, all []*pkg, before map[string]Evidence, seek bool) []Entry {
 	t.Helper()
 	dir := open(t, t.TempDir())
 	tmp := filepath.Join(dir, "tmp")
@@ -144,7 +176,7 @@ func measure(t *testing.T, all []*pkg, before map[string]Evidence) []Entry {
 			c := p.claims[i]
 			list[i] = Entry{c, r.kept(c, before[c.row()])}
 		})
-		if *update && slices.ContainsFunc(list, func(e Entry) bool { return e.lacks() != nil }) {
+		if seek && slices.ContainsFunc(list, func(e Entry) bool { return e.lacks() != nil }) {
 			cases, err := r.survey()
 			if err != nil {
 				t.Fatal(err)

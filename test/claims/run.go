@@ -109,6 +109,7 @@ func (r *runner) survey() ([]*seen, error) {
 	if all.panicked {
 		return nil, fmt.Errorf("%s:\n%s", r.p.name, all.out)
 	}
+	slices.Sort(all.passed) // tables that are maps come in any order
 	list := make([]*seen, len(all.passed))
 	each(len(list), func(i int) {
 		s := &seen{name: all.passed[i], says: make(map[int]bool), meets: make(map[int]bool)}

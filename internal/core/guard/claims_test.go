@@ -273,3 +273,21 @@ func TestManyNames(t *testing.T) {
 		})
 	}
 }
+
+// TestImpactInWords: a number that is not all says so.
+func TestImpactInWords(t *testing.T) {
+	for name, tt := range map[string]struct {
+		i    guard.Impact
+		want string
+	}{
+		"one":           {guard.Impact{Connections: 1, Pods: 1}, "1 connection of 1 pod through Services"},
+		"several":       {guard.Impact{Connections: 3, Pods: 2}, "3 connections of 2 pods through Services"},
+		"more than all": {guard.Impact{Connections: 3, Pods: 2, More: true}, "at least 3 connections of 2 pods through Services"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := tt.i.Describe(); got != tt.want {
+				t.Errorf("it is %q, want %q", got, tt.want)
+			}
+		})
+	}
+}

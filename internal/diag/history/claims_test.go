@@ -39,6 +39,8 @@ func TestNotes(t *testing.T) {
 	of := func(kind record.Kind, n int) Record {
 		return Record{Event: kind, Outcome: record.Corrected, Suppressed: n, Teller: Teller{UID: "0", Comm: "nfguard", PID: 9, Unit: Service}}
 	}
+	unreplied := of(record.KindDrift, 0)
+	unreplied.Unreplied = 7
 	for name, tt := range map[string]struct {
 		r    Record
 		want string
@@ -46,6 +48,7 @@ func TestNotes(t *testing.T) {
 		"one":               {of(record.KindDrift, 0), ""},
 		"three":             {of(record.KindDrift, 2), "and 2 more"},
 		"about another one": {of(record.KindBridge, 2), ""},
+		"without a reply":   {unreplied, "connections through Services that had no reply: 7"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := strings.Join(tt.r.Notes(""), "; "); got != tt.want {
