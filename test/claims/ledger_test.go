@@ -153,6 +153,7 @@ func found(t *testing.T, names []string) []*pkg {
 // they do, and others if it is to seek them.
 func measure(t *testing.T, all []*pkg, before map[string]Evidence, seek bool) []Entry {
 	t.Helper()
+	reachable(t, root, os.TempDir())
 	dir := open(t, t.TempDir())
 	tmp := filepath.Join(dir, "tmp")
 	if err := os.Mkdir(tmp, 0o700); err != nil {
@@ -170,7 +171,7 @@ func measure(t *testing.T, all []*pkg, before map[string]Evidence, seek bool) []
 			}
 			continue
 		}
-		r := &runner{p, binary(dir, p), tmp}
+		r := &runner{p: p, binary: binary(dir, p), tmp: tmp}
 		list := make([]Entry, len(p.claims))
 		each(len(list), func(i int) {
 			c := p.claims[i]
@@ -216,6 +217,26 @@ func open(t *testing.T, dir string) string {
 		}
 	}
 	return dir
+}
+
+// reachable fails where the cases are to run as somebody else, who cannot come to what
+// they read.
+func reachable(t *testing.T, dirs ...string) {
+	t.Helper()
+	for _, dir := range dirs {
+		full, err := filepath.Abs(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for d := full; os.Getuid() == 0; d = filepath.Dir(d) {
+			if st, err := os.Stat(d); err != nil || st.Mode().Perm()&0o001 == 0 {
+				t.Fatalf("the cases run as nobody, who cannot enter %s (%v): run it elsewhere, or as another user than root", d, err)
+			}
+			if d == "/" {
+				break
+			}
+		}
+	}
 }
 
 func firstDifference(old, text []byte) string {
