@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nfguard/nfguard/internal/core/chain"
 	"github.com/nfguard/nfguard/internal/core/record"
 )
 
@@ -53,6 +54,29 @@ func TestNotes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := strings.Join(tt.r.Notes(""), "; "); got != tt.want {
 				t.Errorf("it notes %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestFirstOfAChain: the first record of a chain follows nothing.
+func TestFirstOfAChain(t *testing.T) {
+	for name, tt := range map[string]struct{ number, previous, want string }{
+		"the first":                            {"1", "", ""},
+		"the first, and one before it":         {"1", "x", "record 1 says that one comes before it: it was changed"},
+		"a later one, the first that is there": {"7", "x", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fields := []chain.Field{{Name: "NFGUARD_EVENT", Value: "drift"}, {Name: chain.ID, Value: "id"}, {Name: chain.Sequence, Value: tt.number}}
+			if tt.previous != "" {
+				fields = append(fields, chain.Field{Name: chain.Previous, Value: tt.previous})
+			}
+			var got []string
+			for _, f := range verified(t, [][]byte{entryOf(fields, "worker-1", "boot-1", 0)}).Flaws {
+				got = append(got, f.What)
+			}
+			if strings.Join(got, "; ") != tt.want {
+				t.Errorf("it says %q, want %q", got, tt.want)
 			}
 		})
 	}
