@@ -9,10 +9,7 @@ import (
 )
 
 // site is a condition, or what a switch compares, that package said passes.
-type site struct {
-	number  int
-	clauses int // of a tag: how many values it is told
-}
+type site struct{ number int }
 
 // guards is what takes the condition of a sentence away: the branch of the
 // innermost block that it stands in, and what leaves that block before it. A
@@ -306,7 +303,6 @@ func (p *pkg) tag(sw *ast.SwitchStmt) int {
 	for _, c := range sw.Body.List {
 		if c := c.(*ast.CaseClause); c.List != nil {
 			values += ", " + p.code(c.List[0])
-			s.clauses++
 		}
 	}
 	p.wrap(sw.Tag, fmt.Sprintf("passes.Tag[%s](%d, ", p.typeName(sw.Tag), s.number), values+")")

@@ -202,7 +202,7 @@ func (r *runner) kept(c *Claim, e Evidence) Evidence {
 	if e.Instead {
 		env = c.insteadOf()
 	}
-	if e.False != "" && !(r.holds(e.False, env...) && r.without(e.False, c)) {
+	if e.False != "" && (!r.holds(e.False, env...) || !r.without(e.False, c)) {
 		e.False, e.Instead = "", false
 	}
 	return e

@@ -89,7 +89,7 @@ func (p *pkg) field(e ast.Node) string {
 func (p *pkg) isRole(n ast.Node) bool {
 	switch x := p.parent[n].(type) {
 	case *ast.KeyValueExpr:
-		if id, ok := x.Key.(*ast.Ident); ok && n == x.Value && (isName(id.Name)) {
+		if id, ok := x.Key.(*ast.Ident); ok && n == x.Value && isName(id.Name) {
 			return true
 		}
 		return n == x.Key
@@ -108,7 +108,7 @@ func (p *pkg) isRole(n ast.Node) bool {
 			}
 		}
 	case *ast.BinaryExpr:
-		switch x.Op { //nolint:exhaustive // what compares
+		switch x.Op {
 		case token.EQL, token.NEQ, token.LSS, token.GTR, token.LEQ, token.GEQ:
 			return true
 		}
