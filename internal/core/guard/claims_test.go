@@ -40,12 +40,12 @@ func TestNeedRows(t *testing.T) {
 	base, v6 := needing(), needing()
 	both(v6)
 	t.Run("all is there", func(t *testing.T) {
-	if diff := cmp.Diff([]string{
-		"IPv4 handed to netfilter: yes", "IPv4 proxy rules: iptables mode (nf_tables), IPv4 and IPv6", "IPv4 forwarding: on", "IPv4 FORWARD: accepts",
-		"IPv4 route: what is for 10.200.2.3 goes out by cni0", "IPv4 rp_filter: lets it through", "IPv4 modules: there, as the rules show",
-	}, told(base)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
+		if diff := cmp.Diff([]string{
+			"IPv4 handed to netfilter: yes", "IPv4 proxy rules: iptables mode (nf_tables), IPv4 and IPv6", "IPv4 forwarding: on", "IPv4 FORWARD: accepts",
+			"IPv4 route: what is for 10.200.2.3 goes out by cni0", "IPv4 rp_filter: lets it through", "IPv4 modules: there, as the rules show",
+		}, told(base)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
 	})
 	for name, tt := range map[string]struct {
 		change func(o *guard.Observation)
