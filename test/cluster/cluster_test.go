@@ -184,7 +184,7 @@ func TestCluster(t *testing.T) {
 	for _, mode := range []struct {
 		name    string
 		stories []story
-	}{{"iptables", all}, {"nftables", all}, {legacy, []story{{"table", table}, {"scope bridges", scopeBridges}, {"commands", commands}}}} {
+	}{{"iptables", all}, {"nftables", all}, {legacy, []story{{"table", table}, {"scope bridges", scopeBridges}, {"hairpin", hairpin}, {"commands", commands}}}} {
 		t.Run(mode.name, func(t *testing.T) {
 			w.modeT = t
 			for _, worker := range w.Workers {

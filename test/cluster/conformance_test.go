@@ -165,8 +165,7 @@ func (s *suite) image(t *testing.T) string {
 		for _, lib := range library.FindAllStringSubmatch(string(out), -1) {
 			files[strings.TrimPrefix(lib[1], "/")] = lib[1]
 		}
-		delete(files, "bin/"+name)
-		files["usr/bin/"+name] = path
+		files["bin/"+name] = path
 	}
 	list, err := exec.Command(filepath.Join(s.dir, "e2e.test"), "--list-images").Output()
 	if err != nil {
@@ -179,7 +178,7 @@ func (s *suite) image(t *testing.T) string {
 			names = append(names, name)
 		}
 	}
-	return archive(t, "agnhost", names, []string{"/agnhost"}, []string{"pause"}, files)
+	return archive(t, dir, "agnhost", names, []string{"/agnhost"}, []string{"pause"}, files)
 }
 
 // A report is what Ginkgo writes about a test.

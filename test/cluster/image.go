@@ -16,12 +16,19 @@ import (
 
 // The images of pods. They come from no registry, but are imported.
 const (
-	podImage     = "nfguard.test/pod:1"
+	PodImage     = "nfguard.test/pod:1"
 	corednsImage = "nfguard.test/coredns:1"
 )
 
 // images returns the archives of all images, created once in a run.
 func images(t testing.TB) []string {
+	t.Helper()
+	return []string{PodArchive(t, dir), image(t, corednsImage, filepath.Join(bin, "coredns"))}
+}
+
+// PodArchive writes an archive of the image of the tests' own pods, [PodImage], to a
+// directory, and returns its path.
+func PodArchive(t testing.TB, dir string) string {
 	t.Helper()
 	pod := filepath.Join(dir, "pod")
 	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", pod, "github.com/nfguard/nfguard/test/cluster/pod")
@@ -29,7 +36,7 @@ func images(t testing.TB) []string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the program of pods: %v\n%s", err, out)
 	}
-	return []string{image(t, podImage, pod), image(t, corednsImage, filepath.Join(bin, "coredns"))}
+	return archive(t, dir, "pod", []string{PodImage}, []string{"/pod"}, nil, map[string]string{"pod": pod})
 }
 
 // image writes an OCI archive whose only file is a static program, and returns
@@ -37,13 +44,13 @@ func images(t testing.TB) []string {
 func image(t testing.TB, name, program string) string {
 	t.Helper()
 	base := filepath.Base(program)
-	return archive(t, base, []string{name}, []string{"/" + base}, nil, map[string]string{base: program})
+	return archive(t, dir, base, []string{name}, []string{"/" + base}, nil, map[string]string{base: program})
 }
 
-// archive writes an OCI archive of an image with those names, and returns its path. Its
-// files are copies of the host's; if the source of a file is a relative path, it is a
-// symbolic link to that.
-func archive(t testing.TB, base string, names, entrypoint, args []string, files map[string]string) string {
+// archive writes an OCI archive of an image with those names to a directory, and returns
+// its path. Its files are copies of the host's; if the source of a file is a relative
+// path, it is a symbolic link to that.
+func archive(t testing.TB, dir, base string, names, entrypoint, args []string, files map[string]string) string {
 	t.Helper()
 	text := map[string][]byte{}
 	links := map[string]string{}

@@ -15,7 +15,7 @@ import (
 // hairpin: with bridged packets handed to netfilter, a pod reaches its own
 // Service only if its port is in hairpin mode. The classic configuration does
 // not have it: check says so before and after, and hairpin = "keep" has it on.
-func hairpin(t *testing.T, w *world, _ string) {
+func hairpin(t *testing.T, w *world, mode string) {
 	says := func(exit int, words string, args ...string) {
 		t.Helper()
 		out, code := w.one.Ask(args...)
@@ -30,7 +30,7 @@ func hairpin(t *testing.T, w *world, _ string) {
 	says(0, "a pod on cnio0 does not reach its own Service when it is chosen as the endpoint: ", "check")
 	guard.Stop()
 	w.one.Guard(t, "[bridges]\nhairpin = \"keep\"\n")
-	w.want(t, with(works(), itself, "3 of 3"))
+	w.seen(mode, "nfguard, hairpin = \"keep\"", w.want(t, with(works(), itself, "3 of 3")))
 	pod := w.Run(t, w.one, "made-with-hairpin", object{"app": "after"}) // the plugin sets its port to off
 	await(t, "hairpin mode of a pod that comes", func() string {
 		return w.one.Run("sh", "-c", "cd /sys/class/net/cnio0/brif && grep -L 1 */hairpin_mode || true")
