@@ -105,7 +105,7 @@ clustertest: deps ## the same, where the cluster is built; without it this says 
 		NFGUARD_TEST_REQUIRE=root,netns,cluster CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 45m -v -skip '^TestConformance$$' $(if $(RUN),-run '$(RUN)') ./test/cluster $(if $(KILLS),-kills $(KILLS)) $(if $(DOC),-doc $(CURDIR)/$(DOC))
 
 # FOCUS= picks some of Kubernetes' tests, by a regular expression on their names.
-conformance: deps ## Kubernetes' own tests of Services and DNS, without nfguard and with it; to build it takes 10 minutes more
+conformance: deps ## Kubernetes' own tests of Services and DNS, without nfguard and with it; to build it takes 3 minutes more
 	@./test/deps.sh $(CLUSTER_TOOLS) $(CONFORMANCE_TOOLS)
 	$(GO) run ./test/cluster/build
 	$(GO) run ./test/cluster/build -conformance

@@ -178,6 +178,7 @@ func TestCluster(t *testing.T) {
 		{"saboteur", saboteur},
 		{"commands", commands},
 		{"kube-proxy in a pod", inPod},
+		{"kube-proxy changes its mode", otherMode},
 		{"a hundred pods", many},
 	}
 	// No other mode removes the rules of the legacy backend, so it is the last.

@@ -300,7 +300,6 @@ func inPod(t *testing.T, w *world, mode string) {
 		}
 		spec["volumes"], container["volumeMounts"], spec["hostNetwork"] = volumes, mounts, true
 	})
-	defer w.Delete(t, "/api/v1/namespaces/default/pods/kube-proxy")
 	r := w.one.recorded(t, began, "kube-proxy's start", func(r map[string]string) bool {
 		return r["NFGUARD_EVENT"] == "kube_proxy" && strings.HasPrefix(r["MESSAGE"], "kube-proxy[") && strings.Contains(r["MESSAGE"], "] started")
 	})
@@ -317,4 +316,37 @@ func inPod(t *testing.T, w *world, mode string) {
 		t.Errorf("check says %q, %v:\n%s", v.KubeProxy.State, err, out)
 	}
 	w.want(t, works())
+	pid := r["OBJECT_PID"]
+	w.Delete(t, "/api/v1/namespaces/default/pods/kube-proxy")
+	r = w.one.recorded(t, began, "kube-proxy's end", func(r map[string]string) bool {
+		return r["NFGUARD_EVENT"] == "kube_proxy" && strings.HasPrefix(r["MESSAGE"], "kube-proxy["+pid+"] ended")
+	})
+	if r["NFGUARD_POD_UID"] != pod.uid || r["OBJECT_PID"] != pid {
+		t.Errorf("the pod is %s; its end is recorded: %v", pod.uid, r)
+	}
+}
+
+// otherMode: kube-proxy changes its mode, and of the rules that are half of each mode
+// meanwhile there is no record.
+func otherMode(t *testing.T, w *world, mode string) {
+	other := map[string]string{"iptables": "nftables", "nftables": "iptables"}[mode]
+	w.one.Guard(t, "")
+	w.one.Proxy.Stop()
+	began := time.Now()
+	w.one.StartProxy(w.modeT, other, w.near.V4.String(), w.near.V6.String())
+	changed := "kube-proxy's rules have changed: " + modeWords[other]
+	isProxy := func(r map[string]string) bool { return r["NFGUARD_EVENT"] == "kube_proxy" }
+	w.one.recorded(t, began, changed, func(r map[string]string) bool { return isProxy(r) && strings.HasPrefix(r["MESSAGE"], changed) })
+	var more []string
+	for _, r := range w.one.records(began, isProxy) {
+		if !strings.HasPrefix(r["MESSAGE"], changed) && !strings.HasPrefix(r["MESSAGE"], fmt.Sprintf("kube-proxy[%d] started ", w.one.Proxy.PID())) {
+			more = append(more, r["MESSAGE"])
+		}
+	}
+	if len(more) > 0 {
+		t.Errorf("also recorded: %q", more)
+	}
+	w.want(t, works())
+	w.one.Proxy.Stop()
+	w.one.StartProxy(w.modeT, mode, w.near.V4.String(), w.near.V6.String())
 }

@@ -36,7 +36,7 @@ type set struct {
 type Programs struct {
 	name    string   // the directory above that
 	what    string   // for people
-	minutes int      // of a processor
+	minutes int      // of a processor; for Conformance, after Cluster and with Go's cache
 	files   []string // what determines the versions, beside Go's own
 	sets    []set
 	test    string            // a package of the last set whose test program is built, too
@@ -72,7 +72,7 @@ var Cluster = &Programs{
 // Conformance are Kubernetes' own end-to-end tests, among which the conformance tests are,
 // and what they use: kubectl, and the program of their pods.
 var Conformance = &Programs{
-	name: "conformance", what: "Kubernetes' end-to-end tests, agnhost and kubectl", minutes: 10,
+	name: "conformance", what: "Kubernetes' end-to-end tests, agnhost and kubectl", minutes: 3,
 	files: []string{"conformance/go.mod", "conformance/go.sum"},
 	sets: []set{
 		{"conformance", []string{
