@@ -31,12 +31,26 @@ func images(t testing.TB) []string {
 func PodArchive(t testing.TB, dir string) string {
 	t.Helper()
 	pod := filepath.Join(dir, "pod")
-	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", pod, "github.com/nfguard/nfguard/test/cluster/pod")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the program of pods: %v\n%s", err, out)
-	}
+	goBuild(t, pod, "github.com/nfguard/nfguard/test/cluster/pod", "-ldflags", "-s -w")
 	return archive(t, dir, "pod", []string{PodImage}, []string{"/pod"}, nil, map[string]string{"pod": pod})
+}
+
+// goBuild builds a static program. The build ends with this process: go creates the
+// directory of its output, even if that has been removed meanwhile, and leaves its own
+// temporary one if it is killed, so that is in the same directory.
+func goBuild(t testing.TB, out, pkg string, flags ...string) {
+	t.Helper()
+	cmd := exec.Command("go", append(append([]string{"build", "-o", out}, flags...), pkg)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOTMPDIR="+filepath.Dir(out))
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	err := startTied(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		t.Fatalf("build %s: %v\n%s", pkg, err, said.String())
+	}
 }
 
 // image writes an OCI archive whose only file is a static program, and returns

@@ -326,25 +326,26 @@ func inPod(t *testing.T, w *world, mode string) {
 	}
 }
 
-// otherMode: kube-proxy changes its mode, and of the rules that are half of each mode
-// meanwhile there is no record.
+// otherMode: kube-proxy changes its mode. The records are about its end, its start and its
+// new rules, and the last one of these is about both families.
 func otherMode(t *testing.T, w *world, mode string) {
 	other := map[string]string{"iptables": "nftables", "nftables": "iptables"}[mode]
 	w.one.Guard(t, "")
+	old := w.one.Proxy.PID()
 	w.one.Proxy.Stop()
 	began := time.Now()
 	w.one.StartProxy(w.modeT, other, w.near.V4.String(), w.near.V6.String())
-	changed := "kube-proxy's rules have changed: " + modeWords[other]
-	isProxy := func(r map[string]string) bool { return r["NFGUARD_EVENT"] == "kube_proxy" }
-	w.one.recorded(t, began, changed, func(r map[string]string) bool { return isProxy(r) && strings.HasPrefix(r["MESSAGE"], changed) })
-	var more []string
-	for _, r := range w.one.records(began, isProxy) {
-		if !strings.HasPrefix(r["MESSAGE"], changed) && !strings.HasPrefix(r["MESSAGE"], fmt.Sprintf("kube-proxy[%d] started ", w.one.Proxy.PID())) {
-			more = append(more, r["MESSAGE"])
-		}
+	isRules := func(r map[string]string) bool {
+		return r["NFGUARD_EVENT"] == "kube_proxy" && strings.HasPrefix(r["MESSAGE"], "kube-proxy's rules ")
 	}
-	if len(more) > 0 {
-		t.Errorf("also recorded: %q", more)
+	w.one.recorded(t, began, "the rules of the other mode", func(r map[string]string) bool {
+		return isRules(r) && strings.Contains(r["MESSAGE"], ": "+modeWords[other]+", IPv4 and IPv6")
+	})
+	for _, r := range w.one.records(began, func(r map[string]string) bool { return r["NFGUARD_EVENT"] == "kube_proxy" }) {
+		t.Log(r["MESSAGE"])
+		if !isRules(r) && r["OBJECT_PID"] != fmt.Sprint(old) && r["OBJECT_PID"] != fmt.Sprint(w.one.Proxy.PID()) {
+			t.Errorf("whose is this record: %v", r)
+		}
 	}
 	w.want(t, works())
 	w.one.Proxy.Stop()
