@@ -21,7 +21,7 @@ func main() {
 	}
 	if *have {
 		if !p.Have() {
-			fmt.Fprintf(os.Stderr, "the programs of a cluster are not built yet, which takes %s: make %s does it once\n", p.Cost(), target)
+			fmt.Fprintf(os.Stderr, "%s are not built yet, which takes %s: make %s does it once\n", p, p.Cost(), target)
 			os.Exit(1)
 		}
 		return

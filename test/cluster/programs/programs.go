@@ -111,6 +111,9 @@ func (p *Programs) Have() bool {
 	return err == nil
 }
 
+// String names the programs.
+func (p *Programs) String() string { return p.what }
+
 // Cost says what it takes to build the programs.
 func (p *Programs) Cost() string {
 	return fmt.Sprintf("about %d minutes of processor time", p.minutes)
@@ -127,7 +130,7 @@ func (p *Programs) Build(progress io.Writer) error {
 	if err := os.MkdirAll(kept, 0o755); err != nil {
 		return err
 	}
-	fmt.Fprintf(progress, "building %s into %s, once: %s\n", p.what, dir, p.Cost())
+	fmt.Fprintf(progress, "building %s into %s, once: %s\n", p, dir, p.Cost())
 	made, err := os.MkdirTemp(kept, "new-")
 	if err != nil {
 		return err
