@@ -20,6 +20,7 @@ TOOLS      := /usr/lib/cni/host-local:containernetworking-plugins busybox:busybo
               nft:nftables nsenter:util-linux sysctl:procps systemd-journal-remote:systemd-journal-remote \
               systemd-nspawn:systemd-container
 CLUSTER_TOOLS := runc:runc
+CONFORMANCE_TOOLS := curl:curl dig:bind9-dnsutils nc.openbsd:netcat-openbsd
 PACK_TOOLS := cpio:cpio lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:procps rpm:rpm rpmlint:rpmlint \
               shellcheck:shellcheck
 RELEASE_TOOLS := apt-ftparchive:apt-utils createrepo_c:createrepo-c gpg:gnupg gpgv:gpgv jq:jq mksquashfs:squashfs-tools rpmsign:rpm xz:xz-utils
@@ -41,7 +42,7 @@ FUZZ := internal/core/keep:FuzzLaws internal/core/config:FuzzLoad internal/kerne
         internal/diag/probe/dns:FuzzRead internal/diag/probe/dns:FuzzResolvConf \
         internal/diag/trace/kernel:FuzzParse internal/diag/history:FuzzExport internal/cli:FuzzPrintable internal/core/helper:FuzzParse internal/core/helper:FuzzDecode internal/core/pause:FuzzParse internal/diag/fleet:FuzzParse internal/diag/trace:FuzzRead
 
-.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test claims race lint fuzz netns path proxytest cluster clustertest cover bench soak demo packages packdeps packtest release releasedeps verify releasetest fleetdeps fleettest vm clean
+.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test claims race lint fuzz netns path proxytest cluster clustertest cover bench soak demo packages packdeps packtest release releasedeps verify releasetest fleetdeps fleettest vm clean conformance
 
 all: build
 
@@ -105,7 +106,14 @@ cluster: deps ## nfguard on a real Kubernetes cluster in namespaces; to build it
 clustertest: deps ## the same, where the cluster is built; without it this says so and does nothing
 	@./test/deps.sh $(CLUSTER_TOOLS)
 	@$(GO) run ./test/cluster/build -have || { echo "cluster: NOT TESTED"; exit 0; }; \
-		NFGUARD_TEST_REQUIRE=root,netns,cluster CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 45m -v $(if $(RUN),-run '$(RUN)') ./test/cluster $(if $(KILLS),-kills $(KILLS)) $(if $(DOC),-doc $(CURDIR)/$(DOC))
+		NFGUARD_TEST_REQUIRE=root,netns,cluster CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 45m -v -skip '^TestConformance$$' $(if $(RUN),-run '$(RUN)') ./test/cluster $(if $(KILLS),-kills $(KILLS)) $(if $(DOC),-doc $(CURDIR)/$(DOC))
+
+# FOCUS= picks some of Kubernetes' tests, by a regular expression on their names.
+conformance: deps ## Kubernetes' own tests of Services and DNS, without nfguard and with it; to build it takes 3 minutes more
+	@./test/deps.sh $(CLUSTER_TOOLS) $(CONFORMANCE_TOOLS)
+	$(GO) run ./test/cluster/build
+	$(GO) run ./test/cluster/build -conformance
+	NFGUARD_TEST_REQUIRE=root,netns,cluster,conformance $(GO) test -count=1 -timeout 90m -v -run '^TestConformance$$' ./test/cluster $(if $(FOCUS),-focus '$(FOCUS)') $(if $(DOC),-doc $(CURDIR)/$(DOC))
 
 # Another clang, or another patch of this one, compiles other bytes: Debian 12's.
 CLANG := Debian clang version 14.0.6

@@ -30,7 +30,7 @@ const (
 )
 
 // bin is where the programs are.
-var bin, _ = programs.Dir()
+var bin, _ = programs.Cluster.Dir()
 
 // A Cluster is a control plane and its workers.
 type Cluster struct {

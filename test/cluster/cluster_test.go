@@ -178,13 +178,14 @@ func TestCluster(t *testing.T) {
 		{"saboteur", saboteur},
 		{"commands", commands},
 		{"kube-proxy in a pod", inPod},
+		{"kube-proxy changes its mode", otherMode},
 		{"a hundred pods", many},
 	}
 	// No other mode removes the rules of the legacy backend, so it is the last.
 	for _, mode := range []struct {
 		name    string
 		stories []story
-	}{{"iptables", all}, {"nftables", all}, {legacy, []story{{"table", table}, {"scope bridges", scopeBridges}, {"commands", commands}}}} {
+	}{{"iptables", all}, {"nftables", all}, {legacy, []story{{"table", table}, {"scope bridges", scopeBridges}, {"hairpin", hairpin}, {"commands", commands}}}} {
 		t.Run(mode.name, func(t *testing.T) {
 			w.modeT = t
 			for _, worker := range w.Workers {

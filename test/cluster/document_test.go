@@ -33,9 +33,9 @@ func (w *world) document(t *testing.T) {
 		return
 	}
 	var b strings.Builder
-	columns := []string{"keys at 0", "nfguard", "nfguard, scope bridges"}
+	columns := []string{"keys at 0", "nfguard", "nfguard, scope bridges", "nfguard, hairpin = \"keep\""}
 	for _, mode := range []string{"iptables", legacy, "nftables"} {
-		fmt.Fprintf(&b, "\n### kube-proxy in mode %s\n\n| the client asks | %s |\n|---|---|---|---|\n", mode, strings.Join(columns, " | "))
+		fmt.Fprintf(&b, "\n### kube-proxy in mode %s\n\n| the client asks | %s |\n|---%s|\n", mode, strings.Join(columns, " | "), strings.Repeat("|---", len(columns)))
 		for _, row := range rows {
 			b.WriteString("| " + row)
 			for _, column := range columns {

@@ -90,7 +90,8 @@ func childrenOf(pid int) (list []int) {
 }
 
 // traces returns what a run could leave on the host: directories, control groups,
-// processes in them, mounts, links, and changed sysctls.
+// processes in them or that have the directory in their arguments, mounts, links, and
+// changed sysctls.
 func traces(t *testing.T) (list []string) {
 	t.Helper()
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*")) // a constant pattern
@@ -112,7 +113,8 @@ func traces(t *testing.T) (list []string) {
 		text, _ := os.ReadFile(path) // gone: empty
 		state, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "stat"))
 		ended := strings.Contains(string(state), ") Z ") // its parent is this process, which does not ask
-		if strings.Contains(string(text), prefix) && !ended {
+		args, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
+		if strings.Contains(string(text)+string(args), prefix) && !ended {
 			list = append(list, path)
 		}
 	}

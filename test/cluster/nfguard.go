@@ -100,9 +100,5 @@ func (w *Worker) recorded(t testing.TB, since time.Time, what string, match func
 // buildGuard builds nfguard as it is shipped.
 func buildGuard(t testing.TB) {
 	t.Helper()
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "nfguard"), "github.com/nfguard/nfguard/cmd/nfguard")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build nfguard: %v\n%s", err, out)
-	}
+	goBuild(t, filepath.Join(dir, "nfguard"), "github.com/nfguard/nfguard/cmd/nfguard")
 }

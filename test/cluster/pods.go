@@ -20,7 +20,7 @@ type Pod struct {
 func podSpec(name, node string, labels object, options ...func(spec object)) object {
 	spec := object{
 		"nodeName": node, "terminationGracePeriodSeconds": 0,
-		"containers": []object{{"name": "main", "image": podImage, "imagePullPolicy": "Never", "args": []string{"serve"}}},
+		"containers": []object{{"name": "main", "image": PodImage, "imagePullPolicy": "Never", "args": []string{"serve"}}},
 	}
 	for _, o := range options {
 		o(spec)

@@ -15,7 +15,7 @@ import (
 // hairpin: with bridged packets handed to netfilter, a pod reaches its own
 // Service only if its port is in hairpin mode. The classic configuration does
 // not have it: check says so before and after, and hairpin = "keep" has it on.
-func hairpin(t *testing.T, w *world, _ string) {
+func hairpin(t *testing.T, w *world, mode string) {
 	says := func(exit int, words string, args ...string) {
 		t.Helper()
 		out, code := w.one.Ask(args...)
@@ -30,7 +30,7 @@ func hairpin(t *testing.T, w *world, _ string) {
 	says(0, "a pod on cnio0 does not reach its own Service when it is chosen as the endpoint: ", "check")
 	guard.Stop()
 	w.one.Guard(t, "[bridges]\nhairpin = \"keep\"\n")
-	w.want(t, with(works(), itself, "3 of 3"))
+	w.seen(mode, "nfguard, hairpin = \"keep\"", w.want(t, with(works(), itself, "3 of 3")))
 	pod := w.Run(t, w.one, "made-with-hairpin", object{"app": "after"}) // the plugin sets its port to off
 	await(t, "hairpin mode of a pod that comes", func() string {
 		return w.one.Run("sh", "-c", "cd /sys/class/net/cnio0/brif && grep -L 1 */hairpin_mode || true")
@@ -300,7 +300,6 @@ func inPod(t *testing.T, w *world, mode string) {
 		}
 		spec["volumes"], container["volumeMounts"], spec["hostNetwork"] = volumes, mounts, true
 	})
-	defer w.Delete(t, "/api/v1/namespaces/default/pods/kube-proxy")
 	r := w.one.recorded(t, began, "kube-proxy's start", func(r map[string]string) bool {
 		return r["NFGUARD_EVENT"] == "kube_proxy" && strings.HasPrefix(r["MESSAGE"], "kube-proxy[") && strings.Contains(r["MESSAGE"], "] started")
 	})
@@ -317,4 +316,38 @@ func inPod(t *testing.T, w *world, mode string) {
 		t.Errorf("check says %q, %v:\n%s", v.KubeProxy.State, err, out)
 	}
 	w.want(t, works())
+	pid := r["OBJECT_PID"]
+	w.Delete(t, "/api/v1/namespaces/default/pods/kube-proxy")
+	r = w.one.recorded(t, began, "kube-proxy's end", func(r map[string]string) bool {
+		return r["NFGUARD_EVENT"] == "kube_proxy" && strings.HasPrefix(r["MESSAGE"], "kube-proxy["+pid+"] ended")
+	})
+	if r["NFGUARD_POD_UID"] != pod.uid || r["OBJECT_PID"] != pid {
+		t.Errorf("the pod is %s; its end is recorded: %v", pod.uid, r)
+	}
+}
+
+// otherMode: kube-proxy changes its mode. The records are about its end, its start and its
+// new rules, and the last one of these is about both families.
+func otherMode(t *testing.T, w *world, mode string) {
+	other := map[string]string{"iptables": "nftables", "nftables": "iptables"}[mode]
+	w.one.Guard(t, "")
+	old := w.one.Proxy.PID()
+	w.one.Proxy.Stop()
+	began := time.Now()
+	w.one.StartProxy(w.modeT, other, w.near.V4.String(), w.near.V6.String())
+	isRules := func(r map[string]string) bool {
+		return r["NFGUARD_EVENT"] == "kube_proxy" && strings.HasPrefix(r["MESSAGE"], "kube-proxy's rules ")
+	}
+	w.one.recorded(t, began, "the rules of the other mode", func(r map[string]string) bool {
+		return isRules(r) && strings.Contains(r["MESSAGE"], ": "+modeWords[other]+", IPv4 and IPv6")
+	})
+	for _, r := range w.one.records(began, func(r map[string]string) bool { return r["NFGUARD_EVENT"] == "kube_proxy" }) {
+		t.Log(r["MESSAGE"])
+		if !isRules(r) && r["OBJECT_PID"] != fmt.Sprint(old) && r["OBJECT_PID"] != fmt.Sprint(w.one.Proxy.PID()) {
+			t.Errorf("whose is this record: %v", r)
+		}
+	}
+	w.want(t, works())
+	w.one.Proxy.Stop()
+	w.one.StartProxy(w.modeT, mode, w.near.V4.String(), w.near.V6.String())
 }

@@ -94,7 +94,7 @@ runtime_type = 'io.containerd.runc.v2'
 SystemdCgroup = false
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
 sandbox = '%s'
-`, podImage))
+`, PodImage))
 	w.Containerd = w.Start(t, "containerd", "--config", config)
 	await(t, "containerd", func() string {
 		out, err := w.Command("test.service", "ctr", "-a", socket, "version").CombinedOutput()

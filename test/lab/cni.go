@@ -14,7 +14,7 @@ import (
 func CNI(t testing.TB) string {
 	t.Helper()
 	dirs := []string{"/usr/lib/cni", "/opt/cni/bin"}
-	if own, err := programs.Dir(); err == nil {
+	if own, err := programs.Cluster.Dir(); err == nil {
 		dirs = append(dirs, own)
 	}
 	for _, dir := range dirs {

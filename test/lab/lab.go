@@ -37,6 +37,9 @@ const (
 
 	// The programs of a Kubernetes cluster, built and in the cache.
 	Cluster Layer = "cluster"
+
+	// Kubernetes' own end-to-end tests, built and in the cache.
+	Conformance Layer = "conformance"
 )
 
 // Need skips the test unless the machine has all layers, or fails it if
@@ -115,8 +118,13 @@ func have(l Layer) error {
 		}
 		return nil
 	case Cluster:
-		if !programs.Have() {
+		if !programs.Cluster.Have() {
 			return errors.New("its programs are not built: make cluster builds them, once")
+		}
+		return nil
+	case Conformance:
+		if !programs.Conformance.Have() {
+			return errors.New("the programs are not built: make conformance builds them, once")
 		}
 		return nil
 	}

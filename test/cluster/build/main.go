@@ -1,5 +1,6 @@
-// Command build builds the programs of test/cluster, unless they are in the cache. With
-// -have it only checks that: if they are missing, it exits 1 and says what to do.
+// Command build builds the programs of test/cluster, unless they are in the cache; with
+// -conformance, those of Kubernetes' own tests. With -have it only checks that: if they
+// are missing, it exits 1 and says what to do.
 package main
 
 import (
@@ -12,15 +13,20 @@ import (
 
 func main() {
 	have := flag.Bool("have", false, "only look")
+	conformance := flag.Bool("conformance", false, "Kubernetes' own tests")
 	flag.Parse()
+	p, target := programs.Cluster, "cluster"
+	if *conformance {
+		p, target = programs.Conformance, "conformance"
+	}
 	if *have {
-		if !programs.Have() {
-			fmt.Fprintln(os.Stderr, "the programs of a cluster are not built yet, which takes about 20 minutes of processor time: make cluster does it once")
+		if !p.Have() {
+			fmt.Fprintf(os.Stderr, "%s are not built yet, which takes %s: make %s does it once\n", p, p.Cost(), target)
 			os.Exit(1)
 		}
 		return
 	}
-	if err := programs.Build(os.Stderr); err != nil {
+	if err := p.Build(os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "build:", err)
 		os.Exit(1)
 	}
