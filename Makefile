@@ -55,7 +55,7 @@ deps: ## the Debian packages that tests and demo use, only those that are missin
 	@./test/deps.sh $(TOOLS)
 
 vmdeps: ## those of the virtual machine
-	@./test/deps.sh $(VM_TOOLS)
+	@./test/deps.sh $(VM_TOOLS) $(RELEASE_TOOLS)
 
 quick: build ## the unit tests that need no root, in seconds: for while one edits
 	$(GO) vet ./...
