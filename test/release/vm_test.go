@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -55,7 +56,7 @@ func wantReady(t *testing.T, m *vm.Machine, v string) {
 		t.Fatal(err)
 	}
 	pid := m.Sh(t, "systemctl show nfguard -P MainPID")
-	if status.Version != v || status.State != "healthy" || fmt.Sprint(status.PID) != pid {
+	if status.Version != v || status.State != "healthy" || strconv.Itoa(status.PID) != pid {
 		t.Errorf("want %s, healthy, PID %s; got %+v", v, pid, status)
 	}
 	if got := m.Sh(t, "/proc/"+pid+"/exe version"); !strings.HasPrefix(got, "nfguard "+v+" ") {
