@@ -18,11 +18,11 @@ func TestAnsible(t *testing.T) {
 	lab.Need(t, lab.Root, lab.VM)
 	t.Parallel()
 	pkg := deb(t)
+	dir, url := repository(t) // before the machine: gpgv refuses keys that its clock finds to be of the future
 	c := vm.NewController(t)
 	m := c.Worker
 
 	file := []string{"-e", "nfguard_package_file=" + pkg}
-	dir, url := repository(t)
 	signed := [][]string{{"-e", "nfguard_repository=" + url, "-e", "nfguard_repository_key=" + dir + "/nfguard.asc"}}
 	noARP := []string{"-e", `{"nfguard_config": {"sysctl": {"net.bridge.bridge-nf-call-arptables": "ignore"}}}`}
 	for _, step := range []struct {
