@@ -29,7 +29,12 @@ func newAptMachine(t *testing.T, r releases) (*vm.Machine, *aptHost) {
 	return m, h
 }
 
+// machineShell is an aptHost's shell in a machine. As this is emulated, and may hardly get
+// a processor, its systemd waits for nfguard as long as it takes.
 func machineShell(t *testing.T, m *vm.Machine) func(string) (string, error) {
+	t.Helper()
+	m.Write(t, "/etc/systemd/system/nfguard.service.d/patience.conf", []byte("[Service]\nTimeoutStartSec=infinity\n"), 0o644)
+	m.Sh(t, "systemctl daemon-reload")
 	return func(script string) (string, error) {
 		t.Helper()
 		r := m.Run(t, "sh", "-euc", "exec 2>&1; export DEBIAN_FRONTEND=noninteractive LC_ALL=C\n"+script)
