@@ -25,6 +25,7 @@ PACK_TOOLS := cpio:cpio lintian:lintian man:man-db mmdebstrap:mmdebstrap pgrep:p
               shellcheck:shellcheck
 RELEASE_TOOLS := apt-ftparchive:apt-utils createrepo_c:createrepo-c gpg:gnupg gpgv:gpgv jq:jq mksquashfs:squashfs-tools rpmsign:rpm xz:xz-utils
 RELEASETEST_TOOLS := dnf:dnf qemu-aarch64:qemu-user ansible-galaxy:ansible-core ansible-lint:ansible-lint
+RELEASEVM_TOOLS := depmod:kmod qemu-system-aarch64:qemu-system-arm
 FLEET_TOOLS := ansible:ansible-core
 BPF_TOOLS := clang-14:clang-14 llvm-strip-14:llvm-14
 VM_TOOLS := cpio:cpio mke2fs:e2fsprogs mmdebstrap:mmdebstrap qemu-img:qemu-utils qemu-system-x86_64:qemu-system-x86 \
@@ -42,7 +43,7 @@ FUZZ := internal/core/keep:FuzzLaws internal/core/config:FuzzLoad internal/kerne
         internal/diag/probe/dns:FuzzRead internal/diag/probe/dns:FuzzResolvConf \
         internal/diag/trace/kernel:FuzzParse internal/diag/history:FuzzExport internal/cli:FuzzPrintable internal/core/helper:FuzzParse internal/core/helper:FuzzDecode internal/core/pause:FuzzParse internal/diag/fleet:FuzzParse internal/diag/trace:FuzzRead
 
-.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test claims race lint fuzz netns path proxytest cluster clustertest cover bench soak demo packages packdeps packtest release releasedeps verify releasetest fleetdeps fleettest vm clean conformance
+.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test claims race lint fuzz netns path proxytest cluster clustertest cover bench soak demo packages packdeps packtest release releasedeps verify releasetest fleetdeps fleettest vm clean conformance releasevm
 
 all: build
 
@@ -56,7 +57,7 @@ deps: ## the Debian packages that tests and demo use, only those that are missin
 	@./test/deps.sh $(TOOLS)
 
 vmdeps: ## those of the virtual machine
-	@./test/deps.sh $(VM_TOOLS)
+	@./test/deps.sh $(VM_TOOLS) $(RELEASE_TOOLS)
 
 quick: build ## the unit tests that need no root, in seconds: for while one edits
 	$(GO) vet ./...
@@ -177,7 +178,12 @@ verify: releasedeps ## whether the release in DIST is signed, and what its commi
 releasetest: packdeps releasedeps ## releases, their repositories, and what refuses them when they are tampered with
 	@./test/deps.sh $(RELEASETEST_TOOLS) $(TOOLS)
 	cd packaging/tools && $(GO) vet ./... && $(GO) test -count=1 ./...
-	NFGUARD_TEST_REQUIRE=root,netns $(GO) test -count=1 -timeout $(HANG) $(if $(RUN),-run '$(RUN)') -v ./test/release
+	NFGUARD_TEST_REQUIRE=root,netns $(GO) test -count=1 -timeout $(HANG) $(if $(RUN),-run '$(RUN)') -skip '^TestVM' -v ./test/release
+
+# Two releases again, and five machines, one after the other.
+releasevm: vmdeps packdeps releasedeps ## the same in virtual machines: apt, sysext, Ansible, cloud-init, an arm64 kernel
+	@./test/deps.sh $(RELEASETEST_TOOLS) $(RELEASEVM_TOOLS) $(TOOLS)
+	NFGUARD_TEST_REQUIRE=root,netns,vm $(GO) test -count=1 -timeout 0 -run '$(or $(RUN),^TestVM)' -v ./test/release
 
 # Prometheus and its like, unpacked beside the project and not installed.
 fleetdeps:

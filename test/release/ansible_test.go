@@ -9,21 +9,36 @@ import (
 	"github.com/nfguard/nfguard/test/lab"
 )
 
+// collection builds the Ansible collection into dir, installs it there from the file, and
+// returns the environment in which it is found.
+func collection(t *testing.T, dir string) []string {
+	t.Helper()
+	galaxy := lab.Tool(t, lab.Root, "ansible-galaxy")
+	env := []string{"HOME=" + dir, "ANSIBLE_COLLECTIONS_PATH=" + dir + "/collections", "ANSIBLE_NOCOLOR=1", "LC_ALL=C.UTF-8"}
+	do := func(args ...string) {
+		t.Helper()
+		cmd := command(galaxy, args...)
+		cmd.Dir, cmd.Env = root+"/packaging/ansible", append(cmd.Env, env...)
+		output(t, cmd)
+	}
+	do("collection", "build", "--output-path", dir, ".")
+	do("collection", "install", one(t, dir+"/nfguard-nfguard-*.tar.gz"), "-p", dir+"/collections")
+	return env
+}
+
 // TestCollection builds the Ansible collection, installs it from the file, holds it
 // against the rules for what is published, and has it make the repositories known.
 func TestCollection(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
-	galaxy, lint := lab.Tool(t, lab.Root, "ansible-galaxy"), lab.Tool(t, lab.Root, "ansible-lint")
+	lint := lab.Tool(t, lab.Root, "ansible-lint")
 	dir := temp(t)
-	env := []string{"HOME=" + dir, "ANSIBLE_COLLECTIONS_PATH=" + dir + "/collections", "ANSIBLE_NOCOLOR=1", "LC_ALL=C.UTF-8"}
+	env := collection(t, dir)
 	do := func(in, name string, args ...string) string {
 		t.Helper()
 		cmd := command(name, args...)
 		cmd.Dir, cmd.Env = in, append(cmd.Env, env...)
 		return output(t, cmd)
 	}
-	do(root+"/packaging/ansible", galaxy, "collection", "build", "--output-path", dir, ".")
-	do(dir, galaxy, "collection", "install", one(t, dir+"/nfguard-nfguard-*.tar.gz"), "-p", dir+"/collections")
 	installed := dir + "/collections/ansible_collections/nfguard/nfguard"
 	do(installed, lint, "--offline", "--nocolor", "--strict", "--profile=production")
 	// It is the version that CHANGELOG.md is about.
@@ -44,7 +59,7 @@ func TestCollection(t *testing.T) {
 	r := made(t)
 	server := newAptHost(t, r)
 	server.served = r.second
-	url := strings.Fields(read(t, server.tree+"/etc/apt/sources.list.d/nfguard.sources"))[3]
+	url := server.url
 	write(t, dir+"/play.yml", `- hosts: localhost
   connection: local
   gather_facts: false

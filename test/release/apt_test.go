@@ -1,6 +1,7 @@
 package release
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,37 +17,109 @@ import (
 
 // aptHost is a Debian with apt, of which one repository is known, by signed-by.
 type aptHost struct {
-	tree   string
-	served string // the directory that is the repository; another may take its place
+	tree   string                              // where it is a root on this machine
+	sh     func(script string) (string, error) // as root there; what it prints, errors too
+	served string                              // the release that is there; another may take its place
+	url    string                              // of the release, for the host
 }
 
-func newAptHost(t *testing.T, r releases) *aptHost {
+// serve has a server of this machine's loopback serve what h.served is by then, to a host
+// that finds it under the given name.
+func (h *aptHost) serve(t *testing.T, name string) {
 	t.Helper()
-	h := &aptHost{tree: lab.Debian(t, "../packaging/debian.sh")}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		http.FileServer(http.Dir(h.served)).ServeHTTP(w, req)
 	}))
 	t.Cleanup(server.Close)
-	run(t, "sh", "-c", "cd "+h.tree+"/etc/apt; rm -rf sources.list sources.list.d/* apt.conf.d/99mmdebstrap")
-	// The tree is made with dates unchecked. There is no /dev/pts.
-	write(t, h.tree+"/etc/apt/apt.conf.d/50test", "APT::Install-Recommends \"false\";\nDpkg::Use-Pty \"0\";\n")
-	write(t, h.tree+"/etc/apt/keyrings/nfguard.asc", read(t, r.first+"/nfguard.asc"))
-	write(t, h.tree+"/etc/apt/sources.list.d/nfguard.sources",
-		"Types: deb\nURIs: "+server.URL+"\nSuites: stable\nComponents: main\nSigned-By: /etc/apt/keyrings/nfguard.asc\n")
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.url = "http://" + net.JoinHostPort(name, port)
+}
+
+// alone makes the host know no repository. apt answers itself, and checks dates, which
+// the trees and images of the tests are made without. There may be no /dev/pts.
+func (h *aptHost) alone(t *testing.T) {
+	t.Helper()
+	h.must(t, `cd /etc/apt; rm -rf sources.list sources.list.d/* apt.conf.d/99mmdebstrap
+		echo 'APT::Install-Recommends "false"; APT::Get::Assume-Yes "true"; Dpkg::Use-Pty "0";' >apt.conf.d/50test`)
+}
+
+func (h *aptHost) must(t *testing.T, script string) string {
+	t.Helper()
+	out, err := h.sh(script)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+	return out
+}
+
+// put writes a file on the host.
+func (h *aptHost) put(t *testing.T, path, text string) {
+	t.Helper()
+	h.must(t, "mkdir -p "+filepath.Dir(path)+"; cat >"+path+" <<'END'\n"+text+"\nEND\n")
+}
+
+// newAptHost is one in a root of its own.
+func newAptHost(t *testing.T, r releases) *aptHost {
+	t.Helper()
+	tree := lab.Debian(t, "../packaging/debian.sh")
+	h := &aptHost{tree: tree, served: r.first, sh: func(script string) (string, error) {
+		cmd := exec.Command("chroot", tree, "sh", "-euc", script)
+		cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C"}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}}
+	h.serve(t, "127.0.0.1")
+	h.alone(t)
+	h.put(t, "/etc/apt/keyrings/nfguard.asc", read(t, r.first+"/nfguard.asc"))
+	h.put(t, "/etc/apt/sources.list.d/nfguard.sources", known(t, h.url))
 	return h
 }
 
-func (h *aptHost) sh(script string) (string, error) {
-	cmd := exec.Command("chroot", h.tree, "sh", "-euc", script)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C"}
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+// known is the file by which docs/install.md makes apt know the repository.
+func known(t *testing.T, url string) string {
+	t.Helper()
+	_, text, _ := strings.Cut(documented(t, "## Debian, Ubuntu", url)[0], "<<EOF\n")
+	text, _, found := strings.Cut(text, "EOF\n")
+	if !found || !strings.Contains(text, "\nSigned-By: ") {
+		t.Fatalf("docs/install.md has no such file: %q", text)
+	}
+	return text
+}
+
+// documented returns the commands below a heading of docs/install.md, those that stand
+// together as one, with the URL of this release.
+func documented(t *testing.T, heading, url string) []string {
+	t.Helper()
+	_, text, found := strings.Cut(read(t, root+"/docs/install.md"), "\n"+heading+"\n")
+	if !found {
+		t.Fatalf("docs/install.md has no %q", heading)
+	}
+	text, _, _ = strings.Cut(text, "\n## ")
+	var blocks []string
+	inside := false
+	for line := range strings.Lines(text) {
+		command, ok := strings.CutPrefix(line, "    ")
+		switch {
+		case ok && inside:
+			blocks[len(blocks)-1] += command
+		case ok:
+			blocks = append(blocks, command)
+		}
+		inside = ok
+	}
+	for i := range blocks {
+		blocks[i] = strings.ReplaceAll(blocks[i], "https://packages.example.com/nfguard", url)
+	}
+	return blocks
 }
 
 // installed is the version of nfguard, or "".
 func (h *aptHost) installed() string {
-	out, err := h.sh("dpkg-query -W -f '${Version} ${Status}' nfguard")
-	version, ok := strings.CutSuffix(out, " install ok installed")
+	out, err := h.sh("dpkg-query -W -f '${Version} ${db:Status-Status}' nfguard")
+	version, ok := strings.CutSuffix(out, " installed")
 	if err != nil || !ok {
 		return ""
 	}
@@ -57,23 +130,39 @@ func TestApt(t *testing.T) {
 	r := made(t)
 	h := newAptHost(t, r)
 	for _, step := range []struct{ name, served, install, want string }{
-		{"install", r.first + "/apt", "nfguard", "0.1.0-1"},
-		{"upgrade", r.second + "/apt", "nfguard", "0.2.0-1"},
-		{"downgrade", r.second + "/apt", "--allow-downgrades nfguard=0.1.0-1", "0.1.0-1"},
-		{"upgrade of all", r.second + "/apt", "--only-upgrade nfguard", "0.2.0-1"},
+		{"install", r.first, "nfguard", "0.1.0-1"},
+		{"upgrade", r.second, "nfguard", "0.2.0-1"},
+		{"downgrade", r.second, "--allow-downgrades nfguard=0.1.0-1", "0.1.0-1"},
+		{"upgrade of all", r.second, "--only-upgrade nfguard", "0.2.0-1"},
 	} {
 		h.served = step.served
-		out, err := h.sh("apt-get -q update; apt-get -qy install " + step.install)
+		out, err := h.sh("apt-get -q update; apt-get -q install " + step.install)
 		if got := h.installed(); err != nil || got != step.want || strings.Contains(out, "W:") {
 			t.Fatalf("%s: want %s, got %q, %v\n%s", step.name, step.want, got, err, out)
 		}
 	}
-	// As an image is made of a tree.
-	if out, err := h.sh("nfguard apply --root /. && grep -q br_netfilter /etc/modules-load.d/nfguard.conf"); err != nil {
+	if out, err := h.sh("nfguard version; apt-get -q purge nfguard"); err != nil || !strings.Contains(out, "0.2.0") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if out, err := h.sh("nfguard version; apt-get -qy purge nfguard"); err != nil || !strings.Contains(out, "0.2.0") {
-		t.Errorf("%v\n%s", err, out)
+}
+
+// TestImageRecipe makes an image of a tree by the commands of docs/install.md.
+func TestImageRecipe(t *testing.T) {
+	r := made(t)
+	h := newAptHost(t, r)
+	recipe := documented(t, "## Many hosts", h.url)
+	if len(recipe) != 1 {
+		t.Fatalf("want one recipe, got %q", recipe)
+	}
+	bin := temp(t)
+	run(t, "install", r.first+"/nfguard-0.1.0-linux-amd64", bin+"/nfguard")
+	cmd := exec.Command("sh", "-euc", strings.ReplaceAll(recipe[0], "TREE", h.tree))
+	cmd.Env = []string{"PATH=" + bin + ":/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C"}
+	output(t, cmd)
+	got := h.must(t, "cd /etc; readlink systemd/system/multi-user.target.wants/nfguard.service; cat modules-load.d/nfguard.conf sysctl.d/99-zz-nfguard.conf | grep -v '^#'")
+	want := "/lib/systemd/system/nfguard.service\nbr_netfilter\nnet.bridge.bridge-nf-call-iptables = 1\nnet.bridge.bridge-nf-call-ip6tables = 1\nnet.bridge.bridge-nf-call-arptables = 1\n"
+	if got != want {
+		t.Errorf("want %q, got %q", want, got)
 	}
 }
 
@@ -202,38 +291,47 @@ var aptTamperings = []struct {
 
 func TestAptRefuses(t *testing.T) {
 	r := made(t)
-	h := newAptHost(t, r)
-	const install = "apt-get -q update; apt-get -qy install nfguard"
+	newAptHost(t, r).refusesTamperings(t, r)
+}
+
+// refusesTamperings is for a host without nfguard, which has that of the second release in
+// the end.
+func (h *aptHost) refusesTamperings(t *testing.T, r releases) {
+	t.Helper()
+	const install = "rm -rf /var/lib/apt/lists /var/cache/apt; apt-get -q update; apt-get -q install nfguard"
+	tampered := func(t *testing.T, how func(*testing.T, repository)) {
+		t.Helper()
+		repo := repository{copied(t, r.second+"/apt"), r}
+		how(t, repo)
+		h.served = filepath.Dir(repo.dir)
+	}
 	for _, tampering := range aptTamperings {
 		t.Run(tampering.name, func(t *testing.T) {
-			repo := repository{copied(t, r.second+"/apt"), r}
-			tampering.how(t, repo)
-			h.served = repo.dir
-			out, err := h.sh("rm -rf /var/lib/apt/lists /var/cache/apt; " + install)
+			tampered(t, tampering.how)
+			out, err := h.sh(install)
 			h.refused(t, "", tampering.refused, out, err)
 		})
 	}
 	t.Run("an expired key, which the host trusts", func(t *testing.T) {
-		repo := repository{copied(t, r.second+"/apt"), r}
-		repo.sign(t, r.expired, "--faked-system-time", "20240102T000000!")
-		h.served = repo.dir
-		key := h.tree + "/etc/apt/keyrings/nfguard.asc"
-		trusted := read(t, key)
-		write(t, key, run(t, "gpg", "--batch", "--armor", "--export", r.expired))
-		out, err := h.sh("rm -rf /var/lib/apt/lists /var/cache/apt; " + install)
-		write(t, key, trusted)
+		tampered(t, func(t *testing.T, repo repository) {
+			repo.sign(t, r.expired, "--faked-system-time", "20240102T000000!")
+		})
+		const key = "/etc/apt/keyrings/nfguard.asc"
+		h.put(t, key, run(t, "gpg", "--batch", "--armor", "--export", r.expired))
+		out, err := h.sh(install)
+		h.put(t, key, read(t, r.first+"/nfguard.asc"))
 		h.refused(t, "", `EXPKEYSIG`, out, err)
 	})
 
 	// The control: this host refuses nothing that was not tampered with.
-	h.served = r.second + "/apt"
-	if out, err := h.sh("rm -rf /var/lib/apt/lists /var/cache/apt; " + install); err != nil || h.installed() != "0.2.0-1" {
+	h.served = r.second
+	if out, err := h.sh(install); err != nil || h.installed() != "0.2.0-1" {
 		t.Fatalf("the release itself: %v\n%s", err, out)
 	}
 	t.Run("an older Release, with its packages, to hold back an upgrade", func(t *testing.T) {
-		h.served = r.first + "/apt"
+		h.served = r.first
 		// apt keeps what it had: the older package is not to be had.
-		out, err := h.sh("apt-get -q update; apt-cache policy nfguard; rm -f /var/cache/apt/archives/*.deb; apt-get -qy --reinstall install nfguard")
+		out, err := h.sh("apt-get -q update; apt-cache policy nfguard; rm -f /var/cache/apt/archives/*.deb; apt-get -q --reinstall install nfguard")
 		if !regexp.MustCompile(`(?m)^  Candidate: 0\.2\.0-1$`).MatchString(out) {
 			t.Errorf("apt took it:\n%s", out)
 		}
@@ -251,8 +349,8 @@ func (h *aptHost) refused(t *testing.T, before, says, out string, err error) {
 		t.Errorf("want %q installed, got %q", before, got)
 	}
 	if before == "" {
-		if _, err := os.Lstat(filepath.Join(h.tree, "usr/bin/nfguard")); !os.IsNotExist(err) {
-			t.Errorf("/usr/bin/nfguard is there: %v", err)
+		if out, err := h.sh("! test -e /usr/bin/nfguard"); err != nil {
+			t.Errorf("/usr/bin/nfguard is there: %v\n%s", err, out)
 		}
 	}
 	for line := range strings.Lines(out) {

@@ -116,3 +116,23 @@ func TestSBOMs(t *testing.T) {
 		}
 	}
 }
+
+// TestTamperingsAreListed: docs/releasing.md names each that is tried.
+func TestTamperingsAreListed(t *testing.T) {
+	text := read(t, root+"/docs/releasing.md")
+	var names []string
+	for _, tampering := range aptTamperings {
+		names = append(names, tampering.name)
+	}
+	for _, tampering := range dnfTamperings {
+		names = append(names, tampering.name)
+	}
+	if len(names) < 20 {
+		t.Errorf("there are %d only", len(names))
+	}
+	for _, name := range names {
+		if !strings.Contains(text, ". "+name+"\n") {
+			t.Errorf("docs/releasing.md does not list %q", name)
+		}
+	}
+}

@@ -25,8 +25,7 @@ import (
 const story = `
 say() { echo "$1: $2"; }
 until_active() { for i in $(seq 300); do [ "$(systemctl is-active nfguard)" = active ] && break; sleep 0.2; done; say "$1" "$(systemctl is-active nfguard), $(nfguard version | cut -d ' ' -f 2)"; }
-# nspawn gives no loop devices, but the right to make them.
-mknod /dev/loop-control c 10 237; for i in $(seq 0 7); do mknod /dev/loop$i b 7 $i; done
+mkdir -p /var/lib/extensions
 cp /first.raw /var/lib/extensions/nfguard.raw
 systemd-sysext merge && systemctl daemon-reload
 until_active merged
@@ -52,10 +51,8 @@ func TestSysext(t *testing.T) {
 	arch := map[string]string{"amd64": "x86-64", "arm64": "arm64"}[strings.TrimSpace(run(t, "go", "env", "GOARCH"))]
 	run(t, "cp", r.first+"/nfguard-0.1.0-"+arch+".raw", tree+"/first.raw")
 	run(t, "cp", r.second+"/nfguard-0.2.0-"+arch+".raw", tree+"/second.raw")
-	if err := os.MkdirAll(tree+"/var/lib/extensions", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	write(t, tree+"/story.sh", story)
+	// nspawn gives no loop devices, but the right to make them.
+	write(t, tree+"/story.sh", "mknod /dev/loop-control c 10 237; for i in $(seq 0 7); do mknod /dev/loop$i b 7 $i; done\n"+story)
 	write(t, tree+"/etc/systemd/system/story.service", "[Service]\nType=oneshot\nStandardOutput=file:/story.out\nStandardError=file:/story.err\n"+
 		"ExecStart=/bin/sh /story.sh\nExecStopPost=/bin/systemctl poweroff --force\n[Unit]\nAfter=multi-user.target\n")
 	wants := tree + "/etc/systemd/system/default.target.wants"

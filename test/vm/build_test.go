@@ -2,11 +2,16 @@ package vm_test
 
 import (
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/nfguard/nfguard/test/vm"
 )
 
 const root = "../.." // of the repository
@@ -50,6 +55,37 @@ func dist(t *testing.T) string {
 func deb(t *testing.T) string {
 	t.Helper()
 	return one(t, dist(t), "*_amd64.deb")
+}
+
+// repository makes the packages of the current tree a repository, as a release does, with
+// a key of its own, and serves it as long as the test lasts. It returns the directory,
+// which has the key, and the URL for a guest.
+func repository(t *testing.T) (dir, url string) {
+	t.Helper()
+	dir = t.TempDir()
+	// A short name: the sockets of GnuPG's agent are below it.
+	home, err := os.MkdirTemp("", "nfg-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = exec.Command("gpgconf", "--homedir", home, "--kill", "all").Run()
+		os.RemoveAll(home)
+	})
+	run(t, "env", "GNUPGHOME="+home, "sh", "-euc", `cp "$1"/nfguard* "$2"
+		key="nfguard <test@example.com>"
+		gpg --batch --quiet --passphrase '' --quick-generate-key "$key" rsa2048 sign 1y
+		gpg --batch --armor --export "$key" >"$2/nfguard.asc"
+		cd "$3/packaging/release"
+		./seal.sh "$2" "$(git rev-parse HEAD)" v0.1.0 "$(date +%s)"
+		./sign.sh "$2" "$key"`, "sh", dist(t), dir, root)
+	server := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	t.Cleanup(server.Close)
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, "http://" + net.JoinHostPort(vm.Host, port)
 }
 
 const olderVersion = "v0.0.0-rc.1"

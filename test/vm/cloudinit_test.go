@@ -47,7 +47,7 @@ func TestCloudInit(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(pkg) }))
 	defer server.Close()
 	m := vm.Boot(t, vm.Options{
-		Packages: cloud,
+		Packages: vm.Cloud,
 		Append:   "systemd.wants=systemd-networkd.service", // the image has networks only on demand
 		Args: []string{
 			"-drive", "file=" + disk + ",if=none,id=seed,format=raw,readonly=on", "-device", "virtio-blk-pci,drive=seed",

@@ -7,9 +7,6 @@ import (
 	"github.com/nfguard/nfguard/test/vm"
 )
 
-// cloud are the packages of Debian's cloud images that provisioning relies on.
-var cloud = []string{"cloud-init", "openssh-server", "python3-apt", "sudo"}
-
 // wantGuarding checks what every way of provisioning has to achieve.
 func wantGuarding(t *testing.T, m *vm.Machine) {
 	t.Helper()
