@@ -169,7 +169,7 @@ func modprobeLine(r *rand.Rand) string {
 		"blacklist "+name, "blacklist\t"+name+" # no", " blacklist  "+name, "blacklist llc "+name, "blacklist "+name+"\r", "blacklist",
 		"install "+name+" /bin/false", "install "+name+" /bin/true", "install "+name,
 		"alias "+name+" off", "alias "+name+" llc", "alias "+name+" br_netfilter", "alias "+name,
-		"options "+name+" x=1", "remove "+name+" /bin/false", "softdep br_netfilter pre: "+pick(r, "llc", "nosuch"),
+		"options "+name+" x=1", "remove "+name+" /bin/false", "softdep br_netfilter pre: "+pick(r, "llc", "absent"),
 		"# blacklist "+name, "#blacklist "+name, "", "black\\\nlist "+name, "blacklist \\\n"+name, "# x \\\nblacklist "+name, "blacklist \\ \n"+name)
 	return line + "\n"
 }

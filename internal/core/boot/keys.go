@@ -29,7 +29,7 @@ type Outcome struct {
 // keys judges each guarded key as each reader leaves it.
 func (f *forecast) keys() {
 	r := readings{f.t.readUFW(), f.t.readTuned()}
-	f.files = f.t.dropins(below("sysctl.d"), conf)
+	f.files = f.t.systemdDropins("sysctl.d")
 	f.lines = f.t.assignments(f.files)
 	f.report.Dropin = f.dropin()
 	f.report.Keys = make([]Key, 0, len(f.o.Keys))

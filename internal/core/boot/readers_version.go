@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"strconv"
+	"syscall"
 
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/files"
@@ -187,6 +189,36 @@ func (f *forecast) kmodDepends() {
 		})
 		return
 	}
+}
+
+// systemdDropins are the files of a family that systemd's programs read, in order. A
+// link to nowhere hides what has its name elsewhere. Of 262 it does so in sysctl.d only
+// where it does not lead in a circle, and in modules-load.d not at all. (247, 252 and 257
+// are as before; 258 to 261 were not there to look at, and are taken for that.)
+func (t *tree) systemdDropins(family string) []string {
+	if t.systemd() < 262 {
+		return t.dropins(below(family), conf)
+	}
+	return t.chosen(below(family), func(dir string, e fs.DirEntry) bool {
+		if !conf(e) || e.Type()&fs.ModeSymlink == 0 {
+			return conf(e)
+		}
+		_, err := t.files.Resolve(path.Join(dir, e.Name()))
+		return err == nil || family == "sysctl.d" && !errors.Is(err, syscall.ELOOP)
+	})
+}
+
+// systemd is the version of the host's, or 0 where it does not tell, by the library of
+// its programs: libsystemd-shared-252.so, or Red Hat's libsystemd-shared-252-32.el9.so.
+func (t *tree) systemd() int {
+	for _, dir := range []string{"/usr/lib/systemd", "/lib/systemd", "/usr/lib64/systemd", "/usr/lib/x86_64-linux-gnu/systemd", "/usr/lib/aarch64-linux-gnu/systemd"} {
+		for _, e := range t.list(dir) {
+			if n, ok := numberAfter([]byte(e.Name()), "libsystemd-shared-"); ok {
+				return n
+			}
+		}
+	}
+	return 0
 }
 
 // maxProgram bounds what is read of a program: sysctl and kmod have 30 and 180 kB.

@@ -167,10 +167,14 @@ func (t *tree) complain(name string, err error) {
 // dropins returns the paths of a family of drop-in files in the order in
 // which they are read: by name, and for one name that of the first directory.
 func (t *tree) dropins(dirs []string, takes func(fs.DirEntry) bool) []string {
+	return t.chosen(dirs, func(_ string, e fs.DirEntry) bool { return takes(e) })
+}
+
+func (t *tree) chosen(dirs []string, takes func(dir string, e fs.DirEntry) bool) []string {
 	chosen := make(map[string]string)
 	for _, dir := range dirs {
 		for _, e := range t.list(dir) {
-			if _, taken := chosen[e.Name()]; !taken && takes(e) {
+			if _, taken := chosen[e.Name()]; !taken && takes(dir, e) {
 				chosen[e.Name()] = path.Join(dir, e.Name())
 			}
 		}
