@@ -94,6 +94,12 @@ func (b *Box) enter(programs, modules string) error {
 	if err := unix.Mount("proc", b.root+"/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("proc: %w", err)
 	}
+	if err := os.MkdirAll(b.root+"/sys", 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("sysfs", b.root+"/sys", "sysfs", unix.MS_RDONLY, ""); err != nil {
+		return fmt.Errorf("sysfs: %w", err)
+	}
 	if err := os.WriteFile(layers+"/cmdline", nil, 0o644); err != nil {
 		return err
 	}

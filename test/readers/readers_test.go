@@ -4,7 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -163,6 +165,42 @@ func TestModulesLoad(t *testing.T) {
 		})
 		if loaded == 0 || loaded == *trees {
 			h.t.Errorf("the module was loaded in %d of %d trees", loaded, *trees)
+		}
+	})
+}
+
+// TestUdevRule has udev say what the packaged rule runs as the module comes, and looks
+// whether that is there.
+func TestUdevRule(t *testing.T) {
+	rule, err := os.ReadFile("../../systemd/nfguard.rules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A kernel that has the module built in has no device for it.
+	rules := strings.NewReplacer(`"module"`, `"mem"`, `"br_netfilter"`, `"null"`).Replace(string(rule))
+	suites(t, func(h *host) {
+		tree := readers.Tree{Files: map[string]string{"etc/udev/rules.d/99-nfguard.rules": rules}}
+		if err := h.In(tree, func(in readers.Inside) error {
+			said, err := in.Run("/bin/udevadm", "test", "--action=add", "/sys/devices/virtual/mem/null")
+			if err != nil {
+				return err
+			}
+			ran := regexp.MustCompile(`(/\S*/systemd-sysctl) --prefix=/net/bridge`).FindAllStringSubmatch(said, -1)
+			programs := make(map[string]bool)
+			for _, m := range ran {
+				programs[m[1]] = true
+			}
+			if len(programs) != 1 {
+				h.t.Errorf("%s: it runs %v:\n%s", h.suite, programs, said)
+			}
+			for program := range programs {
+				if _, err := os.Stat(filepath.Join(in.Root, program)); err != nil {
+					h.t.Errorf("%s: %v", h.suite, err)
+				}
+			}
+			return nil
+		}); err != nil {
+			h.t.Fatal(err)
 		}
 	})
 }
