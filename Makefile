@@ -41,7 +41,7 @@ FUZZ := internal/core/keep:FuzzLaws internal/core/config:FuzzLoad internal/kerne
         internal/diag/probe/dns:FuzzRead internal/diag/probe/dns:FuzzResolvConf \
         internal/diag/trace/kernel:FuzzParse internal/diag/history:FuzzExport internal/cli:FuzzPrintable internal/core/helper:FuzzParse internal/core/helper:FuzzDecode internal/core/pause:FuzzParse internal/diag/fleet:FuzzParse internal/diag/trace:FuzzRead
 
-.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test race lint fuzz netns path readers proxytest cluster clustertest cover bench soak demo packages packdeps packtest release releasedeps verify releasetest fleetdeps fleettest vm clean
+.PHONY: $(OWN) bpf bpfcheck bpfdeps all help build deps vmdeps quick test race lint fuzz netns path readers proxytest cluster clustertest cover bench soak demo packages packdeps packtest release releasedeps verify releasetest fleetdeps fleettest vm clean
 
 all: build
 
@@ -50,6 +50,11 @@ help: ## this list
 
 build: ## the static binary for this machine: bin/nfguard
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/nfguard ./cmd/nfguard
+
+# The same for what is shown and measured in namespaces of its own.
+OWN := bin/nfguard-own
+$(OWN): build
+	$(GO) build -trimpath -ldflags '$(LDFLAGS) -X github.com/nfguard/nfguard/internal/build.namespace=own' -o $(OWN) ./cmd/nfguard
 
 deps: ## the Debian packages that tests and demo use, only those that are missing
 	@./test/deps.sh $(TOOLS)
@@ -63,9 +68,9 @@ quick: build ## the unit tests that need no root, in seconds: for while one edit
 
 # Three packages at a time: those that try the real program mostly wait for it.
 # RUN= picks tests.
-test: deps packdeps fleetdeps build cover ## everything that needs no virtual machine and no cluster
+test: deps packdeps fleetdeps $(OWN) cover ## everything that needs no virtual machine and no cluster
 	$(WITH_DEBIAN) CGO_ENABLED=1 $(GO) test -race -count=1 -p 3 -timeout $(HANG) $(if $(RUN),-run '$(RUN)') $(HOSTED) $(UNIT)
-	$(GO) run ./test/demo -nfguard bin/nfguard
+	$(GO) run ./test/demo -nfguard $(OWN)
 
 race: ## unit tests; with root also those in namespaces of their own
 	CGO_ENABLED=1 $(GO) test -race -timeout $(HANG) $(UNIT)
@@ -134,15 +139,15 @@ fuzz: ## the laws and the parsers, each for FUZZTIME
 		$(GO) test -run '^$$' -fuzz "^$${f##*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x "./$${f%%:*}" || exit 1; \
 	done
 
-bench: deps build ## some twelve minutes on a quiet machine; writes test/bench/README.md
-	$(GO) run ./test/bench -nfguard bin/nfguard -out test/bench/README.md
+bench: deps $(OWN) ## some twelve minutes on a quiet machine; writes test/bench/README.md
+	$(GO) run ./test/bench -nfguard $(OWN) -out test/bench/README.md
 
 soak: deps ## the daemon with the race detector, for FOR=20m among all that misbehaves
-	CGO_ENABLED=1 $(GO) build -race -o bin/nfguard-race ./cmd/nfguard
+	CGO_ENABLED=1 $(GO) build -race -ldflags "-X github.com/nfguard/nfguard/internal/build.namespace=own" -o bin/nfguard-race ./cmd/nfguard
 	$(GO) run ./test/soak -nfguard bin/nfguard-race -for $(FOR)
 
-demo: deps build ## the failure and its cure, on a throw-away worker
-	$(GO) run ./test/demo -nfguard bin/nfguard
+demo: deps $(OWN) ## the failure and its cure, on a throw-away worker
+	$(GO) run ./test/demo -nfguard $(OWN)
 
 packages: ## deb and rpm for amd64 and arm64 in dist; one commit gives the same bytes
 	packaging/build.sh dist

@@ -80,6 +80,13 @@ func writeLine(w io.Writer, word, line string, below ...string) {
 // what others do about it, the bridges, kube-proxy, and what all of that means. Below
 // each line that is not right are the reason and the next step.
 func (d *document) write(w io.Writer, s style) {
+	if d.Elsewhere != "" {
+		fmt.Fprintln(w, d.Elsewhere)
+		if d.elsewhereNext != "" {
+			fmt.Fprintln(w, d.elsewhereNext)
+		}
+		fmt.Fprintln(w)
+	}
 	where := onHost(d.Host, d.Kernel)
 	if d.Root != "" {
 		where = d.Root

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/nfguard/nfguard/test/lab"
 )
 
 // binary is nfguard as it is shipped, built once.
@@ -19,7 +21,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	binary = filepath.Join(dir, "nfguard")
-	build := exec.Command("go", "build", "-o", binary, "github.com/nfguard/nfguard/cmd/nfguard")
+	build := exec.Command("go", "build", "-ldflags", lab.Own, "-o", binary, "github.com/nfguard/nfguard/cmd/nfguard")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build nfguard: %v\n%s", err, out)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nfguard/nfguard/test/lab"
 )
 
 // StartJournal starts the node's own journald.
@@ -100,7 +102,7 @@ func (w *Worker) recorded(t testing.TB, since time.Time, what string, match func
 // buildGuard builds nfguard as it is shipped.
 func buildGuard(t testing.TB) {
 	t.Helper()
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "nfguard"), "github.com/nfguard/nfguard/cmd/nfguard")
+	build := exec.Command("go", "build", "-ldflags", lab.Own, "-o", filepath.Join(dir, "nfguard"), "github.com/nfguard/nfguard/cmd/nfguard")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build nfguard: %v\n%s", err, out)

@@ -180,7 +180,7 @@ func TestScraped(t *testing.T) {
 	exporter := lab.Tool(t, lab.Root, "prometheus-node-exporter")
 	prometheus := lab.Tool(t, lab.Root, "prometheus")
 	binary := filepath.Join(t.TempDir(), "nfguard")
-	build := exec.Command("go", "build", "-o", binary, "github.com/nfguard/nfguard/cmd/nfguard")
+	build := exec.Command("go", "build", "-ldflags", lab.Own, "-o", binary, "github.com/nfguard/nfguard/cmd/nfguard")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build nfguard: %v\n%s", err, out)

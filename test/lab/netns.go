@@ -13,6 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Own is what the linker is told for an nfguard that is run in namespaces of its own:
+// that it is meant to be there.
+const Own = "-X github.com/nfguard/nfguard/internal/build.namespace=own"
+
 // Namespace is a network namespace that lasts as long as its test. It has no name in the
 // file system, so nothing can be left behind.
 type Namespace struct {

@@ -21,7 +21,7 @@ import (
 func TestPathOfOneWrite(t *testing.T) {
 	lab.Need(t, lab.Path)
 	covered := filepath.Join(t.TempDir(), "nfguard")
-	build := exec.Command("go", "build", "-cover", "-covermode=atomic", "-coverpkg=github.com/nfguard/nfguard/...", "-o", covered, "github.com/nfguard/nfguard/cmd/nfguard")
+	build := exec.Command("go", "build", "-cover", "-covermode=atomic", "-coverpkg=github.com/nfguard/nfguard/...", "-ldflags", lab.Own, "-o", covered, "github.com/nfguard/nfguard/cmd/nfguard")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build nfguard: %v\n%s", err, out)

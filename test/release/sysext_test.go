@@ -56,6 +56,7 @@ func TestSysext(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, tree+"/story.sh", story)
+	write(t, tree+"/etc/nfguard/conf.d/00-here.toml", "namespace = \"own\"\n") // it is a container
 	write(t, tree+"/etc/systemd/system/story.service", "[Service]\nType=oneshot\nStandardOutput=file:/story.out\nStandardError=file:/story.err\n"+
 		"ExecStart=/bin/sh /story.sh\nExecStopPost=/bin/systemctl poweroff --force\n[Unit]\nAfter=multi-user.target\n")
 	wants := tree + "/etc/systemd/system/default.target.wants"

@@ -1,0 +1,60 @@
+package instance
+
+import (
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Inodes that the kernel gives to the namespaces of the host itself. That of the PID
+// namespace has been the same since 3.8 (PROC_PID_INIT_INO of include/linux/proc_ns.h).
+// Until some release before 6.18 that of the network came from the numbers which all
+// others get, and are not smaller than firstOther.
+const (
+	hostPID    = 0xEFFFFFFC
+	firstOther = 0xF0000000
+)
+
+// Elsewhere says in a sentence that this process is not where the host's sysctls and
+// files are: in a container, or in another network namespace than the host's. It is ""
+// on the host, and where it cannot be told. Files that mark a container are not asked:
+// they stay in images that are booted.
+func Elsewhere() string {
+	pid, network, err := namespaces()
+	if err != nil {
+		return ""
+	}
+	var u unix.Utsname
+	release := ""
+	if unix.Uname(&u) == nil {
+		release = unix.ByteSliceToString(u.Release[:])
+	}
+	var s unix.Stat_t
+	init := uint64(0) // that of PID 1; 0: we may not look
+	if unix.Stat("/proc/1/ns/net", &s) == nil {
+		init = s.Ino
+	}
+	return elsewhere(pid, network, init, release)
+}
+
+func elsewhere(pid, network, init uint64, release string) string {
+	switch {
+	case pid != hostPID:
+		return "this is a container: its sysctls and files need not be the host's"
+	case network < firstOther, network == init: // the host's
+		return ""
+	case init != 0, atLeast(release, 6, 18):
+		return "this is not the host's network namespace: its sysctls are of no use to the host's bridges"
+	}
+	return ""
+}
+
+// atLeast compares the release of a kernel with a version.
+func atLeast(release string, major, minor int) bool {
+	var a, b int
+	if n, _ := fmt.Sscanf(strings.TrimSpace(release), "%d.%d", &a, &b); n != 2 {
+		return false
+	}
+	return a > major || a == major && b >= minor
+}
