@@ -90,6 +90,7 @@ func (a *app) check(form format, prove bool) error {
 	if found, err := host.Impact(a.ctx, r.Bypassing); err == nil && len(r.Bypassing) > 0 {
 		d.Unreplied = &unrepliedRow{found.Connections, found.Pods, found.Describe()}
 	}
+	d.Abilities = m.Abilities(&s)
 	if prove {
 		d.Probe = a.proofOrWhy()
 		a.code = withProbe(a.code, probeCode(d.Probe.Verdict))
@@ -213,6 +214,9 @@ type document struct {
 
 	// Of check only: what will set the guarded things at the next boot.
 	NextBoot *boot.Report `json:"next_boot,omitempty"`
+
+	// Of check only: what each promise rests on here, as the probes found it.
+	Abilities []run.Ability `json:"abilities,omitempty"`
 
 	// Of check --probe only; it counts for check's exit code, not for Verdict.
 	Probe *proof `json:"probe,omitempty"`

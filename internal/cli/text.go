@@ -108,6 +108,12 @@ func (d *document) write(w io.Writer, s style) {
 			writeLine(w, s.bad("now    "), u.sentence+": unreplied while bypassing netfilter", "nfguard impact tells which")
 		}
 	}
+	if len(d.Abilities) > 0 {
+		fmt.Fprintln(w, "\nTHIS HOST")
+		for _, a := range d.Abilities {
+			writeLine(w, fmt.Sprintf("%-7s", a.What), a.Sentence)
+		}
+	}
 	if d.Probe != nil {
 		fmt.Fprintln(w, "\nPROBE")
 		d.Probe.write(w, s)
