@@ -156,14 +156,18 @@ func TestRPMInOneTransaction(t *testing.T) {
 		return "name: " + name + "\narch: " + runtime.GOARCH + "\nversion: 1.0.0\nmaintainer: nobody <nobody@example.com>\ndescription: stands for the distribution's\n"
 	}
 	write(t, dir+"/kmod.yaml", head("kmod"))
-	write(t, dir+"/systemd.yaml", head("systemd")+"depends: [/bin/sh]\ncontents:\n"+
+	write(t, dir+"/systemd.yaml", head("systemd")+"depends: [pam]\ncontents:\n"+
 		"  - {src: "+dir+"/notes.sh, dst: /usr/bin/systemctl, file_info: {mode: 0755}}\n"+
 		"  - {src: "+dir+"/notes.sh, dst: /usr/bin/journalctl, file_info: {mode: 0755}}\n")
-	write(t, dir+"/bash.yaml", head("bash")+"contents:\n"+
+	// What a system is made of needs more than kmod does, and so comes later.
+	write(t, dir+"/libgcc.yaml", head("libgcc"))
+	write(t, dir+"/glibc.yaml", head("glibc")+"depends: [libgcc]\n")
+	write(t, dir+"/pam.yaml", head("pam")+"depends: [/bin/sh]\n")
+	write(t, dir+"/bash.yaml", head("bash")+"depends: [glibc]\ncontents:\n"+
 		"  - {src: "+shell+", dst: /bin/busybox, file_info: {mode: 0755}}\n"+
 		"  - {src: busybox, dst: /bin/sh, type: symlink}\n")
 	var system []string
-	for _, name := range []string{"bash", "systemd", "kmod"} {
+	for _, name := range []string{"libgcc", "glibc", "bash", "pam", "systemd", "kmod"} {
 		run(t, nfpm, "package", "--config", dir+"/"+name+".yaml", "--packager", "rpm", "--target", dir+"/"+name+".rpm")
 		system = append(system, dir+"/"+name+".rpm")
 	}
