@@ -45,7 +45,7 @@ func elsewhere(pid, network, init uint64, release string) string {
 	case network < firstOther, network == init: // the host's
 		return ""
 	case init != 0, atLeast(release, 6, 18):
-		return "this is not the host's network namespace: its sysctls are of no use to the host's bridges"
+		return "this is not the host's network namespace, and its sysctls are others"
 	}
 	return ""
 }

@@ -3,7 +3,7 @@ package instance
 import "testing"
 
 func TestElsewhere(t *testing.T) {
-	const container, network = "this is a container: its sysctls and files need not be the host's", "this is not the host's network namespace: its sysctls are of no use to the host's bridges"
+	const container, network = "this is a container: its sysctls and files need not be the host's", "this is not the host's network namespace, and its sysctls are others"
 	for _, tt := range []struct {
 		name               string
 		pid, network, init uint64
