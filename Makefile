@@ -43,7 +43,7 @@ FUZZ := internal/core/keep:FuzzLaws internal/core/config:FuzzLoad internal/kerne
         internal/diag/probe/dns:FuzzRead internal/diag/probe/dns:FuzzResolvConf \
         internal/diag/trace/kernel:FuzzParse internal/diag/history:FuzzExport internal/cli:FuzzPrintable internal/core/helper:FuzzParse internal/core/helper:FuzzDecode internal/core/pause:FuzzParse internal/diag/fleet:FuzzParse internal/diag/trace:FuzzRead
 
-.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test claims race lint fuzz netns path proxytest cluster clustertest cover bench soak demo packages packdeps packtest release releasedeps verify releasetest fleetdeps fleettest vm clean conformance releasevm
+.PHONY: bpf bpfcheck bpfdeps all help build deps vmdeps quick test claims race lint fuzz netns path proxytest cluster clustertest cover bench soak demo packages packdeps packtest release releasedeps verify releasetest fleetdeps fleettest vm clean conformance releasevm readers
 
 all: build
 
@@ -96,6 +96,10 @@ proxytest: deps ## what is made of kube-proxy's rules, of those that Kubernetes'
 # is counted in the work of the machine that is waited for: see test/vm/patience.go.
 vm: vmdeps ## the packages on a real Debian in a virtual machine, and everything that needs one
 	NFGUARD_TEST_REQUIRE=root,vm CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 0 -v $(if $(RUN),-run '$(RUN)') ./test/vm
+
+# TREES= says how many trees of each kind.
+readers: deps packdeps ## the forecast of the next boot against the programs of four Debians, which are fetched once
+	NFGUARD_TEST_REQUIRE=root,netns,readers $(GO) test -count=1 -timeout $(HANG) -v $(if $(RUN),-run '$(RUN)') ./test/readers $(if $(TREES),-trees $(TREES))
 
 # RUN= picks tests, KILLS= says how many runs are killed at a random moment, DOC= names
 # the page that is told what was seen.

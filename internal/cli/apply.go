@@ -22,6 +22,9 @@ func (a *app) apply(form format, dry bool) error {
 	if a.root != "" {
 		return a.applyTree(form, dry, &s.Policy)
 	}
+	if err := a.onTheHost(&c); err != nil {
+		return err
+	}
 	m := run.NewMachine(a.ctx)
 	defer m.Close()
 	if dry {

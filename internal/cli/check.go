@@ -63,7 +63,7 @@ func (a *app) check(form format, prove bool) error {
 	if prove && a.root != "" {
 		return errTree
 	}
-	s, _, err := a.settings()
+	s, c, err := a.settings()
 	if err != nil {
 		return err
 	}
@@ -79,14 +79,24 @@ func (a *app) check(form format, prove bool) error {
 	printed(r.Needs)
 	d := a.audit(&r, &s.Policy)
 	d.Pause = paused
+	if where, meant := elsewhere(&c); where != "" {
+		d.Elsewhere = where
+		if !meant {
+			d.elsewhereNext = a.nextElsewhere()
+		}
+	}
 	next := m.Forecast()
 	d.NextBoot = &next
 	if found, err := host.Impact(a.ctx, r.Bypassing); err == nil && len(r.Bypassing) > 0 {
 		d.Unreplied = &unrepliedRow{found.Connections, found.Pods, found.Describe()}
 	}
+	d.Abilities = m.Abilities(&s)
 	if prove {
 		d.Probe = a.proofOrWhy()
 		a.code = withProbe(a.code, probeCode(d.Probe.Verdict))
+	}
+	if d.elsewhereNext != "" {
+		a.code = exitTrouble // whatever is right here, it says nothing of the host
 	}
 	return a.show(form, d)
 }
@@ -158,11 +168,17 @@ type unrepliedRow struct {
 
 // document is the result of check and apply: complete, and stable as JSON.
 type document struct {
-	Schema  int           `json:"schema"` // 1
-	Host    string        `json:"host"`
-	Kernel  string        `json:"kernel,omitempty"` // of a tree there is none
-	Root    string        `json:"root,omitempty"`   // the tree that was looked at
-	Time    time.Time     `json:"time"`
+	Schema int       `json:"schema"` // 1
+	Host   string    `json:"host"`
+	Kernel string    `json:"kernel,omitempty"` // of a tree there is none
+	Root   string    `json:"root,omitempty"`   // the tree that was looked at
+	Time   time.Time `json:"time"`
+
+	// Elsewhere says that this is not the host, but a container or another network
+	// namespace. Where the configuration does not mean it, check exits 2.
+	Elsewhere     string `json:"elsewhere,omitempty"`
+	elsewhereNext string
+
 	Mode    guard.Mode    `json:"mode"`
 	Scope   string        `json:"scope"` // "host" or "bridges"
 	Verdict guard.Verdict `json:"verdict"`
@@ -198,6 +214,9 @@ type document struct {
 
 	// Of check only: what will set the guarded things at the next boot.
 	NextBoot *boot.Report `json:"next_boot,omitempty"`
+
+	// Of check only: what each promise rests on here, as the probes found it.
+	Abilities []run.Ability `json:"abilities,omitempty"`
 
 	// Of check --probe only; it counts for check's exit code, not for Verdict.
 	Probe *proof `json:"probe,omitempty"`

@@ -23,7 +23,10 @@ func (a *app) condition() error {
 	if a.root != "" {
 		return &hintError{errors.New("a tree is not a node"), "use nfguard check --root " + a.root}
 	}
-	s, _, err := a.settings()
+	s, c, err := a.settings()
+	if err == nil {
+		err = a.onTheHost(&c)
+	}
 	if err != nil {
 		a.say("nfguard: " + err.Error())
 		return err

@@ -35,6 +35,12 @@ func (a *app) run(verbose bool) error {
 	if uid := os.Geteuid(); uid != 0 {
 		return &hintError{fmt.Errorf("it needs root to change sysctls, and runs as uid %d", uid), "start it by systemctl start nfguard, or with sudo"}
 	}
+	// A configuration that is wrong is the daemon's to report.
+	if c, _, err := a.config(); err == nil {
+		if err := a.onTheHost(&c); err != nil {
+			return err
+		}
+	}
 	return run.Daemon(a.ctx, run.Options{Config: a.configPath, Verbose: verbose, Err: a.Err, Reload: a.reload})
 }
 

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/nfguard/nfguard/internal/core/config"
 	"github.com/nfguard/nfguard/internal/core/daemon"
+	"github.com/nfguard/nfguard/internal/core/instance"
 	"github.com/nfguard/nfguard/internal/core/run"
 )
 
@@ -29,4 +31,23 @@ func (a *app) config() (config.Config, config.Origins, error) {
 		}
 	}
 	return config.Load(a.root, a.configPath)
+}
+
+// elsewhere says where this is if it is not the host, and whether that is meant.
+func elsewhere(c *config.Config) (where string, meant bool) {
+	return instance.Container(), c.Namespace == config.NamespaceOwn
+}
+
+// onTheHost refuses to change anything where it is not meant: what would be set and
+// written is not the host's.
+func (a *app) onTheHost(c *config.Config) error {
+	where, meant := elsewhere(c)
+	if where == "" || meant || a.root != "" {
+		return nil
+	}
+	return &hintError{errors.New(where), a.nextElsewhere()}
+}
+
+func (a *app) nextElsewhere() string {
+	return fmt.Sprintf("run nfguard on the host; or, to guard what is here, set namespace = %q in %s", config.NamespaceOwn, a.configPath)
 }

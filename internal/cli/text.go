@@ -80,6 +80,13 @@ func writeLine(w io.Writer, word, line string, below ...string) {
 // what others do about it, the bridges, kube-proxy, and what all of that means. Below
 // each line that is not right are the reason and the next step.
 func (d *document) write(w io.Writer, s style) {
+	if d.Elsewhere != "" {
+		fmt.Fprintln(w, d.Elsewhere)
+		if d.elsewhereNext != "" {
+			fmt.Fprintln(w, d.elsewhereNext)
+		}
+		fmt.Fprintln(w)
+	}
 	where := onHost(d.Host, d.Kernel)
 	if d.Root != "" {
 		where = d.Root
@@ -99,6 +106,12 @@ func (d *document) write(w io.Writer, s style) {
 		fmt.Fprintf(w, "%s\n", d.Meaning)
 		if u := d.Unreplied; u != nil && u.Connections > 0 {
 			writeLine(w, s.bad("now    "), u.sentence+": unreplied while bypassing netfilter", "nfguard impact tells which")
+		}
+	}
+	if len(d.Abilities) > 0 {
+		fmt.Fprintln(w, "\nTHIS HOST")
+		for _, a := range d.Abilities {
+			writeLine(w, fmt.Sprintf("%-7s", a.What), a.Sentence)
 		}
 	}
 	if d.Probe != nil {

@@ -41,8 +41,9 @@ func ReplacePrivate(name string, text []byte, mine func(start []byte) bool) erro
 	return put(name, text, mine, private, false)
 }
 
-// Put is [Replace] for a file that has to survive a power cut. It creates the
-// directory if it does not exist.
+// Put is [Replace] for a file that has to survive a power cut, and that others read at
+// boot: where SELinux is on, it gets the label that the policy has for its path. It
+// creates the directory if it does not exist.
 func Put(name string, text []byte, mine func(start []byte) bool) error {
 	return put(name, text, mine, public, true)
 }
@@ -54,7 +55,11 @@ func put(name string, text []byte, mine func([]byte) bool, mode fs.FileMode, las
 		return err
 	}
 	defer d.Close()
-	return named(name, replace(d, base, text, mine, mode, lasting))
+	label := ""
+	if lasting {
+		label = hostLabel(name)
+	}
+	return named(name, replace(d, base, text, mine, mode, lasting, label))
 }
 
 // Remove removes a file whose beginning is mine, below a directory that can be
@@ -82,12 +87,12 @@ func Remove(name string, mine func(start []byte) bool) error {
 // replace writes a temporary file next to the file and renames it. The temporary
 // file has a fixed name, so that leftovers do not pile up, and is locked, so that no
 // process puts another's half-written file in place.
-func replace(d *os.Root, base string, text []byte, mine func([]byte) bool, mode fs.FileMode, sync bool) error {
+func replace(d *os.Root, base string, text []byte, mine func([]byte) bool, mode fs.FileMode, sync bool, label string) error {
 	if err := replaceable(d, base, mine); err != nil {
 		return err
 	}
 	temp := "." + base + ".nfguard-new"
-	f, err := fresh(d, temp)
+	f, err := labelled(label, func() (*os.File, error) { return fresh(d, temp) })
 	if err != nil {
 		return err
 	}

@@ -263,7 +263,7 @@ func (t *Tree) Replace(name string, text []byte, mine func(start []byte) bool) e
 		return named(name, err)
 	}
 	defer d.Close()
-	return named(name, replace(d, base, text, mine, public, true))
+	return named(name, replace(d, base, text, mine, public, true, ""))
 }
 
 // named makes an error name the file as the caller does.

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/nfguard/nfguard/test/lab"
 )
 
 // binary is nfguard as it is shipped, built once.

@@ -35,6 +35,10 @@ const (
 	// A build of nfguard that measures coverage, only on request.
 	Path Layer = "path"
 
+	// The programs of other releases of Debian that read sysctl.d and such. Fetching
+	// them takes the archive, so only on request.
+	Readers Layer = "readers"
+
 	// The programs of a Kubernetes cluster, built and in the cache.
 	Cluster Layer = "cluster"
 
@@ -110,6 +114,11 @@ func have(l Layer) error {
 	case Upstream:
 		if !required(l) {
 			return errors.New("it is built by make proxytest")
+		}
+		return nil
+	case Readers:
+		if !required(l) {
+			return errors.New("they are fetched by make readers")
 		}
 		return nil
 	case Path:

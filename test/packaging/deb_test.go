@@ -205,7 +205,7 @@ func TestDebOnHost(t *testing.T) {
 	b.is(`mode = "observe"`, "head -n 1 /etc/nfguard/nfguard.toml")
 
 	t.Log("purge")
-	b.sh("rm -r /etc/systemd/system/nfguard.service.d")
+	b.sh("rm -r /etc/systemd/system/nfguard.service.d /etc/nfguard/conf.d/00-here.toml")
 	b.sh("dpkg --purge nfguard")
 	b.is("1", "cat "+key)
 	b.is("", "find / -xdev -name '*nfguard*' -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/tmp/*'")

@@ -55,6 +55,7 @@ type box struct {
 
 func boot(t testing.TB, tree string) *box {
 	t.Helper()
+	write(t, tree+"/etc/nfguard/conf.d/00-here.toml", "namespace = \"own\"\n") // it is a container
 	cmd := exec.Command(lab.Tool(t, lab.Root, "systemd-nspawn"),
 		"--quiet", "--boot", "--directory="+tree, fmt.Sprint("--machine=nfguard-", os.Getpid()),
 		"--private-network", "--register=no", "--keep-unit", "--link-journal=no", "--console=pipe", "--settings=no",

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -17,7 +18,7 @@ func TestRPMMetadata(t *testing.T) {
 	rpm := lab.Tool(t, lab.Root, "rpm")
 	query := "%{NAME}|%{LICENSE}|%{URL}|%{SUMMARY}|%{BUILDHOST}|[%{REQUIRENAME} ]"
 	want := "nfguard|Apache-2.0|https://github.com/nfguard/nfguard|" +
-		"Keep br_netfilter loaded and the bridge sysctls set|localhost|kmod "
+		"Keep br_netfilter loaded and the bridge sysctls set|localhost|kmod systemd /bin/sh "
 	if diff := cmp.Diff(want, run(t, rpm, "-qp", "--qf", query, current(t).rpm)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -138,5 +139,56 @@ func TestRPM(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{toml + ".rpmnew", toml + ".rpmsave", other}, left); diff != "" {
 		t.Errorf("what is left in /etc (-want +got):\n%s", diff)
+	}
+}
+
+// TestRPMInOneTransaction installs the package together with the system that it is for,
+// as installers and image builders do, in whatever order the packages are named: the
+// preset is applied all the same.
+func TestRPMInOneTransaction(t *testing.T) {
+	lab.Need(t, lab.Root)
+	rpm, shell := lab.Tool(t, lab.Root, "rpm"), lab.Tool(t, lab.Root, "busybox")
+	dir := t.TempDir()
+	nfpm := dir + "/nfpm"
+	run(t, "go", "build", "-C", root+"/packaging/tools", "-o", nfpm, "github.com/goreleaser/nfpm/v2/cmd/nfpm")
+	write(t, dir+"/notes.sh", "#!/bin/sh\necho \"${0##*/} $*\" >>/notes\n")
+	head := func(name string) string {
+		return "name: " + name + "\narch: " + runtime.GOARCH + "\nversion: 1.0.0\nmaintainer: nobody <nobody@example.com>\ndescription: stands for the distribution's\n"
+	}
+	write(t, dir+"/kmod.yaml", head("kmod"))
+	write(t, dir+"/systemd.yaml", head("systemd")+"depends: [pam]\ncontents:\n"+
+		"  - {src: "+dir+"/notes.sh, dst: /usr/bin/systemctl, file_info: {mode: 0755}}\n"+
+		"  - {src: "+dir+"/notes.sh, dst: /usr/bin/journalctl, file_info: {mode: 0755}}\n")
+	// What a system is made of needs more than kmod does, and so comes later.
+	write(t, dir+"/libgcc.yaml", head("libgcc"))
+	write(t, dir+"/glibc.yaml", head("glibc")+"depends: [libgcc]\n")
+	write(t, dir+"/pam.yaml", head("pam")+"depends: [/bin/sh]\n")
+	write(t, dir+"/bash.yaml", head("bash")+"depends: [glibc]\ncontents:\n"+
+		"  - {src: "+shell+", dst: /bin/busybox, file_info: {mode: 0755}}\n"+
+		"  - {src: busybox, dst: /bin/sh, type: symlink}\n")
+	var system []string
+	for _, name := range []string{"libgcc", "glibc", "bash", "pam", "systemd", "kmod"} {
+		run(t, nfpm, "package", "--config", dir+"/"+name+".yaml", "--packager", "rpm", "--target", dir+"/"+name+".rpm")
+		system = append(system, dir+"/"+name+".rpm")
+	}
+	for name, args := range map[string][]string{
+		"nfguard first": append([]string{current(t).rpm}, system...),
+		"nfguard last":  append(append([]string{}, system...), current(t).rpm),
+	} {
+		tree := t.TempDir()
+		if err := os.Mkdir(tree+"/dev", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mknod(tree+"/dev/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(rpm, append([]string{"--root", tree, "--dbpath", "/var/lib/rpm", "--force-debian", "--nosignature", "-i"}, args...)...).CombinedOutput()
+		if err != nil || len(out) > 0 {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+		notes, err := os.ReadFile(tree + "/notes")
+		if want := "systemctl --no-reload preset nfguard.service\njournalctl --update-catalog\n"; err != nil || string(notes) != want {
+			t.Errorf("%s: the scripts called %q (%v), want %q", name, notes, err, want)
+		}
 	}
 }

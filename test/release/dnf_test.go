@@ -48,7 +48,7 @@ func newDNFHost(t *testing.T, r releases) *dnfHost {
 	// Debian's rpm has its database in the user's home.
 	write(t, h.home+"/.rpmmacros", "%_dbpath /var/lib/rpm\n")
 
-	write(t, dir+"/kmod.yaml", "name: kmod\narch: amd64\nversion: 30.0.0\nmaintainer: nobody <nobody@example.com>\ndescription: of the distribution\n")
+	write(t, dir+"/kmod.yaml", "name: kmod\narch: amd64\nversion: 30.0.0\nmaintainer: nobody <nobody@example.com>\nprovides: [systemd, /bin/sh]\ndescription: of the distribution\n")
 	run(t, "go", "build", "-C", root+"/packaging/tools", "-o", dir+"/nfpm", "github.com/goreleaser/nfpm/v2/cmd/nfpm")
 	if err := os.Mkdir(dir+"/distribution", 0o755); err != nil {
 		t.Fatal(err)

@@ -53,6 +53,7 @@ func TestSysext(t *testing.T) {
 	run(t, "cp", r.second+"/nfguard-0.2.0-"+arch+".raw", tree+"/second.raw")
 	// nspawn gives no loop devices, but the right to make them.
 	write(t, tree+"/story.sh", "mknod /dev/loop-control c 10 237; for i in $(seq 0 7); do mknod /dev/loop$i b 7 $i; done\n"+story)
+	write(t, tree+"/etc/nfguard/conf.d/00-here.toml", "namespace = \"own\"\n") // it is a container
 	write(t, tree+"/etc/systemd/system/story.service", "[Service]\nType=oneshot\nStandardOutput=file:/story.out\nStandardError=file:/story.err\n"+
 		"ExecStart=/bin/sh /story.sh\nExecStopPost=/bin/systemctl poweroff --force\n[Unit]\nAfter=multi-user.target\n")
 	wants := tree + "/etc/systemd/system/default.target.wants"

@@ -115,6 +115,7 @@ func Forecast(o Options) Report {
 	f.others()
 	f.keys()
 	f.module()
+	f.labels()
 	f.report.Others = f.carried()
 	f.report.Unread = t.unread
 	return f.report

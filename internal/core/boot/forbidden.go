@@ -30,21 +30,42 @@ func (f *forecast) forbidden(rules []rule, module string, deps []string) *rule {
 		return r
 	}
 	for _, m := range append([]string{module}, deps...) {
-		if r := install(rules, m); r != nil && f.loads(r, m) == no {
+		if r := f.install(rules, m); r != nil && f.loads(r, m) == no {
 			return r
 		}
 	}
 	return nil
 }
 
-// install returns the "install" that modprobe runs in place of loading module.
-func install(rules []rule, module string) *rule {
+// install returns the "install" that modprobe runs in place of loading module: none
+// where module has a "softdep" on one that is there, which takes precedence
+// (modprobe.d(5)).
+func (f *forecast) install(rules []rule, module string) *rule {
+	for _, r := range rules {
+		if r.verb == "softdep" && globs(canonical(r.args[0]), module) && slices.ContainsFunc(r.args[1:], f.indexed) {
+			return nil
+		}
+	}
 	for i, r := range rules {
 		if r.verb == "install" && len(r.args) > 1 && globs(canonical(r.args[0]), module) {
 			return &rules[i]
 		}
 	}
 	return nil
+}
+
+// indexed reports whether a kernel has a module of that name.
+func (f *forecast) indexed(name string) bool {
+	names := []string{"/" + canonical(name) + ".ko", "/" + strings.ReplaceAll(name, "_", "-") + ".ko"}
+	for _, e := range f.t.list("/lib/modules") {
+		for _, list := range []string{"modules.dep", "modules.builtin"} {
+			index, _ := f.t.read("/lib/modules/"+e.Name()+"/"+list, maxIndex)
+			if _, ok := entry(index, names); ok {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // aliased returns the "alias" that has modprobe load something else, or

@@ -19,7 +19,7 @@ func FuzzSysctl(f *testing.F) {
 		for _, key := range []string{"net/bridge/bridge-nf-call-iptables", "a"} {
 			s := guard.Setting{Key: guard.Key(strings.ReplaceAll(key, "/", ".")), Value: want}
 			writes, _ := systemdWrites(lines, key)
-			for _, w := range [][]assignment{writes, procpsWrites(lines, key, 3), procpsWrites(lines, key, 4)} {
+			for _, w := range [][]assignment{writes, procpsWrites(lines, key, procpsKinds[3]), procpsWrites(lines, key, procpsKinds[0])} {
 				o := outcome(SystemdSysctl, s, w)
 				if o.Line < 0 || o.Line > total {
 					t.Errorf("%+v of %d lines", o, total)
@@ -27,7 +27,7 @@ func FuzzSysctl(f *testing.F) {
 				// What is written once more, last and by name, wins with each reader.
 				last := append(lines[:len(lines):len(lines)], assignment{Place{"g", 1}, key, key, "1", true})
 				again, _ := systemdWrites(last, key)
-				for _, w := range [][]assignment{again, procpsWrites(last, key, 3), procpsWrites(last, key, 4)} {
+				for _, w := range [][]assignment{again, procpsWrites(last, key, procpsKinds[3]), procpsWrites(last, key, procpsKinds[0])} {
 					if o := outcome(SystemdSysctl, guard.Setting{Key: s.Key, Value: "1"}, w); o.Effect != "1" || o.File != "g" {
 						t.Errorf("the last line does not win: %+v", o)
 					}
@@ -40,7 +40,7 @@ func FuzzSysctl(f *testing.F) {
 func FuzzModprobe(f *testing.F) {
 	f.Add("install br_* \\\n /bin/false\nblacklist br-netfilter\n# \\\n\\", "module_blacklist=\"a b\",c -- x=y")
 	f.Fuzz(func(t *testing.T, text, cmdline string) {
-		rules := parseModprobe("f", []byte(text))
+		rules := parseModprobe("f", []byte(text), len(text)%2 == 0)
 		fc := forecast{o: &Options{}, t: &tree{}, words: parseCmdline(cmdline)}
 		r := fc.forbidden(rules, "br_netfilter", []string{"bridge"})
 		if r != nil && (r.Line < 0 || r.Line > strings.Count(text, "\n")+1 || r.text == "") {

@@ -28,9 +28,8 @@ type Outcome struct {
 
 // keys judges each guarded key as each reader leaves it.
 func (f *forecast) keys() {
-	version := f.t.procpsVersion()
-	r := readings{version, f.t.readProcps(version), f.t.readUFW(), f.t.readTuned()}
-	f.files = f.t.dropins(below("sysctl.d"), conf)
+	r := readings{f.t.readUFW(), f.t.readTuned()}
+	f.files = f.t.systemdDropins("sysctl.d")
 	f.lines = f.t.assignments(f.files)
 	f.report.Dropin = f.dropin()
 	f.report.Keys = make([]Key, 0, len(f.o.Keys))
@@ -39,10 +38,9 @@ func (f *forecast) keys() {
 	}
 }
 
-// readings are the lines that the readers besides systemd-sysctl read.
+// readings are the lines that the readers besides systemd-sysctl and sysctl(8) read.
 type readings struct {
-	version            int // of procps
-	procps, ufw, tuned []assignment
+	ufw, tuned []assignment
 }
 
 func (f *forecast) key(s guard.Setting, r *readings) {
@@ -73,10 +71,11 @@ func (f *forecast) key(s guard.Setting, r *readings) {
 		}
 	}
 	k := Key{Key: s.Key, Want: s.Value, By: append([]Outcome{boot}, after...)}
+	system, maybe, of := f.procpsOutcome(s)
 	for _, o := range []Outcome{
-		outcome(UFW, s, procpsWrites(r.ufw, name, r.version)),
+		outcome(UFW, s, procpsWrites(r.ufw, name, f.t.procps()[0])),
 		outcome(TuneD, s, tunedWrites(r.tuned, name)),
-		outcome(Procps, s, procpsWrites(r.procps, name, r.version)),
+		system,
 	} {
 		if o.Place != (Place{}) {
 			k.By = append(k.By, o)
@@ -98,6 +97,9 @@ func (f *forecast) key(s guard.Setting, r *readings) {
 		})
 	}
 	f.wrong(&k, s, veto != nil)
+	if maybe != nil {
+		f.depends(&k, maybe, of)
+	}
 	for _, d := range doubts {
 		f.doubted(s, d)
 	}

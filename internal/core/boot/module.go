@@ -149,6 +149,7 @@ func (f *forecast) module() {
 	}
 	if !f.builtin() {
 		f.loading()
+		f.kmodDepends()
 	}
 	for _, k := range f.report.Kernels {
 		if reason, next := f.lacks(&k); k.Bootable && reason != "" {
@@ -174,7 +175,7 @@ func (f *forecast) loading() {
 		f.found(f.unloaded())
 	}
 	r := f.forbidden(f.t.rules(), name, f.deps())
-	switch i := install(f.t.rules(), canonical(name)); {
+	switch i := f.install(f.t.rules(), canonical(name)); {
 	case r == nil && i != nil && f.loads(i, name) == unclear:
 		f.found(Finding{
 			Subject: name, Place: i.Place, Next: nextSeeItLoads,

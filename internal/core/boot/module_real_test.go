@@ -3,7 +3,6 @@ package boot_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -11,40 +10,15 @@ import (
 
 	"github.com/nfguard/nfguard/internal/core/boot"
 	"github.com/nfguard/nfguard/test/lab"
+	"github.com/nfguard/nfguard/test/readers"
 )
 
-// aKernel is the release whose modules.dep depmod makes from modules that gcc
-// makes: llc, bridge that needs it, br_netfilter that needs bridge.
-const aKernel = "6.1.0-test"
+// aKernel is the release of the modules that makeModules makes.
+const aKernel = readers.Kernel
 
 func makeModules(t *testing.T, root string) {
 	t.Helper()
-	gcc, depmod := lab.Tool(t, lab.Root, "gcc"), lab.Tool(t, lab.Root, "depmod")
-	for _, m := range []struct{ name, dir, needs string }{{"llc", "llc", ""}, {"bridge", "bridge", "llc_up"}, {"br_netfilter", "bridge", "bridge_up"}} {
-		source := fmt.Sprintf(`
-int %[1]s_up(void) { return 0; }
-__asm__(".section __ksymtab_strings,\"aMS\",%%progbits,1; .asciz \"%[1]s_up\"; .previous");
-const long __ksymtab_%[1]s_up __attribute__((section("__ksymtab"))) = 0;
-const char name[] __attribute__((section(".modinfo"))) = "name=%[1]s";
-`, m.name)
-		if m.needs != "" {
-			source += fmt.Sprintf("int %[1]s(void); int call(void) { return %[1]s(); }\n", m.needs)
-		}
-		from := filepath.Join(t.TempDir(), "module.c")
-		write(t, "/", from, source)
-		to := filepath.Join(root, "lib/modules", aKernel, "kernel/net", m.dir, m.name+".ko")
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.Command(gcc, "-O0", "-c", from, "-o", to).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
-	write(t, root, "lib/modules/"+aKernel+"/modules.builtin", "")
-	write(t, root, "lib/modules/"+aKernel+"/modules.order", "")
-	if out, err := exec.Command(depmod, "-b", root, aKernel).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	readers.MakeModules(t, root)
 }
 
 // TestModprobe holds the verdict against modprobe: `modprobe -n -v -b` says

@@ -18,7 +18,7 @@ func (f *forecast) loader(module string) (by Place, m *miss, ok bool) {
 			return Place{File: cmdlinePlace}, nil, true
 		}
 	}
-	for _, file := range f.t.dropins(below("modules-load.d"), conf) {
+	for _, file := range f.t.systemdDropins("modules-load.d") {
 		text, _ := f.t.read(file, maxFile)
 		n := 0
 		for line := range strings.Lines(string(text)) {

@@ -119,7 +119,7 @@ func (t *tree) same(a, b string) bool {
 
 // linked reports whether a file of a family is a link to name.
 func (t *tree) linked(family, name string) bool {
-	for _, file := range t.dropins(below(family), conf) {
+	for _, file := range t.systemdDropins(family) {
 		if t.same(file, name) {
 			return true
 		}

@@ -46,5 +46,6 @@ const (
 	nextForOther    = "for kernel %s, which is installed, %s; then reboot into it"
 	nextOtherKernel = "install a kernel that has it, and boot that"
 	nextSign        = "sign it, or install the distribution's module"
+	nextRelabel     = "run %srestorecon %s"
 	nextHost        = "load it on the host: modprobe %s"
 )

@@ -228,8 +228,7 @@ func (s *shell) sysctl(args []string, line int, maybe bool) {
 	switch {
 	case read:
 	case system:
-		version := s.f.t.procpsVersion()
-		s.files(s.f.t.readProcps(version), line, maybe)
+		s.files(s.f.t.readProcps(s.f.t.procps()[0]), line, maybe)
 	case load:
 		if len(names) == 0 {
 			names = []string{"/etc/sysctl.conf"}
@@ -268,7 +267,7 @@ func (s *shell) matching(names []string) []string {
 // files is sysctl(8) setting what lines of files say.
 func (s *shell) files(lines []assignment, line int, maybe bool) {
 	for _, key := range s.f.paths {
-		for _, w := range procpsWrites(lines, key, s.f.t.procpsVersion()) {
+		for _, w := range procpsWrites(lines, key, s.f.t.procps()[0]) {
 			s.add(line, act{key: key, value: w.value, from: w.Place, maybe: maybe})
 		}
 	}

@@ -92,20 +92,21 @@ func matchesBraced(pattern, key string) bool {
 }
 
 // procpsWrites returns what sysctl(8) writes to one key from the lines of its
-// files. Version 4 (as seen of 4.0.2) expands patterns and spares what any line
-// names, unless it spells it with "//"; "-key" without a value takes nothing
-// out. Version 3 knows no patterns. Either goes on after a refused value, and
-// so falls back to an earlier one, where systemd-sysctl leaves the key alone.
-func procpsWrites(lines []assignment, key string, version int) []assignment {
-	explicit := slices.ContainsFunc(lines, func(l assignment) bool {
-		return l.path == key && (l.sets || l.name[0] == '-')
+// files. Where it knows patterns (since 4.0), it expands them and spares what any
+// line names, unless it spells it with "//"; "-key" without a value takes nothing
+// out. It goes on after a refused value, and so falls back to an earlier one, where
+// systemd-sysctl leaves the key alone.
+func procpsWrites(lines []assignment, key string, kind procps) []assignment {
+	spared := slices.ContainsFunc(lines, func(l assignment) bool {
+		return l.path == key && (l.sets || l.name[0] == '-') ||
+			kind.takesOut && !l.sets && l.name[0] == '-' && isGlob(l.path) && globs(l.path, key)
 	})
 	var writes []assignment
 	for _, l := range lines {
 		switch {
 		case !l.sets:
 		case isGlob(l.path):
-			if version >= 4 && !explicit && globs(l.path, key) {
+			if kind.patterns && !spared && globs(l.path, key) {
 				writes = append(writes, l)
 			}
 		case l.path == key, resolved(l.path) == key:
@@ -124,31 +125,13 @@ func resolved(p string) string {
 	return strings.TrimPrefix(path.Join("/", p), "/")
 }
 
-// procpsDirs are those of sysctl(8), --system: version 3 puts /run first.
-func procpsDirs(version int) []string {
+// readProcps returns the lines that `sysctl --system` reads, /etc/sysctl.conf last.
+func (t *tree) readProcps(kind procps) []assignment {
 	dirs := below("sysctl.d")
-	if version < 4 {
+	if kind.runFirst {
 		dirs[0], dirs[1] = dirs[1], dirs[0]
 	}
-	return dirs
-}
-
-// procpsVersion tells version 3 (Debian 11, Ubuntu 22.04, RHEL 8 and 9) from
-// version 4 by its library. When in doubt it is 4.
-func (t *tree) procpsVersion() int {
-	for _, dir := range []string{"/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/usr/lib"} {
-		for _, lib := range []string{"libprocps.so.8", "libprocps.so.7", "libprocps.so.6"} {
-			if t.exists(dir + "/" + lib) {
-				return 3
-			}
-		}
-	}
-	return 4
-}
-
-// readProcps returns those of `sysctl --system`, /etc/sysctl.conf last.
-func (t *tree) readProcps(version int) []assignment {
-	return t.assignments(append(t.dropins(procpsDirs(version), confOrHidden), "/etc/sysctl.conf"))
+	return t.assignments(append(t.dropins(dirs, confOrHidden), "/etc/sysctl.conf"))
 }
 
 // readUFW returns the lines of the file that ufw has sysctl(8) load: IPT_SYSCTL

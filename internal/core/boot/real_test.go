@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nfguard/nfguard/test/lab"
+	"github.com/nfguard/nfguard/test/readers"
 )
 
 // box is a root directory with programs of this host and the libraries that
@@ -87,10 +88,6 @@ func (b *box) run(script string) string {
 	return string(out)
 }
 
-// The keys that a test can tell apart by their values. Each has 99 before a
-// program runs.
-var probes = []string{"net/ipv4/ip_default_ttl", "net/ipv4/tcp_keepalive_probes", "net/ipv4/tcp_orphan_retries"}
-
 // setBy runs systemd-sysctl and `sysctl --system` on trees, each of which is
 // a directory below dir with etc, run and usr, and returns what the probes
 // and bridge-nf-call-iptables are after it: "systemd-sysctl 3 11 99 99 1" for
@@ -108,7 +105,7 @@ for tree in *; do
     echo "$program $tree:" $(for p in %[2]s net/bridge/bridge-nf-call-iptables; do cat /proc/sys/$p; done)
   done
   for d in usr/local/lib usr/lib/sysctl.d run etc; do umount $R/$d; done
-done`, dir, strings.Join(probes, " "))
+done`, dir, strings.Join(readers.Probes, " "))
 	seen := make(map[string]string)
 	for line := range strings.Lines(b.run(script)) {
 		name, values, ok := strings.Cut(strings.TrimSpace(line), ":")

@@ -49,7 +49,7 @@ func (f *forecast) others() {
 func (f *forecast) installs() []start {
 	var starts []start
 	for _, m := range append([]string{f.o.Module}, f.deps()...) {
-		r := install(f.t.rules(), canonical(m))
+		r := f.install(f.t.rules(), canonical(m))
 		if r == nil {
 			continue
 		}

@@ -1,9 +1,7 @@
 package boot_test
 
 import (
-	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,12 +10,13 @@ import (
 	"github.com/nfguard/nfguard/internal/core/boot"
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/test/lab"
+	"github.com/nfguard/nfguard/test/readers"
 )
 
 // forecast says what setBy should see of a tree.
 func forecast(root string, reader boot.Reader) string {
 	o := boot.Options{Root: root}
-	for _, p := range probes {
+	for _, p := range readers.Probes {
 		o.Keys = append(o.Keys, guard.Setting{Key: guard.Key(strings.ReplaceAll(p, "/", ".")), Value: "99"})
 	}
 	o.Keys = append(o.Keys, guard.Setting{Key: guard.IPTables, Value: "1"})
@@ -130,79 +129,18 @@ func TestSysctlPrograms(t *testing.T) {
 }
 
 // TestSysctlAgreement holds the forecast against the programs on trees that
-// nobody thought of.
+// nobody thought of. `make readers` does so with those of other releases.
 func TestSysctlAgreement(t *testing.T) {
 	const trees = 200
 	r := rand.New(rand.NewPCG(5, 2026))
 	dir, names := t.TempDir(), make(map[string]string)
 	for i := range trees {
 		tree := strconv.Itoa(i)
-		os.MkdirAll(filepath.Join(dir, tree, "etc"), 0o755)
-		var said strings.Builder
-		for range 1 + r.IntN(6) {
-			name := pick(r, "etc/sysctl.d", "etc/sysctl.d", "run/sysctl.d", "usr/lib/sysctl.d", "usr/local/lib/sysctl.d") + "/" +
-				pick(r, "10-a", "50-b", "99-sysctl", "99-zz-nfguard", "99-zz", "Z", ".h", "zz") + ".conf"
-			if r.IntN(8) == 0 {
-				name = "etc/sysctl.conf"
-			}
-			if _, err := os.Lstat(filepath.Join(dir, tree, name)); err == nil {
-				continue
-			}
-			if r.IntN(12) == 0 {
-				target := pick(r, "/dev/null", "../sysctl.conf", "/etc/sysctl.conf", "/nowhere", "50-b.conf")
-				link(t, dir, tree+"/"+name, target)
-				fmt.Fprintf(&said, "%s -> %s\n", name, target)
-				continue
-			}
-			var text strings.Builder
-			for range r.IntN(7) {
-				text.WriteString(line(r))
-			}
-			write(t, dir, tree+"/"+name, text.String())
-			fmt.Fprintf(&said, "%s:\n%s", name, text.String())
+		made := readers.SysctlTree(r)
+		if err := made.Write(filepath.Join(dir, tree)); err != nil {
+			t.Fatal(err)
 		}
-		names[tree] = said.String()
+		names[tree] = made.String()
 	}
 	compare(t, dir, names)
 }
-
-// line is a line as it may stand in a file of sysctl.d.
-func line(r *rand.Rand) string {
-	key := pick(r, append(probes, "net/bridge/bridge-nf-call-iptables")...)
-	bridge := strings.HasPrefix(key, "net/bridge")
-	switch r.IntN(5) {
-	case 0: // a pattern
-		parts := strings.Split(key, "/")
-		i := 1 + r.IntN(len(parts)-1)
-		cut := 1 + r.IntN(len(parts[i])-1)
-		parts[i] = pick(r, parts[i][:cut]+"*", "*"+parts[i][cut:], parts[i][:cut-1]+"?"+parts[i][cut:], parts[i][:cut-1]+"[a-z_-]"+parts[i][cut:])
-		key = strings.Join(parts, "/")
-	case 1:
-		key = pick(r, "/"+key, strings.Replace(key, "/", "//", 1), strings.Replace(key, "/", "/./", 1))
-	}
-	if r.IntN(2) == 0 && !strings.Contains(key, "/.") {
-		key = strings.ReplaceAll(key, "/", ".")
-	}
-	value := strconv.Itoa(1 + r.IntN(4))
-	if bridge {
-		value = pick(r, "0", "1", "2")
-	}
-	if r.IntN(6) == 0 {
-		value = pick(r, "0x5", "07", "6 # why", "abc", "", "-", "7x", "8 9")
-	}
-	switch r.IntN(9) {
-	case 0:
-		return "-" + key + "\n"
-	case 1:
-		return "-" + key + "=" + value + "\n"
-	case 2:
-		return pick(r, "#", ";", " # ", "\t;") + key + "=" + value + "\n"
-	case 3:
-		return " " + key + " \t= " + value + " \r\n"
-	case 4:
-		return pick(r, "\n", " \n", key+"\n", "=\n", key+" "+value+"\n", "\\\n")
-	}
-	return key + "=" + value + "\n"
-}
-
-func pick(r *rand.Rand, of ...string) string { return of[r.IntN(len(of))] }

@@ -20,14 +20,16 @@ const (
 // tree reads the files of a host below a root. An error is kept in unread, and
 // the file then counts as empty.
 type tree struct {
-	files  *files.Tree             // nil: could not be opened
-	tails  map[string]bool         // of the keys that matter
-	sysctl map[string][]assignment // the lines that matter, by file
-	kmod   []rule                  // of modprobe.d; nil: not read yet
-	unread []string
-	there  map[string]bool     // what was asked for
-	passed map[string][]unread // by family; not there: not looked at yet
-	said   func(path string)   // of what is looked at now
+	files     *files.Tree             // nil: could not be opened
+	tails     map[string]bool         // of the keys that matter
+	sysctl    map[string][]assignment // the lines that matter, by file
+	modprobe  map[kmod][]rule         // of modprobe.d, by who reads it
+	sysctls   []procps                // how sysctl may read; nil: not looked at yet
+	modprobes []kmod                  // how modprobe may read; nil: not looked at yet
+	unread    []string
+	there     map[string]bool     // what was asked for
+	passed    map[string][]unread // by family; not there: not looked at yet
+	said      func(path string)   // of what is looked at now
 }
 
 func open(o *Options) *tree {
@@ -40,7 +42,7 @@ func open(o *Options) *tree {
 	if o.Reading == nil {
 		o.Reading = func(string) {}
 	}
-	t := &tree{said: o.Reading, sysctl: make(map[string][]assignment), passed: make(map[string][]unread), there: make(map[string]bool), tails: map[string]bool{tail(modulesDisabled): true}}
+	t := &tree{said: o.Reading, sysctl: make(map[string][]assignment), passed: make(map[string][]unread), there: make(map[string]bool), modprobe: make(map[kmod][]rule), tails: map[string]bool{tail(modulesDisabled): true}}
 	for _, s := range o.Keys {
 		t.tails[tail(string(s.Key))] = true
 	}
@@ -165,10 +167,14 @@ func (t *tree) complain(name string, err error) {
 // dropins returns the paths of a family of drop-in files in the order in
 // which they are read: by name, and for one name that of the first directory.
 func (t *tree) dropins(dirs []string, takes func(fs.DirEntry) bool) []string {
+	return t.chosen(dirs, func(_ string, e fs.DirEntry) bool { return takes(e) })
+}
+
+func (t *tree) chosen(dirs []string, takes func(dir string, e fs.DirEntry) bool) []string {
 	chosen := make(map[string]string)
 	for _, dir := range dirs {
 		for _, e := range t.list(dir) {
-			if _, taken := chosen[e.Name()]; !taken && takes(e) {
+			if _, taken := chosen[e.Name()]; !taken && takes(dir, e) {
 				chosen[e.Name()] = path.Join(dir, e.Name())
 			}
 		}

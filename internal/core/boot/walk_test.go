@@ -13,9 +13,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/nfguard/nfguard/internal/core/boot"
 	"github.com/nfguard/nfguard/internal/core/guard"
+	"github.com/nfguard/nfguard/test/lab"
 )
 
 // nextSteps reads the constants of next.go.
@@ -209,6 +211,11 @@ var deeds = map[string]func(w *world, f boot.Finding, args []string){
 		write(w.t, w.o.Root, "/boot/vmlinuz-6.9.9-9", "")
 		w.o.Release = "6.9.9-9"
 	},
+	"nextRelabel": func(w *world, _ boot.Finding, args []string) {
+		if err := unix.Setxattr(w.path(args[1]), "security.selinux", []byte("system_u:object_r:etc_t:s0\x00"), 0); err != nil {
+			w.t.Error(err)
+		}
+	},
 	"nextHost": func(w *world, _ boot.Finding, _ []string) { w.o.Loaded = true },
 }
 
@@ -266,6 +273,7 @@ func TestNextStepsHelp(t *testing.T) {
 		remove  []string
 		link    [2]string
 		cmdline string
+		root    bool // it takes root's rights
 		set     func(*boot.Options)
 		key     string   // "": iptables
 		left    []string // sentences of findings afterwards
@@ -293,6 +301,14 @@ func TestNextStepsHelp(t *testing.T) {
 		{step: "nextProfile", files: files{"/etc/tuned/active_profile": "base\n", "/usr/lib/tuned/base/tuned.conf": "[sysctl]\n" + key + "=0\n", "/etc/tuned/tuned-main.conf": "reapply_sysctl=0\n"}},
 		{step: "nextBootLoader", name: "a blacklist", cmdline: "quiet modprobe.blacklist=br_netfilter"},
 		{step: "nextBootLoader", name: "no modules", cmdline: "quiet nomodule"},
+		{step: "nextRelabel", files: files{
+			"/etc/selinux/config":                         "SELINUX=enforcing\nSELINUXTYPE=x\n",
+			"/etc/selinux/x/contexts/files/file_contexts": "/etc/.* system_u:object_r:etc_t:s0\n",
+		}, root: true, set: func(o *boot.Options) {
+			if err := unix.Setxattr(filepath.Join(o.Root, o.SysctlD), "security.selinux", []byte("system_u:object_r:etc_runtime_t:s0\x00"), 0); err != nil {
+				t.Fatal(err)
+			}
+		}},
 		{step: "nextUnmaskWord", cmdline: "quiet systemd.mask=systemd-sysctl.service"},
 		{step: "nextUnmask", link: [2]string{"/etc/systemd/system/systemd-sysctl.service", "/dev/null"}},
 		{step: "nextNoIPv6", key: string(guard.IP6Tables), files: files{"/etc/sysctl.d/99-zz-nfguard.conf": "# Written by nfguard\n" + string(guard.IP6Tables) + " = 1\n"}, cmdline: "ipv6.disable=1"},
@@ -342,6 +358,9 @@ func TestNextStepsHelp(t *testing.T) {
 	for _, tt := range tests {
 		walked[tt.step] = true
 		t.Run(strings.TrimSuffix(tt.step+" "+tt.name, " "), func(t *testing.T) {
+			if tt.root {
+				lab.Need(t, lab.Root)
+			}
 			o := hostWith(t, tt.files)
 			w := &world{t, o}
 			for _, name := range tt.remove {

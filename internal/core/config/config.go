@@ -17,6 +17,7 @@ import (
 type Config struct {
 	Mode       Mode
 	Scope      Scope
+	Namespace  Namespace
 	Module     Module
 	Sysctl     []Sysctl // the three keys of br_netfilter first, then others in the order of the files
 	Confirm    Confirm
@@ -46,6 +47,15 @@ type Scope string
 const (
 	ScopeHost    Scope = "host"    // on every bridge, by the sysctls
 	ScopeBridges Scope = "bridges" // on the bridges that carry pods, by their own flag
+)
+
+// Namespace says whose sysctls are meant.
+type Namespace string
+
+// The namespaces.
+const (
+	NamespaceHost Namespace = "host" // the host's: anywhere else, nothing is guarded
+	NamespaceOwn  Namespace = "own"  // those of the network namespace that nfguard is in, files included
 )
 
 // Module is the kernel module that is kept loaded.
@@ -135,8 +145,11 @@ type Metrics struct {
 // config/nfguard.toml documents it; a test makes sure that they agree.
 func Default() Config {
 	return Config{
-		Mode:   ModeEnforce,
-		Scope:  ScopeHost,
+		Mode:  ModeEnforce,
+		Scope: ScopeHost,
+
+		Namespace: NamespaceHost,
+
 		Module: Module{Name: "br_netfilter"},
 		Sysctl: []Sysctl{
 			{Key: guard.IPTables, Value: "1"},

@@ -29,6 +29,7 @@ func (c *Config) schema() schema {
 	fields := schema{
 		{"mode", choice[Mode]{&c.Mode, []Mode{ModeEnforce, ModeObserve, ModeLock}}},
 		{"scope", choice[Scope]{&c.Scope, []Scope{ScopeHost, ScopeBridges}}},
+		{"namespace", choice[Namespace]{&c.Namespace, []Namespace{NamespaceHost, NamespaceOwn}}},
 		{"module.name", text{&c.Module.Name, moduleName}},
 		{"module.override_blacklist", flag{&c.Module.OverrideBlacklist}},
 	}

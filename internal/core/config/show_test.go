@@ -20,8 +20,9 @@ func TestShow(t *testing.T) {
 	if err := Show(&b, c, origins); err != nil {
 		t.Fatal(err)
 	}
-	diff(t, "output", `mode = "observe"  # /etc/nfguard/nfguard.toml:1
-scope = "host"    # default
+	diff(t, "output", `mode = "observe"    # /etc/nfguard/nfguard.toml:1
+scope = "host"      # default
+namespace = "host"  # default
 
 [module]
 name = "br_netfilter"       # default
@@ -75,7 +76,7 @@ func TestShowFileNameWithNewline(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, _, _ := strings.Cut(b.String(), "\n")
-	diff(t, "first line", `mode = "enforce"  # /a\nb.toml:3`, first)
+	diff(t, "first line", `mode = "enforce"    # /a\nb.toml:3`, first)
 }
 
 // A later file can replace "auto" by patterns, and patterns by "auto".
@@ -116,7 +117,7 @@ func TestEntriesAsJSON(t *testing.T) {
 	c := Default()
 	c.Bridges.Match = []string{}
 	entries := c.Entries(Origins{"bridges.match": {"/x.toml", 2}})
-	got, err := json.Marshal([]Entry{entries[0], entries[3], entries[4], entries[8]})
+	got, err := json.Marshal([]Entry{entries[0], entries[4], entries[5], entries[9]})
 	if err != nil {
 		t.Fatal(err)
 	}

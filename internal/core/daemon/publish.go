@@ -11,6 +11,7 @@ import (
 	"github.com/nfguard/nfguard/internal/core/guard"
 	"github.com/nfguard/nfguard/internal/core/keep"
 	"github.com/nfguard/nfguard/internal/core/record"
+	"github.com/nfguard/nfguard/internal/core/source"
 	"github.com/nfguard/nfguard/internal/printable"
 )
 
@@ -122,7 +123,7 @@ func (d *Daemon) begin(r keep.Report) {
 	var how []string
 	for _, h := range s.Sources {
 		if h.Up {
-			how = append(how, h.Name)
+			how = append(how, h.Name+seenBy(&h))
 		}
 	}
 	who := ""
@@ -136,6 +137,16 @@ func (d *Daemon) begin(r keep.Report) {
 	})
 	d.publish(time.Now())
 	d.o.Notify("READY=1")
+}
+
+// seenBy says in brackets how the writes to sysctls are seen, and so what of names, lock and
+// rewriting there is not, and why: it can't be seen from anything else in the record.
+func seenBy(h *source.Health) string {
+	how, told := strings.CutPrefix(h.How, "subscribed: ")
+	if h.Name != SourceOfWrites || !told {
+		return ""
+	}
+	return " (" + how + ")"
 }
 
 // end records that the guarding has ended. The host stays as it is.

@@ -178,6 +178,11 @@ func (h *Hook) Can(a Answer) Answer {
 // value.
 func (h *Hook) Rewrites() bool { return h.found.rewrites }
 
+// Names reports whether the program tells who writes.
+func (h *Hook) Names() bool {
+	return !slices.ContainsFunc(h.loaded.Facts.Without, func(w string) bool { return strings.HasPrefix(w, noNames) })
+}
+
 // Yield sets whether one key is only observed, whatever the answer is.
 func (h *Hook) Yield(path string, yields bool) {
 	for i, k := range h.loaded.Facts.Keys {

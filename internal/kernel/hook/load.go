@@ -131,6 +131,9 @@ func best(f *Facts, programs []string) (*ebpf.Collection, string, error) {
 	return nil, "", refused[len(refused)-1]
 }
 
+// noNames begins what [sysctlProgObservesUnnamed] does without.
+const noNames = "no names and PIDs of writers: "
+
 // less says what a program that is not the best does not do, and why the
 // better ones were refused.
 func less(program string, refused []error) (without []string) {
@@ -148,7 +151,7 @@ func less(program string, refused []error) (without []string) {
 	}
 	without = append(without, "observes only: "+why)
 	if program == sysctlProgObservesUnnamed {
-		without = append(without, "no names and PIDs of writers: the kernel does not offer them to programs of this type")
+		without = append(without, noNames+"the kernel does not offer them to programs of this type")
 	}
 	return without
 }

@@ -19,8 +19,10 @@ import (
 const Config = "/run/nfguard.toml"
 
 // config sends the drop-ins to the box's own /run, which systemd reads as it
-// reads /etc. All else is nfguard's default.
-const config = `[persist]
+// reads /etc, and says that the box is meant. All else is nfguard's default.
+const config = `namespace = "own"
+
+[persist]
 modules_load = "/run/modules-load.d/nfguard.conf"
 sysctl       = "/run/sysctl.d/99-zz-nfguard.conf"
 `
