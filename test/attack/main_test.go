@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/nfguard/nfguard/test/lab"
 )
 
 // binary is nfguard as it is shipped, built once.
