@@ -47,7 +47,7 @@ func (d *proof) surround(s *probe.Settings, o *guard.Observation) []guard.Need {
 		if p.Family == guard.IPv4 && p.Forwarding.Have == "0" {
 			s.Forwarding[probe.ForwardIPv4Bridge] = "0"
 		}
-		if p.Forward.Fate == guard.FateDropsByPolicy || p.Forward.Fate == guard.FateDropsByRule {
+		if p.Forward.DropsAll() {
 			if p.Family == guard.IPv4 {
 				s.Dropped.IPv4 = p.Forward.By
 			} else {
@@ -62,7 +62,7 @@ func (d *proof) surround(s *probe.Settings, o *guard.Observation) []guard.Need {
 		if n.Family == guard.IPv6.String() { // where it matters
 			s.Forwarding[probe.ForwardIPv6] = host(guard.IPv6)
 		}
-		taken := n.What == guard.ForwardingNeed || n.What == guard.ForwardNeed && n.State == guard.NeedMissing
+		taken := n.What == guard.ForwardingNeed || n.What == guard.ForwardNeed && n.State == guard.NeedMissing && !n.Partly()
 		if taken || n.State == guard.NeedMet || !n.OfPath() {
 			continue
 		}
@@ -71,7 +71,7 @@ func (d *proof) surround(s *probe.Settings, o *guard.Observation) []guard.Need {
 			apart = append(apart, say)
 		}
 	}
-	s.Apart = strings.Join(apart, "; ")
+	s.Apart = strings.Join(append(apart, direct(o, d.Bridges)...), "; ")
 	return needs
 }
 
@@ -103,4 +103,17 @@ func (a *app) remedyFor(bridge string) string {
 		return "nfguard check says which setting it is; nfguard trace follows a connection and says where it dies"
 	}
 	return remedy(needs)
+}
+
+// direct says of which bridges what pods send each other by their own addresses is
+// dropped, although what is for Services is accepted: a world has no such rules.
+func direct(o *guard.Observation, bridges []string) (list []string) {
+	for i := range o.Needs.Paths {
+		if p := &o.Needs.Paths[i]; slices.Contains(bridges, p.Bridge) {
+			if by := p.OnlyServices(); by != "" {
+				list = append(list, fmt.Sprintf("on %s (%s), what pods send each other by their own addresses is dropped (%s)", p.Bridge, p.Family, by))
+			}
+		}
+	}
+	return list
 }

@@ -2,6 +2,7 @@ package netfilter
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/nfguard/nfguard/test/kubeproxy/standin"
@@ -10,7 +11,7 @@ import (
 
 // BenchmarkLook measures a look at the rules of so many Services, IPv4 only;
 // "first" is one that remembers nothing, "endpoints" a reading of these, and
-// "forward" of the chains at that hook.
+// "forward" what becomes of packets at the hooks.
 func BenchmarkLook(b *testing.B) {
 	lab.Need(b, lab.Root, lab.Netns)
 	path := standin.Build(b)
@@ -30,7 +31,8 @@ func BenchmarkLook(b *testing.B) {
 	again := func() error { _, err := kept.KubeProxy(b.Context()); return err }
 	first := func() error { _, err := new(Look).KubeProxy(b.Context()); return err }
 	endpoints := func() error { _, err := Endpoints(b.Context()); return err }
-	forward := func() error { _, err := Forward(b.Context()); return err }
+	pods := []Route{{Bridge: "cni0", From: netip.MustParsePrefix("10.200.2.2/32"), To: netip.MustParsePrefix("10.200.2.3/32")}}
+	forward := func() error { _, err := Passages(b.Context(), pods); return err }
 	none := lab.NewNamespace(b)
 	measure("none", none, again)
 	measure("none/endpoints", none, endpoints)
