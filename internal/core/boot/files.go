@@ -7,9 +7,12 @@ package boot
 func Files() []string {
 	files := []string{
 		"/boot/vmlinuz-*",
+		"/etc/cloud/cloud.cfg",
+		"/etc/cloud/cloud.cfg.d/*.cfg",
 		"/etc/cron.d/*",
 		"/etc/crontab",
 		"/etc/default/ufw",
+		"/etc/init.d/*",
 		"/etc/network/interfaces",
 		"/etc/network/interfaces.d/*",
 		"/etc/rc.d/rc.local",
@@ -24,7 +27,7 @@ func Files() []string {
 		"/usr/lib/systemd/system/*.service",
 	}
 	for _, dir := range []string{"/etc", "/run", "/usr/local/lib", "/usr/lib"} {
-		for _, d := range []string{"modprobe.d", "modules-load.d", "sysctl.d"} {
+		for _, d := range []string{"modprobe.d", "modules-load.d", "sysctl.d", "tmpfiles.d"} {
 			files = append(files, dir+"/"+d+"/*.conf")
 		}
 		files = append(files, dir+"/udev/rules.d/*.rules")

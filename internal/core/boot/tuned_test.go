@@ -85,3 +85,22 @@ x.y=7
 		}
 	}
 }
+
+// TestTunedScript: a script of the active profile sets it, too, as TuneD starts it.
+func TestTunedScript(t *testing.T) {
+	const key = "net.bridge.bridge-nf-call-iptables"
+	o := hostWith(t, map[string]string{
+		"/etc/tuned/active_profile":      "mine\n",
+		"/etc/tuned/mine/tuned.conf":     "[main]\ninclude=base\n[script]\nscript=${i:PROFILE_DIR}/script.sh\n",
+		"/etc/tuned/mine/script.sh":      "#!/bin/bash\n. /usr/lib/tuned/functions\nstart() {\n  sysctl -w " + key + "=0\n}\nstop() {\n  true\n}\ncase \"$1\" in\nstart) start;;\nesac\n",
+		"/usr/lib/tuned/base/tuned.conf": "[sysctl]\nvm.swappiness=10\n",
+	})
+	var got []string
+	for _, f := range boot.Forecast(o).Findings {
+		got = append(got, f.Sentence+": "+f.Next)
+	}
+	want := []string{key + " will be 0 once TuneD applies its profile: /etc/tuned/mine/script.sh:4 sets it: remove that line"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
