@@ -92,13 +92,18 @@ func remedy(needs []guard.Need) string {
 	return "the keys are right, and nothing that is looked at is missing: nfguard trace follows a connection and says where it dies"
 }
 
-// remedyFor is what to do where Services are not reached through a bridge.
-func (a *app) remedyFor(bridge string) string {
+// needsOf are what Services need on a bridge of this host; none where that could
+// not be looked at.
+func (a *app) needsOf(bridge string) []guard.Need {
 	s, _, err := a.settings()
 	if err != nil {
-		return ""
+		return nil
 	}
-	needs := slices.DeleteFunc(guard.NeedsOf(a.survey(&s.Policy)), func(n guard.Need) bool { return n.Bridge != bridge })
+	return slices.DeleteFunc(guard.NeedsOf(a.survey(&s.Policy)), func(n guard.Need) bool { return n.Bridge != bridge })
+}
+
+// remedyFor is what to do where Services are not reached through a bridge.
+func remedyFor(needs []guard.Need) string {
 	if len(needs) == 0 { // it carries no pods
 		return "nfguard check says which setting it is; nfguard trace follows a connection and says where it dies"
 	}
