@@ -23,12 +23,13 @@ import (
 // for their addresses, and the way between so many is asked for. The whole look
 // ends after needsLimit, and after needsFirst where it is all that is looked at,
 // before anything is put right; what was not seen then is not known. To find what
-// is at the hook forward among the chains of 49,000 Services takes 200 ms.
+// is at the hooks among the chains of 49,000 Services takes 200 ms, and several
+// times that on a node that is busy.
 const (
 	maxPaths   = 128 // of bridges, two of each
 	maxSpaces  = 32
 	maxPods    = 8
-	needsLimit = 600 * time.Millisecond
+	needsLimit = 3 * time.Second
 	needsFirst = 100 * time.Millisecond
 )
 
