@@ -172,11 +172,17 @@ func (f *forecast) missedLine(s guard.Setting, set bool) *miss {
 func missedAssignment(l *assignment, s guard.Setting) *miss {
 	key := s.Key.Path()
 	bare, marked := strings.CutPrefix(l.name, mark)
+	if !marked && l.sets && l.path != key && !strings.Contains(l.path, "nf") && !strings.Contains(l.path, "ip_f") && simplify(l.path) != key {
+		return nil // nearly all lines
+	}
 	if marked && simplify(swap(strings.TrimPrefix(bare, "-"))) == key {
 		return &miss{l.Place, "begins with a byte order mark, which counts as a part of the name", nextBOM}
 	}
 	if l.sets && l.path != key && simplify(l.path) != key {
-		if effect, ok := settles(s, l.value); ok && guard.SameValue(effect, s.Value) && misnamed(simplify(l.path), s.Key) {
+		if !misnamed(simplify(l.path), s.Key) {
+			return nil
+		}
+		if effect, ok := settles(s, l.value); ok && guard.SameValue(effect, s.Value) {
 			return &miss{l.Place, fmt.Sprintf("sets %s, which is no sysctl", strings.TrimPrefix(l.name, "-")), fmt.Sprintf(nextAssign, s.Key, s.Value)}
 		}
 		return nil
