@@ -99,6 +99,16 @@ func (b bits) masked(mask, xor []byte) bits {
 	return b
 }
 
+// forget is b with those bits not known.
+func (b bits) forget(mask []byte) bits {
+	b = b.part(0, max(len(b.value), len(mask)))
+	for i, m := range mask {
+		b.known[i] &^= m
+		b.value[i] &^= m
+	}
+	return b
+}
+
 // or is what is known of a value that is one of two.
 func (b bits) or(other bits) bits {
 	n := max(len(b.value), len(other.value))

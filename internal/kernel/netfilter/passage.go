@@ -3,6 +3,7 @@ package netfilter
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
@@ -165,19 +166,31 @@ func legacyMeetings(ctx context.Context, ipv6 bool) (list []meeting, err error) 
 	return list, nil
 }
 
-// way follows what is sent by a route past the chains.
+// way follows what is sent by a route past the chains. Where what kube-proxy
+// masquerades fares otherwise, it is found out whether it does.
 func way(ctx context.Context, met []meeting, r *Route, service bool) Way {
+	w := wayOf(ctx, met, r, service, false)
+	if !service || w.Forward.Fate == Accepted && w.Beside.Fate == Accepted {
+		return w
+	}
+	if other := wayOf(ctx, met, r, service, true); other != w && masquerades(ctx, r) != no {
+		return other
+	}
+	return w
+}
+
+func wayOf(ctx context.Context, met []meeting, r *Route, service, masqueraded bool) Way {
 	var w Way
-	tcp, udp := follow(ctx, met, r, service, unix.IPPROTO_TCP), follow(ctx, met, r, service, unix.IPPROTO_UDP)
+	tcp, udp := follow(ctx, met, r, service, masqueraded, unix.IPPROTO_TCP), follow(ctx, met, r, service, masqueraded, unix.IPPROTO_UDP)
 	w.Forward, w.Beside = together(tcp.Forward, udp.Forward), together(tcp.Beside, udp.Beside)
 	return w
 }
 
 // follow is what becomes of connections by one protocol. Where that depends on the
 // port, each range of ports is followed for itself.
-func follow(ctx context.Context, met []meeting, r *Route, service bool, protocol byte) Way {
+func follow(ctx context.Context, met []meeting, r *Route, service, masqueraded bool, protocol byte) Way {
 	ports := &cuts{}
-	all := followPort(ctx, met, r, service, protocol, 0, ports)
+	all := followPort(ctx, met, r, service, masqueraded, protocol, 0, ports)
 	all.Forward.Of, all.Beside.Of = protocolWord(protocol), protocolWord(protocol)
 	if len(ports.at) == 0 || ports.over || all.Forward.Fate != Depends && all.Beside.Fate != Depends {
 		return all
@@ -185,7 +198,7 @@ func follow(ctx context.Context, met []meeting, r *Route, service bool, protocol
 	ranges := ports.ranges()
 	ways := make([]Way, len(ranges))
 	for i, p := range ranges {
-		ways[i] = followPort(ctx, met, r, service, protocol, p[0], nil)
+		ways[i] = followPort(ctx, met, r, service, masqueraded, protocol, p[0], nil)
 	}
 	if all.Forward.Fate == Depends {
 		all.Forward = byPort(all.Forward, ranges, ways, func(w *Way) Verdict { return w.Forward })
@@ -258,13 +271,18 @@ func together(tcp, udp Verdict) Verdict {
 func (v *Verdict) drops() bool { return v.Fate == DroppedByPolicy || v.Fate == DroppedByRule }
 
 // followPort is what becomes of connections for one port, or for those of which
-// nothing is known. Each packet has to pass.
-func followPort(ctx context.Context, met []meeting, r *Route, service bool, protocol byte, port int, ports *cuts) Way {
+// nothing is known; with masqueraded, kube-proxy may have marked them. Each packet has to pass.
+func followPort(ctx context.Context, met []meeting, r *Route, service, masqueraded bool, protocol byte, port int, ports *cuts) Way {
 	w := Way{Verdict{Fate: Accepted}, Verdict{Fate: Accepted}}
 	for _, m := range moments {
 		p := r.packet(service, protocol, m)
 		p.port, p.ports = port, ports
+		at := atIngress
 		for i := range met {
+			if masqueraded && m != reply && at <= prerouting && met[i].hook > prerouting { // rules of the type nat have marked it, or not
+				p.mark = p.mark.forget(binary.NativeEndian.AppendUint32(nil, masqueradeMark))
+			}
+			at = met[i].hook
 			v := met[i].pass(ctx, &p)
 			if met[i].hook == forward || met[i].hook == bridgeForward {
 				w.Forward.add(v)

@@ -136,13 +136,15 @@ func TestPassages(t *testing.T) {
 		"Calico's marks, of others": {forward("DROP", `iptables -t raw -A PREROUTING -j MARK --set-xmark 0x0/0xf0000
 			iptables -A FORWARD -i cali+ -j MARK --set-xmark 0x10000/0x10000
 			iptables -A FORWARD -m mark --mark 0x10000/0x10000 -j ACCEPT`), verdict{"dropped by the policy of FORWARD, in PLACE", "accepted"}},
-		"a mark, where that depends":   {forward("DROP", "iptables -A FORWARD -m limit --limit 5/s -j MARK --set-mark 0x4000; iptables -A FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT"), verdict{"depends on rule 2 of FORWARD, in PLACE", "accepted"}},
-		"depends on what is not known": {forward("DROP", "iptables -A FORWARD -m limit --limit 5/s -j ACCEPT"), verdict{"depends on rule 1 of FORWARD, in PLACE", "accepted"}},
-		"a queue":                      {forward("ACCEPT", "iptables -A FORWARD -j NFQUEUE"), verdict{"depends on rule 1 of FORWARD, in PLACE", "accepted"}},
-		"a mark that a rule set":       {forward("DROP", "iptables -A FORWARD -j MARK --set-mark 0x4000; iptables -A FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT"), ok},
-		"a mark of others":             {forward("DROP", "iptables -A FORWARD -m mark --mark 0x10000/0x10000 -j ACCEPT"), verdict{"depends on rule 1 of FORWARD, in PLACE", "accepted"}},
-		"only the first packet":        {forward("DROP", "iptables -A FORWARD -m conntrack --ctstate NEW -j ACCEPT"), verdict{"dropped by the policy of FORWARD, in PLACE", "accepted"}},
-		"ICMP only":                    {forward("DROP", "iptables -A FORWARD -p icmp -j ACCEPT"), verdict{"dropped by the policy of FORWARD, in PLACE", "accepted"}},
+		"a mark, where that depends":    {forward("DROP", "iptables -A FORWARD -m limit --limit 5/s -j MARK --set-mark 0x4000; iptables -A FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT"), verdict{"depends on rule 2 of FORWARD, in PLACE", "accepted"}},
+		"depends on what is not known":  {forward("DROP", "iptables -A FORWARD -m limit --limit 5/s -j ACCEPT"), verdict{"depends on rule 1 of FORWARD, in PLACE", "accepted"}},
+		"a queue":                       {forward("ACCEPT", "iptables -A FORWARD -j NFQUEUE"), verdict{"depends on rule 1 of FORWARD, in PLACE", "accepted"}},
+		"a mark that a rule set":        {forward("DROP", "iptables -A FORWARD -j MARK --set-mark 0x4000; iptables -A FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT"), ok},
+		"kube-proxy masquerades all":    {forward("DROP", proxyForward+established+"; iptables -t nat -N KUBE-MARK-MASQ; iptables -t nat -N KUBE-SVC-A; iptables -t nat -A KUBE-MARK-MASQ -j MARK --or-mark 0x4000; iptables -t nat -A KUBE-SVC-A -d 10.32.0.7/32 -p tcp -j KUBE-MARK-MASQ"), verdict{"directly dropped by the policy of FORWARD, in PLACE, as a Service depends on rule 2 of KUBE-FORWARD, in PLACE", "accepted"}},
+		"kube-proxy masquerades others": {forward("DROP", proxyForward+established+"; iptables -t nat -N KUBE-MARK-MASQ; iptables -t nat -N KUBE-SVC-A; iptables -t nat -A KUBE-MARK-MASQ -j MARK --or-mark 0x4000; iptables -t nat -A KUBE-SVC-A ! -s 10.200.0.0/16 -d 10.32.0.7/32 -p tcp -j KUBE-MARK-MASQ"), verdict{"dropped by the policy of FORWARD, in PLACE", "accepted"}},
+		"a mark of others":              {forward("DROP", "iptables -A FORWARD -m mark --mark 0x10000/0x10000 -j ACCEPT"), verdict{"depends on rule 1 of FORWARD, in PLACE", "accepted"}},
+		"only the first packet":         {forward("DROP", "iptables -A FORWARD -m conntrack --ctstate NEW -j ACCEPT"), verdict{"dropped by the policy of FORWARD, in PLACE", "accepted"}},
+		"ICMP only":                     {forward("DROP", "iptables -A FORWARD -p icmp -j ACCEPT"), verdict{"dropped by the policy of FORWARD, in PLACE", "accepted"}},
 	} {
 		for _, backend := range []string{"nft", "legacy"} {
 			for _, v6 := range []bool{false, true} {
