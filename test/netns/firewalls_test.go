@@ -94,8 +94,8 @@ func TestFirewalls(t *testing.T) {
 		{"ufw, a route is allowed", backend("legacy", load("ufw-route-iptables.rules")), every, every, "", ""},
 		{
 			"ufw, a port is allowed", backend("legacy", load("ufw-port-ip6tables.rules")), "IPv4/tcp IPv4/udp IPv6/tcp", "IPv4/tcp IPv4/udp IPv6/tcp",
-			"IPv6 FORWARD missing: drops TCP but for the port 53 and UDP: the policy of FORWARD, in the table filter of ip6tables-legacy",
-			"do not reach each other over IPv6 by TCP but for the port 53 and UDP: FORWARD drops TCP but for the port 53 and UDP (the policy of FORWARD",
+			"IPv6 FORWARD missing: drops UDP and TCP but for the port 53: the policy of FORWARD, in the table filter of ip6tables-legacy",
+			"do not reach each other over IPv6 by UDP and TCP but for the port 53: FORWARD drops UDP and TCP but for the port 53 (the policy of FORWARD",
 		},
 		{
 			"Docker", docker, v6, v6,
@@ -157,6 +157,14 @@ func TestFirewalls(t *testing.T) {
 		{
 			"ebtables", "ebtables-nft -A FORWARD -p IPv4 --ip-proto tcp -j DROP", "IPv4/udp IPv6/tcp IPv6/udp", "IPv4/udp IPv6/tcp IPv6/udp",
 			"IPv4 FORWARD missing: drops TCP: rule 1 of FORWARD, in the table bridge filter of nf_tables", "",
+		},
+		{
+			"ebtables, by ports", "ebtables-nft -A FORWARD -p IPv6 -i veth+ -o veth3+ -j DROP", "IPv4/tcp IPv4/udp", "IPv4/tcp IPv4/udp",
+			"IPv6 FORWARD missing: drops: rule 1 of FORWARD, in the table bridge filter of nf_tables", "",
+		},
+		{
+			"a set of who is banned", "nft 'table inet b { set s { type ipv4_addr; flags timeout; elements = { 10.200.2.31 timeout 1h }; }; chain c { type filter hook forward priority -1; ip saddr @s reject; }; }'", v6, v6,
+			"IPv4 FORWARD missing: drops: rule 1 of c, in the table inet b of nf_tables", "over IPv4: FORWARD drops what they send (rule 1 of c",
 		},
 		{
 			"what no route leads back to", "nft 'table inet f { chain c { type filter hook prerouting priority 10; fib saddr . mark . iif oif missing drop; }; }'", every, every, "", "",

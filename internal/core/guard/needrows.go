@@ -161,6 +161,9 @@ func (p *Path) beside() Need {
 
 // accept is what lets through what pods of a bridge send each other.
 func (p *Path) accept(f *Forward) string {
+	if strings.HasSuffix(f.By, ", in the table inet firewalld of nf_tables") {
+		return fmt.Sprintf("firewall-cmd --permanent --zone=trusted --add-interface=%s && firewall-cmd --reload has firewalld accept it; nfguard trace shows where a packet dies", p.Bridge)
+	}
 	if f.Rule.Table != "filter" || f.Rule.Chain == "" {
 		return "have it accept what comes in and goes out by " + p.Bridge + "; nfguard trace shows where a packet dies"
 	}

@@ -190,17 +190,29 @@ func (p *packet) portAt() int {
 	return 2
 }
 
-// device is the name of the device by which it came, or goes.
+// device is the name of the device by which it came, or goes. Of a frame it is that
+// of one of the ports: what the names of all have in common is known.
 func (p *packet) device(out bool) bits {
-	if p.frame() || out && p.hook.before() || !out && p.hook.behind() {
+	switch {
+	case out && p.hook.before(), !out && p.hook.behind():
+		return bits{}
+	case !p.frame():
+		return p.bridge()
+	case len(p.Ports) == 0:
 		return bits{}
 	}
-	return p.bridge()
+	name := deviceName(p.Ports[0])
+	for _, other := range p.Ports[1:] {
+		name = name.or(deviceName(other))
+	}
+	return name
 }
 
-func (p *packet) bridge() bits {
+func (p *packet) bridge() bits { return deviceName(p.Bridge) }
+
+func deviceName(s string) bits {
 	name := make([]byte, unix.IFNAMSIZ)
-	copy(name, p.Bridge)
+	copy(name, s)
 	return exactly(name)
 }
 

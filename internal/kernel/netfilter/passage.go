@@ -255,7 +255,11 @@ func together(tcp, udp Verdict) Verdict {
 		tcp.Of = ""
 		return tcp
 	case alike:
-		tcp.Of += " and " + udp.Of
+		if strings.Contains(udp.Of, " ") {
+			tcp.Of += " and " + udp.Of
+		} else { // what has no exceptions comes first
+			tcp.Of = udp.Of + " and " + tcp.Of
+		}
 		return tcp
 	case tcp.Fate == Accepted:
 		return udp

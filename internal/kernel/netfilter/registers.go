@@ -77,7 +77,7 @@ func (r registers) meta(e *nfnl.Expr, p *packet) (mark *bits) {
 		fallthrough
 	case unix.NFT_META_IIF, unix.NFT_META_IIFTYPE, metaInKind:
 		switch {
-		case p.device(out).value == nil:
+		case p.frame(), p.device(out).value == nil:
 		case key == unix.NFT_META_IIFTYPE, key == unix.NFT_META_OIFTYPE:
 			v = native16(unix.ARPHRD_ETHER)
 		case key == metaInKind, key == metaOutKind:

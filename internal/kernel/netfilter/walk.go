@@ -68,7 +68,9 @@ type walk struct {
 	p    *packet
 	left int // rules that may still be met
 
-	dropped Spot // the first rule that may drop it
+	dropped Spot // the first rule that drops it, or may
+	may     bool // of dropped: it only may
+	unsure  int  // jumps that it may not have taken to where it is
 	depends Spot // the first that decides by what is not known
 }
 
@@ -94,7 +96,13 @@ func (w *walk) through(ctx context.Context, chain string, depth int) (out ends, 
 		on, mark, after := !certain, w.p.mark, w.p.mark
 		for j := range steps {
 			w.p.mark = mark
+			if !certain {
+				w.unsure++
+			}
 			here, next, err := w.take(ctx, &steps[j], place, depth)
+			if !certain {
+				w.unsure--
+			}
 			if err != nil {
 				return 0, err
 			}
@@ -127,8 +135,8 @@ func (w *walk) take(ctx context.Context, s *step, place Spot, depth int) (out en
 	case accepts:
 		return mayPass, false, nil
 	case drops:
-		if w.dropped.Chain == "" {
-			w.dropped = place
+		if w.dropped.Chain == "" || w.may && w.unsure == 0 {
+			w.dropped, w.may = place, w.unsure > 0
 		}
 		return mayDrop, false, nil
 	case returns:
