@@ -227,7 +227,7 @@ func TestNeedsMakeNothing(t *testing.T) {
 	pod := lab.NewNamespace(t)
 	n.Run(t, "ip", "link", "add", "veth1", "master", "cni0", "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
 	state := func() string {
-		out, err := n.Command("sh", "-c", "PATH=$PATH:/usr/sbin; cat /proc/net/ip_tables_names /proc/net/ip6_tables_names /proc/modules; nft list ruleset; ip rule; ip -6 rule; ip route show table all; sysctl -a 2>/dev/null | grep -v 'random\\|^fs\\|nr_\\|dentry'|grep ^net.bridge").CombinedOutput()
+		out, err := n.Command("sh", "-c", "PATH=$PATH:/usr/sbin; cat /proc/net/ip_tables_names /proc/net/ip6_tables_names /proc/modules; nft list ruleset; ip rule; ip -6 rule; ip route show table all | grep -v fe80; sysctl -a 2>/dev/null | grep -v 'random\\|^fs\\|nr_\\|dentry'|grep ^net.bridge").CombinedOutput()
 		if err != nil {
 			var exit *exec.ExitError
 			t.Logf("%v %v", err, exit)

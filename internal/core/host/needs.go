@@ -29,7 +29,7 @@ const (
 	maxPaths   = 128 // of bridges, two of each
 	maxSpaces  = 32
 	maxPods    = 8
-	needsLimit = 3 * time.Second
+	needsLimit = 5 * time.Second
 	needsFirst = 100 * time.Millisecond
 )
 
