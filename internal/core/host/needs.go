@@ -54,7 +54,7 @@ func (p *passages) look(ctx context.Context, routes []netfilter.Route) ([]netfil
 }
 
 func sameRoute(a, b netfilter.Route) bool {
-	return a.Bridge == b.Bridge && a.Index == b.Index && a.IPv6 == b.IPv6 && a.From == b.From && a.To == b.To && slices.Equal(a.Ports, b.Ports)
+	return a.Bridge == b.Bridge && a.Index == b.Index && a.IPv6 == b.IPv6 && a.From == b.From && a.To == b.To && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.Connected, b.Connected)
 }
 
 // needs looks at what Services need beside the keys and flags. It runs no program,
@@ -65,6 +65,7 @@ func (l *Linux) needs(ctx context.Context, p *guard.Policy, o *guard.Observation
 	defer cancel()
 	n := &guard.Needs{Forwarding: [2]guard.Value{l.read("net.ipv4.ip_forward"), l.read("net.ipv6.conf.all.forwarding")}}
 	var routes []netfilter.Route
+	connected := connected(ctx)
 	for i := range o.Bridges {
 		b := &o.Bridges[i]
 		if b.Ports.VMs == 0 && (b.Ports.Pods == 0 || p.Ignores(b.Name)) {
@@ -80,7 +81,7 @@ func (l *Linux) needs(ctx context.Context, p *guard.Policy, o *guard.Observation
 			}
 			path := l.between(b, f, pods)
 			n.Paths = append(n.Paths, path)
-			r := netfilter.Route{Bridge: b.Name, Index: b.Index, IPv6: f == guard.IPv6, Ports: ports}
+			r := netfilter.Route{Bridge: b.Name, Index: b.Index, IPv6: f == guard.IPv6, Ports: ports, Connected: connected}
 			if path.Route.From.IsValid() {
 				r.From, r.To = single(path.Route.From), single(path.Route.To)
 			}
@@ -117,6 +118,21 @@ func (l *Linux) needs(ctx context.Context, p *guard.Policy, o *guard.Observation
 		n.Others, n.OthersErr = netfilter.Translators(ctx)
 	}
 	return n
+}
+
+// connected are the networks that this host has an address in; none where that
+// could not be read.
+func connected(ctx context.Context) (list []netip.Prefix) {
+	all, _ := rtnl.Addresses(ctx)
+	for _, addresses := range all {
+		for _, a := range addresses {
+			if !a.IsSingleIP() {
+				list = append(list, a.Masked())
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	return list
 }
 
 // verdict is what netfilter does in the words of package guard.

@@ -1,6 +1,10 @@
 package netfilter
 
-import "bytes"
+import (
+	"bytes"
+	"net/netip"
+	"slices"
+)
 
 // answer is what a rule says to a packet of which not everything is known. The
 // zero value is that it depends on what is not.
@@ -52,6 +56,8 @@ type bits struct {
 
 	port   bool // it is the port that a connection is for
 	client bool // it is the port of who began the connection
+
+	outside []netip.Prefix // it is an address in none of them
 }
 
 // ephemeral is the first port that the kernel gives to who begins a connection:
@@ -88,6 +94,7 @@ func (b bits) part(from, n int) bits {
 
 // masked is (b & mask) ^ xor, as long as the mask.
 func (b bits) masked(mask, xor []byte) bits {
+	outside := b.outside
 	b = b.part(0, len(mask))
 	for i, m := range mask {
 		b.value[i] &= m
@@ -96,7 +103,15 @@ func (b bits) masked(mask, xor []byte) bits {
 			b.value[i] ^= xor[i]
 		}
 	}
+	if whole(mask) && len(xor) == 0 {
+		b.outside = outside
+	}
 	return b
+}
+
+// whole reports whether a mask leaves everything as it is.
+func whole(mask []byte) bool {
+	return !slices.ContainsFunc(mask, func(m byte) bool { return m != 0xff })
 }
 
 // forget is b with those bits not known.
@@ -127,6 +142,9 @@ func (b bits) equal(v []byte) answer {
 			return no
 		}
 		return perhaps
+	}
+	if a, ok := netip.AddrFromSlice(v); ok && slices.ContainsFunc(b.outside, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		return no
 	}
 	all := yes
 	b = b.part(0, len(v))

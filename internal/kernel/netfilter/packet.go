@@ -17,6 +17,10 @@ type Route struct {
 	IPv6     bool
 	From, To netip.Prefix // each one address, or the pods' network
 	Ports    []string     // of the bridge, behind which pods are
+
+	// Connected are the networks that the host itself is in: no Service has an
+	// address there.
+	Connected []netip.Prefix
 }
 
 // moment is a part of a connection.
@@ -134,7 +138,10 @@ func (p *packet) address(destination bool) bits {
 		a = p.To
 	}
 	// The source of a reply is translated back behind all hooks.
-	if !a.IsValid() || destination && p.untranslated() {
+	if destination && p.untranslated() {
+		return bits{outside: p.Connected}
+	}
+	if !a.IsValid() {
 		return bits{}
 	}
 	return beginning(a.Addr().AsSlice(), a.Bits())

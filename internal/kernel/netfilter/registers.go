@@ -174,6 +174,9 @@ func (r registers) payload(e *nfnl.Expr, p *packet) {
 	case size > 64:
 	case base == unix.NFT_PAYLOAD_NETWORK_HEADER:
 		v = p.header().part(offset, size)
+		if d := nfnl.Destination(p.IPv6); p.untranslated() && offset == int(d.Offset) && size == int(d.Length) {
+			v.outside = p.Connected
+		}
 	case base == unix.NFT_PAYLOAD_TRANSPORT_HEADER:
 		v = p.transport().part(offset, size)
 		v.port = offset == p.portAt() && size == 2 && !p.untranslated()
