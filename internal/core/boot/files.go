@@ -21,6 +21,8 @@ func Files() []string {
 		"/etc/systemd/system/*.service",
 		"/etc/tuned/active_profile",
 		"/etc/tuned/tuned-main.conf",
+		"/etc/ufw/after.init",
+		"/etc/ufw/before.init",
 		"/etc/ufw/sysctl.conf",
 		"/etc/ufw/ufw.conf",
 		"/usr/lib/modules/*",

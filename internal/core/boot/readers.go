@@ -157,8 +157,7 @@ func (t *tree) readProcps(version int) []assignment {
 // readUFW returns the lines of the file that ufw has sysctl(8) load: IPT_SYSCTL
 // of /etc/default/ufw, where /etc/ufw/ufw.conf says ENABLED=yes.
 func (t *tree) readUFW() []assignment {
-	main, _ := t.read("/etc/ufw/ufw.conf", maxFile)
-	if !strings.EqualFold(shellValue(main, "ENABLED"), "yes") {
+	if !t.ufwEnabled() {
 		return nil
 	}
 	defaults, _ := t.read("/etc/default/ufw", maxFile)
@@ -166,6 +165,11 @@ func (t *tree) readUFW() []assignment {
 		return t.assignments([]string{file})
 	}
 	return nil
+}
+
+func (t *tree) ufwEnabled() bool {
+	main, _ := t.read("/etc/ufw/ufw.conf", maxFile)
+	return strings.EqualFold(shellValue(main, "ENABLED"), "yes")
 }
 
 // shellValue returns what NAME=value, quoted or not, sets last.

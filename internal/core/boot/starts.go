@@ -43,6 +43,7 @@ func (f *forecast) others() {
 	f.starts = append(f.starts, f.tmpfiles()...)
 	f.starts = append(f.starts, f.initScripts()...)
 	f.starts = append(f.starts, f.cloudInit()...)
+	f.starts = append(f.starts, f.ufwScripts()...)
 	f.starts = append(f.starts, f.tunedScripts()...)
 	f.starts = append(f.starts, f.rcLocal()...)
 	f.starts = append(f.starts, f.cron()...)
@@ -199,7 +200,7 @@ func (r Reader) remove() string {
 
 // against is the next step against what stands at a place.
 func (s *start) against(at Place) string {
-	if at != s.Place && s.Place != (Place{}) {
+	if at != s.Place && s.Place != (Place{}) || s.Reader == TuneD || s.Reader == UFW {
 		return nextRemoveCommand // in a script
 	}
 	return s.Reader.remove()

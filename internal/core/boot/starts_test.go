@@ -31,7 +31,7 @@ func hostWith(t *testing.T, files map[string]string) boot.Options {
 		for name, text := range list {
 			write(t, root, name, text)
 			full := filepath.Join(root, name)
-			if filepath.Dir(name) == "/usr/local/bin" || filepath.Base(name) == "rc.local" || strings.Contains(name, "dispatcher") || strings.Contains(name, "init.d") || strings.Contains(name, "per-boot") || strings.Contains(name, "if-up.d") {
+			if filepath.Dir(name) == "/usr/local/bin" || filepath.Base(name) == "rc.local" || strings.Contains(name, "dispatcher") || strings.Contains(name, "init.d") || strings.HasSuffix(name, ".init") || strings.Contains(name, "per-boot") || strings.Contains(name, "if-up.d") {
 				os.Chmod(full, 0o755)
 			}
 		}

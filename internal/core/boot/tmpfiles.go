@@ -2,7 +2,6 @@ package boot
 
 import (
 	"path"
-	"slices"
 	"strings"
 )
 
@@ -59,82 +58,4 @@ func firstWord(line string) (first, rest string) {
 		return line, ""
 	}
 	return line[:i], strings.TrimLeft(line[i:], blank)
-}
-
-// initScripts returns what scripts of System V do that are started at boot, as
-// systemd-sysv-generator(8) has it: those of the runlevels 2 to 5 for which there
-// is no unit.
-func (f *forecast) initScripts() []start {
-	var names []string
-	for _, dir := range []string{"/etc", "/etc/rc.d"} {
-		for _, level := range []string{"2", "3", "4", "5"} {
-			for _, e := range f.t.list(dir + "/rc" + level + ".d") {
-				if n := e.Name(); len(n) > 3 && n[0] == 'S' && !slices.Contains(names, n) {
-					names = append(names, n)
-				}
-			}
-		}
-	}
-	slices.Sort(names)
-	var starts []start
-	for i, link := range names {
-		name := link[3:]
-		if slices.ContainsFunc(names[:i], func(n string) bool { return n[3:] == name }) || f.hasUnit(name+".service") {
-			continue
-		}
-		for _, dir := range []string{"/etc/init.d", "/etc/rc.d/init.d"} {
-			file := path.Join(dir, name)
-			text := f.t.script(file, false)
-			if text == "" || !f.suspicious(text) || !f.t.executable(file) {
-				continue
-			}
-			s := f.shell(Place{file, 1}, text)
-			s.vars["1"] = []string{"start"}
-			if f.spend(len(text)) {
-				s.run(shlex(text), false)
-			}
-			if len(s.acts) > 0 {
-				starts = append(starts, start{Reader: SysV, when: "once the init script " + name + " starts", acts: s.acts})
-			}
-			break
-		}
-	}
-	return starts
-}
-
-func (f *forecast) hasUnit(name string) bool {
-	return slices.ContainsFunc(unitDirs, func(dir string) bool { return f.t.exists(path.Join(dir, name)) })
-}
-
-// tunedScripts returns what the scripts of TuneD's active profile do, in sections
-// [script]: they are started with "start" as the profile is applied.
-func (f *forecast) tunedScripts() []start {
-	var starts []start
-	for _, u := range f.t.activeUnits() {
-		if u.off || u.kind != "script" {
-			continue
-		}
-		for _, o := range u.options {
-			if o.name != "script" {
-				continue
-			}
-			file := strings.NewReplacer("${i:PROFILE_DIR}", path.Dir(o.File)).Replace(o.value)
-			if !path.IsAbs(file) {
-				file = path.Join(path.Dir(o.File), file)
-			}
-			text := f.t.script(file, false)
-			if text == "" || !f.suspicious(text) {
-				continue
-			}
-			s := f.shell(Place{file, 1}, text)
-			s.vars["1"] = []string{"start"}
-			if f.spend(len(text)) {
-				s.run(shlex(text), false)
-			}
-			if len(s.acts) > 0 {
-				starts = append(starts, start{Reader: TuneD, when: "once TuneD applies its profile", acts: s.acts})
-			}
-		}
-	}
-	return starts
 }
