@@ -16,7 +16,7 @@ import (
 func BenchmarkLook(b *testing.B) {
 	lab.Need(b, lab.Root, lab.Netns)
 	path := standin.Build(b)
-	measure := func(name string, ns *lab.Namespace, look func() error) {
+	measure := func(b *testing.B, name string, ns *lab.Namespace, look func() error) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			ns.Do(func() {
@@ -34,9 +34,12 @@ func BenchmarkLook(b *testing.B) {
 	endpoints := func() error { _, err := Endpoints(b.Context()); return err }
 	pods := []Route{{Bridge: "cni0", From: netip.MustParsePrefix("10.200.2.2/32"), To: netip.MustParsePrefix("10.200.2.3/32")}}
 	forward := func() error { _, err := Passages(b.Context(), pods); return err }
-	none := lab.NewNamespace(b)
-	measure("none", none, again)
-	measure("none/endpoints", none, endpoints)
+	b.Run("none", func(b *testing.B) {
+		none := lab.NewNamespace(b)
+		measure(b, "again", none, again)
+		measure(b, "endpoints", none, endpoints)
+		measure(b, "forward", none, forward)
+	})
 	for _, mode := range [][]string{
 		{"iptables-nft", "-mode=iptables", "-backend=nft"},
 		{"iptables-legacy", "-mode=iptables", "-backend=legacy"},
@@ -46,16 +49,17 @@ func BenchmarkLook(b *testing.B) {
 			if n > 10000 && mode[0] == "iptables-nft" {
 				continue // iptables-nft itself takes minutes for so many
 			}
-			ns := lab.NewNamespace(b)
-			p := standin.Start(b, ns, path, append(mode[1:], "-family=ipv4", fmt.Sprintf("-services=%d", n))...)
-			p.Stop(b)
-			name := fmt.Sprintf("%s/%d", mode[0], n)
-			measure(name, ns, again)
-			if mode[0] == "iptables-legacy" {
-				measure(name+"/first", ns, first)
-			}
-			measure(name+"/endpoints", ns, endpoints)
-			measure(name+"/forward", ns, forward)
+			b.Run(fmt.Sprintf("%s/%d", mode[0], n), func(b *testing.B) {
+				ns := lab.NewNamespace(b)
+				p := standin.Start(b, ns, path, append(mode[1:], "-family=ipv4", fmt.Sprintf("-services=%d", n))...)
+				p.Stop(b)
+				measure(b, "again", ns, again)
+				if mode[0] == "iptables-legacy" {
+					measure(b, "first", ns, first)
+				}
+				measure(b, "endpoints", ns, endpoints)
+				measure(b, "forward", ns, forward)
+			})
 		}
 	}
 }
