@@ -31,15 +31,11 @@ func Lacking(needs []Need) []Finding {
 	var list []Finding
 	for i := range needs {
 		if n := &needs[i]; n.Counts(needs) && n.What != ForwardNeed {
-			sentence := "pods on %s do not reach Services with an endpoint on this node over %s: %s"
+			sentence := fmt.Sprintf("pods on %s do not reach Services with an endpoint on this node over %s: %s", n.Bridge, n.Family, n.Sum())
 			if n.some {
-				sentence = "some of what pods on %s send Services with an endpoint on this node over %s does not arrive: %s"
+				sentence = fmt.Sprintf("some of what pods on %s send Services with an endpoint on this node over %s does not arrive: %s", n.Bridge, n.Family, n.Sum())
 			}
-			list = append(list, Finding{
-				Subject:  n.Bridge,
-				Sentence: fmt.Sprintf(sentence, n.Bridge, n.Family, n.Sum()),
-				Next:     n.Next, OfNeed: true,
-			})
+			list = append(list, Finding{Subject: n.Bridge, Sentence: sentence, Next: n.Next, OfNeed: true})
 		}
 	}
 	return list

@@ -3,6 +3,7 @@ package netfilter
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -87,7 +88,7 @@ func portWords(list [][2]int) string {
 	var words []string
 	for _, r := range joined {
 		if r[0] == r[1] {
-			words = append(words, fmt.Sprint(r[0]))
+			words = append(words, strconv.Itoa(r[0]))
 		} else {
 			words = append(words, fmt.Sprintf("%d-%d", r[0], r[1]))
 		}
