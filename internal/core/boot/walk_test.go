@@ -316,7 +316,7 @@ func TestNextStepsHelp(t *testing.T) {
 		{step: "nextBOM", name: "a sysctl", key: fwd, files: with(unset, files{"/etc/sysctl.d/x.conf": "\ufeff" + fwd + "=1\n"})},
 		{step: "nextName", name: "a command", files: with(none, files{"/etc/modules-load.d/x.conf": "modprobe br_netfilter\n"})},
 		{step: "nextName", name: "a letter less", files: with(none, files{"/etc/modules-load.d/x.conf": "br_netfiler\n"})},
-		{step: "nextAssign", name: "a name that is none", key: fwd, files: with(unset, files{"/etc/sysctl.d/x.conf": "net.ipv4.ip_foward = 1\n"})},
+		{step: "nextAssign", name: "a name that is none", key: fwd, files: with(unset, files{"/etc/sysctl.d/x.conf": "net.ipv4.ip_forwrd = 1\n"})},
 		{step: "nextOneName", files: with(none, files{"/etc/modules-load.d/x.conf": "overlay br_netfilter\n"})},
 		{step: "nextMoveComment", files: with(none, files{"/etc/modules-load.d/x.conf": "overlay\nbr_netfilter # why\n"})},
 		{step: "nextMoveModule", files: with(none, files{"/etc/modules": "br_netfilter\n"})},

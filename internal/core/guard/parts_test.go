@@ -38,12 +38,14 @@ func TestInParts(t *testing.T) {
 			"only what pods send each other", func(p *guard.Path) { p.Direct = &firewalld },
 			row + " met: accepts what is for Services; of what pods send each other by their own addresses: drops: " + firewalld.By, seen,
 			[]string{with + "pods on cni0 do not reach each other over IPv4 by their own addresses: FORWARD drops what they send (" + firewalld.By + "); what is for a Service it accepts: " +
-				"firewall-cmd --permanent --zone=trusted --add-interface=cni0 && firewall-cmd --reload has firewalld accept it; nfguard trace shows where a packet dies"}, false,
+				"firewall-cmd --permanent --zone=trusted --add-interface=cni0 && firewall-cmd --reload has firewalld accept it; nfguard trace shows where a packet dies"},
+			false,
 		},
 		{
 			"only UDP", func(p *guard.Path) { p.Forward = udp },
 			row + " missing: drops UDP: rule 1 of F (pods on cni0 reach neither each other nor Services with an endpoint on this node by UDP while their packets are handed over)", partial + "FORWARD drops UDP (rule 1 of F)",
-			[]string{with + "pods on cni0 do not reach each other over IPv4 by UDP: FORWARD drops UDP (rule 1 of F): have it accept what comes in and goes out by cni0; nfguard trace shows where a packet dies"}, true,
+			[]string{with + "pods on cni0 do not reach each other over IPv4 by UDP: FORWARD drops UDP (rule 1 of F): have it accept what comes in and goes out by cni0; nfguard trace shows where a packet dies"},
+			true,
 		},
 		{
 			"only what is for Services", func(p *guard.Path) { p.Forward, p.Direct = udp, &guard.Forward{Fate: guard.FateAccepts} },
@@ -61,13 +63,15 @@ func TestInParts(t *testing.T) {
 			[]string{
 				with + "pods on cni0 do not reach each other over IPv4: netfilter drops what they send (" + raw.By + "): have it accept what comes in and goes out by cni0; nfguard trace shows where a packet dies",
 				"pods on cni0 do not reach Services with an endpoint on this node over IPv4: netfilter drops what they send (" + raw.By + "): have it accept what comes in and goes out by cni0; nfguard trace shows where a packet dies",
-			}, true,
+			},
+			true,
 		},
 		{
 			"at a port, handed over or not", func(p *guard.Path) { p.Beside = guard.Beside{Service: &frame, Direct: &frame} },
 			row + " met: accepts\n" + beside + " missing: drops UDP: " + frame.By + " (pods on cni0 do not reach each other by UDP)",
 			partial + "netfilter drops UDP (" + frame.By + ")",
-			[]string{"some of what pods on cni0 send Services with an endpoint on this node over IPv4 does not arrive: netfilter drops UDP (" + frame.By + "): have it accept what comes in and goes out by cni0; nfguard trace shows where a packet dies"}, true,
+			[]string{"some of what pods on cni0 send Services with an endpoint on this node over IPv4 does not arrive: netfilter drops UDP (" + frame.By + "): have it accept what comes in and goes out by cni0; nfguard trace shows where a packet dies"},
+			true,
 		},
 		{
 			"another hook depends", func(p *guard.Path) { p.Beside.Service = &guard.Forward{By: "rule 1 of X"} },

@@ -55,7 +55,7 @@ func masquerades(ctx context.Context, r *Route) answer {
 			got = got.or(perhaps)
 		}
 	}
-	exists, err := has(xtables.Of(r.IPv6), natTable)
+	exists, err := hasNAT(xtables.Of(r.IPv6))
 	if exists && err == nil {
 		var t legacyRules
 		if t, _, err = readLegacy(ctx, r.IPv6, natTable); err == nil {
