@@ -145,7 +145,23 @@ func (a *app) proof() (*proof, error) {
 		return nil, unprobed(err)
 	}
 	d.Next = d.next(needs)
+	ownService(&d.Judgement, needs)
 	return d, nil
+}
+
+// ownService names what keeps a pod from its own Service where that is known to be
+// missing for every Service: hairpin mode comes after it.
+func ownService(j *probe.Judgement, needs []guard.Need) {
+	if j.HairpinNext == "" {
+		return
+	}
+	for i := range needs {
+		if n := &needs[i]; n.State == guard.NeedMissing && n.OfPath() && !n.Partly() {
+			j.Hairpin += ": " + n.Sum()
+			j.HairpinNext = n.Next + "; then see whether hairpin mode is needed, too"
+			return
+		}
+	}
 }
 
 // copyPorts takes the flags that all bridges with pods have, and whether the
@@ -171,6 +187,11 @@ func unprobed(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return errInterrupted
+	case errors.Is(err, unix.EROFS):
+		return &hintError{
+			fmt.Errorf("/proc/sys is read-only here, as in a container, and what packets are sent through needs settings of its own: %w", err),
+			"run it on the host; from here nfguard check looks without sending anything",
+		}
 	case errors.Is(err, unix.EPERM):
 		return &hintError{err, fmt.Sprintf("run it as root; uid is %d", os.Geteuid())}
 	case errors.Is(err, probe.ErrNoNAT):

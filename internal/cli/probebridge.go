@@ -80,9 +80,11 @@ func (a *app) probeBridge(form format, f *realFlags) error {
 		return errInterrupted
 	}
 	d.Judgement, d.Took = probe.Judge(d.Cells), time.Since(began)
+	needs := a.needsOf(f.bridge)
 	if d.Verdict != probe.Works {
-		d.Next = a.remedyFor(f.bridge)
+		d.Next = remedyFor(needs)
 	}
+	ownService(&d.Judgement, needs)
 	a.code = probeCode(d.Verdict)
 	return a.show(form, d)
 }

@@ -47,7 +47,7 @@ func (d *proof) surround(s *probe.Settings, o *guard.Observation) []guard.Need {
 		if p.Family == guard.IPv4 && p.Forwarding.Have == "0" {
 			s.Forwarding[probe.ForwardIPv4Bridge] = "0"
 		}
-		if p.Forward.Fate == guard.FateDropsByPolicy || p.Forward.Fate == guard.FateDropsByRule {
+		if p.Forward.DropsAll() {
 			if p.Family == guard.IPv4 {
 				s.Dropped.IPv4 = p.Forward.By
 			} else {
@@ -62,7 +62,7 @@ func (d *proof) surround(s *probe.Settings, o *guard.Observation) []guard.Need {
 		if n.Family == guard.IPv6.String() { // where it matters
 			s.Forwarding[probe.ForwardIPv6] = host(guard.IPv6)
 		}
-		taken := n.What == guard.ForwardingNeed || n.What == guard.ForwardNeed && n.State == guard.NeedMissing
+		taken := n.What == guard.ForwardingNeed || n.What == guard.ForwardNeed && n.State == guard.NeedMissing && !n.Partly()
 		if taken || n.State == guard.NeedMet || !n.OfPath() {
 			continue
 		}
@@ -71,7 +71,7 @@ func (d *proof) surround(s *probe.Settings, o *guard.Observation) []guard.Need {
 			apart = append(apart, say)
 		}
 	}
-	s.Apart = strings.Join(apart, "; ")
+	s.Apart = strings.Join(append(apart, direct(o, d.Bridges)...), "; ")
 	return needs
 }
 
@@ -92,15 +92,33 @@ func remedy(needs []guard.Need) string {
 	return "the keys are right, and nothing that is looked at is missing: nfguard trace follows a connection and says where it dies"
 }
 
-// remedyFor is what to do where Services are not reached through a bridge.
-func (a *app) remedyFor(bridge string) string {
+// needsOf are what Services need on a bridge of this host; none where that could
+// not be looked at.
+func (a *app) needsOf(bridge string) []guard.Need {
 	s, _, err := a.settings()
 	if err != nil {
-		return ""
+		return nil
 	}
-	needs := slices.DeleteFunc(guard.NeedsOf(a.survey(&s.Policy)), func(n guard.Need) bool { return n.Bridge != bridge })
+	return slices.DeleteFunc(guard.NeedsOf(a.survey(&s.Policy)), func(n guard.Need) bool { return n.Bridge != bridge })
+}
+
+// remedyFor is what to do where Services are not reached through a bridge.
+func remedyFor(needs []guard.Need) string {
 	if len(needs) == 0 { // it carries no pods
 		return "nfguard check says which setting it is; nfguard trace follows a connection and says where it dies"
 	}
 	return remedy(needs)
+}
+
+// direct says of which bridges what pods send each other by their own addresses is
+// dropped, although what is for Services is accepted: a world has no such rules.
+func direct(o *guard.Observation, bridges []string) (list []string) {
+	for i := range o.Needs.Paths {
+		if p := &o.Needs.Paths[i]; slices.Contains(bridges, p.Bridge) {
+			if by := p.OnlyServices(); by != "" {
+				list = append(list, fmt.Sprintf("on %s (%s), what pods send each other by their own addresses is dropped (%s)", p.Bridge, p.Family, by))
+			}
+		}
+	}
+	return list
 }

@@ -107,6 +107,9 @@ func writeStatus(w io.Writer, s statusView) {
 	for _, subject := range subjects {
 		fmt.Fprintf(w, "%s  %s\n", st.bad("!"), s.Complaints[subject])
 	}
+	if len(subjects) > 0 {
+		fmt.Fprintln(w, "   nfguard check says what to do")
+	}
 	for _, f := range s.Findings {
 		fmt.Fprintf(w, "%s  %s\n   %s\n", st.warn("note"), f.Sentence, f.Next)
 	}

@@ -227,7 +227,7 @@ func TestNeedsMakeNothing(t *testing.T) {
 	pod := lab.NewNamespace(t)
 	n.Run(t, "ip", "link", "add", "veth1", "master", "cni0", "type", "veth", "peer", "name", "eth0", "netns", pod.Path())
 	state := func() string {
-		out, err := n.Command("sh", "-c", "PATH=$PATH:/usr/sbin; cat /proc/net/ip_tables_names /proc/net/ip6_tables_names /proc/modules; nft list ruleset; ip rule; ip -6 rule; ip route show table all; sysctl -a 2>/dev/null | grep -v 'random\\|^fs\\|nr_\\|dentry'|grep ^net.bridge").CombinedOutput()
+		out, err := n.Command("sh", "-c", "PATH=$PATH:/usr/sbin; cat /proc/net/ip_tables_names /proc/net/ip6_tables_names /proc/modules; nft list ruleset; ip rule; ip -6 rule; ip route show table all | grep -v fe80; sysctl -a 2>/dev/null | grep -v 'random\\|^fs\\|nr_\\|dentry'|grep ^net.bridge").CombinedOutput()
 		if err != nil {
 			var exit *exec.ExitError
 			t.Logf("%v %v", err, exit)
@@ -317,5 +317,67 @@ func TestOffer(t *testing.T) {
 	n.write("nfguard.toml", out)
 	if again := show(); !strings.Contains(again, "ip_forward") {
 		t.Errorf("read back:\n%s", again)
+	}
+}
+
+// TestReadOnlySysctls: where /proc/sys is read-only, as in a container, probe says
+// that it is that, and check --probe has it as something that could not be told.
+func TestReadOnlySysctls(t *testing.T) {
+	n := newNode(t, "[persist]\nenabled = false\n")
+	n.pods()
+	n.sh(ruled)
+	n.set("1", "1", "1")
+	run := func(args ...string) (string, int) {
+		cmd := n.nfguard(args...)
+		cmd.Args = append([]string{"unshare", "-m", "sh", "-c", `mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"`, "sh", cmd.Path}, cmd.Args[1:]...)
+		unshare, err := exec.LookPath("unshare")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Path = unshare
+		out, err := cmd.CombinedOutput()
+		return string(out), code(err)
+	}
+	const why = "/proc/sys is read-only here, as in a container, and what packets are sent through needs settings of its own"
+	const next = "run it on the host; from here nfguard check looks without sending anything"
+	for _, tt := range []struct {
+		args []string
+		says []string
+		exit int
+	}{
+		{[]string{"probe"}, []string{"nfguard: error: " + why, "nfguard: hint: " + next}, 2},
+		{[]string{"check", "--probe"}, []string{"unknown  " + why, next}, 2},
+		{[]string{"check"}, []string{"nothing that was looked at keeps them from Services"}, 0},
+	} {
+		out, exit := run(tt.args...)
+		for _, says := range tt.says {
+			if !strings.Contains(out, says) {
+				t.Errorf("%v does not say %q:\n%s", tt.args, says, out)
+			}
+		}
+		if exit != tt.exit {
+			t.Errorf("%v exits %d, want %d", tt.args, exit, tt.exit)
+		}
+	}
+}
+
+// TestOwnServiceNamesTheCause: a pod does not reach itself either where no Service
+// answers, and that comes before hairpin mode.
+func TestOwnServiceNamesTheCause(t *testing.T) {
+	n := newNode(t, "[persist]\nenabled = false\n")
+	n.pods()
+	n.sh(`nat() { iptables-nft -t nat "$@"; }
+		for c in KUBE-SERVICES KUBE-SVC-A KUBE-SEP-A; do nat -N $c; done; nat -I PREROUTING -j KUBE-SERVICES
+		nat -A KUBE-SERVICES -d 10.32.0.10/32 -p tcp -m comment --comment "kube-system/dns:tcp cluster IP" -m tcp --dport 53 -j KUBE-SVC-A
+		nat -A KUBE-SVC-A -m comment --comment "kube-system/dns:tcp" -j KUBE-SEP-A
+		nat -A KUBE-SEP-A -p tcp -m comment --comment "kube-system/dns:tcp" -m tcp -j DNAT --to-destination 10.200.2.32:53`)
+	n.set("1", "1", "1")
+	n.sh("sysctl -qw net.ipv4.ip_forward=0")
+	for _, args := range [][]string{{"probe"}, {"probe", "--bridge", "cni0", "--yes"}} {
+		out, err := n.nfguard(args...).CombinedOutput()
+		if code(err) == 0 || !strings.Contains(string(out), "does not reach itself") || !strings.Contains(string(out), "): net.ipv4.ip_forward is 0\n") ||
+			strings.Contains(string(out), "nfguard trace shows where the packets of a pod of such a Service are lost") {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
 	}
 }

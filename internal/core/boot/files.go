@@ -7,9 +7,12 @@ package boot
 func Files() []string {
 	files := []string{
 		"/boot/vmlinuz-*",
+		"/etc/cloud/cloud.cfg",
+		"/etc/cloud/cloud.cfg.d/*.cfg",
 		"/etc/cron.d/*",
 		"/etc/crontab",
 		"/etc/default/ufw",
+		"/etc/init.d/*",
 		"/etc/network/interfaces",
 		"/etc/network/interfaces.d/*",
 		"/etc/rc.d/rc.local",
@@ -18,13 +21,15 @@ func Files() []string {
 		"/etc/systemd/system/*.service",
 		"/etc/tuned/active_profile",
 		"/etc/tuned/tuned-main.conf",
+		"/etc/ufw/after.init",
+		"/etc/ufw/before.init",
 		"/etc/ufw/sysctl.conf",
 		"/etc/ufw/ufw.conf",
 		"/usr/lib/modules/*",
 		"/usr/lib/systemd/system/*.service",
 	}
 	for _, dir := range []string{"/etc", "/run", "/usr/local/lib", "/usr/lib"} {
-		for _, d := range []string{"modprobe.d", "modules-load.d", "sysctl.d"} {
+		for _, d := range []string{"modprobe.d", "modules-load.d", "sysctl.d", "tmpfiles.d"} {
 			files = append(files, dir+"/"+d+"/*.conf")
 		}
 		files = append(files, dir+"/udev/rules.d/*.rules")

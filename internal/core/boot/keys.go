@@ -262,7 +262,7 @@ func hidden(file string) string {
 		if !ok {
 			continue
 		}
-		for _, family := range []string{"sysctl.d", "modprobe.d", "udev/rules.d", "systemd/system"} {
+		for _, family := range []string{"sysctl.d", "modprobe.d", "tmpfiles.d", "udev/rules.d", "systemd/system"} {
 			if path.Dir(rest) == family {
 				return "/etc/" + rest
 			}

@@ -37,9 +37,19 @@ func names(line string) (words []string, comment bool) {
 func missedName(at Place, line, module string) *miss {
 	words, comment := names(line)
 	if !slices.Contains(words, canonical(module)) {
+		for _, w := range words {
+			if bare, isFile := strings.CutSuffix(w[strings.LastIndexByte(w, '/')+1:], ".ko"); isFile && bare == canonical(module) {
+				return &miss{at, "has the name of a file, and what is read is the name of a module", fmt.Sprintf(nextName, module)}
+			}
+		}
+		if len(words) == 1 && misspelt(words[0], canonical(module)) {
+			return &miss{at, fmt.Sprintf("names %s, which is no module", words[0]), fmt.Sprintf(nextName, module)}
+		}
 		return nil
 	}
 	switch {
+	case words[0] == "modprobe" || words[0] == "insmod":
+		return &miss{at, "is a command, and what is read is the name of a module", fmt.Sprintf(nextName, module)}
 	case strings.HasPrefix(line, mark) && len(words) == 1 && !comment:
 		return &miss{at, "begins with a byte order mark, which counts as a part of the name", nextBOM}
 	case len(words) > 1:
@@ -162,11 +172,20 @@ func (f *forecast) missedLine(s guard.Setting, set bool) *miss {
 func missedAssignment(l *assignment, s guard.Setting) *miss {
 	key := s.Key.Path()
 	bare, marked := strings.CutPrefix(l.name, mark)
-	if !marked && l.sets && l.path != key && simplify(l.path) != key {
+	if !marked && l.sets && l.path != key && !strings.Contains(l.path, "nf") && !strings.Contains(l.path, "ip_f") && simplify(l.path) != key {
 		return nil // nearly all lines
 	}
 	if marked && simplify(swap(strings.TrimPrefix(bare, "-"))) == key {
 		return &miss{l.Place, "begins with a byte order mark, which counts as a part of the name", nextBOM}
+	}
+	if l.sets && l.path != key && simplify(l.path) != key {
+		if !misnamed(simplify(l.path), s.Key) {
+			return nil
+		}
+		if effect, ok := settles(s, l.value); ok && guard.SameValue(effect, s.Value) {
+			return &miss{l.Place, fmt.Sprintf("sets %s, which is no sysctl", strings.TrimPrefix(l.name, "-")), fmt.Sprintf(nextAssign, s.Key, s.Value)}
+		}
+		return nil
 	}
 	if l.sets {
 		if _, ok := settles(s, l.value); ok || simplify(l.path) != key {
@@ -178,4 +197,61 @@ func missedAssignment(l *assignment, s guard.Setting) *miss {
 		return &miss{l.Place, "has no \"=\" between the name and the value", fmt.Sprintf(nextAssign, s.Key, s.Value)}
 	}
 	return nil
+}
+
+// misspelt reports whether a word is meant to be a name: it has a letter or two
+// more, less or other, or is what people take for br_netfilter's.
+func misspelt(word, name string) bool {
+	if name == "br_netfilter" && slices.Contains([]string{"bridge_netfilter", "bridge_nf", "br_nf", "netfilter_bridge", "nf_bridge"}, word) {
+		return true
+	}
+	return word != name && distance(word, name) <= 2
+}
+
+// bridgeKeys are those of br_netfilter, of which no one is meant to be another.
+var bridgeKeys = []string{
+	"bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables",
+	"bridge-nf-filter-vlan-tagged", "bridge-nf-filter-pppoe-tagged", "bridge-nf-pass-vlan-input-dev",
+}
+
+// misnamed reports whether a path below /proc/sys, which is not the key's, is meant
+// to be. It looks at names that are known to be nobody else's.
+func misnamed(path string, key guard.Key) bool {
+	last, own := path[strings.LastIndexByte(path, '/')+1:], tail(key.Path())
+	last = strings.ReplaceAll(last, "_", "-")
+	switch {
+	case key.BridgeNF():
+		return last == own || !slices.Contains(bridgeKeys, last) && !isGlob(last) && distance(last, own) <= 2
+	case key == "net.ipv4.ip_forward":
+		return distance(path, key.Path()) <= 2
+	}
+	return false
+}
+
+// distance is how many letters are to be added, removed or changed to make one
+// word of the other; two that have changed places count as one.
+func distance(a, b string) int {
+	if d := len(a) - len(b); d > 2 || d < -2 {
+		return 3 // more is not asked for
+	}
+	rows := [3][]int{make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)}
+	for j := range rows[1] {
+		rows[1][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		old, last, now := rows[0], rows[1], rows[2]
+		now[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			now[j] = min(last[j]+1, now[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				now[j] = min(now[j], old[j-2]+1)
+			}
+		}
+		rows[0], rows[1], rows[2] = last, now, old
+	}
+	return rows[1][len(b)]
 }

@@ -27,6 +27,7 @@ const (
 
 	nextBOM         = "save that file without a byte order mark"
 	nextOneName     = "write each name on a line of its own"
+	nextName        = "write the name %s there"
 	nextMoveComment = "move the comment to a line of its own"
 	nextMoveModule  = "move that line to a file in /etc/modules-load.d"
 	nextMoveSysctl  = "move that line to a file in /etc/sysctl.d"

@@ -8,8 +8,8 @@ import (
 
 // harmless are programs that do not set a sysctl when they are given its name.
 var harmless = []string{
-	"[", "[[", "awk", "cat", "chmod", "chown", "cut", "date", "egrep", "false", "fgrep", "grep", "head", "id", "ls", "logger",
-	"mkdir", "pgrep", "read", "rm", "set", "sleep", "sort", "stat", "systemd-cat", "tail", "test", "touch", "tr", "true",
+	"[", "[[", "awk", "cat", "chmod", "chown", "cut", "egrep", "false", "fgrep", "grep", "head", "id", "ls",
+	"pgrep", "read", "rm", "set", "sort", "stat", "systemd-cat", "tail", "test", "tr", "true",
 	"uname", "umask", "wc", "which", "local", "export", "shift", "unset", "trap", "wait", "break", "continue", ":", "tee", "echo", "printf",
 }
 
@@ -18,10 +18,19 @@ var harmless = []string{
 func (s *shell) command(args []string, line int, maybe bool) answer {
 	name := path.Base(args[0])
 	if body, ok := s.funcs[name]; ok {
+		own := s.vars["1"] // those of a function are others
+		if delete(s.vars, "1"); len(args) > 1 && !strings.Contains(args[1], "\x00") {
+			s.vars["1"] = []string{args[1]}
+		}
 		s.run(body, maybe)
+		if delete(s.vars, "1"); own != nil {
+			s.vars["1"] = own
+		}
 		return unclear
 	}
 	switch name {
+	case "sleep", "udevadm", "logger", "mkdir", "touch", "date":
+		return likely
 	case "echo", "printf":
 		s.printed = args
 		return likely

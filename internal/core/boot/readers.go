@@ -18,6 +18,9 @@ const (
 	SystemdUnit     Reader = "systemd unit"        // a command of a service that is started at boot
 	Ifupdown        Reader = "ifupdown"            // as an interface comes up
 	Dispatcher      Reader = "dispatcher"          // the same, of NetworkManager or networkd-dispatcher
+	Tmpfiles        Reader = "systemd-tmpfiles"    // at boot
+	SysV            Reader = "init script"         // of a runlevel that is reached at boot
+	CloudInit       Reader = "cloud-init"          // at each boot, or at the first
 	RCLocal         Reader = "rc.local"            // at the end of the boot
 	Cron            Reader = "cron"                // at its start, or later
 	UFW             Reader = "ufw"                 // at boot, enable and reload
@@ -32,7 +35,7 @@ func (r Reader) atBoot() bool { return r != UFW && r != TuneD && r != Procps }
 // when says in a sentence when a reader has done its work.
 func (r Reader) when() string {
 	switch r {
-	case KernelCmdline, SystemdSysctl, ModprobeInstall, Udev, SystemdUnit, Ifupdown, Dispatcher, RCLocal, Cron:
+	case KernelCmdline, SystemdSysctl, ModprobeInstall, Udev, SystemdUnit, Ifupdown, Dispatcher, Tmpfiles, SysV, CloudInit, RCLocal, Cron:
 		return "at next boot"
 	case UFW:
 		return "once ufw starts"
@@ -137,8 +140,7 @@ func (t *tree) readProcps(kind procps) []assignment {
 // readUFW returns the lines of the file that ufw has sysctl(8) load: IPT_SYSCTL
 // of /etc/default/ufw, where /etc/ufw/ufw.conf says ENABLED=yes.
 func (t *tree) readUFW() []assignment {
-	main, _ := t.read("/etc/ufw/ufw.conf", maxFile)
-	if !strings.EqualFold(shellValue(main, "ENABLED"), "yes") {
+	if !t.ufwEnabled() {
 		return nil
 	}
 	defaults, _ := t.read("/etc/default/ufw", maxFile)
@@ -146,6 +148,11 @@ func (t *tree) readUFW() []assignment {
 		return t.assignments([]string{file})
 	}
 	return nil
+}
+
+func (t *tree) ufwEnabled() bool {
+	main, _ := t.read("/etc/ufw/ufw.conf", maxFile)
+	return strings.EqualFold(shellValue(main, "ENABLED"), "yes")
 }
 
 // shellValue returns what NAME=value, quoted or not, sets last.

@@ -120,7 +120,16 @@ func (s *shell) run(tokens []token, maybe bool) {
 			before = t.op
 			i++
 			continue
-		case t.is("if"), t.is("while"), t.is("until"), t.is("case"), t.is("select"):
+		case t.is("case"):
+			if body, next, ok := s.branch(tokens, i); ok {
+				s.run(body, maybe || open > 0 || s.maybe || before != "" && last == unclear)
+				i = next
+				continue
+			}
+			open++
+			i++
+			continue
+		case t.is("if"), t.is("while"), t.is("until"), t.is("select"):
 			open++
 			i++
 			continue
@@ -218,6 +227,60 @@ func (s *shell) loop(tokens []token, i int, maybe bool) int {
 		s.vars[name] = was
 	}
 	return min(end+1, len(tokens))
+}
+
+// branch returns what "case WORD in PATTERN) BODY ;; esac" carries out, nothing
+// where no pattern is the word's, and where it ends. It is false where that cannot
+// be told.
+func (s *shell) branch(tokens []token, i int) (body []token, next int, ok bool) {
+	if i+3 >= len(tokens) || !tokens[i+2].is("in") || !s.f.spend(len(tokens)-i) {
+		return nil, 0, false
+	}
+	word, known := s.expand(&tokens[i+1], false)
+	if !known || len(word) != 1 {
+		return nil, 0, false
+	}
+	found := false
+	for j := i + 3; j < len(tokens); {
+		switch t := &tokens[j]; {
+		case t.is("esac"):
+			return body, j + 1, true
+		case t.op != "" && t.op != "(":
+			j++
+			continue
+		}
+		matches := false
+		for ; j < len(tokens) && tokens[j].op != ")"; j++ {
+			t := &tokens[j]
+			if t.op != "" {
+				continue
+			}
+			patterns, known := s.expand(t, false)
+			if !known || len(patterns) != 1 {
+				return nil, 0, false
+			}
+			matches = matches || globs(patterns[0], word[0])
+		}
+		start, depth := j+1, 0
+		for j++; j < len(tokens); j++ {
+			t := &tokens[j]
+			if t.is("case") {
+				depth++
+			}
+			if t.is("esac") {
+				if depth--; depth < 0 {
+					break
+				}
+			}
+			if depth == 0 && t.op == ";" && j+1 < len(tokens) && tokens[j+1].op == ";" {
+				break
+			}
+		}
+		if matches && !found && start <= j {
+			body, found = tokens[start:min(j, len(tokens))], true
+		}
+	}
+	return nil, 0, false
 }
 
 // define keeps the body of "NAME() { BODY }", and returns where it ends.

@@ -40,6 +40,11 @@ func (f *forecast) others() {
 	f.starts = append(f.starts, f.udev()...)
 	f.starts = append(f.starts, f.units()...)
 	f.starts = append(f.starts, f.ifupdown()...)
+	f.starts = append(f.starts, f.tmpfiles()...)
+	f.starts = append(f.starts, f.initScripts()...)
+	f.starts = append(f.starts, f.cloudInit()...)
+	f.starts = append(f.starts, f.ufwScripts()...)
+	f.starts = append(f.starts, f.tunedScripts()...)
 	f.starts = append(f.starts, f.rcLocal()...)
 	f.starts = append(f.starts, f.cron()...)
 }
@@ -186,16 +191,16 @@ func (r Reader) remove() string {
 	switch r {
 	case Udev:
 		return nextRemoveRule
-	case RCLocal, SystemdUnit, Ifupdown, Dispatcher:
+	case RCLocal, SystemdUnit, Ifupdown, Dispatcher, SysV, CloudInit:
 		return nextRemoveCommand
-	case KernelCmdline, ModprobeInstall, SystemdSysctl, Cron, UFW, TuneD, Procps:
+	case KernelCmdline, ModprobeInstall, SystemdSysctl, Tmpfiles, Cron, UFW, TuneD, Procps:
 	}
 	return nextRemoveLine
 }
 
 // against is the next step against what stands at a place.
 func (s *start) against(at Place) string {
-	if at != s.Place && s.Place != (Place{}) {
+	if at != s.Place && s.Place != (Place{}) || s.Reader == TuneD || s.Reader == UFW {
 		return nextRemoveCommand // in a script
 	}
 	return s.Reader.remove()

@@ -31,7 +31,7 @@ func hostWith(t *testing.T, files map[string]string) boot.Options {
 		for name, text := range list {
 			write(t, root, name, text)
 			full := filepath.Join(root, name)
-			if filepath.Dir(name) == "/usr/local/bin" || filepath.Base(name) == "rc.local" || strings.Contains(name, "dispatcher") {
+			if filepath.Dir(name) == "/usr/local/bin" || filepath.Base(name) == "rc.local" || strings.Contains(name, "dispatcher") || strings.Contains(name, "init.d") || strings.HasSuffix(name, ".init") || strings.Contains(name, "per-boot") || strings.Contains(name, "if-up.d") {
 				os.Chmod(full, 0o755)
 			}
 		}
@@ -173,6 +173,34 @@ func TestStarts(t *testing.T) {
 		{name: "cron at boot", files: files{"/etc/cron.d/x": "SHELL=/bin/sh\n@reboot root " + off + "\n"}, sentence: be("once cron starts", "/etc/cron.d/x:2", "runs "+off), next: "remove that line"},
 		{name: "cron later", files: files{"/etc/crontab": "*/5 *\t* * *   root\t" + off + "\n"}, sentence: be("once cron runs it", "/etc/crontab:1", "runs "+off), next: "remove that line"},
 		{name: "cron of root", files: files{"/var/spool/cron/crontabs/root": "@reboot sysctl -p /etc/x.conf\n", "/etc/x.conf": key + "=0\n"}, sentence: be("once cron starts", "/var/spool/cron/crontabs/root:1", "runs sysctl -p /etc/x.conf (/etc/x.conf:1)"), next: "remove that line"},
+		{name: "cron at boot, after a while", files: files{"/etc/cron.d/x": "@reboot root sleep 30 && " + off + "\n"}, sentence: be("once cron starts", "/etc/cron.d/x:1", "runs sleep 30 && "+off), next: "remove that line"},
+		{name: "cron at boot, if it can", files: files{"/etc/cron.d/x": "@reboot root curl -f http://x/ && " + off + "\n"}, sentence: key + " may be set to 0 once cron starts: /etc/cron.d/x:1 runs curl -f http://x/ && " + off, next: "remove that line", note: true},
+		{name: "if-up.d", files: files{"/etc/network/if-up.d/x": "#!/bin/sh\n" + off + "\n"}, sentence: be("once its interface comes up", "/etc/network/if-up.d/x:2", "sets it"), next: "remove that command"},
+
+		{name: "tmpfiles", files: files{"/etc/tmpfiles.d/x.conf": "# x\nw /proc/sys/net/bridge/bridge-nf-call-iptables - - - - 0\n"}, sentence: be("once systemd-tmpfiles runs", "/etc/tmpfiles.d/x.conf:2", "sets it"), next: "remove that line"},
+		{name: "tmpfiles, appended, at boot only", files: files{"/etc/tmpfiles.d/x.conf": "w+!\t/proc/sys/net/bridge/bridge-nf-*  - - - - 0\\n\n"}, sentence: be("once systemd-tmpfiles runs", "/etc/tmpfiles.d/x.conf:1", "sets it"), next: "remove that line"},
+		{name: "tmpfiles, of a package", files: files{"/usr/lib/tmpfiles.d/x.conf": "w /proc/sys/net/bridge/bridge-nf-call-iptables - - - - 0\n"}, sentence: be("once systemd-tmpfiles runs", "/usr/lib/tmpfiles.d/x.conf:1", "sets it"), next: "copy the file to /etc/tmpfiles.d/x.conf, which hides it, and remove the line there"},
+		{name: "tmpfiles, hidden", files: files{"/usr/lib/tmpfiles.d/x.conf": "w /proc/sys/net/bridge/bridge-nf-call-iptables - - - - 0\n", "/etc/tmpfiles.d/x.conf": "# none\n"}},
+		{name: "tmpfiles, 1 after it", files: files{"/etc/tmpfiles.d/x.conf": "w /proc/sys/net/bridge/bridge-nf-call-iptables - - - - 0\n", "/etc/tmpfiles.d/y.conf": "w /proc/sys/net/bridge/bridge-nf-call-iptables - - - - 1\n"}},
+		{name: "tmpfiles, another type", files: files{"/etc/tmpfiles.d/x.conf": "f /proc/sys/net/bridge/bridge-nf-call-iptables - - - - 0\n"}},
+		{name: "tmpfiles, what it cannot read", files: files{"/etc/tmpfiles.d/x.conf": "w~ /proc/sys/net/bridge/bridge-nf-call-iptables - - - - MAo=\n"}, sentence: key + " may be set once systemd-tmpfiles runs: /etc/tmpfiles.d/x.conf:1 sets it, and what it sets is not known", next: "see what it sets it to, and remove that where it is not 1", note: true},
+
+		{name: "an init script", files: files{"/etc/init.d/hard": "#!/bin/sh\ncase \"$1\" in\n  stop) " + off + " ;;\n  start)\n    " + off + "\n    ;;\nesac\n", "/etc/rc3.d/S20hard": "x"}, sentence: be("once the init script hard starts", "/etc/init.d/hard:5", "sets it"), next: "remove that command"},
+		{name: "an init script, by a function", files: files{"/etc/rc.d/init.d/hard": "#!/bin/bash\nstart() {\n  echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables\n}\ncase $1 in\nstart) start ;;\nesac\n", "/etc/rc.d/rc5.d/S99hard": "x"}, sentence: be("once the init script hard starts", "/etc/rc.d/init.d/hard:3", "sets it"), next: "remove that command"},
+		{name: "an init script, as it stops", files: files{"/etc/init.d/hard": "#!/bin/sh\ncase \"$1\" in stop) " + off + " ;; esac\n", "/etc/rc3.d/S20hard": "x"}},
+		{name: "an init script that is not started", files: files{"/etc/init.d/hard": "#!/bin/sh\n" + off + "\n", "/etc/rc3.d/K20hard": "x"}},
+		{name: "an init script with a unit", files: files{"/etc/init.d/x": "#!/bin/sh\n" + off + "\n", "/etc/rc3.d/S20x": "x", unit: "[Service]\nExecStart=/bin/true\n"}},
+
+		{name: "cloud-init, bootcmd", files: files{"/etc/cloud/cloud.cfg.d/99_x.cfg": "#cloud-config\nbootcmd:\n - echo hello\n - " + off + "\n"}, sentence: be("once cloud-init runs its bootcmd", "/etc/cloud/cloud.cfg.d/99_x.cfg:4", "runs "+off), next: "remove that command"},
+		{name: "cloud-init, a list", files: files{"/var/lib/cloud/instance/user-data.txt": "#cloud-config\nbootcmd:\n  - [ cloud-init-per, once, x, true ]\n  - [ sysctl, -w, \"" + key + "=0\" ]\n"}, sentence: be("once cloud-init runs its bootcmd", "/var/lib/cloud/instance/user-data.txt:4", "runs sysctl -w "+key+"=0"), next: "remove that command"},
+		{name: "cloud-init, a list below", files: files{"/etc/cloud/cloud.cfg": "bootcmd:\n- - sysctl\n  - -w\n  - " + key + "=0\nruncmd:\n- true\n"}, sentence: be("once cloud-init runs its bootcmd", "/etc/cloud/cloud.cfg:2", "runs sysctl -w "+key+"=0"), next: "remove that command"},
+		{name: "cloud-init, a block", files: files{"/etc/cloud/cloud.cfg": "bootcmd:\n- |\n  true\n  " + off + "\nusers: []\n"}, sentence: be("once cloud-init runs its bootcmd", "/etc/cloud/cloud.cfg:4", "sets it"), next: "remove that command"},
+		{name: "cloud-init, quoted", files: files{"/etc/cloud/cloud.cfg": "bootcmd: [ 'sh -c \"" + off + "\"' ] \n"}, sentence: be("once cloud-init runs its bootcmd", "/etc/cloud/cloud.cfg:1", "runs sh -c \""+off+"\""), next: "remove that command"},
+		{name: "cloud-init, runcmd of the first boot", files: files{"/etc/cloud/cloud.cfg.d/x.cfg": "runcmd:\n- " + off + "\n"}, sentence: be("once cloud-init runs its runcmd", "/etc/cloud/cloud.cfg.d/x.cfg:2", "runs "+off), next: "remove that command"},
+		{name: "cloud-init, runcmd that was run", files: files{"/etc/cloud/cloud.cfg.d/x.cfg": "runcmd:\n- " + off + "\n", "/var/lib/cloud/instance/sem/config_runcmd": "1\n"}},
+		{name: "cloud-init, a script of each boot", files: files{"/etc/cloud/x": "x", "/var/lib/cloud/scripts/per-boot/x.sh": "#!/bin/sh\n" + off + "\n"}, sentence: be("once cloud-init runs its scripts", "/var/lib/cloud/scripts/per-boot/x.sh:2", "sets it"), next: "remove that command"},
+		{name: "cloud-init, switched off", files: files{"/etc/cloud/cloud.cfg": "bootcmd:\n- " + off + "\n", "/etc/cloud/cloud-init.disabled": "x"}},
+		{name: "cloud-init, another key", files: files{"/etc/cloud/cloud.cfg": "bootcmd:\n- true\nwrite_files:\n- " + off + "\n"}},
 		{name: "cron, a file that it passes over", files: files{"/etc/cron.d/x.disabled": "@reboot root " + off + "\n"}},
 	}
 	for _, tt := range tests {

@@ -57,7 +57,7 @@ func (t *tree) assignments(files []string) []assignment {
 // matters reports whether the name of a line can be that of a key of interest,
 // or is meant to be (missedAssignment).
 func (t *tree) matters(name string) bool {
-	if isGlob(name) || t.tails[tail(name)] {
+	if isGlob(name) || t.tails[tail(name)] || strings.Contains(name, "nf-call") || strings.Contains(name, "nf_call") || strings.Contains(name, "ip_f") {
 		return true
 	}
 	i := strings.IndexAny(name, blank+":")

@@ -43,6 +43,16 @@ func tunedWrites(lines []assignment, key string) []assignment {
 // profile returns the sysctls of TuneD's active profile with its includes, and
 // whether there is such a section at all.
 func (t *tree) profile() (options []assignment, active bool) {
+	for _, u := range t.activeUnits() {
+		if !u.off && u.kind == "sysctl" {
+			active, options = true, append(options, u.options...)
+		}
+	}
+	return options, active
+}
+
+// activeUnits are the sections of the active profile with its includes.
+func (t *tree) activeUnits() []unit {
 	names, _ := t.read("/etc/tuned/active_profile", maxFile)
 	var units []unit
 	seen := make(map[string]bool)
@@ -62,12 +72,7 @@ func (t *tree) profile() (options []assignment, active bool) {
 		}
 		merged[i] = u
 	}
-	for _, u := range merged {
-		if !u.off && u.kind == "sysctl" {
-			active, options = true, append(options, u.options...)
-		}
-	}
-	return options, active
+	return merged
 }
 
 // unit is one section of a profile.

@@ -85,3 +85,39 @@ x.y=7
 		}
 	}
 }
+
+// TestStartedScripts: scripts of the active profile and of ufw set it, too, as these
+// start them.
+func TestStartedScripts(t *testing.T) {
+	const key = "net.bridge.bridge-nf-call-iptables"
+	const script = "#!/bin/bash\n. /usr/lib/tuned/functions\nstart() {\n  sysctl -w " + key + "=0\n}\nstop() {\n  true\n}\ncase \"$1\" in\nstart) start;;\nesac\n"
+	for name, tt := range map[string]struct {
+		files map[string]string
+		want  []string
+	}{
+		"TuneD": {
+			map[string]string{
+				"/etc/tuned/active_profile":      "mine\n",
+				"/etc/tuned/mine/tuned.conf":     "[main]\ninclude=base\n[script]\nscript=${i:PROFILE_DIR}/script.sh\n",
+				"/etc/tuned/mine/script.sh":      script,
+				"/usr/lib/tuned/base/tuned.conf": "[sysctl]\nvm.swappiness=10\n",
+			},
+			[]string{key + " will be 0 once TuneD applies its profile: /etc/tuned/mine/script.sh:4 sets it: remove that command"},
+		},
+		"ufw": {
+			map[string]string{"/etc/ufw/ufw.conf": "ENABLED=yes\n", "/etc/ufw/after.init": script},
+			[]string{key + " will be 0 once ufw starts: /etc/ufw/after.init:4 sets it: remove that command"},
+		},
+		"ufw, switched off": {map[string]string{"/etc/ufw/ufw.conf": "ENABLED=no\n", "/etc/ufw/after.init": script}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, f := range boot.Forecast(hostWith(t, tt.files)).Findings {
+				got = append(got, f.Sentence+": "+f.Next)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -167,6 +167,7 @@ var deeds = map[string]func(w *world, f boot.Finding, args []string){
 	"nextBOM": func(w *world, f boot.Finding, _ []string) {
 		write(w.t, w.o.Root, f.Place.File, strings.TrimPrefix(w.read(f.Place.File), "\ufeff"))
 	},
+	"nextName": func(w *world, f boot.Finding, args []string) { w.replace(f.Place, args[0]+"\n") },
 	"nextOneName": func(w *world, f boot.Finding, _ []string) {
 		was := w.replace(f.Place)
 		w.append(f.Place.File, strings.Join(strings.Fields(was), "\n")+"\n")
@@ -329,6 +330,9 @@ func TestNextStepsHelp(t *testing.T) {
 
 		{step: "nextBOM", name: "a module", files: with(none, files{"/etc/modules-load.d/x.conf": "\ufeffbr_netfilter\n"})},
 		{step: "nextBOM", name: "a sysctl", key: fwd, files: with(unset, files{"/etc/sysctl.d/x.conf": "\ufeff" + fwd + "=1\n"})},
+		{step: "nextName", name: "a command", files: with(none, files{"/etc/modules-load.d/x.conf": "modprobe br_netfilter\n"})},
+		{step: "nextName", name: "a letter less", files: with(none, files{"/etc/modules-load.d/x.conf": "br_netfiler\n"})},
+		{step: "nextAssign", name: "a name that is none", key: fwd, files: with(unset, files{"/etc/sysctl.d/x.conf": "net.ipv4.ip_forwrd = 1\n"})},
 		{step: "nextOneName", files: with(none, files{"/etc/modules-load.d/x.conf": "overlay br_netfilter\n"})},
 		{step: "nextMoveComment", files: with(none, files{"/etc/modules-load.d/x.conf": "overlay\nbr_netfilter # why\n"})},
 		{step: "nextMoveModule", files: with(none, files{"/etc/modules": "br_netfilter\n"})},

@@ -5,14 +5,21 @@ import (
 	"strings"
 )
 
-// Dropping are findings about what FORWARD drops because it is handed to
-// netfilter, or will with p in force: the sentence is the same before and after,
-// so that it can be said before anything is set.
+// Dropping are findings about what FORWARD and the other hooks drop of what pods
+// send each other because it is handed to netfilter, or will with p in force: the
+// sentence is the same before and after, so that it can be said before anything is
+// set.
 func Dropping(p *Policy, o *Observation) []Finding {
 	var list []Finding
 	o.passing(p, func(b *Bridge, path *Path, now bool) {
-		if (now || p.Mode != Observe) && path.Forward.drops() && !path.Forward.Frame {
-			list = append(list, path.cutOff(b))
+		if !now && p.Mode == Observe {
+			return
+		}
+		if f := path.direct(); f.drops() && !f.Frame {
+			list = append(list, path.cutOff(b, f, ForwardNeed))
+		}
+		if f := path.Beside.Direct; f != nil && f.drops() && !f.Frame {
+			list = append(list, path.cutOff(b, f, "netfilter"))
 		}
 	})
 	return list
@@ -24,11 +31,11 @@ func Lacking(needs []Need) []Finding {
 	var list []Finding
 	for i := range needs {
 		if n := &needs[i]; n.Counts(needs) && n.What != ForwardNeed {
-			list = append(list, Finding{
-				Subject:  n.Bridge,
-				Sentence: fmt.Sprintf("pods on %s do not reach Services with an endpoint on this node over %s: %s", n.Bridge, n.Family, n.Sum()),
-				Next:     n.Next, OfNeed: true,
-			})
+			sentence := fmt.Sprintf("pods on %s do not reach Services with an endpoint on this node over %s: %s", n.Bridge, n.Family, n.Sum())
+			if n.some {
+				sentence = fmt.Sprintf("some of what pods on %s send Services with an endpoint on this node over %s does not arrive: %s", n.Bridge, n.Family, n.Sum())
+			}
+			list = append(list, Finding{Subject: n.Bridge, Sentence: sentence, Next: n.Next, OfNeed: true})
 		}
 	}
 	return list
@@ -81,8 +88,11 @@ func Ahead(p *Policy, o *Observation) []Finding {
 		})
 	}
 	o.passing(p, func(b *Bridge, path *Path, now bool) {
-		if !now && path.Forward.Fate != FateAccepts && !path.Forward.Frame {
-			list = append(list, path.cutOff(b))
+		if f := path.direct(); !now && f.Fate != FateAccepts && !f.Frame {
+			list = append(list, path.cutOff(b, f, ForwardNeed))
+		}
+		if f := path.Beside.Direct; !now && f != nil && !f.Frame {
+			list = append(list, path.cutOff(b, f, "netfilter"))
 		}
 	})
 	return list
@@ -122,18 +132,26 @@ func (p *Policy) willHand(b *Bridge, f Family, o *Observation) bool {
 	return false
 }
 
-// cutOff says who is cut off where not all packets are accepted, or may be.
-func (p *Path) cutOff(b *Bridge) Finding {
+// cutOff says who is cut off where a hook does not accept all packets, or may not.
+func (p *Path) cutOff(b *Bridge, by *Forward, hook string) Finding {
 	who := b.Ports.guests() + " on " + b.Name
 	f := Finding{Subject: b.Name, Next: strings.ReplaceAll(sendPackets, "BRIDGE", b.Name)}
 	switch {
-	case p.Forward.drops():
-		f.Sentence = fmt.Sprintf("with %s = 1, %s do not reach each other over %s: FORWARD drops what they send (%s)", p.Family.Key(), who, p.Family, p.Forward.By)
-		f.Next = p.accept()
-	case p.Forward.Err != nil:
-		f.Sentence = fmt.Sprintf("with %s = 1, FORWARD decides on what %s send each other over %s, and it could not be read: %v", p.Family.Key(), who, p.Family, p.Forward.Err)
+	case by.drops():
+		part, other := "", ""
+		if by.Of != "" {
+			part = " by " + by.Of
+		}
+		if p.Direct != nil && p.Forward.Fate == FateAccepts && hook == ForwardNeed {
+			other = "; what is for a Service it accepts"
+			part += " by their own addresses"
+		}
+		f.Sentence = fmt.Sprintf("with %s = 1, %s do not reach each other over %s%s: %s drops %s (%s)%s", p.Family.Key(), who, p.Family, part, hook, by.whom(), by.By, other)
+		f.Next = p.accept(by)
+	case by.Err != nil:
+		f.Sentence = fmt.Sprintf("with %s = 1, %s decides on what %s send each other over %s, and it could not be read: %v", p.Family.Key(), hook, who, p.Family, by.Err)
 	default:
-		f.Sentence = fmt.Sprintf("with %s = 1, FORWARD decides on what %s send each other over %s, and that depends on %s", p.Family.Key(), who, p.Family, p.Forward.By)
+		f.Sentence = fmt.Sprintf("with %s = 1, %s decides on what %s send each other over %s, and that depends on %s", p.Family.Key(), hook, who, p.Family, by.By)
 	}
 	return f
 }
@@ -160,7 +178,7 @@ func (o *Observation) forVMs(b *Bridge) string {
 			continue
 		}
 		if p := o.Needs.path(b.Name, f); p != nil {
-			seen = append(seen, fmt.Sprintf("FORWARD %s (%s)", p.Forward.what(), f))
+			seen = append(seen, fmt.Sprintf("FORWARD %s (%s)", p.direct().what(), f))
 		}
 	}
 	if len(seen) == 0 {

@@ -46,6 +46,7 @@ type group struct {
 	names   []string
 	handed  bool
 	missing []string // what Services need and is missing, beside being handed over
+	some    []string // what is missing for a part of the packets
 	unknown []string // of which it is not known
 	seen    bool     // all that is needed was looked at
 }
@@ -66,7 +67,7 @@ func (o *Observation) groups(pods []*Bridge) []*group {
 			if g.seen {
 				g.look(o.needsOf(b, f))
 			}
-			key := fmt.Sprintf("%t %t %q %q", g.handed, g.seen, g.missing, g.unknown)
+			key := fmt.Sprintf("%t %t %q %q %q", g.handed, g.seen, g.missing, g.some, g.unknown)
 			if there := same[key]; there != nil {
 				there.names = append(there.names, name)
 				continue
@@ -88,6 +89,8 @@ func (g *group) look(needs []Need) {
 		n := &needs[i]
 		switch {
 		case !n.OfPath():
+		case n.State == NeedMissing && n.some:
+			g.some = append(g.some, n.Sum())
 		case n.State == NeedMissing:
 			g.missing = append(g.missing, n.Sum())
 		case n.State == NeedUnknown && g.handed: // or it is certain without it
@@ -103,12 +106,14 @@ func (g *group) text() string {
 	switch {
 	case !g.handed:
 		s := who + " will not reach Services with an endpoint on this node: their packets are not handed to netfilter"
-		if len(g.missing) > 0 {
-			s += ", and " + strings.Join(g.missing, ", and ")
+		if all := append(g.missing, g.some...); len(all) > 0 {
+			s += ", and " + strings.Join(all, ", and ")
 		}
 		return s
 	case len(g.missing) > 0:
 		return who + " will not reach Services with an endpoint on this node: their packets are handed to netfilter, but " + strings.Join(g.missing, ", and ")
+	case len(g.some) > 0:
+		return "the packets of " + who + " are handed to netfilter, but some of those for Services with an endpoint on this node do not arrive: " + strings.Join(g.some, ", and ")
 	case len(g.unknown) > 0:
 		return "the packets of " + who + " are handed to netfilter; whether they reach Services with an endpoint on this node cannot be told: " + strings.Join(g.unknown, ", and ")
 	case g.seen:

@@ -107,14 +107,12 @@ func (p *Path) forward() Need {
 	n := Need{What: ForwardNeed, State: NeedMet, Have: p.Forward.what(), Rule: p.Forward.Rule}
 	switch p.Forward.Fate {
 	case FateAccepts:
-	case FateDropsByPolicy, FateDropsByRule:
-		n.State = NeedMissing
-		n.brief = "FORWARD drops what they send (" + p.Forward.By + ")"
-		n.Reason = "pods on " + p.Bridge + " reach neither each other nor Services with an endpoint on this node while their packets are handed over"
-		if p.Forward.Frame {
-			n.Reason = "pods on " + p.Bridge + " do not reach each other"
+		if d := p.direct(); d.Fate != FateAccepts {
+			n.Have = "accepts what is for Services; of what pods send each other by their own addresses: " + d.what()
+			n.Rule = d.Rule
 		}
-		n.Next = p.accept()
+	case FateDropsByPolicy, FateDropsByRule:
+		n.missing(ForwardNeed, p)
 	case FateUnknown:
 		n.State, n.Next = NeedUnknown, sendPackets
 		if p.Forward.Err != nil {
@@ -124,13 +122,53 @@ func (p *Path) forward() Need {
 	return n
 }
 
+// missing says that FORWARD drops what is for Services.
+func (n *Need) missing(hook string, p *Path) {
+	f, d := &p.Forward, p.direct()
+	if hook == BesideNeed {
+		f, d = p.Beside.Service, p.Beside.Direct
+		hook = "netfilter"
+	}
+	n.State, n.some = NeedMissing, f.Of != ""
+	n.brief = fmt.Sprintf("%s drops %s (%s)", hook, f.whom(), f.By)
+	n.Next = p.accept(f)
+	by, while := "", " while their packets are handed over"
+	if n.some {
+		by = " by " + f.Of
+	}
+	if f.Frame {
+		while = ""
+	}
+	switch {
+	case d == nil || !d.drops():
+		n.Reason = fmt.Sprintf("pods on %s do not reach Services with an endpoint on this node%s%s", p.Bridge, by, while)
+	case f.Frame:
+		n.Reason = fmt.Sprintf("pods on %s do not reach each other%s", p.Bridge, by)
+	default:
+		n.Reason = fmt.Sprintf("pods on %s reach neither each other nor Services with an endpoint on this node%s%s", p.Bridge, by, while)
+	}
+}
+
+// beside says what the hooks other than forward do to what is for Services.
+func (p *Path) beside() Need {
+	f := p.Beside.Service
+	n := Need{What: BesideNeed, State: NeedUnknown, Have: f.what(), Rule: f.Rule, Next: sendPackets}
+	if f.drops() {
+		n.missing(BesideNeed, p)
+	}
+	return n
+}
+
 // accept is what lets through what pods of a bridge send each other.
-func (p *Path) accept() string {
-	if p.Forward.Rule.Table != "filter" {
+func (p *Path) accept(f *Forward) string {
+	if strings.HasSuffix(f.By, ", in the table inet firewalld of nf_tables") {
+		return fmt.Sprintf("firewall-cmd --permanent --zone=trusted --add-interface=%s && firewall-cmd --reload has firewalld accept it; nfguard trace shows where a packet dies", p.Bridge)
+	}
+	if f.Rule.Table != "filter" || f.Rule.Chain == "" {
 		return "have it accept what comes in and goes out by " + p.Bridge + "; nfguard trace shows where a packet dies"
 	}
 	program := p.Family.table()
-	if p.Forward.Rule.Legacy {
+	if f.Rule.Legacy {
 		program += "-legacy"
 	}
 	return fmt.Sprintf("%s -I FORWARD -i %s -o %s -j ACCEPT lets it through until a reboot; the CNI plugin or the firewall has to keep it; nfguard trace shows where a packet dies",

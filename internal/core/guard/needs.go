@@ -25,17 +25,47 @@ type Path struct {
 	Off        bool  // IPv6 is off on the bridge: net.ipv6.conf.BRIDGE.disable_ipv6 is 1
 	Route      Route // of the first pair of pods for which it is not [RouteBack], or of one
 	Filtered   Route // of the first pair of which what comes is dropped: [RouteFiltered], or zero
-	Forward    Forward
+
+	Forward Forward  // what the hook forward does to what pods send Services
+	Direct  *Forward // and to what they send each other by their own addresses; nil: the same
+	Beside  Beside
 }
 
-// Forward is what the hook forward of netfilter does, FORWARD of iptables being
-// a part of it.
+// OnlyServices says what drops all that two pods send each other by their own
+// addresses where what is for Services is accepted; "" where nothing does.
+func (p *Path) OnlyServices() string {
+	for _, f := range []*Forward{p.Direct, p.Beside.Direct} {
+		if f != nil && f.DropsAll() && p.Forward.Fate == FateAccepts && p.Beside.Service == nil {
+			return f.By
+		}
+	}
+	return ""
+}
+
+// Beside is what the other hooks on the way do: PREROUTING, POSTROUTING, those of
+// bridges and the ingress of ports.
+type Beside struct {
+	Service *Forward // to what pods send Services; nil: they accept it
+	Direct  *Forward // to what they send each other by their own addresses; nil: they accept it
+}
+
+// Forward is what a hook of netfilter does; FORWARD of iptables is a part of the
+// hook forward.
 type Forward struct {
 	Fate  Fate
 	By    string // which policy or rule decides; "" of FateAccepts
 	Rule  Rule   // the same, where iptables has it
 	Frame bool   // it decides on all that the bridge forwards, handed over or not
 	Err   error  // why it could not be read; Fate is FateUnknown then
+	Of    string // the packets of which it is so, where the others are accepted: "UDP", "TCP but for the port 80"; "": all
+}
+
+// direct is what the hook forward does to what two pods send each other.
+func (p *Path) direct() *Forward {
+	if p.Direct != nil {
+		return p.Direct
+	}
+	return &p.Forward
 }
 
 // Rule is a rule of a chain of iptables. The zero value is none.
@@ -61,21 +91,42 @@ func (f *Forward) drops() bool {
 	return f.Fate == FateDropsByPolicy || f.Fate == FateDropsByRule
 }
 
+// DropsAll reports that nothing is accepted: of no protocol, for no port.
+func (f *Forward) DropsAll() bool { return f.drops() && f.Of == "" }
+
 // what says it in words: "drops: rule 2 of FORWARD, in …".
 func (f *Forward) what() string {
+	of := ""
+	if f.Of != "" {
+		of = " " + f.Of
+	}
 	switch f.Fate {
 	case FateAccepts:
 		return "accepts"
 	case FateDropsByPolicy:
-		return "drops what nothing accepts: " + f.By
+		if of == "" {
+			of = " what nothing accepts"
+		}
+		return "drops" + of + ": " + f.By
 	case FateDropsByRule:
-		return "drops: " + f.By
+		return "drops" + of + ": " + f.By
 	case FateUnknown:
 	}
 	if f.Err != nil {
 		return "could not look: " + oneLine(f.Err)
 	}
-	return "cannot tell: it depends on " + f.By
+	if of != "" {
+		of = " of" + of
+	}
+	return "cannot tell" + of + ": it depends on " + f.By
+}
+
+// whom says which packets are dropped: "what they send", or "UDP".
+func (f *Forward) whom() string {
+	if f.Of != "" {
+		return f.Of
+	}
+	return "what they send"
 }
 
 // Route is what the kernel answers to a question for the way from one pod of a
@@ -123,7 +174,7 @@ const (
 type Need struct {
 	Bridge  string    `json:"bridge"`
 	Family  string    `json:"family"`
-	What    string    `json:"need"` // "handed to netfilter", "forwarding", "FORWARD", "route", "rp_filter", "proxy rules", "modules"
+	What    string    `json:"need"` // "handed to netfilter", "forwarding", "FORWARD", "other hooks", "route", "rp_filter", "proxy rules", "modules"
 	State   NeedState `json:"state"`
 	Have    string    `json:"have"`
 	Reason  string    `json:"reason,omitempty"` // why it is not met
@@ -132,6 +183,7 @@ type Need struct {
 
 	Rule  Rule   `json:"-"` // that decides on it; the zero value is none
 	brief string // see Sum
+	some  bool   // it is missing for a part of the packets only
 }
 
 // What Services need.
@@ -140,6 +192,7 @@ const (
 	needRules      = "proxy rules"
 	ForwardingNeed = "forwarding"
 	ForwardNeed    = "FORWARD"
+	BesideNeed     = "other hooks"
 	needRoute      = "route"
 	needFilter     = "rp_filter"
 	needModules    = "modules"
@@ -148,6 +201,9 @@ const (
 // OfPath reports that n is about what becomes of a packet that is handed to
 // netfilter, beside the proxy's rules.
 func (n *Need) OfPath() bool { return n.What != HandedNeed && n.What != needRules }
+
+// Partly reports that n is missing for a part of the packets only: see [Forward].
+func (n *Need) Partly() bool { return n.some }
 
 // Sum is n in a few words: "net.ipv4.ip_forward is 0", "FORWARD drops, …".
 func (n *Need) Sum() string {
@@ -192,7 +248,11 @@ func NeedsOf(o *Observation) []Need {
 func (o *Observation) needsOf(b *Bridge, f Family) []Need {
 	list := []Need{o.handedRow(b, f), o.rulesRow(f)}
 	if p := o.Needs.path(b.Name, f); p != nil {
-		list = append(list, o.Needs.forwarding(p), p.forward(), p.route())
+		list = append(list, o.Needs.forwarding(p), p.forward())
+		if p.Beside.Service != nil {
+			list = append(list, p.beside())
+		}
+		list = append(list, p.route())
 		if f == IPv4 && p.Route.State != RouteUnknown { // then the one above says why
 			list = append(list, p.filter())
 		}

@@ -23,12 +23,13 @@ import (
 // for their addresses, and the way between so many is asked for. The whole look
 // ends after needsLimit, and after needsFirst where it is all that is looked at,
 // before anything is put right; what was not seen then is not known. To find what
-// is at the hook forward among the chains of 49,000 Services takes 200 ms.
+// is at the hooks among the chains of 49,000 Services takes 200 ms, and several
+// times that on a node that is busy.
 const (
 	maxPaths   = 128 // of bridges, two of each
 	maxSpaces  = 32
 	maxPods    = 8
-	needsLimit = 600 * time.Millisecond
+	needsLimit = 5 * time.Second
 	needsFirst = 100 * time.Millisecond
 )
 
@@ -45,11 +46,15 @@ const passagesServe = 2 * time.Second
 
 // look asks what FORWARD does, unless it just has.
 func (p *passages) look(ctx context.Context, routes []netfilter.Route) ([]netfilter.Passage, error) {
-	if time.Since(p.at) > passagesServe || !slices.Equal(routes, p.routes) {
+	if time.Since(p.at) > passagesServe || !slices.EqualFunc(routes, p.routes, sameRoute) {
 		p.found, p.err = netfilter.Passages(ctx, routes)
 		p.at, p.routes = time.Now(), routes
 	}
 	return p.found, p.err
+}
+
+func sameRoute(a, b netfilter.Route) bool {
+	return a.Bridge == b.Bridge && a.Index == b.Index && a.IPv6 == b.IPv6 && a.From == b.From && a.To == b.To && slices.Equal(a.Ports, b.Ports) && slices.Equal(a.Connected, b.Connected)
 }
 
 // needs looks at what Services need beside the keys and flags. It runs no program,
@@ -60,6 +65,7 @@ func (l *Linux) needs(ctx context.Context, p *guard.Policy, o *guard.Observation
 	defer cancel()
 	n := &guard.Needs{Forwarding: [2]guard.Value{l.read("net.ipv4.ip_forward"), l.read("net.ipv6.conf.all.forwarding")}}
 	var routes []netfilter.Route
+	connected := connected(ctx)
 	for i := range o.Bridges {
 		b := &o.Bridges[i]
 		if b.Ports.VMs == 0 && (b.Ports.Pods == 0 || p.Ignores(b.Name)) {
@@ -68,14 +74,14 @@ func (l *Linux) needs(ctx context.Context, p *guard.Policy, o *guard.Observation
 		if len(n.Paths) >= maxPaths || ctx.Err() != nil {
 			break // of the others nothing is said
 		}
-		pods := podAddresses(ctx, b)
+		pods, ports := podAddresses(ctx, b)
 		for _, f := range []guard.Family{guard.IPv4, guard.IPv6} {
 			if f == guard.IPv6 && o.IPv6Off {
 				continue
 			}
 			path := l.between(b, f, pods)
 			n.Paths = append(n.Paths, path)
-			r := netfilter.Route{Bridge: b.Name, Index: b.Index, IPv6: f == guard.IPv6}
+			r := netfilter.Route{Bridge: b.Name, Index: b.Index, IPv6: f == guard.IPv6, Ports: ports, Connected: connected}
 			if path.Route.From.IsValid() {
 				r.From, r.To = single(path.Route.From), single(path.Route.To)
 			}
@@ -88,15 +94,21 @@ func (l *Linux) needs(ctx context.Context, p *guard.Policy, o *guard.Observation
 	}
 	fates, err := l.passages.look(ctx, routes)
 	for i := range n.Paths {
-		to := &n.Paths[i].Forward
+		p := &n.Paths[i]
 		if err != nil {
-			to.Err = err
+			p.Forward.Err = err
 			continue
 		}
-		f := &fates[i]
-		*to = guard.Forward{Fate: fate(f.Fate), By: f.By, Frame: f.Frame}
-		if f.Fate != netfilter.Accepted && f.At.Chain != "" {
-			to.Rule = guard.Rule{Table: f.At.Table, Chain: f.At.Chain, Number: f.At.Number, Legacy: f.At.Legacy}
+		service, direct := &fates[i].Service, &fates[i].Direct
+		p.Forward = verdict(&service.Forward)
+		if d := verdict(&direct.Forward); d != p.Forward {
+			p.Direct = &d
+		}
+		for to, v := range map[**guard.Forward]*netfilter.Verdict{&p.Beside.Service: &service.Beside, &p.Beside.Direct: &direct.Beside} {
+			if v.Fate != netfilter.Accepted {
+				f := verdict(v)
+				*to = &f
+			}
 		}
 	}
 	if len(n.Paths) > 0 && o.KubeProxy != nil {
@@ -106,6 +118,30 @@ func (l *Linux) needs(ctx context.Context, p *guard.Policy, o *guard.Observation
 		n.Others, n.OthersErr = netfilter.Translators(ctx)
 	}
 	return n
+}
+
+// connected are the networks that this host has an address in; none where that
+// could not be read.
+func connected(ctx context.Context) (list []netip.Prefix) {
+	all, _ := rtnl.Addresses(ctx)
+	for _, addresses := range all {
+		for _, a := range addresses {
+			if !a.IsSingleIP() {
+				list = append(list, a.Masked())
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	return list
+}
+
+// verdict is what netfilter does in the words of package guard.
+func verdict(v *netfilter.Verdict) guard.Forward {
+	f := guard.Forward{Fate: fate(v.Fate), By: v.By, Frame: v.Frame, Of: v.Of}
+	if v.At.Chain != "" {
+		f.Rule = guard.Rule{Table: v.At.Table, Chain: v.At.Chain, Number: v.At.Number, Legacy: v.At.Legacy}
+	}
+	return f
 }
 
 func fate(f netfilter.Fate) guard.Fate {
@@ -133,20 +169,20 @@ func (l *Linux) read(k guard.Key) guard.Value {
 }
 
 // podAddresses are those that pods have behind the ports of a bridge, as far as
-// the kernel tells: an older one does not.
-func podAddresses(ctx context.Context, b *guard.Bridge) []netip.Addr {
+// the kernel tells: an older one does not; and the names of the ports.
+func podAddresses(ctx context.Context, b *guard.Bridge) (list []netip.Addr, names []string) {
 	ports, err := rtnl.PortsOf(ctx, b.Index)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
-	var list []netip.Addr
 	asked := 0
 	for _, p := range ports {
 		if p.Kind != "veth" || !p.Away {
 			continue
 		}
+		names = append(names, p.Name)
 		if asked++; asked > maxSpaces {
-			break
+			continue // it is only named
 		}
 		all, err := rtnl.AddressesIn(ctx, p.ID)
 		if err != nil {
@@ -158,7 +194,7 @@ func podAddresses(ctx context.Context, b *guard.Bridge) []netip.Addr {
 			}
 		}
 	}
-	return list
+	return list, names
 }
 
 // network is that of a bridge's own address in a family, or zero.

@@ -22,7 +22,7 @@ func FuzzBits(f *testing.F) {
 			one[i] = value[i]&known[i] | rest[i]&^known[i]
 			masked[i] = one[i] & mask[i]
 		}
-		b := bits{bytes.Clone(value), known}
+		b := bits{value: bytes.Clone(value), known: known}
 		holds := func(what string, got answer, is bool) {
 			if got == yes && !is || got == no && is {
 				t.Errorf("%s: %d, and it is %t", what, got, is)

@@ -19,20 +19,20 @@ type legacyTable struct {
 // HasLegacy reports whether iptables-legacy has a table nat, of either family,
 // with or without rules. Changes in it are told to nobody.
 func HasLegacy() bool {
-	v4, _ := has(xtables.IPv4, natTable)
-	v6, _ := has(xtables.IPv6, natTable)
+	v4, _ := hasNAT(xtables.IPv4)
+	v6, _ := hasNAT(xtables.IPv6)
 	return v4 || v6
 }
 
-// has reports whether a table exists. One that does not must not be read.
-func has(f *xtables.Family, table string) (bool, error) {
+// hasNAT reports whether the table nat exists. One that does not must not be read.
+func hasNAT(f *xtables.Family) (bool, error) {
 	names, err := f.Tables()
-	return slices.Contains(names, table), err
+	return slices.Contains(names, natTable), err
 }
 
 // hasServices reports whether the chain of kube-proxy holds a rule.
 func (t *legacyTable) hasServices(ctx context.Context, f *xtables.Family) (bool, error) {
-	exists, err := has(f, natTable)
+	exists, err := hasNAT(f)
 	if exists && err == nil {
 		t.info, err = f.Read(ctx, natTable, t.info, func(x *xtables.Table) (err error) {
 			t.services, err = x.Uses(servicesChain)
@@ -47,7 +47,7 @@ func (t *legacyTable) hasServices(ctx context.Context, f *xtables.Family) (bool,
 
 // legacyEndpoints reads the table nat, if there is one.
 func legacyEndpoints(ctx context.Context, f *xtables.Family, add func(netip.Addr)) error {
-	if exists, err := has(f, natTable); !exists || err != nil {
+	if exists, err := hasNAT(f); !exists || err != nil {
 		return err
 	}
 	_, err := f.Read(ctx, natTable, xtables.Info{}, func(x *xtables.Table) error {

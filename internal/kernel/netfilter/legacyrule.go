@@ -17,27 +17,32 @@ func (t legacyRules) rules(_ context.Context, chain string) ([]chainRule, error)
 	return t[chain], nil
 }
 
-// readLegacy reads a table that is there. Its policies are the last rules of the
-// built-in chains, and not in it.
-func readLegacy(ctx context.Context, ipv6 bool, name string) (t legacyRules, policy string, err error) {
+// readLegacy reads a table that is there. Its policies, by the built-in chains,
+// are the last rules of these, and not in it.
+func readLegacy(ctx context.Context, ipv6 bool, name string) (t legacyRules, policies map[string]string, err error) {
 	_, err = xtables.Of(ipv6).Read(ctx, name, xtables.Info{}, func(x *xtables.Table) (err error) {
 		if x.Entries() > maxRules {
 			return errTooMany
 		}
-		if policy, _, err = x.Builtin("FORWARD"); err != nil {
+		list, err := x.Rules()
+		if err != nil {
 			return err
 		}
-		list, err := x.Rules()
-		t = legacyRules{}
+		t, policies = legacyRules{}, make(map[string]string)
 		for i := range list {
 			t[list[i].Chain] = append(t[list[i].Chain], legacyRule{list[i]})
 		}
-		if n := len(t["FORWARD"]); n > 0 { // the policy
-			t["FORWARD"] = t["FORWARD"][:n-1]
+		for _, chain := range []string{"PREROUTING", "FORWARD", "POSTROUTING"} {
+			if n := len(t[chain]); n > 0 {
+				if policies[chain], _, err = x.Builtin(chain); err != nil {
+					return err
+				}
+				t[chain] = t[chain][:n-1]
+			}
 		}
-		return err
+		return nil
 	})
-	return t, policy, err
+	return t, policies, err
 }
 
 type legacyRule struct{ xtables.Rule }
@@ -50,7 +55,7 @@ func (r legacyRule) meet(_ context.Context, p *packet) []step {
 	if match == no {
 		return nil
 	}
-	s := xtTarget(r.Target)
+	s := xtTarget(r.Target, r.Revision, r.Info, p)
 	if r.Target == "" {
 		verdict, chain, _ := strings.Cut(r.Verdict, " ")
 		s.chain = chain
@@ -93,7 +98,7 @@ func (r legacyRule) about(p *packet) answer {
 	for i, d := range []struct{ name, mask []byte }{{h.In, h.InMask}, {h.Out, h.OutMask}} {
 		if !bytes.Equal(d.mask, make([]byte, unix.IFNAMSIZ)) {
 			name := exactly(d.name).masked(d.mask, nil).value // "cni+" has the mask of cni
-			both(p.device().masked(d.mask, nil).equal(name), h.Inverted&(xtables.InvertIn<<i) != 0)
+			both(p.device(i == 1).masked(d.mask, nil).equal(name), h.Inverted&(xtables.InvertIn<<i) != 0)
 		}
 	}
 	if h.Protocol != 0 {

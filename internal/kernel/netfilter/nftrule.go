@@ -2,10 +2,7 @@ package netfilter
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"encoding/binary"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -17,11 +14,8 @@ type nftTable struct {
 	nfnl.Table
 	conn   *nfnl.Conn
 	chains map[string][]chainRule
-	sets   map[string][]nfnl.Element // nil: too large, or not to be read
+	sets   map[string]*set // nil: nothing can be told of it
 }
-
-// maxElements is how many elements of a set are compared.
-const maxElements = 256
 
 func (t *nftTable) rules(ctx context.Context, chain string) ([]chainRule, error) {
 	list, known := t.chains[chain]
@@ -45,44 +39,6 @@ func (t *nftTable) rules(ctx context.Context, chain string) ([]chainRule, error)
 	return list, err
 }
 
-// elements are those of a set, if it is a small one. Of one with intervals they
-// are in order, and each that begins one is followed by the one that ends it.
-func (t *nftTable) elements(ctx context.Context, set string) []nfnl.Element {
-	list, known := t.sets[set]
-	if known {
-		return list
-	}
-	over := false
-	err := t.conn.List(ctx, t.Elements(set), func() { list, over = nil, false }, func(in []byte) {
-		for e := range nfnl.Elements(in) {
-			if len(list) >= maxElements || len(e.KeyEnd) > 0 {
-				over = true
-				return
-			}
-			list = append(list, nfnl.Element{Key: bytes.Clone(e.Key), Verdict: bytes.Clone(e.Verdict), End: e.End})
-		}
-	})
-	if over || err != nil {
-		list = nil
-	}
-	slices.SortFunc(list, func(a, b nfnl.Element) int {
-		return cmp.Or(bytes.Compare(a.Key, b.Key), endFirst(a, b))
-	})
-	t.sets[set] = list
-	return list
-}
-
-// endFirst puts the end of an interval before the next one.
-func endFirst(a, b nfnl.Element) int {
-	switch {
-	case a.End == b.End:
-		return 0
-	case a.End:
-		return -1
-	}
-	return 1
-}
-
 // nftRule is a rule with its table, in which its sets are.
 type nftRule struct {
 	*nftTable
@@ -91,22 +47,31 @@ type nftRule struct {
 
 func (r nftRule) meet(ctx context.Context, p *packet) []step {
 	s, regs := step{match: yes}, registers{}
+	marked := no // whether it has set the mark
 	for e := range nfnl.Expressions(r.raw) {
 		got := yes
 		switch string(e.Name) {
-		case "counter", "log", "objref", "last", "notrack", "dup":
-		case "meta":
-			s.marks = regs.meta(&e, p) || s.marks
-		case "ct":
-			if dreg := e.Find(unix.NFTA_CT_DREG); dreg != nil {
-				v := bits{}
-				if nfnl.Number(e.Find(unix.NFTA_CT_KEY)) == unix.NFT_CT_STATE {
-					v = exactly(binary.NativeEndian.AppendUint32(nil, p.state))
-				}
-				regs.set(register(dreg), v)
+		case "counter", "log", "last", "dup", "flow_offload":
+		case "notrack":
+			s.hides = true
+		case "objref":
+			const counter, quota, limit = 1, 2, 4 // NFT_OBJECT_*
+			switch nfnl.Number(e.Find(unix.NFTA_OBJREF_IMM_TYPE)) {
+			case 0, quota, limit: // by a map, or while there is something left
+				got = perhaps
 			}
+		case "meta":
+			if mark := regs.meta(&e, p); mark != nil {
+				s.mark, marked = mark, s.match
+			}
+		case "ct":
+			regs.ct(&e, p)
+		case "fib":
+			regs.fib(&e, p)
 		case "payload":
 			regs.payload(&e, p)
+		case "exthdr":
+			got = regs.exthdr(&e)
 		case "immediate":
 			if v := e.Verdict(); v != nil {
 				return s.decided(v)
@@ -115,29 +80,32 @@ func (r nftRule) meet(ctx context.Context, p *packet) []step {
 		case "bitwise":
 			regs.bitwise(&e)
 		case "cmp":
-			got = regs.compare(&e)
+			got = regs.compare(&e, p)
 		case "range":
 			first, last := e.Find(unix.NFTA_RANGE_FROM_DATA, unix.NFTA_DATA_VALUE), e.Find(unix.NFTA_RANGE_TO_DATA, unix.NFTA_DATA_VALUE)
-			got = regs.get(register(e.Find(unix.NFTA_RANGE_SREG)), len(first)).within(first, last)
+			v := regs.get(register(e.Find(unix.NFTA_RANGE_SREG)), len(first))
+			v.cut(p, first, last)
+			got = v.within(first, last)
 			if nfnl.Number(e.Find(unix.NFTA_RANGE_OP)) == unix.NFT_RANGE_NEQ {
 				got = got.not()
 			}
 		case "lookup":
 			if e.Find(unix.NFTA_LOOKUP_DREG) != nil {
 				if nfnl.Number(e.Find(unix.NFTA_LOOKUP_DREG)) == unix.NFT_REG_VERDICT {
-					return r.verdicts(ctx, &e, regs, s)
+					return r.verdicts(ctx, &e, regs, p, s)
 				}
+				got = perhaps // what is not in the map ends the rule
 				clear(regs)
 				break
 			}
-			got = r.among(ctx, &e, regs)
+			got = r.among(ctx, &e, regs, p)
 		case "match":
 			name, revision, info := e.Match()
 			got = xtMatch(name, revision, info, p)
 		case "target":
-			name, _, _ := e.Target()
-			t := xtTarget(name)
-			t.match, t.marks = s.match, t.marks || s.marks
+			name, revision, info := e.Target()
+			t := xtTarget(name, revision, info, p)
+			t.match = s.match
 			return []step{t}
 		case "reject":
 			s.kind = drops
@@ -150,6 +118,9 @@ func (r nftRule) meet(ctx context.Context, p *packet) []step {
 			clear(regs)
 		}
 		if s.match = s.match.and(got); s.match == no {
+			if marked != no { // before it came to what does not match
+				return []step{{match: marked, mark: s.mark}}
+			}
 			return nil
 		}
 	}
@@ -182,21 +153,14 @@ func (s step) decided(verdict []byte) []step {
 }
 
 // among says whether what is looked up is in a set.
-func (r nftRule) among(ctx context.Context, e *nfnl.Expr, regs registers) answer {
-	got, elements := no, r.elements(ctx, nfnl.Text(e.Find(unix.NFTA_LOOKUP_SET)))
-	if elements == nil {
+func (r nftRule) among(ctx context.Context, e *nfnl.Expr, regs registers, p *packet) answer {
+	hits, known := r.find(ctx, e, regs, p)
+	if !known {
 		return perhaps
 	}
-	for i := range elements {
-		switch regs.is(e, elements, i) {
-		case yes:
-			got = yes
-		case perhaps:
-			if got == no {
-				got = perhaps
-			}
-		case no:
-		}
+	got := no
+	for _, h := range hits {
+		got = got.or(h.answer)
 	}
 	if nfnl.Number(e.Find(unix.NFTA_LOOKUP_FLAGS))&1 != 0 { // NFT_LOOKUP_F_INV
 		return got.not()
@@ -205,20 +169,17 @@ func (r nftRule) among(ctx context.Context, e *nfnl.Expr, regs registers) answer
 }
 
 // verdicts are those of a map.
-func (r nftRule) verdicts(ctx context.Context, e *nfnl.Expr, regs registers, s step) []step {
-	elements := r.elements(ctx, nfnl.Text(e.Find(unix.NFTA_LOOKUP_SET)))
-	if elements == nil {
+func (r nftRule) verdicts(ctx context.Context, e *nfnl.Expr, regs registers, p *packet, s step) []step {
+	hits, known := r.find(ctx, e, regs, p)
+	if !known {
 		s.match, s.kind = perhaps, hands
 		return []step{s}
 	}
 	var list []step
-	for i := range elements {
-		got := s.match.and(regs.is(e, elements, i))
-		if got != no {
-			one := s
-			one.match = got
-			list = append(list, one.decided(elements[i].Verdict)...)
-		}
+	for _, h := range hits {
+		one := s
+		one.match = s.match.and(h.answer)
+		list = append(list, one.decided(h.verdict)...)
 	}
 	return list
 }

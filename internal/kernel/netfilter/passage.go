@@ -3,10 +3,12 @@ package netfilter
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -14,7 +16,7 @@ import (
 	"github.com/nfguard/nfguard/internal/kernel/xtables"
 )
 
-// Fate is what becomes of packets at the hook forward.
+// Fate is what becomes of packets at a hook.
 type Fate uint8
 
 // The fates. That of which not enough is known is the zero value.
@@ -25,18 +27,31 @@ const (
 	DroppedByRule
 )
 
-// Passage is what becomes of what two pods of a bridge send each other.
-type Passage struct {
+// Verdict is what becomes of packets.
+type Verdict struct {
 	Fate  Fate
-	By    string // "rule 3 of KUBE-FORWARD, in the table filter of iptables-nft"; "" of Accepted
+	By    string // "rule 3 of KUBE-FORWARD, in the table ip filter of nf_tables"; "" of Accepted
 	At    Spot   // the same; its chain is "" where it is none
 	Frame bool   // it is a chain for all that bridges forward, also for what they do not hand over
+	Of    string // the packets of which it is so, where the others are accepted: "UDP", "TCP but for the port 80"; "": all
 }
 
-// Passages says what the hook forward does to each of routes, by the rules that
-// are there: in the chains of nf_tables, of which those of iptables-nft are some,
-// and in the tables of iptables-legacy. A rule counts if all that it asks for is
-// known, of a connection by TCP or UDP, its first packet and a later one. With an
+// Passage is what becomes of what pods of a bridge send.
+type Passage struct {
+	Direct  Way // what two pods send each other by their own addresses
+	Service Way // what one sends a Service that leads to the other
+}
+
+// Way is what becomes of packets at the hooks on their way.
+type Way struct {
+	Forward Verdict // at the hook forward
+	Beside  Verdict // at the others
+}
+
+// Passages says what the hooks do to each of routes, by the rules that are there:
+// in the chains of nf_tables, of which those of iptables-nft are some, and in the
+// tables of iptables-legacy. A rule counts if all that it asks for is known, of a
+// connection by TCP or UDP: of its first packet, a later one and a reply. With an
 // error, which can be unix.EPERM, nothing is known.
 //
 // It makes, loads and runs nothing. ctx is looked at between the parts of what is
@@ -48,182 +63,295 @@ func Passages(ctx context.Context, routes []Route) ([]Passage, error) {
 	runtime.LockOSThread() // for /proc/thread-self and the sockets' namespace
 	defer runtime.UnlockOSThread()
 
-	found := make([]Passage, len(routes))
-	for i := range found {
-		found[i].Fate = Accepted
-	}
-	if err := nftPassages(ctx, routes, found); err != nil {
+	chains, err := bases(ctx)
+	if err != nil {
 		return nil, err
 	}
-	for _, ipv6 := range []bool{false, true} {
-		if !slices.ContainsFunc(routes, func(r Route) bool { return r.IPv6 == ipv6 }) {
-			continue
-		}
-		if err := legacyPassages(ctx, ipv6, routes, found); err != nil {
+	var met []meeting
+	if len(chains) > 0 {
+		c, err := nfnl.Dial()
+		if err != nil {
 			return nil, err
+		}
+		defer c.Close()
+		met = meetings(c, chains)
+	}
+	for _, ipv6 := range []bool{false, true} {
+		if slices.ContainsFunc(routes, func(r Route) bool { return r.IPv6 == ipv6 }) {
+			more, err := legacyMeetings(ctx, ipv6)
+			if err != nil {
+				return nil, err
+			}
+			met = append(met, more...)
+		}
+	}
+	slices.SortStableFunc(met, func(a, b meeting) int {
+		return cmp.Or(cmp.Compare(a.hook, b.hook), cmp.Compare(a.priority, b.priority))
+	})
+	found := make([]Passage, len(routes))
+	for i := range routes {
+		mine := slices.DeleteFunc(slices.Clone(met), func(m meeting) bool { return !routes[i].meets(&m.base) })
+		found[i].Direct = way(ctx, mine, &routes[i], false)
+		found[i].Service = way(ctx, mine, &routes[i], true)
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("read the rules of the hooks: %w", err)
 		}
 	}
 	return found, nil
 }
 
-// meets reports whether packets of a route come to a chain of that family.
-func (r *Route) meets(family string) bool {
-	switch family {
-	case "ip":
-		return !r.IPv6
-	case "ip6":
-		return r.IPv6
-	}
-	return true
+// meeting is a base chain with its rules.
+type meeting struct {
+	base
+	rules  table
+	where  string // "the table ip filter of nf_tables"
+	legacy bool
+	err    error // why its rules are not known
 }
 
-// nftPassages follows routes through the chains of nf_tables.
-func nftPassages(ctx context.Context, routes []Route, found []Passage) error {
-	chains, err := Forward(ctx)
-	if err != nil || len(chains) == 0 {
-		return err
-	}
-	c, err := nfnl.Dial()
-	if err != nil {
-		return err
-	}
-	defer c.Close()
+// meetings are those with the chains of nf_tables.
+func meetings(c *nfnl.Conn, chains []base) (list []meeting) {
 	tables := make(map[nfnl.Table]*nftTable)
 	for _, b := range chains {
-		if b.Table == proxyTable && b.Family != "bridge" && b.Policy == "accept" {
+		if b.table == proxyTable && b.family != unix.NFPROTO_BRIDGE && b.family != unix.NFPROTO_NETDEV && b.policy == "accept" {
 			continue // of kube-proxy: it refuses what is for a Service without endpoints (pkg/proxy/nftables/proxier.go)
 		}
-		key := nfnl.Table{Family: familyNumber(b.Family), Name: b.Table}
+		key := nfnl.Table{Family: b.family, Name: b.table}
 		t := tables[key]
 		if t == nil {
-			t = &nftTable{Table: key, conn: c, chains: make(map[string][]chainRule), sets: make(map[string][]nfnl.Element)}
+			t = &nftTable{Table: key, conn: c, chains: make(map[string][]chainRule), sets: make(map[string]*set)}
 			tables[key] = t
 		}
-		place := fmt.Sprintf("the table %s %s of nf_tables", b.Family, b.Table)
-		for i := range routes {
-			if !routes[i].meets(b.Family) {
-				continue
-			}
-			p := passage(ctx, t, &routes[i], b.Name, b.Policy, b.Family == "bridge")
-			p.At.Table = b.Table
-			if b.Family == "inet" || b.Family == "bridge" {
-				p.At = Spot{} // iptables has no table there
-			}
-			if p.By != "" {
-				p.By += ", in " + place
-			}
-			found[i].add(p)
-		}
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("read the rules of %s: %w", place, err)
-		}
+		list = append(list, meeting{base: b, rules: t, where: b.place()})
 	}
-	return nil
+	return list
 }
 
-func familyNumber(word string) byte {
-	for _, n := range []byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6, unix.NFPROTO_INET, unix.NFPROTO_BRIDGE} {
-		if nfnl.FamilyWord(n) == word {
-			return n
-		}
-	}
-	return unix.NFPROTO_UNSPEC
-}
-
-// legacyPassages follows routes through the tables of iptables-legacy.
-func legacyPassages(ctx context.Context, ipv6 bool, routes []Route, found []Passage) error {
+// legacyMeetings are those with the chains of iptables-legacy, but for those that
+// translate.
+func legacyMeetings(ctx context.Context, ipv6 bool) (list []meeting, err error) {
 	names, err := xtables.Of(ipv6).Tables()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	program := "iptables"
+	program, family := "iptables", byte(unix.NFPROTO_IPV4)
 	if ipv6 {
-		program = "ip6tables"
+		program, family = "ip6tables", unix.NFPROTO_IPV6
 	}
-	for _, name := range []string{"mangle", "filter", "security"} {
-		if !slices.Contains(names, name) {
+	for _, of := range []struct {
+		table    string
+		priority int // NF_IP_PRI_*
+	}{{"raw", -300}, {"mangle", -150}, {"filter", 0}, {"security", 50}} {
+		if !slices.Contains(names, of.table) {
 			continue
 		}
-		t, policy, err := readLegacy(ctx, ipv6, name)
-		place := fmt.Sprintf("the table %s of %s-legacy", name, program)
-		for i := range routes {
-			if routes[i].IPv6 != ipv6 {
-				continue
+		t, policies, err := readLegacy(ctx, ipv6, of.table)
+		m := meeting{rules: t, where: fmt.Sprintf("the table %s of %s-legacy", of.table, program), legacy: true}
+		m.base = base{family: family, table: of.table, priority: of.priority}
+		if errors.Is(err, errTooMany) {
+			m.hook, m.name, m.err = forward, "more rules than are read", errTooMany
+			list = append(list, m)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for at, chain := range map[hook]string{prerouting: "PREROUTING", forward: "FORWARD", postrouting: "POSTROUTING"} {
+			if policies[chain] != "" {
+				m.hook, m.name, m.policy = at, chain, policies[chain]
+				list = append(list, m)
 			}
-			p := Passage{By: "what could not be read"}
-			switch {
-			case err == nil:
-				p = passage(ctx, t, &routes[i], "FORWARD", policy, false)
-				p.At.Table, p.At.Legacy = name, true
-			case errors.Is(err, errTooMany):
-				p.By = "more rules than are read"
-			default:
-				return err
-			}
-			if p.By != "" {
-				p.By += ", in " + place
-			}
-			found[i].add(p)
 		}
 	}
-	return nil
+	return list, nil
 }
 
-// passage follows the packets of a route through a base chain. Of a connection
-// the worst counts; where those of one protocol fare otherwise than those of the
-// other, it depends.
-func passage(ctx context.Context, t table, r *Route, chain, policy string, frame bool) Passage {
-	var each []Passage
-	for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
-		all := Passage{Fate: Accepted, Frame: frame}
-		for _, state := range []uint32{stateNew, stateEstablished} {
-			p := r.packet(protocol, state, frame)
-			w := walk{table: t, p: &p, left: maxRules}
-			out, err := w.through(ctx, chain, 0)
-			all.add(w.fate(out, err, chain, policy, frame))
-		}
-		each = append(each, all)
+// way follows what is sent by a route past the chains. Where what kube-proxy
+// masquerades fares otherwise, it is found out whether it does.
+func way(ctx context.Context, met []meeting, r *Route, service bool) Way {
+	w := wayOf(ctx, met, r, service, false)
+	if !service || w.Forward.Fate == Accepted && w.Beside.Fate == Accepted {
+		return w
 	}
-	if tcp, udp := each[0], each[1]; tcp.Fate != udp.Fate {
-		if tcp.Fate != Depends {
-			if udp.Fate == Depends {
-				return udp
-			}
-			tcp.add(udp)
+	if other := wayOf(ctx, met, r, service, true); other != w && masquerades(ctx, r) != no {
+		return other
+	}
+	return w
+}
+
+func wayOf(ctx context.Context, met []meeting, r *Route, service, masqueraded bool) Way {
+	var w Way
+	tcp, udp := follow(ctx, met, r, service, masqueraded, unix.IPPROTO_TCP), follow(ctx, met, r, service, masqueraded, unix.IPPROTO_UDP)
+	w.Forward, w.Beside = together(tcp.Forward, udp.Forward), together(tcp.Beside, udp.Beside)
+	return w
+}
+
+// follow is what becomes of connections by one protocol. Where that depends on the
+// port, each range of ports is followed for itself.
+func follow(ctx context.Context, met []meeting, r *Route, service, masqueraded bool, protocol byte) Way {
+	ports := &cuts{}
+	all := followPort(ctx, met, r, service, masqueraded, protocol, 0, ports)
+	all.Forward.Of, all.Beside.Of = protocolWord(protocol), protocolWord(protocol)
+	if len(ports.at) == 0 || ports.over || all.Forward.Fate != Depends && all.Beside.Fate != Depends {
+		return all
+	}
+	ranges := ports.ranges()
+	ways := make([]Way, len(ranges))
+	for i, p := range ranges {
+		ways[i] = followPort(ctx, met, r, service, masqueraded, protocol, p[0], nil)
+	}
+	if all.Forward.Fate == Depends {
+		all.Forward = byPort(all.Forward, ranges, ways, func(w *Way) Verdict { return w.Forward })
+	}
+	if all.Beside.Fate == Depends {
+		all.Beside = byPort(all.Beside, ranges, ways, func(w *Way) Verdict { return w.Beside })
+	}
+	return all
+}
+
+func protocolWord(n byte) string {
+	if n == unix.IPPROTO_UDP {
+		return "UDP"
+	}
+	return "TCP"
+}
+
+// byPort is what becomes of all where the fate of each range of ports is known, or
+// v.
+func byPort(v Verdict, ranges [][2]int, ways []Way, of func(*Way) Verdict) Verdict {
+	var passes, ends [][2]int
+	worst := Verdict{Fate: Accepted}
+	for i := range ways {
+		one := of(&ways[i])
+		switch one.Fate {
+		case Depends:
+			return v
+		case Accepted:
+			passes = append(passes, ranges[i])
+		case DroppedByPolicy, DroppedByRule:
+			ends = append(ends, ranges[i])
+			worst.add(one)
 		}
-		tcp.Fate = Depends
+	}
+	worst.Of = v.Of
+	switch {
+	case len(passes) == 0 || len(ends) == 0:
+	case portCount(ends) < portCount(passes):
+		worst.Of += " for " + portWords(ends)
+	default:
+		worst.Of += " but for " + portWords(passes)
+	}
+	return worst
+}
+
+// together is what becomes of both protocols: what is dropped is told before what
+// is not known.
+func together(tcp, udp Verdict) Verdict {
+	alike := tcp.Fate == udp.Fate || tcp.drops() && udp.drops()
+	whole := tcp.Of == protocolWord(unix.IPPROTO_TCP) && udp.Of == protocolWord(unix.IPPROTO_UDP)
+	switch {
+	case alike && whole:
+		tcp.add(udp)
+		tcp.Of = ""
 		return tcp
+	case alike:
+		if strings.Contains(udp.Of, " ") {
+			tcp.Of += " and " + udp.Of
+		} else { // what has no exceptions comes first
+			tcp.Of = udp.Of + " and " + tcp.Of
+		}
+		return tcp
+	case tcp.Fate == Accepted:
+		return udp
+	case udp.Fate == Accepted:
+		return tcp
+	case udp.drops():
+		tcp, udp = udp, tcp
 	}
-	return each[0]
+	tcp.By += fmt.Sprintf("; what becomes of %s depends on %s", strings.Fields(udp.Of)[0], udp.By)
+	return tcp
+}
+
+func (v *Verdict) drops() bool { return v.Fate == DroppedByPolicy || v.Fate == DroppedByRule }
+
+// followPort is what becomes of connections for one port, or for those of which
+// nothing is known; with masqueraded, kube-proxy may have marked them. Each packet has to pass.
+func followPort(ctx context.Context, met []meeting, r *Route, service, masqueraded bool, protocol byte, port int, ports *cuts) Way {
+	w := Way{Verdict{Fate: Accepted}, Verdict{Fate: Accepted}}
+	for _, m := range moments {
+		p := r.packet(service, protocol, m)
+		p.port, p.ports = port, ports
+		at := atIngress
+		for i := range met {
+			if masqueraded && m != reply && at <= prerouting && met[i].hook > prerouting { // rules of the type nat have marked it, or not
+				p.mark = p.mark.forget(binary.NativeEndian.AppendUint32(nil, masqueradeMark))
+			}
+			at = met[i].hook
+			v := met[i].pass(ctx, &p)
+			if met[i].hook == forward || met[i].hook == bridgeForward {
+				w.Forward.add(v)
+			} else {
+				w.Beside.add(v)
+			}
+			if v.drops() {
+				break // it comes no further
+			}
+		}
+	}
+	return w
+}
+
+// pass is what becomes of a packet at a base chain.
+func (m *meeting) pass(ctx context.Context, p *packet) Verdict {
+	if m.err != nil {
+		return Verdict{By: m.name + ", in " + m.where}
+	}
+	p.hook, p.priority, p.family = m.hook, m.priority, m.family
+	w := walk{table: m.rules, p: p, left: maxRules}
+	out, err := w.through(ctx, m.name, 0)
+	v := w.fate(out, err, m.name, m.policy)
+	v.Frame = m.hook.frames()
+	v.At.Table, v.At.Legacy = m.table, m.legacy
+	if v.At.Chain == "" || m.family != unix.NFPROTO_IPV4 && m.family != unix.NFPROTO_IPV6 {
+		v.At = Spot{} // iptables has no table there
+	}
+	if v.By != "" {
+		v.By += ", in " + m.where
+	}
+	return v
 }
 
 // fate is what becomes of a packet that may leave a base chain in those ways.
-func (w *walk) fate(out ends, err error, chain, policy string, frame bool) Passage {
-	p := Passage{Frame: frame}
+func (w *walk) fate(out ends, err error, chain, policy string) Verdict {
+	v := Verdict{}
 	falls := out&mayEnd != 0
 	switch {
 	case err != nil:
-		p.By = chain + ": " + err.Error()
+		v.By = chain + ": " + err.Error()
 	case out&mayDrop == 0 && (!falls || policy == "accept"):
-		p.Fate = Accepted
+		v.Fate = Accepted
 	case out&mayPass == 0 && falls && policy == "drop":
-		p.Fate, p.At = DroppedByPolicy, Spot{Chain: chain}
+		v.Fate, v.At = DroppedByPolicy, Spot{Chain: chain}
 	case out == mayDrop:
-		p.Fate, p.At = DroppedByRule, w.dropped
+		v.Fate, v.At = DroppedByRule, w.dropped
 	default:
-		p.At = cmp.Or(w.depends, w.dropped, Spot{Chain: chain})
+		v.At = cmp.Or(w.depends, w.dropped, Spot{Chain: chain})
 	}
-	if p.At.Chain != "" {
-		p.By = p.At.String()
+	if v.At.Chain != "" {
+		v.By = v.At.String()
 	}
-	return p
+	return v
 }
 
 // add is what becomes of packets that come to another chain, too: one that drops
 // them has the last word.
-func (p *Passage) add(other Passage) {
+func (v *Verdict) add(other Verdict) {
 	worse := map[Fate]int{Accepted: 0, Depends: 1, DroppedByRule: 2, DroppedByPolicy: 3}
-	if worse[other.Fate] > worse[p.Fate] {
-		*p = other
+	if worse[other.Fate] > worse[v.Fate] {
+		of := v.Of
+		*v = other
+		if v.Of == "" {
+			v.Of = of
+		}
 	}
 }

@@ -29,7 +29,7 @@ func Translators(ctx context.Context) (list []string, err error) {
 		list, err = nftTranslators(ctx)
 	}
 	for _, f := range []*xtables.Family{xtables.IPv4, xtables.IPv6} {
-		if there, hasErr := has(f, natTable); !there || hasErr != nil {
+		if there, hasErr := hasNAT(f); !there || hasErr != nil {
 			err = errors.Join(err, hasErr)
 			continue
 		}

@@ -11,7 +11,8 @@ type step struct {
 	match answer // never no
 	kind  kind
 	chain string // of jumps and goes
-	marks bool   // it changes the packet's mark
+	mark  *bits  // what the packet's mark is from then on; nil: as before
+	hides bool   // it may keep the packet from conntrack
 }
 
 // kind is what a rule does.
@@ -67,7 +68,9 @@ type walk struct {
 	p    *packet
 	left int // rules that may still be met
 
-	dropped Spot // the first rule that may drop it
+	dropped Spot // the first rule that drops it, or may
+	may     bool // of dropped: it only may
+	unsure  int  // jumps that it may not have taken to where it is
 	depends Spot // the first that decides by what is not known
 }
 
@@ -85,19 +88,33 @@ func (w *walk) through(ctx context.Context, chain string, depth int) (out ends, 
 			return 0, errTooMany
 		}
 		steps := r.meet(ctx, w.p)
+		if len(steps) == 0 {
+			continue
+		}
 		certain := len(steps) == 1 && steps[0].match == yes
 		place := Spot{Chain: chain, Number: i + 1}
-		on := !certain
+		on, mark, after := !certain, w.p.mark, w.p.mark
 		for j := range steps {
+			w.p.mark = mark
+			if !certain {
+				w.unsure++
+			}
 			here, next, err := w.take(ctx, &steps[j], place, depth)
+			if !certain {
+				w.unsure--
+			}
 			if err != nil {
 				return 0, err
+			}
+			if after = after.or(w.p.mark); certain {
+				after = w.p.mark
 			}
 			if !certain && here != 0 && w.depends.Chain == "" {
 				w.depends = place
 			}
 			out, on = out|here, on || next
 		}
+		w.p.mark = after
 		if !on {
 			return out, nil
 		}
@@ -108,17 +125,18 @@ func (w *walk) through(ctx context.Context, chain string, depth int) (out ends, 
 // take says how the packet may leave the chain by a rule that it meets, and
 // whether it may go on to the next.
 func (w *walk) take(ctx context.Context, s *step, place Spot, depth int) (out ends, next bool, err error) {
-	if s.marks {
-		w.p.mark = bits{}
+	if s.mark != nil {
+		w.p.mark, w.p.marked = *s.mark, true
 	}
+	w.p.strange = w.p.strange || s.hides
 	switch s.kind {
 	case goesOn:
 		return 0, true, nil
 	case accepts:
 		return mayPass, false, nil
 	case drops:
-		if w.dropped.Chain == "" {
-			w.dropped = place
+		if w.dropped.Chain == "" || w.may && w.unsure == 0 {
+			w.dropped, w.may = place, w.unsure > 0
 		}
 		return mayDrop, false, nil
 	case returns:

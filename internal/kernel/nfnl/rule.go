@@ -143,6 +143,8 @@ type Element struct {
 	Verdict []byte // in a verdict map: see [Verdict]
 	End     bool   // of an interval: the first key that is not in it any more
 	KeyEnd  []byte // the last one, where the keys are of several parts
+
+	CatchAll bool // it is what nothing else in the set is
 }
 
 // Elements returns the elements in one part of a list.
@@ -150,9 +152,10 @@ func Elements(in []byte) iter.Seq[Element] {
 	return func(yield func(Element) bool) {
 		for _, e := range rtnl.Attrs(Find(in, unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
 			data := Find(e, unix.NFTA_SET_ELEM_DATA)
-			const end, keyEnd = 1, 10 // NFT_SET_ELEM_INTERVAL_END, NFTA_SET_ELEM_KEY_END
+			const end, catchAll, keyEnd = 1, 2, 10 // NFT_SET_ELEM_INTERVAL_END, NFT_SET_ELEM_CATCHALL, NFTA_SET_ELEM_KEY_END
+			flags := Number(Find(e, unix.NFTA_SET_ELEM_FLAGS))
 			if !yield(Element{
-				End: Number(Find(e, unix.NFTA_SET_ELEM_FLAGS))&end != 0,
+				End: flags&end != 0, CatchAll: flags&catchAll != 0,
 				Key: Find(e, unix.NFTA_SET_ELEM_KEY, unix.NFTA_DATA_VALUE), KeyEnd: Find(e, keyEnd, unix.NFTA_DATA_VALUE),
 				Value: Find(data, unix.NFTA_DATA_VALUE), Verdict: Find(data, unix.NFTA_DATA_VERDICT),
 			}) {

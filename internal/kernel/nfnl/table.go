@@ -99,6 +99,19 @@ func (t Table) Elements(set string) Message {
 	return t.message(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, unix.NFTA_SET_ELEM_LIST_SET, set)
 }
 
+// Set asks what kind of set or map one is.
+func (t Table) Set(name string) Message {
+	return t.message(unix.NFT_MSG_GETSET, 0, unix.NFTA_SET_NAME, name)
+}
+
+// Element asks for the element of a set or map that has a key, for [Conn.Get].
+func (t Table) Element(set string, key []byte) Message {
+	m := Attrs(t.message(unix.NFT_MSG_GETSETELEM, 0, unix.NFTA_SET_ELEM_LIST_SET, set)).
+		Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, Attrs{}.Nest(unix.NFTA_LIST_ELEM, Attrs{}.
+			Nest(unix.NFTA_SET_ELEM_KEY, Attrs{}.Bytes(unix.NFTA_DATA_VALUE, key))))
+	return Message(m).end()
+}
+
 func (t Table) create(kind, flags uint16, in Attrs) Message {
 	return nft(kind, unix.NLM_F_CREATE|flags, t.Family, append(Attrs{}.Text(tableName, t.Name), in...))
 }
