@@ -127,6 +127,14 @@ func (p *Policy) Guards() func(kind record.Kind, subject string) bool {
 
 func planModule(p *Policy, o *Observation) Item {
 	it := Item{Kind: record.KindModule, Subject: p.Module, Want: "loaded"}
+	if !p.NeedsModule() && o.Module.State != Unknown {
+		it.Verdict, it.Want, it.Have = Excused, "not needed", "loaded"
+		if o.Module.State == Absent {
+			it.Have = "not loaded"
+		}
+		it.Reason = "no flag of a bridge is kept, and nothing else asks for it"
+		return it
+	}
 	switch o.Module.State {
 	case Present:
 		it.Verdict, it.Have = Right, "loaded"
@@ -147,13 +155,16 @@ func planModule(p *Policy, o *Observation) Item {
 }
 
 // PlanSysctl judges v, the value of one sysctl of p, and nothing of o but the
-// module and whether IPv6 is off.
+// module, whether IPv6 is off, and what is Bare.
 func PlanSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
 	it := Item{Kind: record.KindDrift, Subject: string(s.Key), Want: s.Value, Have: v.Have}
 	switch {
 	case v.State == Unknown:
 		it.Verdict, it.Err = Uncertain, v.Err
 		it.Reason = fmt.Sprintf("could not look: %v", v.Err)
+	case v.State == Absent && s.Key.BridgeNF() && o.Module.State == Absent && !p.NeedsModule():
+		it.Verdict, it.Have = Excused, "absent"
+		it.Reason = "it comes with " + p.Module + ", which is not loaded: nothing is handed to netfilter"
 	case v.State == Absent && s.Key.BridgeNF() && o.Module.State != Present:
 		it.Verdict, it.Have = Wrong, "absent"
 		it.Reason = "it comes with " + p.Module + ", which is not loaded"
@@ -179,6 +190,11 @@ func PlanSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
 	default:
 		it.Verdict = Wrong
 		it.Reason = consequence(s)
+		for _, f := range allFamilies {
+			if o.Bare[f] && s.Key == f.Key() && p.Waits(s) {
+				it.Reason += "; it is set to 0 when each bridge that is kept has a flag of its own"
+			}
+		}
 		it.Action = &Action{Op: SetSysctl, Subject: string(s.Key), Value: s.Value}
 	}
 	return it
@@ -186,6 +202,11 @@ func PlanSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
 
 // consequence says what a wrong value of a bridge key breaks.
 func consequence(s Setting) string {
+	for _, f := range allFamilies {
+		if s.Key == f.Key() && s.Value == "0" {
+			return fmt.Sprintf("the frames of every bridge pass through %s, those of virtual machines, too", f.table())
+		}
+	}
 	if s.Value != "1" {
 		return "not the value that is guarded"
 	}
