@@ -228,6 +228,12 @@ func planDropin(p *Policy, o *Observation, d Dropin) Item {
 	}
 	it := Item{Kind: record.KindDropin, Subject: d.Path, Want: "as written by nfguard"}
 	switch {
+	case d.Path == p.ModulesLoad && !p.NeedsModule() && (d.State == Absent || d.State == Present && !Ours([]byte(d.Have))):
+		it.Verdict, it.Have, it.Reason = Excused, "absent", "no module has to be loaded at the next boot"
+		if d.State == Present {
+			it.Have = "somebody else's"
+		}
+		return it
 	case d.Obstacle != nil:
 		it.Verdict, it.Have, it.Reason, it.Next = Blocked, d.Have, d.Obstacle.Reason, d.Obstacle.Next
 		return it
