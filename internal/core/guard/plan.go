@@ -125,19 +125,26 @@ func (p *Policy) Guards() func(kind record.Kind, subject string) bool {
 	}
 }
 
+const loaded = "loaded"
+
+// Loaded reports whether it is of the module, and that is loaded, needed or not.
+func (it *Item) Loaded() bool {
+	return it.Kind == record.KindModule && (it.Verdict == Right || it.Have == loaded)
+}
+
 func planModule(p *Policy, o *Observation) Item {
-	it := Item{Kind: record.KindModule, Subject: p.Module, Want: "loaded"}
+	it := Item{Kind: record.KindModule, Subject: p.Module, Want: loaded}
 	if !p.NeedsModule() && o.Module.State != Unknown {
-		it.Verdict, it.Want, it.Have = Excused, "not needed", "loaded"
+		it.Verdict, it.Have, it.Reason = Excused, loaded, "no flag of a bridge is kept, and nothing else asks for it"
 		if o.Module.State == Absent {
 			it.Have = "not loaded"
 		}
-		it.Reason = "no flag of a bridge is kept, and nothing else asks for it"
+		it.Want = it.Have // as others have it
 		return it
 	}
 	switch o.Module.State {
 	case Present:
-		it.Verdict, it.Have = Right, "loaded"
+		it.Verdict, it.Have = Right, loaded
 	case Absent:
 		it.Have = "not loaded"
 		if b := o.Module.Obstacle; b != nil {

@@ -129,11 +129,11 @@ func TestPlanZero(t *testing.T) {
 		Reason: "it comes with br_netfilter, which is not loaded: nothing is handed to netfilter",
 	}
 	module := guard.Item{
-		Kind: record.KindModule, Subject: "br_netfilter", Verdict: guard.Excused, Want: "not needed", Have: "not loaded",
+		Kind: record.KindModule, Subject: "br_netfilter", Verdict: guard.Excused, Want: "not loaded", Have: "not loaded",
 		Reason: "no flag of a bridge is kept, and nothing else asks for it",
 	}
 	loaded := module
-	loaded.Have = "loaded"
+	loaded.Want, loaded.Have = "loaded", "loaded"
 	for _, tt := range []struct {
 		name   string
 		change func(p *guard.Policy, o *guard.Observation)

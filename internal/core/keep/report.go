@@ -110,7 +110,7 @@ func Readiness(items []guard.Item) string {
 		if it.Verdict.Settled() {
 			settled[it.Kind]++
 		}
-		if it.Kind == record.KindModule && it.Verdict == guard.Right {
+		if it.Loaded() {
 			module = it.Subject + " loaded"
 		}
 		if it.Kind == record.KindModule && it.Verdict == guard.Uncertain {
