@@ -49,7 +49,7 @@ func (d *document) addBridges(r *keep.Report, p *guard.Policy) {
 		return
 	}
 	d.Sysctls = &sysctlRow{r.On[guard.IPv4], r.On[guard.IPv6], r.On[guard.ARP]}
-	if p.Bridges != nil {
+	if p.Bridges != nil && len(p.Bridges.Families) > 0 {
 		d.FlagsAtBoot = flagsAtBoot
 	}
 	var called map[int]string
@@ -67,6 +67,9 @@ func (d *document) addBridges(r *keep.Report, p *guard.Policy) {
 		}
 		if p.Bridges != nil {
 			c := p.Bridges.Choose(b, r.Evidence)
+			if len(p.Bridges.Families) == 0 {
+				c = guard.Choice{Why: "no flag is to be kept"}
+			}
 			row.Kept, row.Why = &c.Kept, c.Why
 		}
 		for _, id := range b.Behind {

@@ -235,8 +235,8 @@ func planDropin(p *Policy, o *Observation, d Dropin) Item {
 	}
 	it := Item{Kind: record.KindDropin, Subject: d.Path, Want: "as written by nfguard"}
 	switch {
-	case d.Path == p.ModulesLoad && !p.NeedsModule() && (d.State == Absent || d.State == Present && !Ours([]byte(d.Have))):
-		it.Verdict, it.Have, it.Reason = Excused, "absent", "no module has to be loaded at the next boot"
+	case want == header && (d.State == Absent || d.State == Present && !Ours([]byte(d.Have))):
+		it.Verdict, it.Have, it.Reason = Excused, "absent", "nothing has to be in it"
 		if d.State == Present {
 			it.Have = "somebody else's"
 		}
