@@ -30,112 +30,114 @@ const atZero = `[sysctl]
 // named.
 func TestTenThousandOnes(t *testing.T) {
 	lab.Need(t, lab.Root, lab.Netns)
-	stand := standin.Build(t)
-	for _, proxy := range []struct {
-		name  string
-		start func(t *testing.T, n *node)
-	}{
-		{"rules of the stand-in", func(t *testing.T, n *node) { standin.Start(t, n.Namespace, stand, "-backend", "nft") }},
-		{"the real kube-proxy", func(t *testing.T, n *node) {
-			lab.Need(t, lab.Upstream)
-			n.Run(t, "ip", "link", "set", "lo", "up")
-			upstream.Start(t, n.Namespace, upstream.Build(t), upstream.Options{Mode: "iptables", Services: upstream.Example(10)})
-		}},
-	} {
-		for _, mode := range []string{"enforce", "lock"} {
-			t.Run(proxy.name+", mode "+mode, func(t *testing.T) {
-				n := wired(t, fmt.Sprintf("mode = %q\nscope = \"bridges\"\nbridges.match = [\"cnio0\"]\n", mode)+unlimited+atZero)
-				client := n.plug("veth31", "cnio0", "10.244.0.31/24", "fd00:244::31/120")
-				from, to := n.taps()
-				proxy.start(t, n)
-				for _, tables := range []string{"iptables-nft", "ip6tables-nft"} {
-					n.Run(t, tables, "-P", "FORWARD", "DROP")
-					n.Run(t, tables, "-A", "FORWARD", "-i", "cnio0", "-j", "ACCEPT") // as a CNI plugin has it
-					n.Run(t, tables, "-A", "FORWARD", "-i", "virbr0", "-j", "DROP")  // which counts
-				}
-				n.set("1", "1", "1")
-				n.start()
-				n.awaitReady()
-				n.needRewrite(mode == "enforce")
-				n.becomes("0 0 0", atMost)
-				n.flagged("cnio0", "1 1 1", atMost)
+	program := standin.Build(t)
+	tenThousandOnes(t, func(t *testing.T, n *node) { standin.Start(t, n.Namespace, program, "-backend", "nft") })
+}
 
-				done := make(chan struct{})
-				var traffic sync.WaitGroup
-				var frames, requests atomic.Int64
-				goesOn := func(count *atomic.Int64) bool {
-					select {
-					case <-done:
-						return count.Load() < 100
-					default:
-						return true
-					}
-				}
-				traffic.Go(func() {
-					for goesOn(&frames) {
-						if !cross(from, to, atMost) {
-							t.Errorf("after %d pairs a frame of the virtual machines is lost", frames.Load())
-							return
-						}
-						frames.Add(1)
-					}
-				})
-				traffic.Go(func() {
-					for goesOn(&requests) {
-						if err := connects(client); err != nil {
-							t.Errorf("after %d requests: %v", requests.Load(), err)
-							return
-						}
-						requests.Add(1)
-					}
-				})
-				wrote := n.writeOnes(10_000, mode == "lock")
-				close(done)
-				traffic.Wait()
+// TestUpstreamTenThousandOnes is the same with the real kube-proxy.
+func TestUpstreamTenThousandOnes(t *testing.T) {
+	lab.Need(t, lab.Root, lab.Netns, lab.Upstream)
+	program := upstream.Build(t)
+	tenThousandOnes(t, func(t *testing.T, n *node) {
+		n.Run(t, "ip", "link", "set", "lo", "up")
+		upstream.Start(t, n.Namespace, program, upstream.Options{Mode: "iptables", Services: upstream.Example(10)})
+	})
+}
 
-				if got := n.met(); got != "0 0" {
-					t.Errorf("frames of the virtual machines met %s rules", got)
-				}
-				if got := resets(t, client); got != 0 { // a pod answers so to what comes from another address than it asked
-					t.Errorf("the client has refused %d answers", got)
-				}
-				if got := n.values() + ", " + n.flags("cnio0") + ", " + n.flags("virbr0"); got != "0 0 0, 1 1 1, 0 0 0" {
-					t.Errorf("the sysctls, and the flags of cnio0 and virbr0: %s", got)
-				}
-				n.stop()
-				named := n.writers(map[string]string{"enforce": "rewritten", "lock": "denied"}[mode])
-				for who, writes := range wrote {
-					if named[who] != writes {
-						t.Errorf("%s has written %d times, the records stand for %d", who, writes, named[who])
-					}
-					delete(named, who)
-				}
-				if len(named) > 0 {
-					t.Errorf("named are also %v", named)
-				}
-				t.Logf("%d pairs of frames, %d requests; written by %v", frames.Load(), requests.Load(), wrote)
+func tenThousandOnes(t *testing.T, startProxy func(t *testing.T, n *node)) {
+	for _, mode := range []string{"enforce", "lock"} {
+		t.Run(mode, func(t *testing.T) {
+			n := wired(t, fmt.Sprintf("mode = %q\nscope = \"bridges\"\nbridges.match = [\"cnio0\"]\n", mode)+unlimited+atZero)
+			client := n.plug("veth31", "cnio0", "10.244.0.31/24", "fd00:244::31/120")
+			from, to := n.taps()
+			startProxy(t, n)
+			for _, tables := range []string{"iptables-nft", "ip6tables-nft"} {
+				n.Run(t, tables, "-P", "FORWARD", "DROP")
+				n.Run(t, tables, "-A", "FORWARD", "-i", "cnio0", "-j", "ACCEPT") // as a CNI plugin has it
+				n.Run(t, tables, "-A", "FORWARD", "-i", "virbr0", "-j", "DROP")  // which counts
+			}
+			n.set("1", "1", "1")
+			n.start()
+			n.awaitReady()
+			n.needRewrite(mode == "enforce")
+			n.becomes("0 0 0", atMost)
+			n.flagged("cnio0", "1 1 1", atMost)
 
-				// Both counters count: where neither the sysctl nor the flag is 1, and where the sysctl is.
-				n.Run(t, "ip", "link", "set", "cnio0", "type", "bridge", "nf_call_iptables", "0", "nf_call_ip6tables", "0")
-				for deadline := time.Now().Add(atMost); resets(t, client) == 0; {
-					client.Do(func() {
-						if c, err := net.DialTimeout("tcp", "10.96.0.1:80", 50*time.Millisecond); err == nil {
-							c.Close()
-						}
-					})
-					if time.Now().After(deadline) {
-						t.Fatal("without the flags no answer is refused: the test proves nothing")
-					}
+			done := make(chan struct{})
+			var traffic sync.WaitGroup
+			var frames, requests atomic.Int64
+			goesOn := func(count *atomic.Int64) bool {
+				select {
+				case <-done:
+					return count.Load() < 100
+				default:
+					return true
 				}
-				n.set("1", "1", "1")
-				cross(from, to, time.Millisecond)
-				for deadline := time.Now().Add(atMost); n.met() == "0 0"; time.Sleep(time.Millisecond) {
-					if time.Now().After(deadline) {
-						t.Fatal("with the sysctls at 1 no frame of virbr0 meets a rule: the test proves nothing")
+			}
+			traffic.Go(func() {
+				for goesOn(&frames) {
+					if !cross(from, to, atMost) {
+						t.Errorf("after %d pairs a frame of the virtual machines is lost", frames.Load())
+						return
 					}
+					frames.Add(1)
 				}
 			})
-		}
+			traffic.Go(func() {
+				for goesOn(&requests) {
+					if err := connects(client); err != nil {
+						t.Errorf("after %d requests: %v", requests.Load(), err)
+						return
+					}
+					requests.Add(1)
+				}
+			})
+			wrote := n.writeOnes(10_000, mode == "lock")
+			close(done)
+			traffic.Wait()
+
+			if got := n.met(); got != "0 0" {
+				t.Errorf("frames of the virtual machines met %s rules", got)
+			}
+			if got := resets(t, client); got != 0 { // a pod answers so to what comes from another address than it asked
+				t.Errorf("the client has refused %d answers", got)
+			}
+			if got := n.values() + ", " + n.flags("cnio0") + ", " + n.flags("virbr0"); got != "0 0 0, 1 1 1, 0 0 0" {
+				t.Errorf("the sysctls, and the flags of cnio0 and virbr0: %s", got)
+			}
+			n.stop()
+			named := n.writers(map[string]string{"enforce": "rewritten", "lock": "denied"}[mode])
+			for who, writes := range wrote {
+				if named[who] != writes {
+					t.Errorf("%s has written %d times, the records stand for %d", who, writes, named[who])
+				}
+				delete(named, who)
+			}
+			if len(named) > 0 {
+				t.Errorf("named are also %v", named)
+			}
+			t.Logf("%d pairs of frames, %d requests; written by %v", frames.Load(), requests.Load(), wrote)
+
+			// Both counters count: where neither the sysctl nor the flag is 1, and where the sysctl is.
+			n.Run(t, "ip", "link", "set", "cnio0", "type", "bridge", "nf_call_iptables", "0", "nf_call_ip6tables", "0")
+			for deadline := time.Now().Add(atMost); resets(t, client) == 0; {
+				client.Do(func() {
+					if c, err := net.DialTimeout("tcp", "10.96.0.1:80", 50*time.Millisecond); err == nil {
+						c.Close()
+					}
+				})
+				if time.Now().After(deadline) {
+					t.Fatal("without the flags no answer is refused: the test proves nothing")
+				}
+			}
+			n.set("1", "1", "1")
+			cross(from, to, time.Millisecond)
+			for deadline := time.Now().Add(atMost); n.met() == "0 0"; time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("with the sysctls at 1 no frame of virbr0 meets a rule: the test proves nothing")
+				}
+			}
+		})
 	}
 }
 
