@@ -92,6 +92,53 @@ func TestValues(t *testing.T) {
 	}
 }
 
+// The same with the hook guarding 0: every number but zero is foreign.
+func TestValuesAtZero(t *testing.T) {
+	r := locked(t, []Key{{Path: ipTables, Want: "0"}}, Use{Limit: 1e6}, Observe)
+	fd := r.open(ipTables)
+	long := strings.Repeat(" ", 100)
+	for _, c := range []struct{ text, before, free, refuse, rewrite string }{
+		{"1", "0", "1/1 1", "EPERM 0", "1/1 0"},
+		{"1\n", "0", "2/2 1", "EPERM 0", "2/2 0"},
+		{"2", "0", "1/1 1", "EPERM 0", "1/1 0"},
+		{"01", "0", "2/2 1", "EPERM 0", "2/2 0"},
+		{" 1", "0", "2/2 1", "EPERM 0", "2/2 0"},
+		{"-1", "0", "2/2 1", "EPERM 0", "2/2 0"},
+		{"0x1", "0", "3/3 1", "EPERM 0", "3/3 1"},
+		{"255", "0", "3/3 1", "EPERM 0", "3/3 1"},
+		{"1 0", "0", "2/3 1", "EPERM 0", "2/3 1"},
+		{long + "1", "0", "101/101 1", "EPERM 0", "101/101 1"},
+
+		{"0", "1", "1/1 0", "1/1 0", "1/1 0"},
+		{"00", "1", "2/2 0", "2/2 0", "2/2 0"},
+		{"-0\n", "1", "3/3 0", "3/3 0", "3/3 0"},
+		{"0x0", "1", "3/3 0", "3/3 0", "3/3 0"},
+		{"0 1", "1", "2/3 0", "2/3 0", "2/3 0"},
+		// The program cannot look beyond so many blanks: refused, though it is a 0.
+		{long + "0", "1", "101/101 0", "EPERM 0", "101/101 0"},
+
+		{"abc", "1", "EINVAL 1", "EINVAL 0", "EINVAL 0"},
+		{"", "1", "0/0 1", "0/0 0", "0/0 0"},
+	} {
+		for _, step := range []struct {
+			answer       Answer
+			before, want string
+		}{{Observe, c.before, c.free}, {Refuse, "0", c.refuse}, {Rewrite, "0", c.rewrite}} {
+			if step.answer == Rewrite && !r.found.rewrites {
+				continue
+			}
+			r.SetAnswer(Observe)
+			if _, err := put(fd, step.before); err != nil {
+				t.Fatal(err)
+			}
+			r.SetAnswer(step.answer)
+			if got := outcome(t, fd, c.text); got != step.want {
+				t.Errorf("%.40q, answer %d: want %s, got %s", c.text, step.answer, step.want, got)
+			}
+		}
+	}
+}
+
 // Other system calls that write are seen too.
 func TestWaysToWrite(t *testing.T) {
 	r := locked(t, nil, Use{}, Refuse)
