@@ -21,7 +21,6 @@ const zeros = "scope = 'bridges'\n[bridges]\nmatch = ['cni*']\n[sysctl]\n" +
 func TestKeptAtZero(t *testing.T) {
 	for _, kernel := range []string{"", secondKernel} {
 		t.Run("Linux "+kernel, func(t *testing.T) {
-			t.Parallel()
 			n := &node{Machine: vm.Boot(t, vm.Options{Kernel: kernel})}
 			n.makeBridge(t)
 			n.makePods(t)
@@ -69,8 +68,12 @@ func (n *node) wantZero(t *testing.T) {
 	t.Helper()
 	n.Until(t, "cd /proc/sys/net/bridge; ! grep -Hvx 0 bridge-nf-call-*tables")
 	n.Until(t, "cat /sys/class/net/cnio0/bridge/nf_call_iptables | grep -x 1")
-	if !n.serviceWorks(t, 20) {
-		t.Error("a pod does not reach the other pod of its node by the cluster IP")
+	// Where it does not work it never does; where it does, an emulated machine can still be
+	// too slow for one try.
+	for tries := 5; !n.serviceWorks(t, 20); tries-- {
+		if tries == 0 {
+			t.Fatal("a pod does not reach the other pod of its node by the cluster IP")
+		}
 	}
 }
 
