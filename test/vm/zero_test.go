@@ -80,7 +80,7 @@ func (n *node) wantZero(t *testing.T) {
 // onesAreKeptOut: the kernel stores 0, or nfguard puts it right, and the writer is named.
 func (n *node) onesAreKeptOut(t *testing.T) {
 	mark := n.mark(t)
-	n.Sh(t, "systemd-run --quiet --wait --unit=k3s k3s-server")
+	n.Sh(t, "systemd-run --quiet --wait --unit=k3s-once k3s-server")
 	n.wantZero(t)
 	for _, key := range []string{iptables, ip6tables, arptables} {
 		n.records(t, mark, 1, "NFGUARD_EVENT=drift", "NFGUARD_SUBJECT="+key)[0].want(t, map[string]string{
