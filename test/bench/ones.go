@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nfguard/nfguard/test/demo/box"
@@ -41,10 +42,8 @@ func (b *bench) onesAlone(ctx context.Context, r *report, out string) (int, erro
 			return 1, err
 		}
 	}
-	for _, l := range r.ones {
-		if l.err != nil {
-			return 1, nil
-		}
+	if slices.ContainsFunc(r.ones, func(l *latency) bool { return l.err != nil }) {
+		return 1, nil
 	}
 	return 0, nil
 }

@@ -37,14 +37,18 @@ func TestRoleVariables(t *testing.T) {
 		sysctls    []config.Sysctl
 	}{
 		{"nothing", `{}`, config.ScopeHost, config.Default().Bridges.Match, config.Default().Sysctl},
-		{"a host of virtual machines", `{"nfguard_scope": "bridges", "nfguard_sysctls": 0, "nfguard_config": {"bridges": {"match": ["cni0"]}, "sysctl": {"net.ipv4.ip_forward": 1}}}`,
+		{
+			"a host of virtual machines", `{"nfguard_scope": "bridges", "nfguard_sysctls": 0, "nfguard_config": {"bridges": {"match": ["cni0"]}, "sysctl": {"net.ipv4.ip_forward": 1}}}`,
 			config.ScopeBridges, []string{"cni0"}, []config.Sysctl{
 				{Key: guard.IPTables, Value: "0"}, {Key: guard.IP6Tables, Value: "0"}, {Key: guard.ARPTables, Value: "0"}, {Key: other, Value: "1"},
-			}},
-		{"the same, from the command line, where all is text", `{"nfguard_scope": "bridges", "nfguard_sysctls": "0"}`,
+			},
+		},
+		{
+			"the same, from the command line, where all is text", `{"nfguard_scope": "bridges", "nfguard_sysctls": "0"}`,
 			config.ScopeBridges, config.Default().Bridges.Match, []config.Sysctl{
 				{Key: guard.IPTables, Value: "0"}, {Key: guard.IP6Tables, Value: "0"}, {Key: guard.ARPTables, Value: "0"},
-			}},
+			},
+		},
 		{"left alone", `{"nfguard_sysctls": "ignore"}`, config.ScopeHost, config.Default().Bridges.Match, []config.Sysctl{
 			{Key: guard.IPTables, Ignore: true}, {Key: guard.IP6Tables, Ignore: true}, {Key: guard.ARPTables, Ignore: true},
 		}},

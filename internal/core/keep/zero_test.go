@@ -36,6 +36,17 @@ func watched(h *hosttest.Host) *int {
 	return bare
 }
 
+// reloaded is a keeper that kept to p, and keeps the sysctls at 0 now.
+func reloaded(t *testing.T, h *hosttest.Host, p guard.Policy) *keep.Keeper {
+	t.Helper()
+	r, _ := start(t, h, p)
+	r.Prepare(t.Context(), atZero(), keep.Trigger{Source: "reload"})
+	r.SetPolicy(atZero(), limits)
+	r.Look(t.Context(), keep.Trigger{Source: "sysctl"})
+	r.Pass(t.Context(), keep.Trigger{Source: "reload"})
+	return r
+}
+
 // At the start, and after a change of the scope, the flags are set before a sysctl is
 // set to 0; where a flag can't be, the sysctl waits.
 func TestZeroComesAfterTheFlags(t *testing.T) {
@@ -53,22 +64,12 @@ func TestZeroComesAfterTheFlags(t *testing.T) {
 			return r
 		}},
 		{"after a reload from scope host", func(t *testing.T, h *hosttest.Host) *keep.Keeper {
-			r, _ := start(t, h, host)
-			r.Prepare(t.Context(), atZero(), keep.Trigger{Source: "reload"})
-			r.SetPolicy(atZero(), limits)
-			r.Look(t.Context(), keep.Trigger{Source: "sysctl"})
-			r.Pass(t.Context(), keep.Trigger{Source: "reload"})
-			return r
+			return reloaded(t, h, host)
 		}},
 		{"after a reload from sysctls that were left alone, with a flag more", func(t *testing.T, h *hosttest.Host) *keep.Keeper {
 			p := scoped()
 			p.Bridges.Families = p.Bridges.Families[:1]
-			r, _ := start(t, h, p)
-			r.Prepare(t.Context(), atZero(), keep.Trigger{Source: "reload"})
-			r.SetPolicy(atZero(), limits)
-			r.Look(t.Context(), keep.Trigger{Source: "sysctl"})
-			r.Pass(t.Context(), keep.Trigger{Source: "reload"})
-			return r
+			return reloaded(t, h, p)
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
