@@ -29,29 +29,25 @@ func TestRoleVariables(t *testing.T) {
   tasks:
     - ansible.builtin.template: {src: "{{ role }}/templates/ansible.toml.j2", dest: "{{ to }}", mode: "0644"}
 `)
-	const other = "net.ipv4.ip_forward"
+	match := config.Default().Bridges.Match
+	three := func(s config.Sysctl, more ...config.Sysctl) (all []config.Sysctl) {
+		for _, s.Key = range []guard.Key{guard.IPTables, guard.IP6Tables, guard.ARPTables} {
+			all = append(all, s)
+		}
+		return append(all, more...)
+	}
+	zero, left := config.Sysctl{Value: "0"}, config.Sysctl{Ignore: true}
+	const vms = `{"nfguard_scope": "bridges", "nfguard_sysctls": 0, "nfguard_config": {"bridges": {"match": ["cni0"]}, "sysctl": {"net.ipv4.ip_forward": 1}}}`
 	for _, tt := range []struct {
 		name, vars string
 		scope      config.Scope
 		match      []string
 		sysctls    []config.Sysctl
 	}{
-		{"nothing", `{}`, config.ScopeHost, config.Default().Bridges.Match, config.Default().Sysctl},
-		{
-			"a host of virtual machines", `{"nfguard_scope": "bridges", "nfguard_sysctls": 0, "nfguard_config": {"bridges": {"match": ["cni0"]}, "sysctl": {"net.ipv4.ip_forward": 1}}}`,
-			config.ScopeBridges, []string{"cni0"}, []config.Sysctl{
-				{Key: guard.IPTables, Value: "0"}, {Key: guard.IP6Tables, Value: "0"}, {Key: guard.ARPTables, Value: "0"}, {Key: other, Value: "1"},
-			},
-		},
-		{
-			"the same, from the command line, where all is text", `{"nfguard_scope": "bridges", "nfguard_sysctls": "0"}`,
-			config.ScopeBridges, config.Default().Bridges.Match, []config.Sysctl{
-				{Key: guard.IPTables, Value: "0"}, {Key: guard.IP6Tables, Value: "0"}, {Key: guard.ARPTables, Value: "0"},
-			},
-		},
-		{"left alone", `{"nfguard_sysctls": "ignore"}`, config.ScopeHost, config.Default().Bridges.Match, []config.Sysctl{
-			{Key: guard.IPTables, Ignore: true}, {Key: guard.IP6Tables, Ignore: true}, {Key: guard.ARPTables, Ignore: true},
-		}},
+		{"nothing", `{}`, config.ScopeHost, match, config.Default().Sysctl},
+		{"a host of virtual machines", vms, config.ScopeBridges, []string{"cni0"}, three(zero, config.Sysctl{Key: "net.ipv4.ip_forward", Value: "1"})},
+		{"the same, from the command line, where all is text", `{"nfguard_scope": "bridges", "nfguard_sysctls": "0"}`, config.ScopeBridges, match, three(zero)},
+		{"left alone", `{"nfguard_sysctls": "ignore"}`, config.ScopeHost, match, three(left)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			in := temp(t)
