@@ -167,16 +167,22 @@ func TestPlanZero(t *testing.T) {
 			}
 		})
 	}
-	p, _ := atZero()
-	p.Bridges.Families, p.ModulesLoad, p.SysctlD = nil, "/m", "/s"
-	o := &guard.Observation{Dropins: []guard.Dropin{{Path: "/m", State: guard.Absent}, {Path: "/m", State: guard.Present, Have: "overlay\n"}}}
-	dropin := guard.Item{Kind: record.KindDropin, Subject: "/m", Verdict: guard.Excused, Want: "as written by nfguard", Have: "absent", Reason: "nothing has to be in it"}
-	others := dropin
-	others.Have = "somebody else's"
-	if diff := cmp.Diff([]guard.Item{dropin, others}, guard.PlanDropins(p, o)); diff != "" {
-		t.Errorf("drop-ins (-want +got):\n%s", diff)
-	}
-	if got, want := p.ModulesLoadText(), "# Written by nfguard, see nfguard(8). A change made here is put back:\n# what is kept is decided in /etc/nfguard/nfguard.toml.\n"; got != want {
-		t.Errorf("the drop-in that loads nothing: %q", got)
-	}
+}
+
+// Drop-ins with nothing in them are not written, and those of others are no matter.
+func TestEmptyDropins(t *testing.T) {
+	t.Run("absent, and somebody else's", func(t *testing.T) {
+		p, _ := atZero()
+		p.Bridges.Families, p.ModulesLoad, p.SysctlD = nil, "/m", "/s"
+		o := &guard.Observation{Dropins: []guard.Dropin{{Path: "/m", State: guard.Absent}, {Path: "/m", State: guard.Present, Have: "overlay\n"}}}
+		dropin := guard.Item{Kind: record.KindDropin, Subject: "/m", Verdict: guard.Excused, Want: "as written by nfguard", Have: "absent", Reason: "nothing has to be in it"}
+		others := dropin
+		others.Have = "somebody else's"
+		if diff := cmp.Diff([]guard.Item{dropin, others}, guard.PlanDropins(p, o)); diff != "" {
+			t.Errorf("drop-ins (-want +got):\n%s", diff)
+		}
+		if got, want := p.ModulesLoadText(), "# Written by nfguard, see nfguard(8). A change made here is put back:\n# what is kept is decided in /etc/nfguard/nfguard.toml.\n"; got != want {
+			t.Errorf("the drop-in that loads nothing: %q", got)
+		}
+	})
 }
