@@ -49,7 +49,7 @@ func (d *document) addBridges(r *keep.Report, p *guard.Policy) {
 		return
 	}
 	d.Sysctls = &sysctlRow{r.On[guard.IPv4], r.On[guard.IPv6], r.On[guard.ARP]}
-	if p.Bridges != nil {
+	if p.Bridges != nil && len(p.Bridges.Families) > 0 {
 		d.FlagsAtBoot = flagsAtBoot
 	}
 	var called map[int]string
@@ -67,6 +67,9 @@ func (d *document) addBridges(r *keep.Report, p *guard.Policy) {
 		}
 		if p.Bridges != nil {
 			c := p.Bridges.Choose(b, r.Evidence)
+			if len(p.Bridges.Families) == 0 {
+				c = guard.Choice{Why: "no flag is to be kept"}
+			}
 			row.Kept, row.Why = &c.Kept, c.Why
 		}
 		for _, id := range b.Behind {
@@ -79,14 +82,34 @@ func (d *document) addBridges(r *keep.Report, p *guard.Policy) {
 	}
 }
 
-// writeLeft says in a line what scope "bridges" leaves alone.
+// writeLeft says in a line which sysctls scope "bridges" leaves alone.
 func (d *document) writeLeft(w io.Writer, s style) {
 	if d.Sysctls == nil || d.Scope != "bridges" {
 		return
 	}
-	value := map[bool]string{false: "0", true: "1"}
-	fmt.Fprintf(w, "%s  net.bridge.bridge-nf-call-*  iptables %s, ip6tables %s, arptables %s; left alone: scope = \"bridges\"\n",
-		s.word(guard.Excused), value[d.Sysctls.IPTables], value[d.Sysctls.IP6Tables], value[d.Sysctls.ARPTables])
+	var left []string
+	for f, on := range []bool{guard.IPv4: d.Sysctls.IPTables, guard.IPv6: d.Sysctls.IP6Tables, guard.ARP: d.Sysctls.ARPTables} {
+		key := string(guard.Family(f).Key())
+		if !slices.ContainsFunc(d.Items, func(r row) bool { return r.Subject == key }) {
+			left = append(left, strings.TrimPrefix(key, callPrefix)+" "+digit(on))
+		}
+	}
+	if len(left) > 0 {
+		fmt.Fprintf(w, "%s  %s*  %s; left alone: scope = \"bridges\"\n", s.word(guard.Excused), callPrefix, strings.Join(left, ", "))
+	}
+}
+
+// callPrefix begins the sysctls that a bridge's own flags can stand for.
+const callPrefix = "net.bridge.bridge-nf-call-"
+
+// digits are the values of the three sysctls or flags, in the order of the table.
+func digits(on [3]bool) string { return digit(on[0]) + " " + digit(on[1]) + " " + digit(on[2]) }
+
+func digit(on bool) string {
+	if on {
+		return "1"
+	}
+	return "0"
 }
 
 func (d *document) writeFlagsAtBoot(w io.Writer, s style) {
@@ -122,7 +145,7 @@ func (d *document) writeBridges(w io.Writer, s style) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	head := "name\tstate\tports\tto iptables\tto ip6tables\tto arptables"
 	if d.Scope == "bridges" {
-		head += "\tflags"
+		head += "\tkeys\tflags\tkept or left"
 	}
 	fmt.Fprintln(t, head)
 	for _, b := range d.Bridges {
@@ -140,7 +163,7 @@ func (d *document) writeBridges(w io.Writer, s style) {
 			if *b.Kept {
 				kept = "kept: "
 			}
-			line = append(line, kept+b.Why)
+			line = append(line, digits(b.sysctls), digits(flags), kept+b.Why)
 		}
 		fmt.Fprintln(t, strings.Join(line, "\t"))
 	}

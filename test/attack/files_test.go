@@ -100,7 +100,7 @@ func (s *started) stop() {
 func TestM4FIFOHoldsNothing(t *testing.T) {
 	p := newPlace(t)
 	const etc = "mount -t tmpfs tmpfs /etc; mkdir -p /etc/cni/net.d /etc/sysctl.d; mkfifo $D/fifo; ln -s $D/fifo /etc/cni/net.d/10.conf; ln -s $D/fifo /etc/sysctl.d/10-fifo.conf\n"
-	config := fmt.Sprintf("scope = \"bridges\"\nbridges.match = \"auto\"\n[persist]\nmodules_load = %q\nsysctl = %q\n", p.path("modules.conf"), p.path("99.conf"))
+	config := fmt.Sprintf("scope = \"bridges\"\nbridges.match = \"auto\"\n[sysctl]\n\"net.bridge.bridge-nf-call-iptables\" = 0\n[persist]\nmodules_load = %q\nsysctl = %q\n", p.path("modules.conf"), p.path("99.conf"))
 	p.write("nfguard.toml", config)
 	if err := unix.Mkfifo(p.path("modules.conf"), 0o644); err != nil {
 		t.Fatal(err)

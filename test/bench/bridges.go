@@ -102,16 +102,20 @@ func flagged(name string) (bool, error) {
 	return true, nil
 }
 
+// configure puts a file next to the configuration of the daemons in a box.
+func configure(in *box.Box, text string) error {
+	return in.Do(func() error {
+		return errors.Join(os.Mkdir("/run/conf.d", 0o755), os.WriteFile("/run/conf.d/scope.toml", []byte(text), 0o644))
+	})
+}
+
 func (b *bench) withScopedDaemon(ctx context.Context, f func(in *box.Box) error) error {
 	in, err := box.New()
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	err = in.Do(func() error {
-		return errors.Join(os.Mkdir("/run/conf.d", 0o755), os.WriteFile("/run/conf.d/scope.toml", []byte(scopeBridges), 0o644))
-	})
-	if err != nil {
+	if err := configure(in, scopeBridges); err != nil {
 		return err
 	}
 	d, err := b.startDaemon(ctx, in, asPackaged)

@@ -56,8 +56,9 @@ func compile(ctx context.Context, dir, name string) (string, error) {
 
 // contender is one way to keep a key at its value.
 type contender struct {
-	name string
-	nice int
+	name  string
+	nice  int
+	right string // the value: "1", or "0" with scope "bridges"
 	// start begins it in the box and returns what ends it.
 	start func(ctx context.Context, in *box.Box, nice int) (stop func() error, err error)
 }
@@ -139,12 +140,22 @@ func program(words ...string) func(context.Context, *box.Box, int) (func() error
 // machine affects all alike; each turn has its own box. The shell loop is too slow for
 // that: many of them run concurrently at the end.
 func (b *bench) latencies(ctx context.Context) []*latency {
-	loop := program(b.loop, iptables, ip6tables, arptables)
+	all := b.turns(ctx, "1", b.startNfguard)
+	shell := &latency{contender: contender{"shell loop, sleep 1", 0, "1", program("sh", "-c", shellLoop)}}
+	shell.samples, shell.err = b.crowd(ctx, shell.contender)
+	progress("%s: %v", shell.title(), shell.state(shell.samples))
+	shell.sort()
+	return append(all, shell)
+}
+
+// turns measures nfguard and the C loop, each at both nices, in turns.
+func (b *bench) turns(ctx context.Context, right string, nfguard func(context.Context, *box.Box, int) (func() error, error)) []*latency {
+	loop := program(b.loop, right, iptables, ip6tables, arptables)
 	all := []*latency{
-		{contender: contender{"nfguard", 0, b.startNfguard}},
-		{contender: contender{"nfguard", -10, b.startNfguard}},
-		{contender: contender{"C loop", 0, loop}},
-		{contender: contender{"C loop", -10, loop}},
+		{contender: contender{"nfguard", 0, right, nfguard}},
+		{contender: contender{"nfguard", -10, right, nfguard}},
+		{contender: contender{"C loop", 0, right, loop}},
+		{contender: contender{"C loop", -10, right, loop}},
 	}
 	for block := range b.blocks {
 		for i := range all {
@@ -158,10 +169,6 @@ func (b *bench) latencies(ctx context.Context) []*latency {
 			progress("turn %d of %d, %s: %v", block+1, b.blocks, l.title(), l.state(samples))
 		}
 	}
-	shell := &latency{contender: contender{"shell loop, sleep 1", 0, program("sh", "-c", shellLoop)}}
-	shell.samples, shell.err = b.crowd(ctx, shell.contender)
-	progress("%s: %v", shell.title(), shell.state(shell.samples))
-	all = append(all, shell)
 	for _, l := range all {
 		l.sort()
 	}
@@ -200,17 +207,18 @@ func (b *bench) block(ctx context.Context, c contender, count int, pace pace) ([
 	if err != nil {
 		return nil, err
 	}
-	samples, err := b.observe(ctx, in, count, pace)
+	samples, err := b.observe(ctx, in, c.right, count, pace)
 	return samples, errors.Join(err, stop())
 }
 
-func (b *bench) observe(ctx context.Context, in *box.Box, count int, pace pace) ([]sample, error) {
+// observe takes count samples of how long a foreign value stays in place of the right one.
+func (b *bench) observe(ctx context.Context, in *box.Box, right string, count int, pace pace) ([]sample, error) {
 	select {
 	case <-time.After(b.settle):
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	out, err := in.Run(ctx, "", b.observer, pace.who, iptables, strconv.Itoa(count), pace.least, pace.most, pace.grain)
+	out, err := in.Run(ctx, "", b.observer, pace.who, right, iptables, strconv.Itoa(count), pace.least, pace.most, pace.grain)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

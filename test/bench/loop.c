@@ -1,8 +1,8 @@
 //go:build ignore
 
-// loop FILE...
+// loop VALUE FILE...
 //
-// Keeps each FILE at 1 with as little as that takes: the yardstick for nfguard.
+// Keeps each FILE at VALUE, which is 0 or 1, with as little as that takes: the yardstick for nfguard.
 // It makes the system calls that nfguard makes for a foreign write: fanotify
 // wakes it, it reads each file through a descriptor that is already open,
 // writes what is wrong, empties the queue, and looks once more, because an
@@ -18,14 +18,15 @@
 enum { MAX = 8 };
 
 static int files[MAX], n;
+static const char *right;
 
 static void look(void)
 {
 	char value[16];
 
 	for (int i = 0; i < n; i++)
-		if (pread(files[i], value, sizeof value, 0) > 0 && value[0] != '1')
-			if (pwrite(files[i], "1", 1, 0) != 1)
+		if (pread(files[i], value, sizeof value, 0) > 0 && value[0] != right[0])
+			if (pwrite(files[i], right, 1, 0) != 1)
 				perror("write");
 }
 
@@ -44,14 +45,15 @@ int main(int argc, char **argv)
 {
 	int events = fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK, O_RDONLY | O_CLOEXEC);
 
-	if (events < 0) {
+	if (events < 0 || argc < 3) {
 		perror("fanotify_init");
 		return 1;
 	}
-	for (n = 0; n < argc - 1 && n < MAX; n++) {
-		files[n] = open(argv[n + 1], O_RDWR | O_CLOEXEC);
-		if (files[n] < 0 || fanotify_mark(events, FAN_MARK_ADD, FAN_MODIFY, AT_FDCWD, argv[n + 1]) < 0) {
-			perror(argv[n + 1]);
+	right = argv[1];
+	for (n = 0; n < argc - 2 && n < MAX; n++) {
+		files[n] = open(argv[n + 2], O_RDWR | O_CLOEXEC);
+		if (files[n] < 0 || fanotify_mark(events, FAN_MARK_ADD, FAN_MODIFY, AT_FDCWD, argv[n + 2]) < 0) {
+			perror(argv[n + 2]);
 			return 1;
 		}
 	}

@@ -57,6 +57,7 @@ func main() {
 	binary := flag.String("nfguard", "bin/nfguard", "the nfguard to measure")
 	writes := flag.Int("writes", 0, "foreign writes per contender (2000, or 40 with -quick)")
 	out := flag.String("out", "", "also put the figures into this file, between its markers")
+	ones := flag.Bool("ones", false, "only how long a foreign 1 stays, with the sysctls kept at 0")
 	quick := flag.Bool("quick", false, "a few seconds, to see that the benchmark works; the figures mean little")
 	flag.Parse()
 
@@ -76,7 +77,7 @@ func main() {
 		b.writes = max(*writes, b.blocks)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code, err := b.run(ctx, *binary, *out)
+	code, err := b.run(ctx, *binary, *out, *ones)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench: "+strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "\nbench: "))
@@ -85,7 +86,7 @@ func main() {
 }
 
 // run measures and reports. An error with code 2 means that there is no report.
-func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
+func (b *bench) run(ctx context.Context, binary, out string, ones bool) (int, error) {
 	if err := box.Ready(); err != nil {
 		return 2, err
 	}
@@ -125,7 +126,11 @@ func (b *bench) run(ctx context.Context, binary, out string) (int, error) {
 	}
 
 	r := report{bench: b, machine: describe(b.nfguard)}
+	if ones {
+		return b.onesAlone(ctx, &r, out)
+	}
 	r.latencies = b.latencies(ctx)
+	r.ones = b.foreignOnes(ctx)
 	r.witness = b.witnessed(ctx, b.claims)
 	r.idle = b.idleCost(ctx)
 	r.starts = b.startTimes(ctx, b.ready)

@@ -32,7 +32,7 @@ func (b *bench) besideMany(ctx context.Context, count, writes int) (m many) {
 	m.bridges = count
 	make := func(in *box.Box) error { return bridges(ctx, in, count) }
 	m.err = b.withDaemonAfter(ctx, make, func(in *box.Box, pid int) error {
-		samples, err := b.observe(ctx, in, writes, b.pace())
+		samples, err := b.observe(ctx, in, "1", writes, b.pace())
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,9 @@
 //go:build ignore
 
-// observer watch|self FILE COUNT MIN_US MAX_US GRAIN_US
+// observer watch|self RIGHT FILE COUNT MIN_US MAX_US GRAIN_US
+//
+// RIGHT is the value that somebody keeps FILE at, 1 or 0. What follows is told of 1, of
+// 0 it is the other way round.
 //
 // Writes 0 to FILE and measures how long it stays there, COUNT times, with a
 // pause between MIN_US and MAX_US before each, at random. The clock starts
@@ -50,7 +53,8 @@ enum { LEAD_US = 200 };
 struct sample { long long stood, slack, own; };
 
 static const long long limit = 5000000000LL;
-static const char *path;
+static const char *path, *foreign;
+static char right;
 static long grain;
 
 static void fail(const char *what)
@@ -102,8 +106,8 @@ static void hold_on(void) {}
 static void give_way(void) { sched_yield(); }
 static void doze(void) { pause_us(grain); }
 
-// until_one reads until it finds a 1 that counts.
-static struct sample until_one(int fd, void (*between)(void))
+// until_right reads until it finds a right value that counts.
+static struct sample until_right(int fd, void (*between)(void))
 {
 	long long start, zero = 0, began, ended;
 
@@ -115,20 +119,20 @@ static struct sample until_one(int fd, void (*between)(void))
 		ended = now();
 		spinning = true;
 		start = started;
-		if (c == '1' && (zero || after))
+		if (c == right && (zero || after))
 			break;
 		if (start && ended - start > limit)
 			return (struct sample){ -1, 0, -1 };
-		if (c != '1')
+		if (c != right)
 			zero = began;
 	}
 	return (struct sample){ ended - start, ended - (zero ? zero : start), ended - start };
 }
 
-static void write_zero(int fd)
+static void write_foreign(int fd)
 {
 	started = now();
-	if (pwrite(fd, "0x0", 3, 0) != 3)
+	if (pwrite(fd, foreign, 3, 0) != 3)
 		fail(path);
 	returned = true;
 }
@@ -155,7 +159,7 @@ static void *watcher(void *unused)
 	sem_post(&done);
 	for (;;) {
 		sem_wait(&go);
-		watched = until_one(fd, hold_on);
+		watched = until_right(fd, hold_on);
 		sem_post(&done);
 	}
 	return unused;
@@ -177,8 +181,8 @@ static struct sample watch(int fd)
 	pause_us(LEAD_US);
 	while (!spinning)
 		;
-	write_zero(fd);
-	struct sample own = until_one(fd, give_way), first = own;
+	write_foreign(fd);
+	struct sample own = until_right(fd, give_way), first = own;
 
 	sem_wait(&done);
 	if (own.stood < 0 || watched.stood < 0)
@@ -195,25 +199,27 @@ static struct sample watch(int fd)
 
 static struct sample self(int fd)
 {
-	write_zero(fd);
-	return until_one(fd, grain ? doze : hold_on);
+	write_foreign(fd);
+	return until_right(fd, grain ? doze : hold_on);
 }
 
 int main(int argc, char **argv)
 {
-	if (argc != 7) {
-		fprintf(stderr, "usage: observer watch|self FILE COUNT MIN_US MAX_US GRAIN_US\n");
+	if (argc != 8) {
+		fprintf(stderr, "usage: observer watch|self RIGHT FILE COUNT MIN_US MAX_US GRAIN_US\n");
 		return 2;
 	}
 	bool watching = strcmp(argv[1], "watch") == 0;
-	int count = atoi(argv[3]), n = 0;
-	long min = atol(argv[4]), max = atol(argv[5]);
+	int count = atoi(argv[4]), n = 0;
+	long min = atol(argv[5]), max = atol(argv[6]);
 	struct sample *samples = calloc(count + 1, sizeof *samples);
 
 	if (!samples)
 		fail("calloc");
-	path = argv[2];
-	grain = atol(argv[6]);
+	right = argv[2][0];
+	foreign = right == '1' ? "0x0" : "0x1";
+	path = argv[3];
+	grain = atol(argv[7]);
 	int fd = open_file();
 	if (watching)
 		start_watcher();

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +42,7 @@ type report struct {
 	*bench
 	machine   string
 	latencies []*latency
+	ones      []*latency // with the sysctls at 0
 	witness   witness
 	idle      idle
 	starts    starts
@@ -57,7 +59,7 @@ type report struct {
 func (r *report) incomplete() bool {
 	failed := r.checked.err != nil || r.told.err != nil || r.idle.err != nil || r.appearance.err != nil ||
 		r.witness.err != nil || r.starts.err != nil || r.many.err != nil
-	for _, l := range r.latencies {
+	for _, l := range slices.Concat(r.latencies, r.ones) {
 		failed = failed || l.err != nil
 	}
 	for _, c := range r.churns {
@@ -73,7 +75,8 @@ func (r *report) incomplete() bool {
 func (r *report) String() string {
 	var w strings.Builder
 	fmt.Fprintf(&w, "%s\n", r.machine)
-	r.writeLatencies(&w)
+	r.writeLatencies(&w, "0", r.latencies)
+	r.writeLatencies(&w, "1", r.ones)
 	w.WriteString(r.witness.String())
 	r.writeIdle(&w)
 	w.WriteString(r.starts.String())
@@ -93,15 +96,16 @@ func (r *report) String() string {
 	return w.String()
 }
 
-func (r *report) writeLatencies(w *strings.Builder) {
-	fmt.Fprint(w, "\n| a foreign 0 stays, µs | writes | min | p50 | p99 | p99.9 | max | p50 / C loop | p50 as the writer sees it |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n")
-	for _, l := range r.latencies {
+// writeLatencies says how long that foreign value stays, under each contender.
+func (r *report) writeLatencies(w *strings.Builder, foreign string, all []*latency) {
+	fmt.Fprintf(w, "\n| a foreign %s stays, µs | writes | min | p50 | p99 | p99.9 | max | p50 / C loop | p50 as the writer sees it |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|\n", foreign)
+	for _, l := range all {
 		if l.err != nil {
 			fmt.Fprintf(w, "| %s | not measured: %s ||||||||\n", l.title(), oneLine(l.err))
 			continue
 		}
 		ratio := "1"
-		if x, ok := r.ratio(l); !ok {
+		if x, ok := ratioOf(l, all); !ok {
 			ratio = "unknown"
 		} else if l.name != "C loop" {
 			ratio = fmt.Sprintf("%.*f", precision(x), x)
@@ -115,22 +119,22 @@ func (r *report) writeLatencies(w *strings.Builder) {
 	} else {
 		fmt.Fprint(w, "\nThe last column is longer where the contender runs on the writer's core, which the writer gets back only when the contender sleeps again. nfguard first reads who the writer is, and records it.\n")
 	}
-	for _, l := range r.latencies {
+	for _, l := range all {
 		if n := l.count(sample.missed); n > 0 {
 			fmt.Fprintf(w, "\n%s: %d writes were not put right within %v, and count as that.\n", l.title(), n, tooLong)
 		}
 	}
 	if r.pace() == watch {
-		r.writeDoubts(w)
+		writeDoubts(w, foreign, all)
 	}
 }
 
 // writeDoubts says by how much the figures of the watched contenders can be too high. The
 // true time of a sample is between its time minus its slack and its time, and the same goes
 // for the quantiles.
-func (r *report) writeDoubts(w *strings.Builder) {
-	fmt.Fprintf(w, "\n| how sure that is | 0 never seen | slack over %s µs | p50 at least, µs | p99 at least, µs |\n|---|--:|--:|--:|--:|\n", micros(blurred))
-	for _, l := range r.latencies[:len(r.latencies)-1] { // the last one is the crowd
+func writeDoubts(w *strings.Builder, foreign string, all []*latency) {
+	fmt.Fprintf(w, "\n| how sure that is | %s never seen | slack over %s µs | p50 at least, µs | p99 at least, µs |\n|---|--:|--:|--:|--:|\n", foreign, micros(blurred))
+	for _, l := range all[:4] { // then comes the crowd
 		if l.err != nil {
 			continue
 		}
@@ -139,9 +143,9 @@ func (r *report) writeDoubts(w *strings.Builder) {
 	}
 }
 
-// ratio compares the median of l with that of the C loop at the same nice.
-func (r *report) ratio(l *latency) (float64, bool) {
-	for _, yardstick := range r.latencies {
+// ratioOf compares the median of l with that of the C loop at the same nice.
+func ratioOf(l *latency, all []*latency) (float64, bool) {
+	for _, yardstick := range all {
 		if yardstick.name == "C loop" && yardstick.nice == l.nice && yardstick.err == nil && l.err == nil {
 			return float64(quantile(l.stood, 0.5)) / float64(quantile(yardstick.stood, 0.5)), true
 		}
@@ -206,7 +210,7 @@ func (r *report) writeAims(w *strings.Builder) {
 		if l.name != "nfguard" || l.nice == 0 {
 			continue
 		}
-		x, ok := r.ratio(l)
+		x, ok := ratioOf(l, r.latencies)
 		aim(fmt.Sprintf("%s, where it has to react: p50 at most %.1f times the C loop's", l.title(), aimRatio), fmt.Sprintf("%.2f", x), ok, x <= aimRatio)
 		p99 := quantile(l.stood, 0.99)
 		aim(fmt.Sprintf("%s, the same: p99 below %s µs", l.title(), micros(aimP99)), micros(p99)+" µs", l.err == nil, p99 < aimP99)

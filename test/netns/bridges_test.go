@@ -183,12 +183,18 @@ func TestFlagsAreKept(t *testing.T) {
 // A reload changes the scope, both ways: a bridge of pods always has its flag or the
 // sysctl.
 func TestScopeReload(t *testing.T) {
-	n := newScopedNode(t, "")
+	t.Run("the sysctls are left alone", func(t *testing.T) { reloadScope(t, "", "") })
+	t.Run("the sysctls are kept at 0", func(t *testing.T) { reloadScope(t, atZero, strings.ReplaceAll(atZero, "= 0", "= 1")) })
+}
+
+// reloadScope changes the scope to and fro, with those sysctls in either.
+func reloadScope(t *testing.T, inBridges, inHost string) {
+	n := newScopedNode(t, inBridges)
 	scoped, err := os.ReadFile(n.file("nfguard.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := strings.Replace(string(scoped), `"bridges"`, `"host"`, 1)
+	host := strings.Replace(strings.Replace(string(scoped), `"bridges"`, `"host"`, 1), inBridges, inHost, 1)
 	n.Run(t, "ip", "link", "add", "cni0", "type", "bridge", "nf_call_arptables", "1") // not ours to take back
 	n.Run(t, "ip", "link", "add", "vmbr0", "type", "bridge")
 	n.start()
@@ -245,7 +251,10 @@ func TestScopeReload(t *testing.T) {
 			}
 		}
 		reload(string(scoped))
-		n.set("0", "0", "0") // as soon as the administrator can do so safely
+		if inBridges == "" {
+			n.set("0", "0", "0") // as soon as the administrator can do so safely
+		}
+		n.becomes("0 0 0", atMost)
 		n.flagged("cni0", "1 1 1", atMost)
 		if got := n.values(); got != "0 0 0" {
 			t.Errorf("in scope bridges the sysctls are %s", got)
@@ -262,11 +271,11 @@ func TestScopeReload(t *testing.T) {
 	}
 	for deadline := time.Now().Add(atMost); ; time.Sleep(5 * time.Millisecond) { // a pass writes it
 		text, err := os.ReadFile(n.file("99-zz-nfguard.conf"))
-		if err == nil && !strings.Contains(string(text), "bridge-nf-call") {
+		if err == nil && strings.Contains(string(text), "bridge-nf-call-iptables = 0") == (inBridges != "") && !strings.Contains(string(text), "= 1") {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the drop-in sets what is to be left alone: %v\n%s", err, text)
+			t.Fatalf("the drop-in sets what is not to be so: %v\n%s", err, text)
 		}
 	}
 }

@@ -98,11 +98,18 @@ type node struct {
 // newNode makes a node on which every key is 0.
 func newNode(t *testing.T, config string) *node {
 	t.Helper()
+	n := untouchedNode(t, config)
+	n.set("0", "0", "0")
+	return n
+}
+
+// untouchedNode makes a node on which every key has the value that it comes with.
+func untouchedNode(t *testing.T, config string) *node {
+	t.Helper()
 	n := &node{Namespace: lab.NewNamespace(t), t: t, dir: t.TempDir()}
 	n.command = n.nfguard
 	n.Run(t, "ip", "link", "add", "cnio0", "type", "bridge")
 	n.Run(t, "ip", "link", "set", "cnio0", "up")
-	n.set("0", "0", "0")
 	n.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1") // as any worker has it
 	if !strings.Contains(config, "[persist]") {
 		config += fmt.Sprintf("\n[persist]\nmodules_load = %q\nsysctl = %q\n", n.file("modules.conf"), n.file("99-zz-nfguard.conf"))

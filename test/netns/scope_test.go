@@ -209,7 +209,10 @@ func (n *node) taps() (from, to *os.File) {
 
 // crosses sends an IPv4 and an IPv6 datagram from one machine to the other,
 // and reports whether both arrive.
-func crosses(from, to *os.File) bool {
+func crosses(from, to *os.File) bool { return cross(from, to, 2*time.Second) }
+
+// cross is crosses with a limit of its own.
+func cross(from, to *os.File, limit time.Duration) bool {
 	ethernet := func(kind ...byte) []byte {
 		return append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 7}, kind...)
 	}
@@ -231,7 +234,7 @@ func crosses(from, to *os.File) bool {
 			return false
 		}
 	}
-	_ = to.SetReadDeadline(time.Now().Add(2 * time.Second))
+	_ = to.SetReadDeadline(time.Now().Add(limit))
 	for b := make([]byte, 2048); len(want) > 0; {
 		size, err := to.Read(b)
 		if err != nil {

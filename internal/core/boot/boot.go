@@ -32,6 +32,9 @@ type Options struct {
 	// Module is the guarded module; "" means br_netfilter.
 	Module string
 
+	// Unneeded says that nothing is lost where the module is not loaded.
+	Unneeded bool
+
 	// Loaded says that the running kernel has it, whatever the files say.
 	Loaded bool
 

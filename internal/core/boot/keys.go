@@ -85,6 +85,9 @@ func (f *forecast) key(s guard.Setting, r *readings) {
 		k.By = k.By[1:] // nobody else sets it, and they do
 	}
 	k.Right = !slices.ContainsFunc(k.By, func(o Outcome) bool { return !guard.SameValue(o.Effect, s.Value) })
+	if f.late(s, &boot) {
+		k.Right = false
+	}
 	f.report.Keys = append(f.report.Keys, k)
 	if f.ipv6Off() && s.Key == guard.IP6Tables && s.Value != "0" {
 		f.withoutIPv6(&k)

@@ -141,6 +141,10 @@ func (f *forecast) module() {
 		current = f.report.Kernels[i]
 	}
 	f.report.Module = f.running(current)
+	if f.o.Unneeded {
+		f.unitMasked("systemd-sysctl.service", "reads /etc/sysctl.d")
+		return
+	}
 	if m := &f.report.Module; m.State == Container || f.t.container() != "" {
 		if m.State == Container {
 			f.found(Finding{Subject: m.Name, Sentence: m.Name + " is not loaded: " + m.Reason, Next: m.Next, Breaks: true})

@@ -21,6 +21,7 @@ const (
 	nextSysctlInstead = "set it in a file in /etc/sysctl.d instead"
 	nextModulesLoad   = "write its name to a file in /etc/modules-load.d"
 	nextKeepLoading   = "keep it in modules-load.d: nothing can load it later"
+	nextUdevRule      = "have udev read it again by nfguard's rule, %s"
 	nextNoIPv6        = "remove that line, or ipv6.disable=1"
 	nextSeeItLoads    = "see whether this command loads it, and remove that line where it does not"
 	nextSeeItSets     = "see what it sets it to, and remove that where it is not %s"

@@ -284,10 +284,25 @@ func (s *shell) files(lines []assignment, line int, maybe bool) {
 
 // systemdSysctl is systemd-sysctl: without files it does what it does at boot.
 func (s *shell) systemdSysctl(args []string, line int, maybe bool) {
-	var files []string
-	for _, a := range args {
-		if !strings.HasPrefix(a, "-") {
+	var files, prefixes []string
+	for i := 0; i < len(args); i++ {
+		a := args[i]
+		prefix, is := strings.CutPrefix(a, "--prefix=")
+		if a == "--prefix" && i+1 < len(args) {
+			i++
+			prefix, is = args[i], true
+		}
+		switch {
+		case is:
+			prefixes = append(prefixes, simplify(strings.TrimPrefix(swap(prefix), "/proc/sys")))
+		case !strings.HasPrefix(a, "-"):
 			files = append(files, s.absolute(a))
+		}
+	}
+	for _, key := range s.f.paths {
+		below := slices.ContainsFunc(prefixes, func(p string) bool { return key == p || strings.HasPrefix(key, p+"/") })
+		if len(files) == 0 && (below || len(prefixes) == 0) {
+			s.add(line, act{key: key, again: true, maybe: maybe})
 		}
 	}
 	lines := s.f.t.assignments(files)

@@ -19,6 +19,8 @@ type act struct {
 	plain  bool   // of load: against a blacklist, as modprobe does without -b
 	direct bool   // of load: and not by its own "install" (modprobe -i, insmod)
 
+	again bool // systemd-sysctl sets it anew, as sysctl.d has it
+
 	maybe  bool // it may not come to that
 	opaque bool // the command names the key, and what it does to it was not read
 }

@@ -59,7 +59,7 @@ func (f *forecast) installs() []start {
 			continue
 		}
 		ran := f.runs(r.Place, r.command(), false)
-		s := start{Reader: ModprobeInstall, Place: r.Place, when: "once " + m + " is loaded", text: r.command(), acts: ran.acts}
+		s := start{Reader: ModprobeInstall, Place: r.Place, when: loaded(m), text: r.command(), acts: ran.acts}
 		if len(s.acts) > 0 {
 			starts = append(starts, s)
 		}
@@ -139,7 +139,7 @@ func (s *start) outcome(want guard.Setting) (sure Outcome, maybe *act) {
 	key := want.Key.Path()
 	for i, a := range s.acts {
 		switch {
-		case a.key != key:
+		case a.key != key, a.again:
 		case a.opaque || a.maybe:
 			maybe = &s.acts[i]
 		default:

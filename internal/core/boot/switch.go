@@ -34,31 +34,32 @@ func (f *forecast) switchedOff(loader bool) {
 // will not run (systemd.unit(5); systemd-debug-generator(8) for the command
 // line).
 func (f *forecast) unitsMasked() {
-	for _, unit := range []string{"systemd-modules-load.service", "systemd-sysctl.service"} {
-		place, next := Place{}, fmt.Sprintf(nextUnmask, f.inRoot("systemctl --root", "systemctl"), unit)
-		for _, dir := range []string{"/etc/systemd/system/", "/run/systemd/system/"} {
-			if f.t.masked(dir + unit) {
-				place.File = dir + unit
-				break
-			}
-		}
-		for _, w := range f.words {
-			if w.name == "systemd.mask" && w.value == unit {
-				place.File, next = cmdlinePlace, fmt.Sprintf(nextUnmaskWord, w.text)
-			}
-		}
-		if place.File != "" {
-			if f.report.Module.LoadedBy == f.by && unit == "systemd-modules-load.service" {
-				f.report.Module.LoadedBy = Place{}
-			}
-			what := "reads /etc/modules-load.d"
-			if unit == "systemd-sysctl.service" {
-				what = "reads /etc/sysctl.d"
-			}
-			f.found(Finding{
-				Subject: unit, Place: place, Next: next, Breaks: true,
-				Sentence: fmt.Sprintf("nothing %s at next boot: %s is masked by %s", what, unit, place.File),
-			})
+	if f.unitMasked("systemd-modules-load.service", "reads /etc/modules-load.d") && f.report.Module.LoadedBy == f.by {
+		f.report.Module.LoadedBy = Place{}
+	}
+	f.unitMasked("systemd-sysctl.service", "reads /etc/sysctl.d")
+}
+
+// unitMasked reports that a unit will not run, and what nobody does then.
+func (f *forecast) unitMasked(unit, what string) bool {
+	place, next := Place{}, fmt.Sprintf(nextUnmask, f.inRoot("systemctl --root", "systemctl"), unit)
+	for _, dir := range []string{"/etc/systemd/system/", "/run/systemd/system/"} {
+		if f.t.masked(dir + unit) {
+			place.File = dir + unit
+			break
 		}
 	}
+	for _, w := range f.words {
+		if w.name == "systemd.mask" && w.value == unit {
+			place.File, next = cmdlinePlace, fmt.Sprintf(nextUnmaskWord, w.text)
+		}
+	}
+	if place.File == "" {
+		return false
+	}
+	f.found(Finding{
+		Subject: unit, Place: place, Next: next, Breaks: true,
+		Sentence: fmt.Sprintf("nothing %s at next boot: %s is masked by %s", what, unit, place.File),
+	})
+	return true
 }

@@ -156,6 +156,13 @@ var deeds = map[string]func(w *world, f boot.Finding, args []string){
 	"nextSysctlD": func(w *world, f boot.Finding, _ []string) {
 		write(w.t, w.o.Root, "/etc/sysctl.d/own.conf", f.Subject+" = 1\n")
 	},
+	"nextUdevRule": func(w *world, _ boot.Finding, args []string) {
+		text, err := os.ReadFile("../../../systemd/nfguard.rules")
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		write(w.t, w.o.Root, args[0], string(text))
+	},
 	"nextSysctlInstead": func(w *world, f boot.Finding, _ []string) {
 		w.word(func(word string) bool { return strings.Contains(word, f.Subject) })
 		write(w.t, w.o.Root, "/etc/sysctl.d/own.conf", f.Subject+" = 1\n")
@@ -315,6 +322,9 @@ func TestNextStepsHelp(t *testing.T) {
 		{step: "nextNoIPv6", key: string(guard.IP6Tables), files: files{"/etc/sysctl.d/99-zz-nfguard.conf": "# Written by nfguard\n" + string(guard.IP6Tables) + " = 1\n"}, cmdline: "ipv6.disable=1"},
 		{step: "nextSysctlInstead", cmdline: "sysctl." + key + "=1", files: unset},
 		{step: "nextSysctlD", key: fwd, files: unset, set: func(o *boot.Options) { o.SysctlD = "" }},
+		{step: "nextUdevRule", files: with(none, files{"/etc/sysctl.d/99-zz-nfguard.conf": key + " = 0\n"}), set: func(o *boot.Options) {
+			o.Unneeded, o.Keys = true, []guard.Setting{{Key: guard.IPTables, Value: "0"}}
+		}},
 		{step: "nextModulesLoad", files: none, set: func(o *boot.Options) { o.ModulesLoad = "" }},
 		{step: "nextKeepLoading", files: files{"/etc/sysctl.d/x.conf": "kernel.modules_disabled = 1\n"}, left: []string{
 			"at next boot no module can be loaded once systemd-sysctl has run: /etc/sysctl.d/x.conf:1 sets kernel.modules_disabled",

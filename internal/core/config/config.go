@@ -46,7 +46,7 @@ type Scope string
 // The scopes.
 const (
 	ScopeHost    Scope = "host"    // on every bridge, by the sysctls
-	ScopeBridges Scope = "bridges" // on the bridges that carry pods, by their own flag
+	ScopeBridges Scope = "bridges" // on the bridges that carry pods, by their own flags
 )
 
 // Namespace says whose sysctls are meant.
@@ -64,7 +64,7 @@ type Module struct {
 	OverrideBlacklist bool   // load it although modprobe.d forbids it
 }
 
-// Sysctl is one guarded key.
+// Sysctl is one guarded key. With ScopeBridges those of the flags are 0 or ignored.
 type Sysctl struct {
 	Key    guard.Key
 	Value  string // what the kernel should show; "" if ignored
@@ -82,8 +82,19 @@ type Bridges struct {
 	Match   []string // by name
 	Auto    bool     // by evidence that they carry pods; Match is nil then
 	Ignore  []string
+	Flags   []Flag // of ScopeBridges: those that are kept; none twice
 	Hairpin Hairpin
 }
+
+// Flag is a flag of a bridge, which does for that bridge what a sysctl does for all.
+type Flag string
+
+// The flags, by the program whose rules see the frames.
+const (
+	FlagIPTables  Flag = "iptables"
+	FlagIP6Tables Flag = "ip6tables"
+	FlagARPTables Flag = "arptables"
+)
 
 // Hairpin says what to do about the hairpin mode of the ports of pods.
 type Hairpin string
@@ -142,7 +153,8 @@ type Metrics struct {
 }
 
 // Default returns the configuration that applies without any file.
-// config/nfguard.toml documents it; a test makes sure that they agree.
+// config/nfguard.toml documents it; a test makes sure that they agree. With
+// ScopeBridges, Load has the sysctls of the flags ignored where no file names them.
 func Default() Config {
 	return Config{
 		Mode:  ModeEnforce,
@@ -160,6 +172,7 @@ func Default() Config {
 		Bridges: Bridges{
 			Match:  []string{"cni*", "cbr*", "kube-bridge", "weave", "docker0"},
 			Ignore: []string{"virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"},
+			Flags:  []Flag{FlagIPTables, FlagIP6Tables, FlagARPTables},
 
 			Hairpin: HairpinIgnore,
 		},

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,7 @@ func (c *Config) schema() schema {
 		field{"confirm.sysctl", list{&c.Confirm.Sysctl, confirmedSysctl}},
 		field{"bridges.match", patterns{list{&c.Bridges.Match, bridgePattern}, &c.Bridges.Auto}},
 		field{"bridges.ignore", list{&c.Bridges.Ignore, bridgePattern}},
+		field{"bridges.flags", choices[Flag]{&c.Bridges.Flags, []Flag{FlagIPTables, FlagIP6Tables, FlagARPTables}}},
 		field{"bridges.hairpin", choice[Hairpin]{&c.Bridges.Hairpin, []Hairpin{HairpinIgnore, HairpinKeep}}},
 		field{"kube_proxy.processes", list{&c.KubeProxy.Processes, processName}},
 		field{"kube_proxy.units", list{&c.KubeProxy.Units, unitName}},
@@ -91,6 +93,40 @@ func (c choice[T]) set(v any) *Problem {
 		return wrong(fmt.Sprintf("no such value %q", s), fmt.Sprintf("write %q", word))
 	}
 	return wrong(fmt.Sprintf("no such value %q", s), "write one of "+literal(words))
+}
+
+// choices is a list of a few words, none of them twice.
+type choices[T ~string] struct {
+	into *[]T
+	of   []T
+}
+
+func (c choices[T]) get() any {
+	words := make([]string, len(*c.into))
+	for i, word := range *c.into {
+		words[i] = string(word)
+	}
+	return words
+}
+
+func (c choices[T]) set(v any) *Problem {
+	items, ok := v.([]any)
+	if !ok {
+		return mistyped("a list of texts in quotes", v)
+	}
+	chosen := make([]T, len(items))
+	for i, item := range items {
+		p := choice[T]{&chosen[i], c.of}.set(item)
+		if p == nil && slices.Contains(chosen[:i], chosen[i]) {
+			p = wrong(fmt.Sprintf("%q is there twice", string(chosen[i])), "keep one of the two")
+		}
+		if p != nil {
+			p.Msg = fmt.Sprintf("item %d: %s", i+1, p.Msg)
+			return p
+		}
+	}
+	*c.into = chosen
+	return nil
 }
 
 // flag is true or false.

@@ -65,6 +65,7 @@ func newLoader(s *source) *loader {
 }
 
 func (l *loader) result() (Config, Origins, error) {
+	l.leave()
 	l.together()
 	if len(l.errs) == 0 {
 		return l.config, l.origins, nil
@@ -247,7 +248,35 @@ func (l *loader) together() {
 		}
 		at(key, "modules_load and sysctl name the same file", "give each a file of its own")
 	}
-	if b := l.config.Bridges; l.config.Scope == ScopeBridges && !b.Auto && len(b.Match) == 0 {
+	if l.config.Scope == ScopeBridges {
+		l.byFlags(at)
+	}
+}
+
+// leave has the sysctls of the flags left alone where the flags take their place and
+// no file says what to do about them.
+func (l *loader) leave() {
+	for i := range l.config.Sysctl {
+		s := &l.config.Sysctl[i]
+		if _, named := l.origins[sysctlField(s.Key)]; l.config.Scope == ScopeBridges && s.Key.ByFlag() && !named {
+			s.Value, s.Ignore = "", true
+		}
+	}
+}
+
+// byFlags reports what scope "bridges" cannot be: a sysctl at 1 would hand over the
+// frames of every bridge, and nothing to keep is a slip of the pen. With every flag
+// left out it is neither: so it is said that nothing is needed here.
+func (l *loader) byFlags(at func(key, msg, hint string)) {
+	zero := false
+	for _, s := range l.config.Sysctl {
+		zero = zero || s.Key.ByFlag() && s.Value == "0"
+		if s.Key.ByFlag() && s.Value == "1" {
+			at(sysctlField(s.Key), `1 is for scope = "host": it would hand over the frames of every bridge`,
+				fmt.Sprintf("write 0 to keep it at 0, or %q; flags under [bridges] says what the bridges of pods hand over", ignore))
+		}
+	}
+	if b := l.config.Bridges; !b.Auto && len(b.Match) == 0 && len(b.Flags) > 0 && !zero {
 		at("bridges.match", `is empty, so scope "bridges" would guard nothing`, `name the bridges that carry pods, such as "cni*"`)
 	}
 }

@@ -36,7 +36,7 @@ textfile = "/var/lib/nfguard.prom"
 			change: func(c *Config) {
 				c.Mode = ModeObserve
 				c.Module.OverrideBlacklist = true
-				c.Bridges = Bridges{Match: []string{"cni[0-9]", `\[x`}, Ignore: []string{}, Hairpin: HairpinIgnore}
+				c.Bridges = Bridges{Match: []string{"cni[0-9]", `\[x`}, Ignore: []string{}, Flags: c.Bridges.Flags, Hairpin: HairpinIgnore}
 				c.Timing = Timing{Resync: 90 * time.Second, Audit: time.Hour}
 				c.Contention.Limit = 1
 				c.Contention.Policy = PolicyYield
@@ -58,8 +58,46 @@ textfile = "/var/lib/nfguard.prom"
 			files: map[string]string{mainFile: "mode = \"lock\"\nscope = \"bridges\"\n"},
 			change: func(c *Config) {
 				c.Mode, c.Scope = ModeLock, ScopeBridges
+				for i := range 3 {
+					c.Sysctl[i] = Sysctl{Key: c.Sysctl[i].Key, Ignore: true}
+				}
 			},
 			origins: Origins{"mode": {mainFile, 1}, "scope": {mainFile, 2}},
+		},
+		"scope bridges: sysctls at 0, and two flags": {
+			files: map[string]string{
+				mainFile: "scope = \"bridges\"\n[bridges]\nflags = [\"ip6tables\", \"iptables\"]\n[sysctl]\n\"net.bridge.bridge-nf-call-iptables\" = 1\n",
+				a:        "[sysctl]\n\"net.bridge.bridge-nf-call-iptables\" = 0\n",
+			},
+			change: func(c *Config) {
+				c.Scope, c.Bridges.Flags = ScopeBridges, []Flag{FlagIP6Tables, FlagIPTables}
+				c.Sysctl[0].Value = "0"
+				c.Sysctl[1] = Sysctl{Key: guard.IP6Tables, Ignore: true}
+				c.Sysctl[2] = Sysctl{Key: guard.ARPTables, Ignore: true}
+			},
+			origins: Origins{
+				"scope": {mainFile, 1}, "bridges.flags": {mainFile, 3}, `sysctl."net.bridge.bridge-nf-call-iptables"`: {a, 2},
+			},
+		},
+		"scope bridges that keeps nothing, as it says": {
+			files: map[string]string{mainFile: "scope = \"bridges\"\nbridges.flags = []\nbridges.match = []\n"},
+			change: func(c *Config) {
+				c.Scope, c.Bridges.Flags, c.Bridges.Match = ScopeBridges, []Flag{}, []string{}
+				for i := range 3 {
+					c.Sysctl[i] = Sysctl{Key: c.Sysctl[i].Key, Ignore: true}
+				}
+			},
+			origins: Origins{"scope": {mainFile, 1}, "bridges.flags": {mainFile, 2}, "bridges.match": {mainFile, 3}},
+		},
+		"scope bridges without a bridge, for the sysctls alone": {
+			files: map[string]string{mainFile: "scope = \"bridges\"\nbridges.match = []\n[sysctl]\n\"net.bridge.bridge-nf-call-arptables\" = 0\n"},
+			change: func(c *Config) {
+				c.Scope, c.Bridges.Match = ScopeBridges, []string{}
+				c.Sysctl[0] = Sysctl{Key: guard.IPTables, Ignore: true}
+				c.Sysctl[1] = Sysctl{Key: guard.IP6Tables, Ignore: true}
+				c.Sysctl[2].Value = "0"
+			},
+			origins: Origins{"scope": {mainFile, 1}, "bridges.match": {mainFile, 2}, `sysctl."net.bridge.bridge-nf-call-arptables"`: {mainFile, 4}},
 		},
 		"the later file wins key by key; sysctls are merged": {
 			files: map[string]string{

@@ -198,6 +198,23 @@ sysctl = ["kernel.poweroff_cmd"]
 			text: "[confirm]\nsysctl = [\"kernel/core_pattern\", \"kernel\"]\n",
 			want: `:2: confirm.sysctl: item 1: "kernel/core_pattern" is another spelling (hint: write "kernel.core_pattern")`,
 		},
+		"the scope bridges with what is for the other": {
+			text: "scope = \"bridges\"\n[sysctl]\n\"net.bridge.bridge-nf-call-iptables\" = 1\n\"net.bridge.bridge-nf-filter-vlan-tagged\" = 1\n",
+			want: `:3: sysctl."net.bridge.bridge-nf-call-iptables": 1 is for scope = "host": it would hand over the frames of every bridge ` +
+				`(hint: write 0 to keep it at 0, or "ignore"; flags under [bridges] says what the bridges of pods hand over)`,
+		},
+		"flags that are none": {
+			text: "bridges = { flags = [\"iptables\", \"ip6table\"] }\n",
+			want: `:1: bridges.flags: item 2: no such value "ip6table" (hint: write "ip6tables")`,
+		},
+		"a flag that is there twice": {
+			text: "[bridges]\nflags = [\"iptables\", \"iptables\"]\n",
+			want: `:2: bridges.flags: item 2: "iptables" is there twice (hint: keep one of the two)`,
+		},
+		"flags of another type": {
+			text: "[bridges]\nflags = \"iptables\"\n",
+			want: `:2: bridges.flags: must be a list of texts in quotes, not a text (hint: the default is flags = ["iptables", "ip6tables", "arptables"])`,
+		},
 		"a sysctl in two spellings": {
 			text: "[sysctl]\n\"net.ipv4.ip_forward\" = 1\n\"net/ipv4/ip_forward\" = 1\n",
 			want: `:3: sysctl."net/ipv4/ip_forward": is set twice, first on line 2 (hint: keep one of the two)`,

@@ -42,6 +42,7 @@ sysctl = []  # default
 [bridges]
 match = []                                                                                          # /etc/nfguard/conf.d/x.toml:7
 ignore = ["virbr*", "vmbr*", "lxcbr*", "lxdbr*", "incusbr*", "podman*", "cni-podman*", "nerdctl*"]  # default
+flags = ["iptables", "ip6tables", "arptables"]                                                      # default
 hairpin = "ignore"                                                                                  # default
 
 [kube_proxy]
@@ -86,8 +87,8 @@ func TestAuto(t *testing.T) {
 		want          Bridges
 		shown         string
 	}{
-		{`match = ["a"]`, `match = "auto"`, Bridges{Auto: true, Ignore: []string{"b"}, Hairpin: HairpinIgnore}, `match = "auto"      # /etc/nfguard/conf.d/x.toml:2`},
-		{`match = "auto"`, `match = ["a"]`, Bridges{Match: []string{"a"}, Ignore: []string{"b"}, Hairpin: HairpinKeep}, `match = ["a"]     # /etc/nfguard/conf.d/x.toml:2`},
+		{`match = ["a"]`, `match = "auto"`, Bridges{Auto: true, Ignore: []string{"b"}, Flags: Default().Bridges.Flags, Hairpin: HairpinIgnore}, `match = "auto"                                  # /etc/nfguard/conf.d/x.toml:2`},
+		{`match = "auto"`, `match = ["a"]`, Bridges{Match: []string{"a"}, Ignore: []string{"b"}, Flags: Default().Bridges.Flags, Hairpin: HairpinKeep}, `match = ["a"]                                   # /etc/nfguard/conf.d/x.toml:2`},
 	} {
 		c, origins, msg := load(t, map[string]string{
 			mainFile:                     "scope = \"bridges\"\n[bridges]\nignore = [\"b\"]\nhairpin = \"" + string(tt.want.Hairpin) + "\"\n" + tt.first + "\n",
@@ -133,6 +134,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add("bridges = { match = ['\\[*', \"é\"], ignore = [] }", "[timing]\naudit = \"1h0m0.5s\"\n")
 	f.Add("\"\" = 1\n[[a.b]]\nc = 1979-05-27", "\xef\xbb\xbfa = \"\"\"\n\\\n\"\"\"")
 	f.Add("bridges.match = \"auto\"\nscope = \"bridges\"\n", "[bridges]\nmatch = [\"a\"]")
+	f.Add("scope = \"bridges\"\n[sysctl]\n\"net.bridge.bridge-nf-call-iptables\" = 0", "bridges.flags = [\"arptables\"]\nbridges.match = []")
 	f.Add("[contention]\nlimit = 0x10\nwindow = \"1h\"", "metrics.textfile = \"/a.prom\"\nkube_proxy.units = [\"a\\\\x2d.service\"]")
 	f.Fuzz(func(t *testing.T, first, second string) {
 		if !utf8.ValidString(first) || !utf8.ValidString(second) {

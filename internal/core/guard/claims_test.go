@@ -203,8 +203,9 @@ func TestConsequences(t *testing.T) {
 		"iptables":            {guard.IPTables, "1", "a pod that calls a Service with an endpoint on its own node gets the reply from the wrong address"},
 		"ip6tables":           {guard.IP6Tables, "1", "the same as for iptables, for Services over IPv6"},
 		"arptables":           {guard.ARPTables, "1", "arptables does not see bridged ARP"},
-		"iptables, kept at 0": {guard.IPTables, "0", "not the value that is guarded"},
+		"iptables, kept at 0": {guard.IPTables, "0", "the frames of every bridge pass through iptables, those of virtual machines, too"},
 		"another key":         {"net.ipv4.ip_forward", "1", "not the value that is guarded"},
+		"another key, at 0":   {"net.ipv4.ip_forward", "0", "not the value that is guarded"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &guard.Policy{Mode: guard.Enforce}

@@ -29,7 +29,7 @@ func Concerns(p *Policy, o *Observation) []Finding {
 				list = append(list, Finding{
 					Subject:  b.Name,
 					Sentence: fmt.Sprintf("%s carries virtual machines, and their frames pass through %s: %s", b.Name, names(handed), o.forVMs(b)),
-					Next:     `where they are to stay plain layer 2, set scope = "bridges" in nfguard.toml and then the sysctls to 0: see nfguard.toml(5)`,
+					Next:     `where they are to stay plain layer 2, set scope = "bridges" in nfguard.toml, and the sysctls to 0 there: see nfguard.toml(5)`,
 				})
 			}
 		} else if c := p.Bridges.Choose(b, o.Evidence); c.Kept {
@@ -47,16 +47,20 @@ func Concerns(p *Policy, o *Observation) []Finding {
 			})
 		}
 	}
-	list = append(list, HairpinConcerns(p, o)...)
+	list = append(append(list, Unflagged(p, o)...), HairpinConcerns(p, o)...)
 	list = append(append(list, Dropping(p, o)...), Lacking(NeedsOf(o))...)
 	if o.Needs != nil {
 		list = append(list, o.Needs.lacking()...)
 	}
-	if on := Flags(o.On); p.Bridges != nil && others && o.Module.State == Present && on != (Flags{}) {
+	on, zero := Flags(o.On), p.zeros() // of one that is kept at 0 the plan tells
+	for _, f := range allFamilies {
+		on[f] = on[f] && !zero[f]
+	}
+	if p.Bridges != nil && others && o.Module.State == Present && on != (Flags{}) {
 		list = append(list, Finding{
 			Subject:  AllBridges,
 			Sentence: fmt.Sprintf("the sysctls hand the frames of every bridge to %s, not only of those that scope = \"bridges\" keeps", names(on.families())),
-			Next:     "nfguard leaves them alone in this scope: sysctl -w " + assign(on.families()) + ", and the same in a file of sysctl.d",
+			Next:     "to have nfguard keep them at 0: " + assign(on.families()) + " under [sysctl]",
 		})
 	}
 	return list
@@ -121,11 +125,11 @@ func names(fs []Family) string {
 	return enumerate(out)
 }
 
-// assign is what sysctl(8) takes to switch the families off.
+// assign is what nfguard.toml takes to keep the sysctls of the families at 0.
 func assign(fs []Family) string {
 	var words []string
 	for _, f := range fs {
-		words = append(words, string(f.Key())+"=0")
+		words = append(words, fmt.Sprintf("%q = 0", f.Key()))
 	}
-	return strings.Join(words, " ")
+	return enumerate(words)
 }

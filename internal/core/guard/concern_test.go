@@ -14,7 +14,7 @@ func TestConcerns(t *testing.T) {
 	vms := guard.Finding{
 		Subject:  "virbr0",
 		Sentence: "virbr0 carries virtual machines, and their frames pass through iptables, ip6tables and arptables: what FORWARD does is not known; fragments are put together",
-		Next:     `where they are to stay plain layer 2, set scope = "bridges" in nfguard.toml and then the sysctls to 0: see nfguard.toml(5)`,
+		Next:     `where they are to stay plain layer 2, set scope = "bridges" in nfguard.toml, and the sysctls to 0 there: see nfguard.toml(5)`,
 	}
 	for _, tt := range []struct {
 		name   string
@@ -56,10 +56,12 @@ func TestConcerns(t *testing.T) {
 			[]guard.Finding{{
 				Subject:  "bridges",
 				Sentence: `the sysctls hand the frames of every bridge to iptables and arptables, not only of those that scope = "bridges" keeps`,
-				Next: "nfguard leaves them alone in this scope: sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-arptables=0, " +
-					"and the same in a file of sysctl.d",
+				Next:     `to have nfguard keep them at 0: "net.bridge.bridge-nf-call-iptables" = 0 and "net.bridge.bridge-nf-call-arptables" = 0 under [sysctl]`,
 			}},
 		},
+		{"the sysctls are on and to be kept at 0: the plan tells", func(p *guard.Policy, o *guard.Observation) {
+			o.On, p.Sysctls = [3]bool{true}, []guard.Setting{{Key: guard.IPTables, Value: "0"}}
+		}, nil},
 		{"the sysctls are on, and all bridges are kept", func(_ *guard.Policy, o *guard.Observation) {
 			o.On, o.Bridges = [3]bool{true, true, true}, o.Bridges[:1]
 		}, nil},

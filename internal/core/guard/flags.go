@@ -101,7 +101,7 @@ func planFlags(s *Selection, o *Observation, b *Bridge, m Remembered) []Item {
 			if have[f] {
 				it.Reason = noIPv6Now
 				it.Next = fmt.Sprintf("if IPv6 frames have to cross it: ip link set %s type bridge nf_call_ip6tables 0, "+
-					"and %q = \"ignore\" under [sysctl]", b.Name, IP6Tables)
+					"and no \"ip6tables\" in flags under [bridges]", b.Name)
 			}
 			continue
 		}

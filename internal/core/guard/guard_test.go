@@ -151,7 +151,7 @@ func TestPlanFor(t *testing.T) {
 			name: "arptables wanted 0 and set to 1",
 			host: func(o *guard.Observation) { o.Values[2] = present("1") },
 			want: []guard.Item{{
-				Kind: record.KindDrift, Subject: string(guard.ARPTables), Verdict: guard.Wrong, Want: "0", Have: "1", Reason: "not the value that is guarded",
+				Kind: record.KindDrift, Subject: string(guard.ARPTables), Verdict: guard.Wrong, Want: "0", Have: "1", Reason: "the frames of every bridge pass through arptables, those of virtual machines, too",
 				Action: &guard.Action{Op: guard.SetSysctl, Subject: string(guard.ARPTables), Value: "0"},
 			}},
 		},

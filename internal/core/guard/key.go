@@ -21,7 +21,7 @@ const (
 func (k Key) BridgeNF() bool { return strings.HasPrefix(string(k), "net.bridge.bridge-nf-") }
 
 // ByFlag reports whether each bridge has a flag of its own that does the same
-// as k: with scope "bridges" the flags are kept and k is left alone.
+// as k: with scope "bridges" the flags are kept, and k is at 0 or left alone.
 func (k Key) ByFlag() bool { return k == IPTables || k == IP6Tables || k == ARPTables }
 
 // Path returns the file of k below /proc/sys.

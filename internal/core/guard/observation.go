@@ -23,6 +23,10 @@ type Observation struct {
 	// guarded or not.
 	On [3]bool
 
+	// Bare are the families whose sysctl waits to be set to 0: [Policy.Bare], until
+	// the sysctl is 0 for the first time.
+	Bare Flags
+
 	// IPv6Off is true where the kernel was booted without IPv6.
 	IPv6Off bool
 

@@ -125,11 +125,26 @@ func (p *Policy) Guards() func(kind record.Kind, subject string) bool {
 	}
 }
 
+const loaded = "loaded"
+
+// Loaded reports whether it is of the module, and that is loaded, needed or not.
+func (it *Item) Loaded() bool {
+	return it.Kind == record.KindModule && (it.Verdict == Right || it.Have == loaded)
+}
+
 func planModule(p *Policy, o *Observation) Item {
-	it := Item{Kind: record.KindModule, Subject: p.Module, Want: "loaded"}
+	it := Item{Kind: record.KindModule, Subject: p.Module, Want: loaded}
+	if !p.NeedsModule() && o.Module.State != Unknown {
+		it.Verdict, it.Have, it.Reason = Excused, loaded, "no flag of a bridge is kept, and nothing else asks for it"
+		if o.Module.State == Absent {
+			it.Have = "not loaded"
+		}
+		it.Want = it.Have // as others have it
+		return it
+	}
 	switch o.Module.State {
 	case Present:
-		it.Verdict, it.Have = Right, "loaded"
+		it.Verdict, it.Have = Right, loaded
 	case Absent:
 		it.Have = "not loaded"
 		if b := o.Module.Obstacle; b != nil {
@@ -147,13 +162,16 @@ func planModule(p *Policy, o *Observation) Item {
 }
 
 // PlanSysctl judges v, the value of one sysctl of p, and nothing of o but the
-// module and whether IPv6 is off.
+// module, whether IPv6 is off, and what is Bare.
 func PlanSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
 	it := Item{Kind: record.KindDrift, Subject: string(s.Key), Want: s.Value, Have: v.Have}
 	switch {
 	case v.State == Unknown:
 		it.Verdict, it.Err = Uncertain, v.Err
 		it.Reason = fmt.Sprintf("could not look: %v", v.Err)
+	case v.State == Absent && s.Key.BridgeNF() && o.Module.State == Absent && !p.NeedsModule():
+		it.Verdict, it.Have = Excused, "absent"
+		it.Reason = "it comes with " + p.Module + ", which is not loaded: nothing is handed to netfilter"
 	case v.State == Absent && s.Key.BridgeNF() && o.Module.State != Present:
 		it.Verdict, it.Have = Wrong, "absent"
 		it.Reason = "it comes with " + p.Module + ", which is not loaded"
@@ -179,6 +197,11 @@ func PlanSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
 	default:
 		it.Verdict = Wrong
 		it.Reason = consequence(s)
+		for _, f := range allFamilies {
+			if o.Bare[f] && s.Key == f.Key() && p.Waits(s) {
+				it.Reason += "; it is set to 0 when each bridge that is kept has a flag of its own"
+			}
+		}
 		it.Action = &Action{Op: SetSysctl, Subject: string(s.Key), Value: s.Value}
 	}
 	return it
@@ -186,6 +209,11 @@ func PlanSysctl(p *Policy, o *Observation, s Setting, v Value) Item {
 
 // consequence says what a wrong value of a bridge key breaks.
 func consequence(s Setting) string {
+	for _, f := range allFamilies {
+		if s.Key == f.Key() && s.Value == "0" {
+			return fmt.Sprintf("the frames of every bridge pass through %s, those of virtual machines, too", f.table())
+		}
+	}
 	if s.Value != "1" {
 		return "not the value that is guarded"
 	}
@@ -207,6 +235,12 @@ func planDropin(p *Policy, o *Observation, d Dropin) Item {
 	}
 	it := Item{Kind: record.KindDropin, Subject: d.Path, Want: "as written by nfguard"}
 	switch {
+	case want == header && (d.State == Absent || d.State == Present && !Ours([]byte(d.Have))):
+		it.Verdict, it.Have, it.Reason = Excused, "absent", "nothing has to be in it"
+		if d.State == Present {
+			it.Have = "somebody else's"
+		}
+		return it
 	case d.Obstacle != nil:
 		it.Verdict, it.Have, it.Reason, it.Next = Blocked, d.Have, d.Obstacle.Reason, d.Obstacle.Next
 		return it

@@ -31,7 +31,7 @@ type Policy struct {
 	Sysctls []Setting
 
 	// Bridges is scope "bridges"; nil means scope "host". With it the three
-	// sysctls of the flags are not in Sysctls: they are left alone.
+	// sysctls of the flags are 0 in Sysctls, or not there: they are left alone.
 	Bridges *Selection
 
 	// Hairpin is about the ports of pods, in both scopes.
@@ -91,8 +91,12 @@ func Ours(start []byte) bool { return strings.HasPrefix(string(start), mark) }
 const header = mark + ", see nfguard(8). A change made here is put back:\n" +
 	"# what is kept is decided in /etc/nfguard/nfguard.toml.\n"
 
-// ModulesLoadText is the content of the modules-load.d drop-in.
+// ModulesLoadText is the content of the modules-load.d drop-in, which names no
+// module where none is needed.
 func (p *Policy) ModulesLoadText() string {
+	if !p.NeedsModule() {
+		return header
+	}
 	return header + p.Module + "\n"
 }
 

@@ -149,7 +149,7 @@ func TestPlanFlags(t *testing.T) {
 			[]guard.Item{{
 				Kind: record.KindFlag, Subject: "cni0", Verdict: guard.Excused, Want: both, Have: both, Why: "matches cni*",
 				Reason: "IPv6 is switched off in this kernel: it drops every bridged IPv6 frame now",
-				Next:   `if IPv6 frames have to cross it: ip link set cni0 type bridge nf_call_ip6tables 0, and "net.bridge.bridge-nf-call-ip6tables" = "ignore" under [sysctl]`,
+				Next:   `if IPv6 frames have to cross it: ip link set cni0 type bridge nf_call_ip6tables 0, and no "ip6tables" in flags under [bridges]`,
 			}},
 		},
 		{

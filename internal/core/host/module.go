@@ -138,7 +138,7 @@ func (l *Linux) Forecast() boot.Report { return l.forecast }
 // foretell says, from the files of the machine, what the next boot will bring for p.
 func (l *Linux) foretell(ctx context.Context, p *guard.Policy) boot.Report {
 	return boot.Forecast(boot.Options{
-		Root: l.dir, Keys: p.Sysctls, Module: p.Module, SysctlD: p.SysctlD, ModulesLoad: p.ModulesLoad,
+		Root: l.dir, Keys: p.Sysctls, Module: p.Module, Unneeded: !p.NeedsModule(), SysctlD: p.SysctlD, ModulesLoad: p.ModulesLoad,
 		Release: l.release(), Cmdline: l.cmdline(), Loaded: l.module(ctx, p).State == guard.Present, Reading: reading(ctx),
 	})
 }

@@ -29,7 +29,7 @@ func (t *Tree) Survey(p *guard.Policy) guard.Observation {
 	}
 	t.forecast = boot.Forecast(boot.Options{
 		Root: t.dir, Image: true, Apply: "nfguard apply --root " + files.Quote(t.dir),
-		Keys: p.Sysctls, Module: p.Module, SysctlD: p.SysctlD, ModulesLoad: p.ModulesLoad,
+		Keys: p.Sysctls, Module: p.Module, Unneeded: !p.NeedsModule(), SysctlD: p.SysctlD, ModulesLoad: p.ModulesLoad,
 	})
 	o := guard.Observation{Dropins: dropins(context.Background(), f, err, p), NextBoot: nextBoot(&t.forecast)}
 	carried(o.Dropins, p, &t.forecast)

@@ -125,9 +125,10 @@ func (k *Keeper) SetPolicy(p guard.Policy, c Contention) {
 }
 
 // Prepare does what has to be done before p takes the place of the policy in
-// force: where flags of bridges replace the sysctls, the flags are set first.
+// force: where flags of bridges replace the sysctls, the flags are set first. A
+// sysctl that is to be 0 waits for those that could not be.
 func (k *Keeper) Prepare(ctx context.Context, p guard.Policy, t Trigger) {
-	if k.policy.Bridges == nil && p.Bridges != nil && !k.account.paused {
+	if p.Bridges != nil && p.Mode != guard.Observe && !k.account.paused {
 		k.bridges.prepare(ctx, p, t)
 	}
 }

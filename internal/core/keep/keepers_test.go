@@ -277,7 +277,10 @@ func TestAttemptEvent(t *testing.T) {
 func TestFiles(t *testing.T) {
 	d, h := newDesk(guard.Enforce), hosttest.New(true)
 	f := files{book: newBook(&d.account), host: h, wait: run, tried: make(map[string]attempt)}
-	p := guard.Policy{Mode: guard.Enforce, Module: "br_netfilter", SysctlD: "/etc/sysctl.d/x.conf"}
+	p := guard.Policy{
+		Mode: guard.Enforce, Module: "br_netfilter", SysctlD: "/etc/sysctl.d/x.conf",
+		Sysctls: []guard.Setting{{Key: guard.IPTables, Value: "1"}},
+	}
 	pass := func() {
 		o := h.Survey(t.Context(), &p, 0)
 		f.act(t.Context(), guard.PlanDropins(&p, &o))

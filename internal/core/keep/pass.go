@@ -70,7 +70,9 @@ func (k *Keeper) survey(ctx context.Context, p *guard.Policy, t Trigger) (o guar
 		k.bridges.tell(t, append(guard.Dropping(&k.policy, &found), guard.HairpinConcerns(&k.policy, &found)...))
 	}
 	k.sysctls.known, k.sysctls.ipv6Off = true, found.IPv6Off
+	k.sysctls.wait(k.policy.Bare(&found))
 	k.Look(ctx, t)
+	found.Bare = k.sysctls.waiting()
 	return found, nil
 }
 

@@ -71,6 +71,7 @@ func Audit(ctx context.Context, h Host, p *guard.Policy) Report {
 		values[i], _ = h.Value(s.Key)
 	}
 	o.SetValues(p, values)
+	o.Bare = p.Bare(&o)
 	rep := report(p, &o)
 	rep.explain(p, &o, o.KubeProxy.State(), guard.Concerns(p, &o), o.NextBoot)
 	rep.Ahead, rep.Bypassing = guard.Ahead(p, &o), o.Bypassing()
@@ -109,7 +110,7 @@ func Readiness(items []guard.Item) string {
 		if it.Verdict.Settled() {
 			settled[it.Kind]++
 		}
-		if it.Kind == record.KindModule && it.Verdict == guard.Right {
+		if it.Loaded() {
 			module = it.Subject + " loaded"
 		}
 		if it.Kind == record.KindModule && it.Verdict == guard.Uncertain {

@@ -14,6 +14,7 @@ type sysctls struct {
 	host   Host
 	news   func() []record.Write
 	named  func(record.Process) record.Process
+	yield  func(k guard.Key, yields bool) // [Options.Yield]; nil: nobody would store ours
 	policy *guard.Policy
 
 	keys    []key // in the policy's order
@@ -34,6 +35,7 @@ type key struct {
 	guard.Setting
 	there   bool      // it existed at the last look
 	asked   bool      // a reload has changed what is wanted, and it has not been right since
+	waits   bool      // it is not set to 0 yet: a bridge that is kept may have no flag of its own
 	since   time.Time // when it was first seen wrong; zero: it is right
 	noted   string    // where nothing is put right, the value that is on record
 	paused  bool      // it is so because of a pause
@@ -59,15 +61,49 @@ const (
 const maxStuck = 20
 
 func newSysctls(a *account, o Options) sysctls {
-	s := sysctls{book: newBook(a), host: o.Host, news: o.News, named: o.Named}
-	if o.Yield != nil { // only in mode enforce: in mode lock nobody else has a say
-		s.turned = func(f *fight) {
-			if f.kind == record.KindDrift {
-				o.Yield(guard.Key(f.subject), a.mode == guard.Enforce && a.limits.Yield && f.on)
+	return sysctls{book: newBook(a), host: o.Host, news: o.News, named: o.Named, yield: o.Yield}
+}
+
+// tellYield tells the kernel whether it lets foreign values of k be stored, which is
+// only in mode enforce: in mode lock nobody else has a say.
+func (s *sysctls) tellYield(k *key) {
+	if s.yield != nil {
+		fought := s.limits.Yield && s.on[string(k.Key)] != nil
+		s.yield(k.Key, s.mode == guard.Enforce && (fought || k.waits))
+	}
+}
+
+// tellTurn tells the kernel of a fight that has begun or ended. In one over what the
+// kernel keeps out nobody yields.
+func (s *sysctls) tellTurn(f *fight) {
+	if i, ok := s.byFile[guard.Key(f.subject).File()]; ok && f.kind == record.KindDrift {
+		s.tellYield(&s.keys[i])
+	}
+}
+
+// wait has the keys that are to be 0 wait for the flags of bridges that lack, or no
+// longer. One that was 0 since it is to be does not wait again: bridges live by their
+// flags then.
+func (s *sysctls) wait(bare guard.Flags) {
+	for i := range s.keys {
+		k := &s.keys[i]
+		for f, lacks := range bare {
+			if k.waits && !lacks && k.Key == guard.Family(f).Key() {
+				k.waits = false
+				s.tellYield(k)
 			}
 		}
 	}
-	return s
+}
+
+// waiting are the families whose key waits.
+func (s *sysctls) waiting() (on guard.Flags) {
+	for i := range s.keys {
+		for f := range on {
+			on[f] = on[f] || s.keys[i].waits && s.keys[i].Key == guard.Family(f).Key()
+		}
+	}
+	return on
 }
 
 // setPolicy keeps to p instead of was from now on.
@@ -78,13 +114,14 @@ func (s *sysctls) setPolicy(p, was *guard.Policy) {
 	s.policy, s.values, s.byFile, s.told = p, make([]guard.Value, len(p.Sysctls)), make(map[string]int, len(p.Sysctls)), nil
 	for i, setting := range p.Sysctls {
 		k := &keys[i]
-		*k = key{Setting: setting, asked: s.known}
+		*k = key{Setting: setting, asked: s.known, waits: p.Waits(setting)}
 		if n, ok := old[setting.Key.File()]; ok {
 			was := &s.keys[n]
 			if was.paused && was.Value == setting.Value {
 				k.since, k.paused = was.since, true
 			}
 			k.there, k.asked = was.there, was.asked || acts || was.Value != setting.Value
+			k.waits = k.waits && (was.waits || acts || was.Value != setting.Value)
 			if k.told = was.told; len(k.told) > 0 {
 				s.told = append(s.told, i)
 			}
@@ -93,8 +130,14 @@ func (s *sysctls) setPolicy(p, was *guard.Policy) {
 	}
 	s.keys = keys
 	s.last = time.Time{} // of a new key there was no look before
+	s.turned = s.tellTurn
 	for _, subject := range s.fighting() {
 		s.turn(s.on[subject])
+	}
+	for i := range s.keys {
+		if k := &s.keys[i]; k.Key.ByFlag() { // the program may be another one, in which they wait
+			s.tellYield(k)
+		}
 	}
 	s.forget(time.Now(), p.Guards())
 }
@@ -144,9 +187,13 @@ func (s *sysctls) correct(ctx context.Context, t Trigger, former time.Time, seen
 		if guard.SameValue(v.Have, k.Value) {
 			seen.Recovered = seen.Recovered || !k.since.IsZero()
 			k.since, k.noted, k.paused, k.stuck, k.asked = time.Time{}, "", false, 0, false
+			if k.waits {
+				k.waits = false
+				s.tellYield(k)
+			}
 			continue
 		}
-		if s.policy.Excused(k.Setting, &guard.Observation{IPv6Off: s.ipv6Off}) != "" {
+		if s.policy.Excused(k.Setting, &guard.Observation{IPv6Off: s.ipv6Off}) != "" || k.waits && s.acts() {
 			continue
 		}
 		if k.since.IsZero() {
@@ -238,6 +285,6 @@ func (s *sysctls) current(it guard.Item) guard.Item {
 	if !ok || s.values[i].State != guard.Present {
 		return it
 	}
-	o := guard.Observation{Module: guard.Module{State: guard.Present}, IPv6Off: s.ipv6Off}
+	o := guard.Observation{Module: guard.Module{State: guard.Present}, IPv6Off: s.ipv6Off, Bare: s.waiting()}
 	return guard.PlanSysctl(s.policy, &o, s.keys[i].Setting, s.values[i])
 }

@@ -178,6 +178,14 @@ func (t *text) bridges(s *State) {
 	for _, x := range families {
 		f.add(truth(s.On[x.Family]), "family", x.label)
 	}
+	f = t.family("nfguard_sysctl_wanted", gauge, "The value that this sysctl is kept at; one that is left alone is not here.")
+	for _, x := range families {
+		for i := range s.Items {
+			if it := &s.Items[i]; it.Subject == string(x.Key()) {
+				f.add(truth(it.Want != "0"), "family", x.label)
+			}
+		}
+	}
 	if s.Bridging != nil {
 		return
 	}
@@ -189,7 +197,14 @@ func (t *text) bridges(s *State) {
 	for i := range list {
 		f.add(float64(list[i].Ports.Pods), "bridge", list[i].Name)
 	}
-	loaded := slices.ContainsFunc(s.Items, func(it guard.Item) bool { return it.Kind == record.KindModule && it.Verdict == guard.Right })
+	f = t.family("nfguard_bridge_flag", gauge, "Whether a bridge's own flag hands its frames to netfilter, whatever the sysctl.")
+	for i := range list {
+		flags := list[i].Flags()
+		for _, x := range families {
+			f.add(truth(flags[x.Family]), "bridge", list[i].Name, "family", x.label)
+		}
+	}
+	loaded := slices.ContainsFunc(s.Items, func(it guard.Item) bool { return it.Loaded() })
 	f = t.family("nfguard_bridge_effective", gauge,
 		"Whether frames that cross a bridge are handed to netfilter, by the sysctl or the flag of the bridge.")
 	for i := range list {

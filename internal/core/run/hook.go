@@ -52,7 +52,17 @@ func (h *writeHook) open(s daemon.Settings) (*hook.Hook, error) {
 	if err != nil {
 		return nil, err
 	}
-	return hook.Open(l, hook.Use{Answer: h.answer(), ExemptSelf: true, Watched: true, Limit: toldPerSecond})
+	fresh, err := hook.Open(l, hook.Use{ExemptSelf: true, Watched: true, Limit: toldPerSecond})
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range s.Policy.Sysctls {
+		if s.Policy.Waits(k) { // until the keeper knows that bridges have their flags
+			fresh.Yield(k.Key.Path(), true)
+		}
+	}
+	fresh.SetAnswer(h.answer())
+	return fresh, nil
 }
 
 // follow has the hook keep to new settings. Other keys are another program,

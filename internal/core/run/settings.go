@@ -1,6 +1,7 @@
 package run
 
 import (
+	"slices"
 	"time"
 
 	"github.com/nfguard/nfguard/internal/core/config"
@@ -48,7 +49,7 @@ func Settings(c config.Config) daemon.Settings {
 	}
 	s.Policy.Bridges, s.Policy.Hairpin = selection(c), hairpin(c)
 	for _, k := range c.Sysctl {
-		if k.Ignore || s.Policy.Bridges != nil && k.Key.ByFlag() {
+		if k.Ignore {
 			continue
 		}
 		s.Policy.Sysctls = append(s.Policy.Sysctls, guard.Setting{Key: k.Key, Value: k.Value})
@@ -60,18 +61,14 @@ func Settings(c config.Config) daemon.Settings {
 }
 
 // selection is the part of the policy for scope "bridges", nil for the other.
-// The flags that are kept are those whose sysctl would be 1: with "ignore" or
-// 0 a flag is left alone.
 func selection(c config.Config) *guard.Selection {
 	if c.Scope != config.ScopeBridges {
 		return nil
 	}
 	s := &guard.Selection{Match: c.Bridges.Match, Auto: c.Bridges.Auto, Ignore: c.Bridges.Ignore}
-	for _, f := range []guard.Family{guard.IPv4, guard.IPv6, guard.ARP} {
-		for _, k := range c.Sysctl {
-			if k.Key == f.Key() && !k.Ignore && k.Value == "1" {
-				s.Families = append(s.Families, f)
-			}
+	for f, flag := range []config.Flag{guard.IPv4: config.FlagIPTables, guard.IPv6: config.FlagIP6Tables, guard.ARP: config.FlagARPTables} {
+		if slices.Contains(c.Bridges.Flags, flag) {
+			s.Families = append(s.Families, guard.Family(f))
 		}
 	}
 	return s

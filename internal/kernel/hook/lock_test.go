@@ -16,7 +16,7 @@ import (
 )
 
 // outcome is what a write returned and what the sysctl is afterwards.
-func outcome(t *testing.T, fd int, text string) string {
+func outcome(t testing.TB, fd int, text string) string {
 	t.Helper()
 	n, err := put(fd, text)
 	var errno unix.Errno
@@ -26,13 +26,39 @@ func outcome(t *testing.T, fd int, text string) string {
 	return fmt.Sprintf("%d/%d %s", n, len(text), get(t, fd))
 }
 
+// written is a text, the value that the sysctl has before it is written without the
+// hook, and what comes of it without the hook and by its answers.
+type written struct{ text, before, free, refuse, rewrite string }
+
+// judges writes a text without the hook, and with each answer of the hook, which guards
+// a value.
+func (r *room) judges(fd int, guarded string, c *written) {
+	r.t.Helper()
+	for _, step := range []struct {
+		answer       Answer
+		before, want string
+	}{{Observe, c.before, c.free}, {Refuse, guarded, c.refuse}, {Rewrite, guarded, c.rewrite}} {
+		if step.answer == Rewrite && !r.found.rewrites {
+			continue
+		}
+		r.SetAnswer(Observe)
+		if _, err := put(fd, step.before); err != nil {
+			r.t.Fatal(err)
+		}
+		r.SetAnswer(step.answer)
+		if got := outcome(r.t, fd, c.text); got != step.want {
+			r.t.Errorf("%.40q, answer %d: want %s, got %s", c.text, step.answer, step.want, got)
+		}
+	}
+}
+
 // What the kernel makes of a text without the hook (the sysctl has the opposite
 // value before), and what it makes of it with the hook guarding 1.
 func TestValues(t *testing.T) {
 	r := locked(t, nil, Use{Limit: 1e6}, Observe)
 	fd := r.open(ipTables)
 	long := strings.Repeat(" ", 100)
-	for _, c := range []struct{ text, before, free, refuse, rewrite string }{
+	for _, c := range []written{
 		{"0", "1", "1/1 0", "EPERM 1", "1/1 1"},
 		{"0\n", "1", "2/2 0", "EPERM 1", "2/2 1"},
 		{"00", "1", "2/2 0", "EPERM 1", "2/2 1"},
@@ -73,22 +99,39 @@ func TestValues(t *testing.T) {
 		{strings.Repeat("0", 30), "1", "EINVAL 1", "EPERM 1", "EINVAL 1"},
 		{"", "1", "0/0 1", "0/0 1", "0/0 1"},
 	} {
-		for _, step := range []struct {
-			answer       Answer
-			before, want string
-		}{{Observe, c.before, c.free}, {Refuse, "1", c.refuse}, {Rewrite, "1", c.rewrite}} {
-			if step.answer == Rewrite && !r.found.rewrites {
-				continue
-			}
-			r.SetAnswer(Observe)
-			if _, err := put(fd, step.before); err != nil {
-				t.Fatal(err)
-			}
-			r.SetAnswer(step.answer)
-			if got := outcome(t, fd, c.text); got != step.want {
-				t.Errorf("%.40q, answer %d: want %s, got %s", c.text, step.answer, step.want, got)
-			}
-		}
+		r.judges(fd, "1", &c)
+	}
+}
+
+// The same with the hook guarding 0: every number but zero is foreign.
+func TestValuesAtZero(t *testing.T) {
+	r := locked(t, []Key{{Path: ipTables, Want: "0"}}, Use{Limit: 1e6}, Observe)
+	fd := r.open(ipTables)
+	long := strings.Repeat(" ", 100)
+	for _, c := range []written{
+		{"1", "0", "1/1 1", "EPERM 0", "1/1 0"},
+		{"1\n", "0", "2/2 1", "EPERM 0", "2/2 0"},
+		{"2", "0", "1/1 1", "EPERM 0", "1/1 0"},
+		{"01", "0", "2/2 1", "EPERM 0", "2/2 0"},
+		{" 1", "0", "2/2 1", "EPERM 0", "2/2 0"},
+		{"-1", "0", "2/2 1", "EPERM 0", "2/2 0"},
+		{"0x1", "0", "3/3 1", "EPERM 0", "3/3 1"},
+		{"255", "0", "3/3 1", "EPERM 0", "3/3 1"},
+		{"1 0", "0", "2/3 1", "EPERM 0", "2/3 1"},
+		{long + "1", "0", "101/101 1", "EPERM 0", "101/101 1"},
+
+		{"0", "1", "1/1 0", "1/1 0", "1/1 0"},
+		{"00", "1", "2/2 0", "2/2 0", "2/2 0"},
+		{"-0\n", "1", "3/3 0", "3/3 0", "3/3 0"},
+		{"0x0", "1", "3/3 0", "3/3 0", "3/3 0"},
+		{"0 1", "1", "2/3 0", "2/3 0", "2/3 0"},
+		// The program cannot look beyond so many blanks: refused, though it is a 0.
+		{long + "0", "1", "101/101 0", "EPERM 0", "101/101 0"},
+
+		{"abc", "1", "EINVAL 1", "EINVAL 0", "EINVAL 0"},
+		{"", "1", "0/0 1", "0/0 0", "0/0 0"},
+	} {
+		r.judges(fd, "0", &c)
 	}
 }
 
