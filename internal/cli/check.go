@@ -174,8 +174,8 @@ type document struct {
 	Root   string    `json:"root,omitempty"`   // the tree that was looked at
 	Time   time.Time `json:"time"`
 
-	// Elsewhere says that this is not the host, but a container or another network
-	// namespace. Where the configuration does not mean it, check exits 2.
+	// Elsewhere says that this is not the host, but a container. Where the
+	// configuration does not mean it, check exits 2.
 	Elsewhere     string `json:"elsewhere,omitempty"`
 	elsewhereNext string
 
