@@ -16,6 +16,7 @@ var exempt = map[string]string{
 	"diag/history/report doc.head: nfguard: what was changed":                          "a title",
 	"diag/probe failure: a pod that calls a Service with an endpoint on its own node ": "the beginning of the sentences beside it",
 	"diag/trace Path.inWords: The %s passes":                                           "the beginning of a description, whatever it is of",
+	"core/boot tree.kmods":                                                             "words that are looked for in a program",
 	"core/boot tree.signed":                                                            "a mark that is looked for in a module's file",
 	"core/guard Impact.Describe: …… of … through Services":                             "a number, for the sentences of its callers",
 	"core/guard Path.giveRoute":                                                        "words of a next step",

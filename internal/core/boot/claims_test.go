@@ -118,3 +118,24 @@ func TestMasked(t *testing.T) {
 		})
 	}
 }
+
+// TestTmpfilesMasked: nothing carries tmpfiles.d out where its service is masked.
+func TestTmpfilesMasked(t *testing.T) {
+	const key = "net.bridge.bridge-nf-call-iptables"
+	for unit, want := range map[string][]string{
+		"x.service":                      {key + " will be 0 once systemd-tmpfiles runs: /etc/tmpfiles.d/x.conf:1 sets it"},
+		"systemd-tmpfiles-setup.service": nil,
+	} {
+		t.Run(unit, func(t *testing.T) {
+			o := hostWith(t, map[string]string{"/etc/tmpfiles.d/x.conf": "w /proc/sys/net/bridge/bridge-nf-call-iptables - - - - 0\n"})
+			link(t, o.Root, "/etc/systemd/system/"+unit, "/dev/null")
+			var got []string
+			for _, f := range boot.Forecast(o).Findings {
+				got = append(got, f.Sentence)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -35,13 +35,10 @@ func (f *forecast) readAgain(key guard.Key) bool {
 	for i := range f.starts {
 		s := &f.starts[i]
 		for _, a := range s.acts {
-			if a.again && a.key == key.Path() && !a.maybe && s.when == loaded(f.o.Module) {
+			if a.again && a.key == key.Path() && !a.maybe && s.module == canonical(f.o.Module) {
 				return true
 			}
 		}
 	}
 	return false
 }
-
-// loaded is when what is run as a module is loaded has its turn.
-func loaded(module string) string { return "once " + module + " is loaded" }

@@ -16,7 +16,7 @@ import (
 // procps is how the sysctl(8) of a host reads its files. The version alone does
 // not tell: Red Hat's 3.3.15 is patched to read /etc first.
 type procps struct {
-	of       string // which versions do so
+	of       string // which versions do so; "" for what is there, which is not named
 	runFirst bool   // a file in /run/sysctl.d hides one in /etc/sysctl.d
 	patterns bool   // a name can be a pattern
 	takesOut bool   // "-pattern" keeps every pattern away from what fits it
@@ -47,7 +47,7 @@ func (t *tree) procps() []procps {
 	case known:
 		etc, run := bytes.Index(text, []byte("/etc/sysctl.d")), bytes.Index(text, []byte("/run/sysctl.d"))
 		kind := procps{
-			of: "this procps", runFirst: run >= 0 && run < etc,
+			runFirst: run >= 0 && run < etc,
 			patterns: version >= 4, takesOut: bytes.Contains(text, []byte("fnmatch")),
 		}
 		t.sysctls = []procps{kind}
@@ -105,10 +105,10 @@ func (f *forecast) depends(k *Key, o *Outcome, of string) {
 
 // kmod is how the kmod of a host, and systemd by its library, read modprobe.d.
 type kmod struct {
-	of         string
-	local, usr bool // /usr/local/lib/modprobe.d and /usr/lib/modprobe.d are read, not only /lib's
-	alias      bool // so are files *.alias
-	open       bool // a backslash that ends the file joins its line with nothing
+	of         string // as of [procps]
+	local, usr bool   // /usr/local/lib/modprobe.d and /usr/lib/modprobe.d are read, not only /lib's
+	alias      bool   // so are files *.alias
+	open       bool   // a backslash that ends the file joins its line with nothing
 }
 
 // kmodKinds are those that are met. 30 is first: it is what is judged by where no
@@ -131,7 +131,7 @@ func (t *tree) kmods() []kmod {
 	switch {
 	case known:
 		kind := kmod{
-			of: "this kmod", alias: version < 33, open: version >= 33,
+			alias: version < 33, open: version >= 33,
 			local: bytes.Contains(text, []byte("/usr/local/lib/modprobe.d")),
 			usr:   bytes.Contains(text, []byte("\x00/usr/lib/modprobe.d")),
 		}

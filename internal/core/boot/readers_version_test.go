@@ -43,12 +43,15 @@ func TestReadersByVersion(t *testing.T) {
 		{"3.3.17: /etc hides /run", run, "usr/sbin/sysctl", sysctl3, "/run/sysctl.d/a.conf", ""},
 		{"3.3.15 as Red Hat has it", run, "sbin/sysctl", sysctl3r, "/run/sysctl.d/a.conf", ""},
 		{"unknown: it depends", run, "usr/sbin/sysctl", mystery, "/run/sysctl.d/a.conf", key + " may be 0 after `sysctl --system`: /run/sysctl.d/a.conf:1 decides for procps before 3.3.17, and which sysctl this is cannot be told"},
+		{"unknown: 4.0.4 sets what 4.0.7 takes out", files{"etc/sysctl.conf": pattern["etc/sysctl.d/a.conf"]}, "usr/sbin/sysctl", mystery, "/etc/sysctl.conf", key + " may be 0 after `sysctl --system`: /etc/sysctl.conf:1 decides for procps 4.0 to 4.0.4, and which sysctl this is cannot be told"},
 		{"no sysctl", run, "etc/x", "", "/run/sysctl.d/a.conf", ""},
 		{"4.0.7: a pattern takes out", pattern, "usr/sbin/sysctl", sysctl47, "/etc/sysctl.d/a.conf", key + " will be 0 at next boot: /etc/sysctl.d/a.conf:1 is the last line that sets it"},
 		{"4.0.4: it does not", pattern, "usr/sbin/sysctl", sysctl44, "/etc/sysctl.d/a.conf", key + " will be 0 at next boot and after `sysctl --system`: /etc/sysctl.d/a.conf:1 is the last line that sets it"},
 		{"kmod 34 reads no *.alias", alias, "usr/bin/kmod", kmod34, "/etc/modprobe.d/a.alias", ""},
 		{"kmod 28 does", alias, "bin/kmod", kmod28, "/etc/modprobe.d/a.alias", forbids},
 		{"kmod unknown: it depends", files{"etc/modules-load.d/a.conf": "br_netfilter\n", "etc/modprobe.d/a.conf": "blacklist br_netfilter\\"}, "usr/bin/kmod", mystery, "/etc/modprobe.d/a.conf", "br_netfilter may not be loaded at next boot: /etc/modprobe.d/a.conf:1 forbids it for kmod 33 and later, and which kmod this is cannot be told: blacklist br_netfilter"},
+		{"kmod unknown: before 33 it reads *.alias", alias, "usr/bin/kmod", mystery, "/etc/modprobe.d/a.alias", "br_netfilter may not be loaded at next boot: /etc/modprobe.d/a.alias:1 forbids it for kmod 29 to 32, and which kmod this is cannot be told: blacklist br_netfilter"},
+		{"kmod unknown: before 29 nothing in /usr/local hides it", files{"usr/local/lib/modprobe.d/a.conf": "# none\n", "lib/modprobe.d/a.conf": "blacklist br_netfilter\n"}, "usr/bin/kmod", mystery, "/lib/modprobe.d/a.conf", "br_netfilter may not be loaded at next boot: /lib/modprobe.d/a.conf:1 forbids it for kmod 28 and before, and which kmod this is cannot be told: blacklist br_netfilter"},
 		{"kmod 28 does not read /usr/local", files{"usr/local/lib/modprobe.d/a.conf": "blacklist br_netfilter\n"}, "bin/kmod", kmod28, "/usr/local/lib/modprobe.d/a.conf", ""},
 	}
 	for _, tt := range tests {

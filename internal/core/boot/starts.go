@@ -13,9 +13,10 @@ import (
 type start struct {
 	Reader
 	Place
-	when string // "once br_netfilter is loaded"
-	text string // the command, as it stands there
-	acts []act
+	when   string // "once br_netfilter is loaded"
+	module string // the one whose loading has it run; "": none
+	text   string // the command, as it stands there
+	acts   []act
 }
 
 // suspicious reports whether a text can be about a sysctl or a module. Nearly all
@@ -59,7 +60,7 @@ func (f *forecast) installs() []start {
 			continue
 		}
 		ran := f.runs(r.Place, r.command(), false)
-		s := start{Reader: ModprobeInstall, Place: r.Place, when: loaded(m), text: r.command(), acts: ran.acts}
+		s := start{Reader: ModprobeInstall, Place: r.Place, when: "once " + m + " is loaded", module: canonical(m), text: r.command(), acts: ran.acts}
 		if len(s.acts) > 0 {
 			starts = append(starts, s)
 		}

@@ -199,6 +199,8 @@ func TestStarts(t *testing.T) {
 		{name: "cloud-init, runcmd of the first boot", files: files{"/etc/cloud/cloud.cfg.d/x.cfg": "runcmd:\n- " + off + "\n"}, sentence: be("once cloud-init runs its runcmd", "/etc/cloud/cloud.cfg.d/x.cfg:2", "runs "+off), next: "remove that command"},
 		{name: "cloud-init, runcmd that was run", files: files{"/etc/cloud/cloud.cfg.d/x.cfg": "runcmd:\n- " + off + "\n", "/var/lib/cloud/instance/sem/config_runcmd": "1\n"}},
 		{name: "cloud-init, a script of each boot", files: files{"/etc/cloud/x": "x", "/var/lib/cloud/scripts/per-boot/x.sh": "#!/bin/sh\n" + off + "\n"}, sentence: be("once cloud-init runs its scripts", "/var/lib/cloud/scripts/per-boot/x.sh:2", "sets it"), next: "remove that command"},
+		{name: "cloud-init, a script of the first boot", files: files{"/var/lib/cloud/instance/user-data.txt": "#!/bin/sh\n" + off + "\n"}, sentence: be("once cloud-init runs its scripts", "/var/lib/cloud/instance/user-data.txt:2", "sets it"), next: "remove that command"},
+		{name: "cloud-init, a script that was run", files: files{"/var/lib/cloud/instance/user-data.txt": "#!/bin/sh\n" + off + "\n", "/var/lib/cloud/instance/sem/config_scripts_user": "1\n"}},
 		{name: "cloud-init, switched off", files: files{"/etc/cloud/cloud.cfg": "bootcmd:\n- " + off + "\n", "/etc/cloud/cloud-init.disabled": "x"}},
 		{name: "cloud-init, another key", files: files{"/etc/cloud/cloud.cfg": "bootcmd:\n- true\nwrite_files:\n- " + off + "\n"}},
 		{name: "cron, a file that it passes over", files: files{"/etc/cron.d/x.disabled": "@reboot root " + off + "\n"}},

@@ -15,7 +15,7 @@ func (f *forecast) tmpfiles() []start {
 			return nil
 		}
 	}
-	s := start{Reader: Tmpfiles, when: "once systemd-tmpfiles runs"}
+	var acts []act
 	for _, file := range f.t.dropins(below("tmpfiles.d"), conf) {
 		text, _ := f.t.read(file, maxFile)
 		n := 0
@@ -40,14 +40,14 @@ func (f *forecast) tmpfiles() []start {
 					continue
 				}
 				late := strings.HasPrefix(key, "net/bridge/") && !f.early && !f.builtin()
-				s.acts = append(s.acts, act{at: Place{file, n}, key: key, value: strings.TrimSpace(value), maybe: late, opaque: strings.ContainsAny(kind, "~^")})
+				acts = append(acts, act{at: Place{file, n}, key: key, value: strings.TrimSpace(value), maybe: late, opaque: strings.ContainsAny(kind, "~^")})
 			}
 		}
 	}
-	if len(s.acts) == 0 {
+	if len(acts) == 0 {
 		return nil
 	}
-	return []start{s}
+	return []start{{Reader: Tmpfiles, when: "once systemd-tmpfiles runs", acts: acts}}
 }
 
 // firstWord is the first word of a line, and what comes behind it.

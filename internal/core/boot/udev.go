@@ -25,7 +25,7 @@ type udevEvent struct{ action, subsystem, kernel, when string }
 // device for which a rule is written.
 func (r *udevRule) events(module string) []udevEvent {
 	return []udevEvent{
-		{"add", "module", canonical(module), loaded(module)},
+		{"add", "module", canonical(module), "once " + module + " is loaded"},
 		{"add", "module", "bridge", "once the module bridge is loaded"},
 		{"add", "net", "", "once an interface is there"},
 		{"", r.names("SUBSYSTEM"), r.names("KERNEL"), "once its device is there"},
@@ -187,6 +187,9 @@ func (f *forecast) udev() []start {
 					continue
 				}
 				r := start{Reader: Udev, Place: rules[i].Place, when: e.when, text: s.text, acts: s.acts}
+				if e.action == "add" && e.subsystem == "module" {
+					r.module = e.kernel
+				}
 				if reached != yes {
 					r.acts = doubtful(r.acts)
 				}
