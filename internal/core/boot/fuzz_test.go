@@ -93,7 +93,7 @@ func FuzzStarts(f *testing.F) {
 		for i := range rules {
 			fc.udevActs(&rules[i])
 			for _, e := range rules[i].events("br_netfilter") {
-				reaches(rules, jumps(rules), i, e)
+				fc.t.reaches(rules, jumps(rules), i, e)
 			}
 		}
 		unitCommands("f", file, nil)

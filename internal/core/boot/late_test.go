@@ -43,6 +43,13 @@ func TestLateLoad(t *testing.T) {
 		{name: "a rule with the prefix in a word of its own", files: map[string]string{none: "", rule: match + "--prefix net.bridge\"\n"}, unneeded: true},
 		{name: "a rule with another prefix", files: map[string]string{none: "", rule: match + "--prefix=/net/ipv4\"\n"}, unneeded: true, want: []string{late}},
 		{name: "a rule that may not be carried out", files: map[string]string{none: "", rule: `TAG=="x", ` + match + "\"\n"}, unneeded: true, want: []string{late}},
+		{name: "the packaged rule, and the program it looks for", files: map[string]string{none: "", rule: string(packaged), "/usr/lib/systemd/systemd-sysctl": "x"}, unneeded: true},
+		{name: "a rule that looks for a file", files: map[string]string{none: "", rule: `TEST=="/etc/x", ` + match + "\"\n", "/etc/x": "x"}, unneeded: true},
+		{name: "a rule that looks for a file that is not there", files: map[string]string{none: "", rule: `TEST=="/etc/x", ` + match + "\"\n"}, unneeded: true, want: []string{late}},
+		{name: "a rule that has a file not be there", files: map[string]string{none: "", rule: `TEST!="/etc/x", ` + match + "\"\n", "/etc/x": "x"}, unneeded: true, want: []string{late}},
+		{name: "a rule that looks for a file that comes and goes", files: map[string]string{none: "", rule: `TEST!="/run/x", ` + match + "\"\n"}, unneeded: true, want: []string{late}},
+		{name: "a rule that looks for a file of its device", files: map[string]string{none: "", rule: `TEST!="x", ` + match + "\"\n"}, unneeded: true, want: []string{late}},
+		{name: "a rule that looks for a program", files: map[string]string{none: "", rule: `TEST{0111}=="/etc/x", ` + match + "\"\n", "/etc/x": "x"}, unneeded: true, want: []string{late}},
 		{name: "a rule for another device", files: map[string]string{none: "", rule: "ACTION==\"add\", SUBSYSTEM==\"net\", RUN+=\"/usr/lib/systemd/systemd-sysctl\"\n"}, unneeded: true, want: []string{late}},
 		{name: "a blacklist", files: map[string]string{"/etc/modprobe.d/x.conf": "blacklist br_netfilter\n"}, want: []string{
 			late, "br_netfilter will not be loaded by systemd-modules-load at next boot: /etc/modprobe.d/x.conf:1 forbids it: blacklist br_netfilter; a plain modprobe would load it",

@@ -3,6 +3,7 @@ package boot
 import (
 	"bytes"
 	"io/fs"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -87,8 +88,8 @@ func (r *udevRule) read() []udevTerm {
 
 // fits compares a rule with an event. A name of which the event tells nothing
 // fits: a rule is written for a device that there is. What is not a name of the
-// device is unclear.
-func (r *udevRule) fits(e udevEvent) answer {
+// device is unclear, but for files that are there at every boot or at none.
+func (r *udevRule) fits(e udevEvent, host *tree) answer {
 	fit := yes
 	for _, t := range r.read() {
 		if t.op != "==" && t.op != "!=" {
@@ -105,6 +106,13 @@ func (r *udevRule) fits(e udevEvent) answer {
 			have = e.subsystem
 		case "KERNEL", "KERNELS":
 			have = e.kernel
+		case "TEST":
+			if t.attribute != "" || !lasting(t.value) {
+				fit = unclear
+			} else if host.exists(t.value) != (t.op == "==") {
+				return no
+			}
+			continue
 		default:
 			known = false
 		}
@@ -120,6 +128,16 @@ func (r *udevRule) fits(e udevEvent) answer {
 		}
 	}
 	return fit
+}
+
+// lasting reports whether a file is on the disk, and named as it is.
+func lasting(name string) bool {
+	if !strings.HasPrefix(name, "/") || strings.ContainsAny(name, "$%") {
+		return false
+	}
+	return !slices.ContainsFunc([]string{"/dev/", "/proc/", "/run/", "/sys/", "/tmp/", "/var/run/"}, func(dir string) bool {
+		return strings.HasPrefix(path.Clean(name)+"/", dir)
+	})
 }
 
 // any reports whether one of the patterns of a term fits.
@@ -182,7 +200,7 @@ func (f *forecast) udev() []start {
 				break
 			}
 			for _, e := range rules[i].events(f.o.Module) {
-				reached := reaches(rules, over, i, e)
+				reached := f.t.reaches(rules, over, i, e)
 				if reached == no {
 					continue
 				}
@@ -222,13 +240,13 @@ func jumps(rules []udevRule) []jump {
 }
 
 // reaches reports whether rule i of a file is carried out for an event.
-func reaches(rules []udevRule, jumps []jump, i int, e udevEvent) answer {
+func (t *tree) reaches(rules []udevRule, jumps []jump, i int, e udevEvent) answer {
 	certain, at := true, 0
 	for _, j := range jumps {
 		if j.from < at || j.from >= i {
 			continue
 		}
-		fit := rules[j.from].fits(e)
+		fit := rules[j.from].fits(e, t)
 		if fit == yes && e.subsystem == "" {
 			fit = unclear
 		}
@@ -242,7 +260,7 @@ func reaches(rules []udevRule, jumps []jump, i int, e udevEvent) answer {
 			certain = false
 		}
 	}
-	fit := rules[i].fits(e)
+	fit := rules[i].fits(e, t)
 	if fit == yes && !certain {
 		return unclear
 	}
