@@ -165,6 +165,7 @@ type node struct {
 // newNode makes a worker as a mark asks for:
 //
 //	bare      the drop-ins are there, but one key is 0, and no nfguard runs
+//	tree      the tree of an image is in /srv/tree
 //	guarded   nfguard runs, and has put nothing right yet
 //	observed  the same in mode observe
 //	history   nfguard has had something to do, and has been started again
@@ -194,6 +195,8 @@ func newNode(t *testing.T, bin, mark string) *node {
 	switch mark {
 	case "bare":
 		n.must(t, "sysctl -w "+keys[0]+"=0")
+	case "tree":
+		n.must(t, "mkdir -p /srv/tree/etc")
 	case "guarded":
 		n.start(t)
 	case "observed":
@@ -273,15 +276,18 @@ func (n *node) furnish() error {
 	if err := unix.Mount("overlay", "/etc", "overlay", 0, "lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work"); err != nil {
 		return fmt.Errorf("mount /etc: %w", err)
 	}
-	for _, dir := range []string{"/etc/sysctl.d", "/etc/modules-load.d", "/etc/modprobe.d", "/etc/nfguard", "/etc/cni/net.d", "/var/log/journal"} {
-		if err := os.MkdirAll(dir, 0o755); err != nil && dir != "/var/log/journal" {
+	for _, dir := range []string{"/etc/sysctl.d", "/etc/modules-load.d", "/etc/modprobe.d", "/etc/nfguard", "/etc/cni/net.d"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil && dir != "/var/log/journal" {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
 			return fmt.Errorf("mount %s: %w", dir, err)
 		}
 	}
-	for _, dir := range []string{"/usr/lib/systemd/catalog", "/var/lib/systemd/catalog"} {
+	if err := unix.Mount("tmpfs", "/var/log", "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mount /var/log: %w", err)
+	}
+	for _, dir := range []string{"/srv", "/usr/lib/systemd/catalog", "/var/lib/systemd/catalog"} {
 		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
 			return fmt.Errorf("mount %s: %w", dir, err)
 		}

@@ -10,7 +10,6 @@ import (
 
 // Each test that docs/safety.md names exists, in the package that it names.
 func TestSafetyNamesTests(t *testing.T) {
-	const root = "../.."
 	page, err := os.ReadFile(root + "/docs/safety.md")
 	if err != nil {
 		t.Fatal(err)

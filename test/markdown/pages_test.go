@@ -1,0 +1,224 @@
+package markdown
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nfguard/nfguard/internal/core/config"
+)
+
+const root = "../.."
+
+// TestBlocks holds what the pages show to something that runs it: every block has a mark,
+// and what the mark names is there. CONTRIBUTING.md lists the marks.
+func TestBlocks(t *testing.T) {
+	pages, err := Pages(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]int{}
+	named := 0
+	for _, page := range pages {
+		blocks, err := Blocks(root, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range blocks {
+			counts[b.Kind]++
+			n, err := judge(t, b)
+			if err != nil {
+				t.Errorf("%s: %v", b, err)
+			}
+			named += n
+		}
+	}
+	t.Logf("%d pages show %d blocks: %d are entered by TestPages (test/demo), %d name a test that is there (%d names), %d are make's targets, %d are configurations that were checked, %d are lines of files that are there, %d were written by a test, and %d show no command and no output",
+		len(pages), total(counts), counts["run"], counts["test"], named, counts["make"], counts["config"], counts["excerpt"], counts["generated"], counts["text"])
+	if counts["run"] == 0 || named == 0 {
+		t.Error("nothing is run")
+	}
+}
+
+func total(counts map[string]int) int {
+	n := 0
+	for c := range maps.Values(counts) {
+		n += c
+	}
+	return n
+}
+
+// judge says what is wrong with a block, and how many tests it names.
+func judge(t *testing.T, b *Block) (tests int, err error) {
+	switch b.Kind {
+	case "run", "generated":
+		return 0, nil
+	case "test":
+		names := regexp.MustCompile(`((?:Test|Fuzz|Benchmark)\w+)(?:/\S+)? (\S+?)(?:,|$)`).FindAllStringSubmatch(b.Args, -1)
+		if len(names) == 0 {
+			return 0, fmt.Errorf("%q names no test: write TestName directory", b.Args)
+		}
+		for _, m := range names {
+			if !slices.Contains(testsIn(t, m[2]), m[1]) {
+				return 0, fmt.Errorf("there is no %s in %s", m[1], m[2])
+			}
+		}
+		return len(names), nil
+	case "make":
+		return 0, targets(b)
+	case "config":
+		path := filepath.Join(t.TempDir(), "nfguard.toml")
+		if err := os.WriteFile(path, []byte(strings.Join(b.Lines, "\n")+"\n"), 0o644); err != nil {
+			return 0, err
+		}
+		return 0, config.Check(path)
+	case "excerpt":
+		return 0, excerpt(b)
+	case "text":
+		if b.Args == "" {
+			return 0, fmt.Errorf("say what it is, if it is neither a command nor output")
+		}
+		return 0, nil
+	}
+	return 0, fmt.Errorf("nothing runs this block: put a mark before it, see CONTRIBUTING.md\n\t%s", strings.Join(b.Lines, "\n\t"))
+}
+
+var known = map[string][]string{}
+
+// testsIn returns the names of the tests in a directory.
+func testsIn(t *testing.T, dir string) []string {
+	t.Helper()
+	if names, ok := known[dir]; ok {
+		return names
+	}
+	files, err := filepath.Glob(filepath.Join(root, dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`).FindAllStringSubmatch(string(text), -1) {
+			names = append(names, m[1])
+		}
+	}
+	known[dir] = names
+	return names
+}
+
+// targets checks that make has every target that a block names.
+func targets(b *Block) error {
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		return err
+	}
+	for _, line := range b.Lines {
+		line, _, _ = strings.Cut(line, " #")
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		m := regexp.MustCompile(`^make ([a-z]+)( [A-Z]+=\S+)*\s*$`).FindStringSubmatch(line)
+		if m == nil {
+			return fmt.Errorf("%q is no target of make", line)
+		}
+		if !strings.Contains(string(makefile), "\n"+m[1]+":") {
+			return fmt.Errorf("the Makefile has no target %s", m[1])
+		}
+	}
+	return nil
+}
+
+// excerpt checks that the lines of a block are in a file, in this order. "…" stands for
+// lines that are left out; indentation does not count.
+func excerpt(b *Block) error {
+	text, err := os.ReadFile(filepath.Join(root, b.Args))
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(string(text), "\n")
+	for _, want := range b.Lines {
+		if want = strings.TrimSpace(want); want == "" || want == "…" {
+			continue
+		}
+		at := slices.IndexFunc(lines, func(line string) bool { return strings.TrimSpace(line) == want })
+		if at < 0 {
+			return fmt.Errorf("%s does not have this line, or not after the one before: %s", b.Args, want)
+		}
+		lines = lines[at+1:]
+	}
+	return nil
+}
+
+// TestLinks follows the relative links of the pages, and their anchors.
+func TestLinks(t *testing.T) {
+	pages, err := Pages(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	count := 0
+	for _, page := range pages {
+		if !strings.HasSuffix(page, ".md") {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(m[1], "://") || strings.HasPrefix(m[1], "mailto:") {
+				continue
+			}
+			count++
+			path, anchor, _ := strings.Cut(m[1], "#")
+			target := filepath.Join(root, filepath.Dir(page), path)
+			if path == "" {
+				target = filepath.Join(root, page)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", page, m[1], err)
+				continue
+			}
+			if anchor != "" && !slices.Contains(anchors(t, target), anchor) {
+				t.Errorf("%s links to %s, which has no such heading: it has %s", page, m[1], anchors(t, target))
+			}
+		}
+	}
+	if count < 50 {
+		t.Errorf("the pages have %d relative links", count)
+	}
+}
+
+// anchors returns those of a page's headings, as the common hosts of repositories make them.
+func anchors(t *testing.T, path string) []string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(string(text), -1) {
+		name := strings.ToLower(regexp.MustCompile(`[^\pL\pN _-]`).ReplaceAllString(m[1], ""))
+		all = append(all, strings.ReplaceAll(name, " ", "-"))
+	}
+	return all
+}
+
+// TestREADMEIsShort: who reads it gives it a minute.
+func TestREADMEIsShort(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "\n"); n > 200 {
+		t.Errorf("README.md has %d lines, more than 200: move what is not for the first minute to docs", n)
+	}
+}
