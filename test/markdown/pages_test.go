@@ -38,7 +38,7 @@ func TestBlocks(t *testing.T) {
 			named += n
 		}
 	}
-	t.Logf("%d pages show %d blocks: %d are entered by TestPages (test/demo), %d name a test that is there (%d names), %d are make's targets, %d are configurations that were checked, %d are lines of files that are there, %d were written by a test, and %d show no command and no output",
+	t.Logf("%d pages show %d blocks: %d are entered by TestPages (test/demo), %d name a test that is there (%d names), %d are targets of make or packages for go that are there, %d are configurations that were checked, %d are lines of files that are there, %d were written by a test, and %d show no command and no output",
 		len(pages), total(counts), counts["run"], counts["test"], named, counts["make"], counts["config"], counts["excerpt"], counts["generated"], counts["text"])
 	if counts["run"] == 0 || named == 0 {
 		t.Error("nothing is run")
@@ -70,7 +70,7 @@ func judge(t *testing.T, b *Block) (tests int, err error) {
 		}
 		return len(names), nil
 	case "make":
-		return 0, targets(b)
+		return 0, targets(t, b)
 	case "config":
 		path := filepath.Join(t.TempDir(), "nfguard.toml")
 		if err := os.WriteFile(path, []byte(strings.Join(b.Lines, "\n")+"\n"), 0o644); err != nil {
@@ -114,8 +114,10 @@ func testsIn(t *testing.T, dir string) []string {
 	return names
 }
 
-// targets checks that make has every target that a block names.
-func targets(b *Block) error {
+// targets checks that make has every target that a block names, and that the packages and
+// tests that it gives to go are there.
+func targets(t *testing.T, b *Block) error {
+	t.Helper()
 	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
 	if err != nil {
 		return err
@@ -125,15 +127,31 @@ func targets(b *Block) error {
 		if strings.TrimSpace(line) == "" {
 			continue
 		}
-		m := regexp.MustCompile(`^make ([a-z]+)( [A-Z]+=\S+)*\s*$`).FindStringSubmatch(line)
-		if m == nil {
-			return fmt.Errorf("%q is no target of make", line)
+		if m := regexp.MustCompile(`^make ([a-z]+)( [A-Z]+=\S+)*\s*$`).FindStringSubmatch(line); m != nil {
+			if !strings.Contains(string(makefile), "\n"+m[1]+":") {
+				return fmt.Errorf("the Makefile has no target %s", m[1])
+			}
+			continue
 		}
-		if !strings.Contains(string(makefile), "\n"+m[1]+":") {
-			return fmt.Errorf("the Makefile has no target %s", m[1])
+		m := regexp.MustCompile(`^go (?:run|test) .*?\./(\S+)`).FindStringSubmatch(line)
+		if m == nil {
+			return fmt.Errorf("%q is no target of make, and no go run or go test", line)
+		}
+		if strings.HasSuffix(m[1], "...") {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+			return err
+		}
+		if run := regexp.MustCompile(`-(?:run|bench|fuzz) '?\^?((?:Test|Benchmark|Fuzz)\w+)`).FindStringSubmatch(line); run != nil && !hasPrefix(testsIn(t, m[1]), run[1]) {
+			return fmt.Errorf("there is no %s in %s", run[1], m[1])
 		}
 	}
 	return nil
+}
+
+func hasPrefix(names []string, prefix string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 // excerpt checks that the lines of a block are in a file, in this order. "…" stands for
