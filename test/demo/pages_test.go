@@ -159,6 +159,9 @@ var varies = []struct {
 	{regexp.MustCompile(`(?:[0-9a-f]{2}:){5}[0-9a-f]{2}`), "MAC"},
 	{regexp.MustCompile(`\b[a-z-]+\[\d+\]`), "PROCESS[PID]"},
 	{regexp.MustCompile(`^\d+ events, `), "N events, "}, // a bridge can be told of before the end or not
+	{regexp.MustCompile(`\bpid \d+, `), "pid PID, "},
+	{regexp.MustCompile(`\blook \d+ ended `), "look N ended "},
+	{regexp.MustCompile(`\bsubscribed: .*`), "subscribed"}, // by what the kernel has
 	{regexp.MustCompile(`\bnet:\[\d+\]`), "NETNS"},
 	{regexp.MustCompile(`\(and \d+ more packets? this way\)`), ""},
 	{regexp.MustCompile(`\b(OBJECT_PID|_PID)=\d+`), "$1=PID"},
