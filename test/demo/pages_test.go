@@ -241,6 +241,7 @@ func newNode(t *testing.T, bin, mark string) *node {
 		n.must(t, "sysctl -w "+keys[2]+"=0") // found at start
 		n.start(t)
 		n.must(t, "sysctl -w "+keys[0]+"=0")
+		n.await(t, func(r record) bool { return r["NFGUARD_EVENT"] == "drift" && r["NFGUARD_SUBJECT"] == keys[0] })
 		n.must(t, "sysctl -w "+keys[1]+"=0x0")
 		n.must(t, "echo 'mode = \"enfroce\"' >/run/typo && mv /run/typo /etc/nfguard/conf.d/60-typo.toml")
 		n.await(t, func(r record) bool { return r["NFGUARD_EVENT"] == "config" && r["NFGUARD_OUTCOME"] == "failed" })
