@@ -192,7 +192,11 @@ type node struct {
 	stop   func()      // ends the servers and the pods' processes
 	pods   []*exec.Cmd // their processes
 	drifts int         // those that have to be in the log
+	starts []start     // of nfguard
 }
+
+// start is where the records of a process begin in the log.
+type start struct{ offset, pid int }
 
 // newNode makes a worker as a mark asks for:
 //
@@ -263,10 +267,12 @@ func newNode(t *testing.T, bin, mark string) *node {
 func (n *node) start(t *testing.T) {
 	t.Helper()
 	var err error
+	offset := len(n.log.String())
 	n.daemon, err = n.worker.StartDaemon(context.Background(), &n.log, filepath.Join(n.bin, "nfguard"), "sh", "-c", `exec "$0" run`)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, n.log.String())
 	}
+	n.starts = append(n.starts, start{offset, n.daemon.PID()})
 }
 
 // end ends what runs on the worker, and the worker. It can be called again.
@@ -397,7 +403,11 @@ func (n *node) keep(t *testing.T) (writer string) {
 		seen := 0
 		export.Reset()
 		writer = ""
+		offset, starts := 0, n.starts
 		for line := range strings.Lines(n.log.String()) {
+			if offset += len(line); len(starts) > 1 && offset > starts[1].offset {
+				starts = starts[1:]
+			}
 			var rec record
 			if json.Unmarshal([]byte(line), &rec) != nil {
 				continue
@@ -411,7 +421,7 @@ func (n *node) keep(t *testing.T) (writer string) {
 				at = time.Now() // a line of the log
 			}
 			fmt.Fprintf(&export, "__REALTIME_TIMESTAMP=%d\n__MONOTONIC_TIMESTAMP=%d\n_BOOT_ID=%s\n_MACHINE_ID=%s\n_HOSTNAME=worker-3\n_TRANSPORT=journal\n_UID=0\n_PID=%d\n_COMM=nfguard\n_SYSTEMD_UNIT=nfguard.service\n",
-				at.UnixMicro(), at.UnixMicro(), boot, machine, n.daemon.PID())
+				at.UnixMicro(), at.UnixMicro(), boot, machine, starts[0].pid)
 			for name, value := range rec {
 				if strings.HasPrefix(name, "_") {
 					continue
