@@ -403,7 +403,7 @@ func (n *node) keep(t *testing.T) (writer string) {
 		seen := 0
 		export.Reset()
 		writer = ""
-		offset, starts := 0, n.starts
+		begun, offset, starts := 0, 0, n.starts
 		for line := range strings.Lines(n.log.String()) {
 			if offset += len(line); len(starts) > 1 && offset > starts[1].offset {
 				starts = starts[1:]
@@ -411,6 +411,9 @@ func (n *node) keep(t *testing.T) (writer string) {
 			var rec record
 			if json.Unmarshal([]byte(line), &rec) != nil {
 				continue
+			}
+			if rec["NFGUARD_EVENT"] == "start" {
+				begun++
 			}
 			if rec["NFGUARD_EVENT"] == "drift" && rec["NFGUARD_SOURCE"] == "sysctl" {
 				seen++
@@ -430,7 +433,7 @@ func (n *node) keep(t *testing.T) (writer string) {
 			}
 			export.WriteString("\n")
 		}
-		if seen >= n.drifts {
+		if seen >= n.drifts && begun == len(n.starts) {
 			break
 		}
 		if time.Now().After(deadline) {
