@@ -215,6 +215,25 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestIndexes: every page in docs is in the list of pages, and every decision in theirs.
+func TestIndexes(t *testing.T) {
+	for _, dir := range []string{"docs", "docs/decisions"} {
+		index, err := os.ReadFile(filepath.Join(root, dir, "README.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages, err := filepath.Glob(filepath.Join(root, dir, "*.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, page := range pages {
+			if name := filepath.Base(page); name != "README.md" && !strings.Contains(string(index), "]("+name+")") {
+				t.Errorf("%s/README.md does not have %s", dir, name)
+			}
+		}
+	}
+}
+
 // anchors returns those of a page's headings, as the common hosts of repositories make them.
 func anchors(t *testing.T, path string) []string {
 	t.Helper()
