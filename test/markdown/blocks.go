@@ -13,7 +13,7 @@ import (
 type Block struct {
 	Page  string   // its path below the root of the repository
 	Line  int      // of its first line, from 1
-	Kind  string   // of the mark before it: run, test, make, config, excerpt or text; "" without one
+	Kind  string   // of the mark before it: run, test, make, config, excerpt, text or unrun; "" without one
 	Args  string   // of that mark
 	Lines []string // without the indentation
 	first int      // the index of the first line in the file
@@ -46,7 +46,7 @@ type Command struct {
 }
 
 var (
-	marked    = regexp.MustCompile(`^(?:<!--|\.\\") (tests?|run|make|config|excerpt|text)(?::? ?(.*?))(?: -->)?$`)
+	marked    = regexp.MustCompile(`^(?:<!--|\.\\") (tests?|run|make|config|excerpt|text|unrun)(?::? ?(.*?))(?: -->)?$`)
 	generated = regexp.MustCompile(`^<!-- (.*): (begin|end) -->$`)
 )
 

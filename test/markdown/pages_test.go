@@ -38,8 +38,8 @@ func TestBlocks(t *testing.T) {
 			named += n
 		}
 	}
-	t.Logf("%d pages show %d blocks: %d are entered by TestPages (test/demo), %d name a test that is there (%d names), %d are targets of make or packages for go that are there, %d are configurations that were checked, %d are lines of files that are there, %d were written by a test, and %d show no command and no output",
-		len(pages), total(counts), counts["run"], counts["test"], named, counts["make"], counts["config"], counts["excerpt"], counts["generated"], counts["text"])
+	t.Logf("%d pages show %d blocks: %d are entered by TestPages (test/demo), %d name a test that is there (%d names), %d are targets of make or packages for go that are there, %d are configurations that were checked, %d are lines of files that are there, %d were written by a test, %d show no command and no output, and %d are run by nothing, and say why",
+		len(pages), total(counts), counts["run"], counts["test"], named, counts["make"], counts["config"], counts["excerpt"], counts["generated"], counts["text"], counts["unrun"])
 	if counts["run"] == 0 || named == 0 {
 		t.Error("nothing is run")
 	}
@@ -68,7 +68,7 @@ func judge(t *testing.T, b *Block) (tests int, err error) {
 				return 0, fmt.Errorf("there is no %s in %s", m[1], m[2])
 			}
 		}
-		return len(names), nil
+		return len(names), related(b, names)
 	case "make":
 		return 0, targets(t, b)
 	case "config":
@@ -79,13 +79,37 @@ func judge(t *testing.T, b *Block) (tests int, err error) {
 		return 0, config.Check(path)
 	case "excerpt":
 		return 0, excerpt(b)
-	case "text":
+	case "text", "unrun":
 		if b.Args == "" {
-			return 0, fmt.Errorf("say what it is, if it is neither a command nor output")
+			return 0, fmt.Errorf("say what it is, or why nothing runs it")
 		}
 		return 0, nil
 	}
 	return 0, fmt.Errorf("nothing runs this block: put a mark before it, see CONTRIBUTING.md\n\t%s", strings.Join(b.Lines, "\n\t"))
+}
+
+// related checks that something of the block is in a directory of the tests that it names:
+// one that has none of its commands does not run it.
+func related(b *Block, names [][]string) error {
+	for _, m := range names {
+		found := false
+		err := filepath.WalkDir(filepath.Join(root, m[2]), func(path string, e os.DirEntry, err error) error {
+			if err != nil || e.IsDir() || found || strings.HasSuffix(path, ".md") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for _, line := range b.Lines {
+				word, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "# "), " ")
+				word, _, _ = strings.Cut(word, "{")
+				found = found || word != "" && strings.Contains(string(text), word)
+			}
+			return err
+		})
+		if err != nil || found {
+			return err
+		}
+	}
+	return fmt.Errorf("none of the tests in %q has any of its commands: if nothing runs it, the mark is unrun, with the reason", b.Args)
 }
 
 var known = map[string][]string{}
@@ -257,5 +281,27 @@ func TestREADMEIsShort(t *testing.T) {
 	}
 	if n := strings.Count(string(text), "\n"); n > 200 {
 		t.Errorf("README.md has %d lines, more than 200: move what is not for the first minute to docs", n)
+	}
+}
+
+// TestWorkflow: the workflow file starts what is there.
+func TestWorkflow(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, ".github/workflows/ci.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var started []string
+	for _, m := range regexp.MustCompile(`(?m)run: (make [a-z]+|\.ci/run)$`).FindAllStringSubmatch(string(text), -1) {
+		started = append(started, m[1])
+		if m[1] == ".ci/run" {
+			if info, err := os.Stat(filepath.Join(root, m[1])); err != nil || info.Mode()&0o111 == 0 {
+				t.Errorf("%s cannot be run: %v", m[1], err)
+			}
+		} else if err := targets(t, &Block{Lines: []string{m[1]}}); err != nil {
+			t.Error(err)
+		}
+	}
+	if !slices.Contains(started, ".ci/run") {
+		t.Errorf("the workflow starts %q", started)
 	}
 }
