@@ -158,7 +158,8 @@ var varies = []struct {
 	{regexp.MustCompile(`\(Linux [^)]+\)`), "(Linux X)"},
 	{regexp.MustCompile(`(?:[0-9a-f]{2}:){5}[0-9a-f]{2}`), "MAC"},
 	{regexp.MustCompile(`\b[a-z-]+\[\d+\]`), "PROCESS[PID]"},
-	{regexp.MustCompile(`^\d+ events, `), "N events, "}, // a bridge can be told of before the end or not
+	{regexp.MustCompile(`^\d+ (events,|records) `), "N $1 "}, // a bridge can be told of before the end or not
+	{regexp.MustCompile(`\brecords 1 to \d+,`), "records 1 to N,"},
 	{regexp.MustCompile(`\bpid \d+, `), "pid PID, "},
 	{regexp.MustCompile(`\blook \d+ ended `), "look N ended "},
 	{regexp.MustCompile(`\bsubscribed: .*`), "subscribed"}, // by what the kernel has
