@@ -151,7 +151,7 @@ func targets(t *testing.T, b *Block) error {
 		if strings.TrimSpace(line) == "" {
 			continue
 		}
-		if m := regexp.MustCompile(`^make ([a-z]+)( [A-Z]+=\S+)*\s*$`).FindStringSubmatch(line); m != nil {
+		if m := regexp.MustCompile(`^make ([a-z]+)( [A-Z]+=(?:'[^']*'|\S+))*\s*$`).FindStringSubmatch(line); m != nil {
 			if !strings.Contains(string(makefile), "\n"+m[1]+":") {
 				return fmt.Errorf("the Makefile has no target %s", m[1])
 			}
