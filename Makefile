@@ -16,7 +16,7 @@ HANG := 30m
 export CGO_ENABLED ?= 0
 
 # command:package of what tests and demo run, and of what the virtual machine needs.
-TOOLS      := /usr/lib/cni/host-local:containernetworking-plugins busybox:busybox-static gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd modprobe:kmod \
+TOOLS      := /usr/lib/cni/host-local:containernetworking-plugins busybox:busybox-static gcc:gcc ip:iproute2 iptables:iptables journalctl:systemd jq:jq modprobe:kmod \
               nft:nftables nsenter:util-linux sysctl:procps systemd-journal-remote:systemd-journal-remote \
               systemd-nspawn:systemd-container
 CLUSTER_TOOLS := runc:runc

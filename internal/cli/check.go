@@ -26,15 +26,18 @@ func (a *app) checkCommand() *cobra.Command {
 	var prove, merge bool
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Look once, and say what is not as wanted and what to do",
-		Long: `Looks once and changes nothing. With --probe it sends packets, too: see
-nfguard probe --help. With -o npd it prints one line about the live state for
-node-problem-detector, and the next boot does not count. With --merge it looks at
-nothing, and makes one table of the JSON that it printed on many hosts; it also
-takes what ansible prints, and the directory of its --tree.
+		Short: "Say what is not as wanted, why, and what to do",
+		Long: `Looks once at the module, the sysctls, the next boot, bridges, kube-proxy and what
+else Services need, and changes nothing. It needs no root.
 
-Exit codes: 0 all as wanted, 1 something is not, or something else is missing that
-Services fail for, 2 something could not be told.`,
+--probe sends packets as well: see nfguard probe --help. -o npd prints one line about
+the live state for node-problem-detector; the next boot does not count there. --merge
+looks at nothing. It makes one table of what "nfguard check -o json" printed on many
+hosts: FILE is such an output, what ansible printed of it, or the directory of its
+--tree.
+
+Exit codes: 0 as wanted, 1 not, or something else that Services need is missing,
+2 could not tell.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if merge {
 				return nil
@@ -54,7 +57,7 @@ Services fail for, 2 something could not be told.`,
 		},
 	}
 	outputFlag(cmd, &form, npdForm)
-	cmd.Flags().BoolVar(&prove, "probe", false, "send real packets through a world with this host's settings, and judge by them as well")
+	cmd.Flags().BoolVar(&prove, "probe", false, "send packets through a throw-away node with this host's settings, and judge by them, too")
 	cmd.Flags().BoolVar(&merge, "merge", false, "make one table of the results of many hosts, in `FILE...`")
 	return cmd
 }
@@ -106,10 +109,10 @@ func (a *app) applyCommand() *cobra.Command {
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "apply",
-		Short: "Put right once what is not as wanted",
-		Long: `Makes the same pass as the daemon, once. What is right is not written to.
-With --root it writes the drop-ins into a tree: no kernel is looked at or changed,
-no program runs, and nothing outside of the tree is read or written.
+		Short: "Put right, once, what is not as wanted",
+		Long: `Does once what the daemon does all the time, whatever the mode says. What is right
+is not written to. With --root it writes the files for the next boot into a tree: it
+looks at and changes no kernel, runs no program, and reads and writes nothing outside.
 
 Exit codes: 0 as wanted now, 1 not, 2 could not tell.`,
 		Args: cobra.NoArgs,

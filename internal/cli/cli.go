@@ -135,8 +135,8 @@ func (a *app) command() *cobra.Command {
 		Use:   "nfguard",
 		Short: "Keeps br_netfilter and the bridge sysctls set, and records who changes them",
 		Long: `nfguard keeps the kernel module br_netfilter loaded and net.bridge.bridge-nf-call-*
-set on a Kubernetes worker, so that pods reach Services whose endpoint is on
-their own node, and writes each drift to the journal.
+at 1 on a Kubernetes worker, so that pods reach Services whose endpoint is on their
+own node. It writes to the journal who changed them, and for how long.
 
 Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
 		SilenceUsage:  true,
@@ -162,9 +162,10 @@ Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
 	})
 	f := cmd.PersistentFlags()
 	f.StringVar(&a.configPath, "config", "/etc/nfguard/nfguard.toml", "the configuration `file`; conf.d/*.toml next to it is read too")
-	f.StringVar(&a.root, "root", "", "work on the tree below `dir` (an image being built) and not on this host")
+	f.StringVar(&a.root, "root", "", "work on the files below `dir`, such as an image being built, and not on this host")
 	cmd.AddCommand(a.runCommand(), a.checkCommand(), a.applyCommand(), a.statusCommand(), a.eventsCommand(), a.pauseCommand(), a.resumeCommand(),
 		a.impactCommand(), a.probeCommand(), a.traceCommand(), a.configCommand(), a.versionCommand(), a.helperCommand())
+	group(cmd)
 	hinted(cmd)
 	return cmd
 }

@@ -30,10 +30,10 @@ func (a *app) eventsCommand() *cobra.Command {
 	var o eventsOptions
 	cmd := &cobra.Command{
 		Use:   "events",
-		Short: "Show what was changed, for how long and by whom, from the journal",
+		Short: "Show from the journal what was changed, for how long and by whom",
 		Long: `Reads what nfguard recorded in the journal of this host or, with --journal, of
-others. A fight, in which somebody changes a key again and again, is one line.
-At the end stand the totals.
+others. A fight, in which somebody changes a key again and again, is one line. The
+totals come last.
 
 Times are given as 90m, 36h, 7d (ago), today, yesterday, 2026-11-23,
 "2026-11-23 03:52", @SECONDS or RFC 3339.

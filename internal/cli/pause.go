@@ -162,7 +162,7 @@ func (a *app) tellResume(form format, r *pauseResult) error {
 	text := "nfguard is not paused"
 	if r.Changed {
 		text = fmt.Sprintf("the pause has ended after %s; nfguard puts everything right now: see nfguard status",
-			words.Short(time.Since(r.Pause.Since)))
+			words.Short(max(time.Since(r.Pause.Since), 0).Round(time.Second))) // it began at a whole second, rounded
 	}
 	_, err := fmt.Fprintln(a.Out, text)
 	return err

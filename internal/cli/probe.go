@@ -25,18 +25,18 @@ func (a *app) probeCommand() *cobra.Command {
 	var f realFlags
 	cmd := &cobra.Command{
 		Use:   "probe",
-		Short: "Send real packets, and say whether same-node Services are reached",
-		Long: `Makes a node with two pods on a bridge and a pod elsewhere out of network
-namespaces, with this host's settings of bridged packets, and has one pod call
-the others by their address and through a Service. It takes a moment, touches
-nothing of the host, and leaves nothing.
+		Short: "Say whether pods reach Services on their own node",
+		Long: `Makes a throw-away node out of network namespaces, with this host's settings for
+bridged packets: two pods on a bridge, and a pod elsewhere. One pod calls the others
+by their address and through a Service. It takes a moment, changes nothing of the
+host and leaves nothing.
 
-With --bridge it asks on the real node: a pod on that bridge, with an address that
-the bridge's IPAM plugin leases, or a free one, calls Services of kube-proxy's
-rules, by the addresses of endpoints on this node, of those elsewhere, and by the
-cluster IP; and itself, by a Service of rules of its own.
+--bridge does it on the real node. A pod is plugged into that bridge, with an address
+that the bridge's IPAM plugin leases, or a free one. It calls the Services of
+kube-proxy's rules: by the addresses of endpoints on this node, of those elsewhere,
+and by the cluster IP. It calls itself, too, through a Service of its own.
 
-Exit codes: 0 they are reached, 1 they are not, 2 could not tell.`,
+Exit codes: 0 reached, 1 not, 2 could not tell.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if a.root != "" {

@@ -41,19 +41,18 @@ func (a *app) probeDNSCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dns [NAME]",
 		Short: "Ask the cluster's DNS as a pod does, and say why a name is not answered",
-		Long: `Asks the DNS server that pods ask, and its replicas by their own addresses, for
-a name of the cluster, an external one and NAME, several times from different
-ports, and tells apart: replies that bypass netfilter on the bridge, a dead
-replica, a Corefile without forward, and what the search list makes of a name.
-Without --bridge it changes nothing.
+		Long: `Asks the DNS server that pods ask, and its replicas by their own addresses, for a
+name of the cluster, an external one and NAME, several times from different ports. It
+tells apart: replies that bypass netfilter on the bridge, a dead replica, a Corefile
+without forward, and what the search list makes of a name.
 
-It asks from the network namespace that it runs in. A node's own asks do not
-cross a bridge as those of pods do: there, use --bridge, with which a pod asks on
-that bridge, with a free address of its subnet, the server and all its replicas
-as kube-proxy's rules have them.
+It asks from the network namespace that it runs in, and changes nothing. What a node
+itself asks does not cross a bridge as what pods ask does. So on a node use --bridge:
+then a pod on that bridge asks the server and its replicas, as kube-proxy's rules have
+them.
 
-Exit codes: 0 every name is answered from the right address, 1 one is not,
-2 could not ask.`,
+Exit codes: 0 every name is answered from the right address, 1 one is not, 2 could
+not ask.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(_ *cobra.Command, args []string) error { return a.probeDNS(&o, strings.Join(args, "")) },

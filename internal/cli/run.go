@@ -14,9 +14,9 @@ func (a *app) runCommand() *cobra.Command {
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "Keep the host right until stopped; the daemon",
-		Long: `Keeps the host right until SIGTERM or SIGINT, and then leaves it as it is.
-SIGHUP reads the configuration again; one that is wrong changes nothing.
+		Short: "The daemon: keep the host right until it is stopped",
+		Long: `Keeps the host right until SIGTERM or SIGINT, and then leaves it as it is. SIGHUP
+makes it read the configuration again; if that is wrong, nothing changes.
 
 Exit codes: 0 stopped as told, 2 could not start.`,
 		Args: cobra.NoArgs,

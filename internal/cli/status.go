@@ -20,11 +20,12 @@ func (a *app) statusCommand() *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Say what the running daemon has seen and done",
-		Long: `Reads what the daemon published, looks whether that process lives and gets on,
-and reads the guarded sysctls itself; it asks the daemon nothing.
+		Short: "Say what the daemon has seen and done, and whether it works",
+		Long: `Reads what the daemon has published, finds out whether its process runs and makes
+progress, and reads the guarded sysctls itself. It asks the daemon nothing.
 
-Exit codes: 0 healthy, 1 degraded (also if stopped, or if looks do not end), 2 not running.`,
+Exit codes: 0 healthy, 1 degraded (also if the process is stopped or hangs), 2 not
+running.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return a.status(form, watch) },
 	}

@@ -28,20 +28,19 @@ func (a *app) traceCommand() *cobra.Command {
 	var o traceOptions
 	cmd := &cobra.Command{
 		Use:   "trace SRC DST[:PORT][/tcp|udp|icmp]",
-		Short: "Follow one connection through the netfilter hooks, and say why it is not answered",
-		Long: `Waits for packets from SRC to DST, and for the replies, and shows their path
-through the hooks and rules of this host: make the request meanwhile, or have
---send make it. SRC is a pod's address, DST that of a Service or of a pod; icmp
-is a ping. Where there is no answer it says why: a rule, a route, a setting, a
-program that does not listen, or the reason that the kernel has for a dropped
-packet.
+		Short: "Follow one connection, and say why it is not answered",
+		Long: `Waits for packets from SRC to DST and for the replies, and shows their path through
+the hooks and rules of this host. Make the request meanwhile, or have --send make it.
+SRC is a pod's address, DST that of a Service or a pod; icmp is a ping. If there is no
+answer, it says why: a rule, a route, a setting, a program that does not listen, or
+the kernel's own reason for a dropped packet.
 
-No rule of others is changed. Tables of its own mark the packets while it
-listens, and a BPF program hears of drops; both are gone when it ends, also when
-it is killed (Linux 5.12).
+No rule of others is changed. Tables of its own mark the packets while it listens, and
+a BPF program hears of drops. Both are gone when it ends, even if it is killed (since
+Linux 5.12).
 
 Exit codes: 0 answered by what was asked, 1 refused, dropped or not answered,
-2 nothing came by or could be seen.`,
+2 nothing seen.`,
 		Example: `  nfguard trace --send 10.200.2.31 10.32.0.102:80/tcp
   nfguard trace --send -o ticket.pcap 10.200.2.31 10.32.0.102:80
   nfguard trace -o json 10.200.2.31 10.32.0.102:80 > before.json

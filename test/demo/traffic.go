@@ -11,6 +11,8 @@ import (
 	"os"
 	"time"
 
+	mdns "github.com/miekg/dns"
+
 	"github.com/nfguard/nfguard/test/demo/box"
 )
 
@@ -27,8 +29,8 @@ func (e wrongSource) Error() string {
 		e.got.Addr(), e.got.Port(), e.want.Addr(), e.want.Port())
 }
 
-// serve runs a web server on :80 and a server on :53 that echoes each datagram, both in
-// the pod, until ctx ends.
+// serve runs a web server on :80 and a server on :53 in the pod until ctx ends. The latter
+// answers a question of DNS, and sends back anything else.
 func serve(ctx context.Context, pod *box.Box) error {
 	var web net.Listener
 	var dns *net.UDPConn
@@ -57,7 +59,7 @@ func serve(ctx context.Context, pod *box.Box) error {
 			if err != nil {
 				return // closed below
 			}
-			dns.WriteToUDPAddrPort(datagram[:n], from)
+			dns.WriteToUDPAddrPort(answer(datagram[:n]), from)
 		}
 	}()
 	context.AfterFunc(ctx, func() {
@@ -65,6 +67,24 @@ func serve(ctx context.Context, pod *box.Box) error {
 		dns.Close()
 	})
 	return nil
+}
+
+// answer makes an answer to a question of DNS: every name is that of a web server.
+func answer(datagram []byte) []byte {
+	var ask mdns.Msg
+	if ask.Unpack(datagram) != nil || len(ask.Question) != 1 {
+		return datagram
+	}
+	reply := new(mdns.Msg).SetReply(&ask)
+	if q := ask.Question[0]; q.Qtype == mdns.TypeA {
+		head := mdns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: q.Qclass, Ttl: 5}
+		reply.Answer = []mdns.RR{&mdns.A{Hdr: head, A: web.ClusterIP.Addr().AsSlice()}}
+	}
+	text, err := reply.Pack()
+	if err != nil {
+		return datagram
+	}
+	return text
 }
 
 // get asks a web server from inside the pod and returns what it said.

@@ -350,7 +350,7 @@ func TestDashboardCounts(t *testing.T) {
 		}
 	}
 	b.WriteString("  promql_expr_test:\n")
-	want := map[string]int{"Nodes on guard": 2, "Nodes as wanted": 2, "Nobody on guard": 1, "Next boot breaks": 1}
+	want := map[string]int{"Nodes with nfguard running": 2, "Nodes as wanted": 2, "Nodes with nfguard stopped": 1, "Next boot breaks": 1}
 	for _, panel := range readDashboard(t).Panels {
 		if n, ok := want[panel.Title]; ok {
 			expr := strings.NewReplacer("$job", ".*", "$instance", ".*").Replace(panel.Targets[0].Expr)

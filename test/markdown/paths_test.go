@@ -2,15 +2,15 @@ package markdown
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"testing"
 )
 
 // The paths in ARCHITECTURE.md, SECURITY.md and docs/safety.md exist in the repository.
 func TestPathsAreThere(t *testing.T) {
-	const root = "../../"
 	for _, page := range []string{"ARCHITECTURE.md", "SECURITY.md", "docs/safety.md"} {
-		text, err := os.ReadFile(root + page)
+		text, err := os.ReadFile(filepath.Join(root, page))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -19,7 +19,7 @@ func TestPathsAreThere(t *testing.T) {
 			t.Errorf("%s names %d paths", page, len(paths))
 		}
 		for _, path := range paths {
-			if _, err := os.Stat(root + path[1]); err != nil {
+			if _, err := os.Stat(filepath.Join(root, path[1])); err != nil {
 				t.Errorf("%s: %v", page, err)
 			}
 		}

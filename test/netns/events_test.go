@@ -90,7 +90,7 @@ func TestEvents(t *testing.T) {
 	}
 	text := n.events(func(out string) bool { return strings.Contains(out, "fight        over") })
 	for _, want := range []string{
-		"start        observed   on guard (",
+		"start        observed   started (",
 		"drift        corrected  net.bridge.bridge-nf-call-arptables  0 → 1 ",
 		"fight        over       net.bridge.bridge-nf-call-iptables   13 times in ", // including the one at the start
 		"\nBY CULPRIT",

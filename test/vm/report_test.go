@@ -79,7 +79,7 @@ func reportAudit(b *strings.Builder, t *testing.T, n *node) {
 	for _, line := range []struct{ question, command string }{
 		{"What was changed, for how long, and by whom?", "journalctl -u nfguard NFGUARD_EVENT=drift -n 4"},
 		{"What could not be put right, and why?", "journalctl -u nfguard NFGUARD_OUTCOME=failed"},
-		{"When was nobody on guard?", "journalctl -u nfguard NFGUARD_EVENT=stop NFGUARD_EVENT=start -n 4"},
+		{"When did nobody keep the host right?", "journalctl -u nfguard NFGUARD_EVENT=stop NFGUARD_EVENT=start -n 4"},
 		{"What did that one process do?", "journalctl OBJECT_PID=" + n.culprit},
 		{"What does that mean for my pods?", "journalctl -x -u nfguard NFGUARD_EVENT=drift -n 1"},
 		{"And all of it, summed up:", "nfguard events --event drift,denied --totals"},

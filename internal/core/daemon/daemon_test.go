@@ -252,7 +252,7 @@ func newRig(t *testing.T, h *hosttest.Host, change func(*Options, *Settings)) *r
 	return r
 }
 
-const onGuard = "start observed: on guard (devel, mode enforce): br_netfilter loaded, 2 of 2 keys as wanted"
+const onGuard = "start observed: started (devel, mode enforce): br_netfilter loaded, 2 of 2 keys as wanted"
 
 func TestReadyAfterTheFirstPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -284,7 +284,7 @@ func TestReadyAfterTheFirstPass(t *testing.T) {
 		}
 		r.cancel()
 		time.Sleep(time.Second)
-		want = []string{"0s STOPPING=1", "0s stop observed: stopped guarding, the host stays as it is; 1 corrected, 0 attempts failed"}
+		want = []string{"0s STOPPING=1", "0s stop observed: stopped, the host stays as it is; 1 corrected, 0 attempts failed"}
 		if diff := cmp.Diff(want, r.said()); diff != "" {
 			t.Errorf("at the end (-want +got):\n%s", diff)
 		}
@@ -309,7 +309,7 @@ func TestEndCountsTheRest(t *testing.T) {
 		want := []string{
 			"10s STOPPING=1",
 			"10s denied denied: net.bridge.bridge-nf-call-iptables stays 1: 42 more writes by tuned[812] were refused",
-			"10s stop observed: stopped guarding, the host stays as it is; 0 corrected, 0 attempts failed",
+			"10s stop observed: stopped, the host stays as it is; 0 corrected, 0 attempts failed",
 		}
 		if diff := cmp.Diff(want, r.said()); diff != "" {
 			t.Errorf("at the end (-want +got):\n%s", diff)

@@ -133,7 +133,7 @@ func (d *Daemon) begin(r keep.Report) {
 	d.record(record.Event{
 		Kind: record.KindStart, Outcome: record.Observed, Time: time.Now(), Subject: "nfguard", Source: "start",
 		Duration: time.Since(d.status.started), Pass: r.Pass, Now: string(r.Verdict()),
-		Message: fmt.Sprintf("on guard (%s, mode %s): %s; news from %s", build.Version(), s.Mode, s.Sentence, strings.Join(how, ", ")) + who,
+		Message: fmt.Sprintf("started (%s, mode %s): %s; news from %s", build.Version(), s.Mode, s.Sentence, strings.Join(how, ", ")) + who,
 	})
 	d.publish(time.Now())
 	d.o.Notify("READY=1")
@@ -149,7 +149,7 @@ func seenBy(h *source.Health) string {
 	return " (" + how + ")"
 }
 
-// end records that the guarding has ended. The host stays as it is.
+// end records that the daemon has stopped. The host stays as it is.
 func (d *Daemon) end() {
 	d.o.Notify("STOPPING=1")
 	awaitShortly(&d.started)
@@ -160,6 +160,6 @@ func (d *Daemon) end() {
 	d.record(record.Event{
 		Kind: record.KindStop, Outcome: record.Observed, Time: time.Now(), Subject: "nfguard", Source: "signal",
 		Duration: time.Since(d.status.started),
-		Message:  fmt.Sprintf("stopped guarding, the host stays as it is; %d corrected, %d attempts failed", totals.Corrected, totals.Failed),
+		Message:  fmt.Sprintf("stopped, the host stays as it is; %d corrected, %d attempts failed", totals.Corrected, totals.Failed),
 	})
 }

@@ -11,9 +11,9 @@
 // frees its buffer; that wakes the writer's own poll, and unix_dgram_poll
 // counts an unconnected socket as writable whatever its receiver's queue:
 // the call spins until there is room. Measured on Linux 6.18: 1.1 s of CPU
-// per second. A connected socket is writable only when its peer has room;
-// the same wait cost 0.3 ms. Hence a connected socket of our own, with
-// deadlines, behind a queue.
+// per second. A blocking socket of our own with a timeout waits in the kernel
+// instead, behind a queue. It is not connected, since the daemon's sandbox
+// forbids connect(2): see docs/decisions/journal-socket.md.
 package journal
 
 import (

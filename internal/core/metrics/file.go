@@ -38,7 +38,7 @@ func (m *Metrics) Publish(s State) {
 	m.file.put(j)
 }
 
-// Stop leaves a file that says that nobody is on guard, and waits for a disk
+// Stop leaves a file that says that the daemon does not run, and waits for a disk
 // that is slow, but not for one that hangs.
 func (m *Metrics) Stop() {
 	if m.last.Textfile != "" {

@@ -49,8 +49,8 @@ func TestLeftOut(t *testing.T) {
 		"a pod":           {records: []history.Record{inPod}, said: "Changes by pod"},
 		"no pod":          {records: culprits(1), not: "by pod"},
 		"only observed":   {records: []history.Record{drift("worker-1", 0, record.Observed, "key", "0")}, said: "tuned.service: 1 change, only observed; at", not: "1 change, put right"},
-		"on guard":        {records: spans(1), said: "worker-1: nfguard was on guard in 1 span,"},
-		"not on guard":    {records: []history.Record{once}, not: "on guard in"},
+		"running":         {records: spans(1), said: "worker-1: nfguard ran in 1 span,"},
+		"not running":     {records: []history.Record{once}, not: "nfguard ran in"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := page(t, tt.records, Facts{})

@@ -23,7 +23,7 @@ func (d *doc) picture(t *timeline, totals *history.Totals) {
 	d.put("<section aria-labelledby=\"picture\">\n<h2 id=\"picture\">When and by whom</h2>\n" +
 		"<p class=\"legend\">The higher a bar, the more changes: <span><i class=\"right\"></i> put right or kept out,</span> " +
 		"<span><i class=\"left\"></i> only observed,</span> <span><i class=\"wrong\"></i> not put right.</span> " +
-		"<span><i class=\"guarded\"></i> nfguard on guard.</span></p>\n")
+		"<span><i class=\"guarded\"></i> nfguard running.</span></p>\n")
 	groups := t.groups()
 	highest := 1
 	for _, g := range groups {
@@ -147,7 +147,7 @@ func (d *doc) guard(t *timeline, spans []span, h *history.Host) {
 		from, to := t.x(s.from), t.x(s.to)
 		fmt.Fprintf(&b, `<rect class="guarded" x="%.1f" y="8" width="%.1f" height="8"/>`, min(from, buckets-1), max(to-from, 1))
 	}
-	parts := []string{h.Name + ": nfguard was on guard in " + words.Count(len(spans), "span")}
+	parts := []string{h.Name + ": nfguard ran in " + words.Count(len(spans), "span")}
 	for i, s := range spans {
 		if i == 5 {
 			parts = append(parts, "and more")

@@ -199,7 +199,7 @@ func (d *doc) hosts(f *Facts) {
 		if h.Start != "" {
 			d.put("<dt>Last start</dt><dd>%s</dd>\n", h.Start)
 		}
-		last := "on guard"
+		last := "running"
 		if !h.On {
 			last = "not guarded"
 		}

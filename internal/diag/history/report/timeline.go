@@ -94,7 +94,7 @@ func newTimeline() *timeline {
 
 func (t *timeline) guarded() bool { return len(t.hosts) > 0 }
 
-// spans are those in which nfguard was on guard on a host.
+// spans are those in which nfguard ran on a host.
 func (t *timeline) spans(h *history.Host) []span {
 	if w := t.hosts[hostID{h.Name, h.Machine}]; w != nil {
 		return w.spans
