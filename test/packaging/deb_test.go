@@ -102,10 +102,10 @@ func TestDebOnHost(t *testing.T) {
 
 	t.Log("drop-ins that are removed are written again, by the helper")
 	b.sh("rm /etc/modules-load.d/nfguard.conf /etc/sysctl.d/99-zz-nfguard.conf")
-	b.until(20*time.Second, "they are back", func() bool {
+	b.until("they are back", func() bool {
 		return b.command("test -e /etc/modules-load.d/nfguard.conf && test -e /etc/sysctl.d/99-zz-nfguard.conf").Run() == nil
 	})
-	b.until(20*time.Second, "the helper has ended", func() bool {
+	b.until("the helper has ended", func() bool {
 		return b.sh("systemctl show -P ActiveState nfguard-helper.service") == "inactive"
 	})
 
@@ -114,7 +114,7 @@ func TestDebOnHost(t *testing.T) {
 	b.is("active", show("ActiveState"))
 	b.sh("nfguard status | grep -F 'nfguard-helper.socket is not there'")
 	b.sh("rm /etc/modules-load.d/nfguard.conf; nfguard check | grep -F modules-load.d")
-	b.until(20*time.Second, "the drop-in is missed", func() bool {
+	b.until("the drop-in is missed", func() bool {
 		return b.command("nfguard status | grep -F 'without nfguard-helper.socket: write /etc/modules-load.d/nfguard.conf'").Run() == nil
 	})
 	b.sh("echo 0 > " + key + "; sleep 0.2")
@@ -169,10 +169,10 @@ func TestDebOnHost(t *testing.T) {
 
 	t.Log("killed, and hung")
 	b.sh("systemctl kill -s KILL --kill-whom=main nfguard")
-	b.until(10*time.Second, "it is started again", func() bool { return b.sh(show("NRestarts")) == "1" && active() })
+	b.until("it is started again", func() bool { return b.sh(show("NRestarts")) == "1" && active() })
 	b.sh("mkdir -p /run/systemd/system/nfguard.service.d && printf '[Service]\\nWatchdogSec=1s\\n' >/run/systemd/system/nfguard.service.d/t.conf")
 	b.sh("systemctl daemon-reload && systemctl restart nfguard && systemctl kill -s STOP --kill-whom=main nfguard")
-	b.until(15*time.Second, "the watchdog has started it again", func() bool { return b.sh(show("NRestarts")) == "1" && active() })
+	b.until("the watchdog has started it again", func() bool { return b.sh(show("NRestarts")) == "1" && active() })
 	b.sh("journalctl -u nfguard --no-pager | grep -q 'Watchdog timeout'")
 	b.sh("rm -r /run/systemd/system/nfguard.service.d && systemctl daemon-reload && systemctl restart nfguard")
 

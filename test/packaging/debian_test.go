@@ -86,7 +86,7 @@ func boot(t testing.TB, tree string) *box {
 			t.Logf("console:\n%s", console.Bytes())
 		}
 	})
-	b.until(30*time.Second, "the system runs", func() bool {
+	b.until("the system runs", func() bool {
 		if b.leader == "" {
 			out, _ := exec.Command("pgrep", "-P", strconv.Itoa(cmd.Process.Pid)).Output()
 			b.leader = strings.TrimSpace(string(out))
@@ -98,8 +98,10 @@ func boot(t testing.TB, tree string) *box {
 	return b
 }
 
-func (b *box) until(limit time.Duration, what string, is func() bool) {
+// until waits, for as long as a slow machine may take.
+func (b *box) until(what string, is func() bool) {
 	b.t.Helper()
+	const limit = 5 * time.Minute
 	for deadline := time.Now().Add(limit); !is(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			b.t.Fatalf("after %v still not so: %s", limit, what)
@@ -134,7 +136,7 @@ func (b *box) is(want, script string) {
 func (b *box) record(match string) map[string]any {
 	b.t.Helper()
 	var last map[string]any
-	b.until(10*time.Second, "there is a record with "+match, func() bool {
+	b.until("there is a record with "+match, func() bool {
 		for line := range strings.Lines(b.sh("journalctl -u nfguard -o json -n 1 --no-pager " + match)) {
 			last = map[string]any{}
 			if err := json.Unmarshal([]byte(line), &last); err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/nfguard/nfguard/internal/kernel/pods"
 	"github.com/nfguard/nfguard/test/lab"
@@ -30,8 +31,14 @@ func TestAddresses(t *testing.T) {
 	}
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	want := []netip.Addr{netip.MustParseAddr("10.244.0.31"), netip.MustParseAddr("fd00::31")}
-	if got := pods.Addresses(cmd.Process.Pid); !slices.Equal(got, want) {
-		t.Errorf("%v; want %v", got, want)
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // it enters the namespace a moment later
+		got := pods.Addresses(cmd.Process.Pid)
+		if slices.Equal(got, want) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%v; want %v", got, want)
+		}
 	}
 	own, err := net.InterfaceAddrs()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // Patience is how long a test waits for what must come.
-const Patience = 20 * time.Second
+const Patience = time.Minute
 
 // Subscription is a source that runs.
 type Subscription struct {
