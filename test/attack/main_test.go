@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-
 )
 
 // binary is nfguard as it is shipped, built once.
