@@ -92,10 +92,11 @@ proxytest: deps ## what is made of kube-proxy's rules, of those that Kubernetes'
 	NFGUARD_TEST_REQUIRE=root,netns,upstream CGO_ENABLED=1 $(GO) test -race -count=1 -timeout $(HANG) -run '^TestUpstream' ./test/netns
 
 # It builds the packages itself. -v, because a passing test has figures to tell, and
-# which boots it had to try twice. RUN= picks tests. How long a wait inside may last
+# which boots it had to try twice. RUN= picks tests; TestKubelet, which is long and needs
+# the programs of make cluster, runs only so. How long a wait inside may last
 # is counted in the work of the machine that is waited for: see test/vm/patience.go.
 vm: vmdeps ## the packages on a real Debian in a virtual machine, and everything that needs one
-	NFGUARD_TEST_REQUIRE=root,vm CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 0 -v $(if $(RUN),-run '$(RUN)') ./test/vm
+	NFGUARD_TEST_REQUIRE=root,vm CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 0 -v $(if $(RUN),-run '$(RUN)',-skip '^TestKubelet$$') ./test/vm
 
 # TREES= says how many trees of each kind.
 readers: deps packdeps ## the forecast of the next boot against the programs of four Debians, which are fetched once

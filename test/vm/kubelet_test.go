@@ -301,7 +301,7 @@ func (n *kubeNode) proxyRestarts(t *testing.T) {
 	n.Sh(t, "systemctl restart kube-proxy")
 	pid := n.Sh(t, "systemctl show --value --property=MainPID kube-proxy")
 	n.records(t, mark, 1, "NFGUARD_EVENT=kube_proxy", "OBJECT_PID="+pid)[0].want(t, map[string]string{
-		"MESSAGE":     `kube-proxy\[` + pid + `\] started \(kube-proxy\.service, .*\); the node was ready: .*`,
+		"MESSAGE":     `kube-proxy\[` + pid + `\] started \(kube-proxy\.service, .*\)(, in place of kube-proxy\[\d+\])?; the node was ready: .*`,
 		"OBJECT_COMM": "kube-proxy", "OBJECT_SYSTEMD_UNIT": `kube-proxy\.service`,
 	})
 	n.rules(t)
