@@ -381,3 +381,34 @@ func TestOwnServiceNamesTheCause(t *testing.T) {
 		}
 	}
 }
+
+// A rule for one pod, as of a NetworkPolicy that isolates it, says nothing about the
+// others of its bridge: it is not said of them that they do not reach each other.
+func TestOneOfThreePodsIsIsolated(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, "[persist]\nenabled = false\n")
+	n.pods()
+	third := lab.NewNamespace(t)
+	n.sh(ruled + "\nip link add veth33 up master cni0 type veth peer name eth0 netns " + third.Path())
+	third.Run(t, "sh", "-ec", "ip addr add 10.200.2.33/24 dev eth0; ip link set eth0 up")
+	n.set("1", "1", "1")
+	told := make(map[string]bool)
+	for _, isolated := range []string{"10.200.2.31", "10.200.2.32", "10.200.2.33"} {
+		rule := "-d " + isolated + "/32 -j REJECT"
+		n.sh("iptables-nft -A FORWARD " + rule)
+		v, exit := n.needs("check")
+		if got := v.unmet("missing"); got != nil || exit != 0 || len(v.Ahead) > 0 || strings.Contains(v.Meaning, "will not reach") {
+			t.Errorf("%s is isolated: missing is %q, exit %d, %q, ahead %+v", isolated, got, exit, v.Meaning, v.Ahead)
+		}
+		told[strings.Join(v.unmet("unknown"), ", ")] = true
+		n.sh("iptables-nft -D FORWARD " + rule)
+	}
+	// Of the two that are asked about, it is known.
+	if diff := cmp.Diff(map[string]bool{"": true, "IPv4 FORWARD": true}, told); diff != "" {
+		t.Errorf("unknown (-want +got):\n%s", diff)
+	}
+	n.sh("iptables-nft -P FORWARD DROP")
+	if v, exit := n.needs("check"); !slices.Equal(v.unmet("missing"), []string{"IPv4 FORWARD"}) || exit != 1 {
+		t.Errorf("all are cut off: missing is %q, exit %d", v.unmet("missing"), exit)
+	}
+}

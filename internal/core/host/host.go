@@ -83,6 +83,7 @@ type Linux struct {
 	forecast boot.Report
 	needed   *guard.Needs // of the last look at it
 	passages passages
+	pairs    passages // of other pods than those
 }
 
 // New returns the machine that o describes. Call Close to close its descriptors.

@@ -65,6 +65,7 @@ func (l *Linux) needs(ctx context.Context, p *guard.Policy, o *guard.Observation
 	defer cancel()
 	n := &guard.Needs{Forwarding: [2]guard.Value{l.read("net.ipv4.ip_forward"), l.read("net.ipv6.conf.all.forwarding")}}
 	var routes []netfilter.Route
+	var others [][]netfilter.Route
 	connected := connected(ctx)
 	for i := range o.Bridges {
 		b := &o.Bridges[i]
@@ -90,9 +91,13 @@ func (l *Linux) needs(ctx context.Context, p *guard.Policy, o *guard.Observation
 				r.To = r.From
 			}
 			routes = append(routes, r)
+			others = append(others, otherPairs(pods, r))
 		}
 	}
 	fates, err := l.passages.look(ctx, routes)
+	if err == nil {
+		fates = l.compare(ctx, others, fates)
+	}
 	for i := range n.Paths {
 		p := &n.Paths[i]
 		if err != nil {

@@ -247,7 +247,7 @@ func byPort(v Verdict, ranges [][2]int, ways []Way, of func(*Way) Verdict) Verdi
 // together is what becomes of both protocols: what is dropped is told before what
 // is not known.
 func together(tcp, udp Verdict) Verdict {
-	alike := tcp.Fate == udp.Fate || tcp.drops() && udp.drops()
+	alike := tcp.Fate == udp.Fate || tcp.Drops() && udp.Drops()
 	whole := tcp.Of == protocolWord(unix.IPPROTO_TCP) && udp.Of == protocolWord(unix.IPPROTO_UDP)
 	switch {
 	case alike && whole:
@@ -265,14 +265,15 @@ func together(tcp, udp Verdict) Verdict {
 		return udp
 	case udp.Fate == Accepted:
 		return tcp
-	case udp.drops():
+	case udp.Drops():
 		tcp, udp = udp, tcp
 	}
 	tcp.By += fmt.Sprintf("; what becomes of %s depends on %s", strings.Fields(udp.Of)[0], udp.By)
 	return tcp
 }
 
-func (v *Verdict) drops() bool { return v.Fate == DroppedByPolicy || v.Fate == DroppedByRule }
+// Drops reports that they do not pass.
+func (v *Verdict) Drops() bool { return v.Fate == DroppedByPolicy || v.Fate == DroppedByRule }
 
 // followPort is what becomes of connections for one port, or for those of which
 // nothing is known; with masqueraded, kube-proxy may have marked them. Each packet has to pass.
@@ -293,7 +294,7 @@ func followPort(ctx context.Context, met []meeting, r *Route, service, masquerad
 			} else {
 				w.Beside.add(v)
 			}
-			if v.drops() {
+			if v.Drops() {
 				break // it comes no further
 			}
 		}
