@@ -81,7 +81,7 @@ func (a *app) check(form format, prove bool) error {
 	r.Findings = slices.Concat(findings, a.locked(&s), r.Findings)
 	printed(r.Needs)
 	d := a.audit(&r, &s.Policy)
-	d.Pause = paused
+	d.pausedBy(paused)
 	if where, meant := elsewhere(&c); where != "" {
 		d.Elsewhere = where
 		if !meant {
@@ -102,6 +102,17 @@ func (a *app) check(form format, prove bool) error {
 		a.code = exitTrouble // whatever is right here, it says nothing of the host
 	}
 	return a.show(form, d)
+}
+
+// pausedBy has the rows say what puts them right while the daemon is paused: it runs
+// already, and would start with the same pause.
+func (d *document) pausedBy(p *daemon.Pause) {
+	d.Pause = p
+	for i := range d.Items {
+		if it := &d.Items[i]; p != nil && it.Next == nextApply {
+			it.Next = "nfguard resume ends the pause, and puts it right; nfguard apply puts it right once"
+		}
+	}
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -283,6 +294,9 @@ func release() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
+// nextApply is the next step against what nfguard itself puts right.
+const nextApply = "nfguard apply puts it right once, systemctl start nfguard keeps it right"
+
 func (a *app) row(it guard.Item) row {
 	r := row{Subject: it.Subject, Verdict: it.Verdict, Want: it.Want, Have: it.Have, Reason: it.Reason, Next: it.Next}
 	switch it.Kind { //nolint:exhaustive // the kinds that are guarded
@@ -306,7 +320,7 @@ func (a *app) row(it guard.Item) row {
 		case a.root != "":
 			r.Next = a.treeApply() + " writes it"
 		default:
-			r.Next = "nfguard apply puts it right once, systemctl start nfguard keeps it right"
+			r.Next = nextApply
 		}
 	}
 	if it.Verdict == guard.Uncertain && r.Next == "" {

@@ -153,6 +153,7 @@ Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
 			return &hintError{err, hint}
 		},
 		SuggestionsMinimumDistance: 2,
+		PersistentPreRunE:          noEmptyName,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
@@ -165,9 +166,40 @@ Exit codes: 0 as wanted, 1 not as wanted, 2 could not tell (also wrong usage).`,
 	f.StringVar(&a.root, "root", "", "work on the files below `dir`, such as an image being built, and not on this host")
 	cmd.AddCommand(a.runCommand(), a.checkCommand(), a.applyCommand(), a.statusCommand(), a.eventsCommand(), a.pauseCommand(), a.resumeCommand(),
 		a.impactCommand(), a.probeCommand(), a.traceCommand(), a.configCommand(), a.versionCommand(), a.helperCommand())
+	helped(cmd)
 	group(cmd)
 	hinted(cmd)
 	return cmd
+}
+
+// noEmptyName refuses an empty name, as of a variable that is not set: apply --root "$TREE"
+// is not meant for this host.
+func noEmptyName(cmd *cobra.Command, _ []string) error {
+	for _, name := range []string{"root", "config"} {
+		if f := cmd.Flag(name); f != nil && f.Changed && f.Value.String() == "" {
+			return &hintError{fmt.Errorf("--%s: the name is empty", name), "is it that of a variable which is not set? leave out --" + name + " for this host's"}
+		}
+	}
+	return nil
+}
+
+// helped has help refuse what is no command.
+func helped(cmd *cobra.Command) {
+	cmd.InitDefaultHelpCmd()
+	for _, c := range cmd.Commands() {
+		if c.Name() != "help" {
+			continue
+		}
+		c.Run = nil
+		c.RunE = func(_ *cobra.Command, args []string) error {
+			about, rest, err := cmd.Find(args)
+			if err == nil && len(rest) == 0 {
+				about.InitDefaultHelpFlag()
+				return about.Help()
+			}
+			return &hintError{fmt.Errorf("unknown command %q for %q", strings.Join(args, " "), cmd.Name()), "nfguard --help lists the commands"}
+		}
+	}
 }
 
 // hinted makes each command that refuses its arguments say where they are listed.

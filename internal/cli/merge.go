@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"unicode/utf8"
 
@@ -29,7 +30,10 @@ func (a *app) merge(form format, paths []string) error {
 	var errs []error
 	for _, path := range paths {
 		of, err := fleet.Read(path)
-		if errors.As(err, new(*files.NotRegular)) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			err = &hintError{err, "is the name right? it takes files with the output of nfguard check -o json"}
+		case errors.As(err, new(*files.NotRegular)):
 			err = &hintError{err, "write it to a file first: nfguard check -o json >HOST.json, and name that"}
 		}
 		errs = append(errs, err)

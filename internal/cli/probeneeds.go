@@ -87,7 +87,7 @@ func remedy(needs []guard.Need) string {
 		handed = handed && (n.What != guard.HandedNeed || n.State == guard.NeedMet)
 	}
 	if len(needs) == 0 || !handed {
-		return "nfguard apply puts it right once, systemctl start nfguard keeps it right"
+		return nextApply
 	}
 	return "the keys are right, and nothing that is looked at is missing: nfguard trace follows a connection and says where it dies"
 }

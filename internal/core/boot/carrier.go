@@ -87,7 +87,8 @@ func (f *forecast) carrier(release string) (pkg, next string) {
 		return owner, fmt.Sprintf(nextReinstall, f.within("chroot %s ", ""), owner)
 	}
 	next = nextOwner
-	if f.t.exists("/usr/lib/sysimage/rpm") || f.t.exists("/var/lib/rpm") {
+	byRPM := (f.t.exists("/usr/lib/sysimage/rpm") || f.t.exists("/var/lib/rpm")) && !f.t.exists("/var/lib/dpkg/status")
+	if byRPM && f.t.exists("/lib/modules/"+release) { // rpm says nothing of a file that is not there
 		next += fmt.Sprintf(nextOwnerByRPM, f.within("--root %s ", ""), release)
 	}
 	return "", next

@@ -90,6 +90,10 @@ func TestVerdict(t *testing.T) {
 			State: boot.Removed, Reason: dir + " is not there, and no other kernel is installed",
 			Next: "install the package that owns this kernel, or its modules package",
 		}},
+		{name: "removed, and rpm knows no owner of what is not there", files: map[string]string{"/var/lib/rpm/Packages": ""}, want: boot.Module{
+			State: boot.Removed, Reason: dir + " is not there, and no other kernel is installed",
+			Next: "install the package that owns this kernel, or its modules package",
+		}},
 		{name: "not built", files: map[string]string{dir + "/modules.dep": "", "/boot/config-6.1.0-1": "CONFIG_NET=y\n# CONFIG_BRIDGE_NETFILTER is not set\n"}, want: boot.Module{
 			State: boot.Unbuilt, Reason: "that kernel was built without CONFIG_BRIDGE_NETFILTER", Next: "install a kernel that has it, and boot that",
 		}},
