@@ -143,7 +143,8 @@ func TestPause(t *testing.T) {
 				t.Errorf("status: exit %d: %s", code, out)
 			}
 			out, _, code := n.said("check")
-			if code != 1 || !strings.Contains(out, "nfguard is paused until ") || !strings.Contains(out, "a new CNI plugin") {
+			if code != 1 || !strings.Contains(out, "nfguard is paused until ") || !strings.Contains(out, "a new CNI plugin") ||
+				!strings.Contains(out, "nfguard resume ends the pause, and puts it right; nfguard apply puts it right once") || strings.Contains(out, "systemctl start") {
 				t.Errorf("check: exit %d: %s", code, out)
 			}
 			out, _, _ = n.said("check", "-o", "json")
