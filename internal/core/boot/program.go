@@ -64,6 +64,9 @@ func (s *shell) command(args []string, line int, maybe bool) answer {
 			return s.command(rest, line, maybe)
 		}
 		return likely
+	case "run-parts":
+		s.runParts(args[1:], maybe)
+		return likely
 	case ".", "source":
 		if len(args) > 1 {
 			s.script(args[1], true, maybe)
@@ -78,6 +81,28 @@ func (s *shell) command(args []string, line int, maybe bool) answer {
 		s.unknown = true
 	}
 	return unclear
+}
+
+// runParts is run-parts(8): all programs of a directory, by name. Debian's passes over
+// names with a dot, Red Hat's does not.
+func (s *shell) runParts(args []string, maybe bool) {
+	dir := ""
+	for _, a := range args {
+		switch {
+		case a == "--test", a == "--list":
+			return
+		case !strings.HasPrefix(a, "-"):
+			dir = s.absolute(a)
+		}
+	}
+	if dir == "" || strings.Contains(dir, "\x00") {
+		return
+	}
+	for _, e := range s.f.t.list(dir) {
+		if file := path.Join(dir, e.Name()); !strings.ContainsAny(e.Name(), "~,") && s.f.t.executable(file) {
+			s.script(file, false, maybe || strings.Contains(e.Name(), "."))
+		}
+	}
 }
 
 // mentions reports the guarded sysctls that a text names of which it is not

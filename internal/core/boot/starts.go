@@ -85,10 +85,12 @@ func (f *forecast) rcLocal() []start {
 	return nil
 }
 
-// cron is what cron(8) runs, at boot or later.
+const anacrontab = "/etc/anacrontab"
+
+// cron is what cron(8) and anacron(8) run, at boot or later.
 func (f *forecast) cron() []start {
 	var starts []start
-	read := func(file string, user bool) {
+	read := func(file string, before int) {
 		text, ok := f.t.read(file, maxFile)
 		if !ok {
 			return
@@ -99,12 +101,9 @@ func (f *forecast) cron() []start {
 			if line = strings.TrimSpace(line); line == "" || line[0] == '#' || !f.suspicious(line) && !strings.Contains(line, "/") {
 				continue
 			}
-			fields := 5
-			if line[0] == '@' {
-				fields = 1
-			}
-			if user {
-				fields++
+			fields := before
+			if line[0] == '@' && file != anacrontab {
+				fields -= 4 // one word for five
 			}
 			when, command := "once cron runs it", line
 			if strings.HasPrefix(line, "@reboot") {
@@ -121,15 +120,16 @@ func (f *forecast) cron() []start {
 			}
 		}
 	}
-	read("/etc/crontab", true)
+	read("/etc/crontab", 6) // five for the time, and the user
 	for _, e := range f.t.list("/etc/cron.d") {
 		if !strings.ContainsAny(e.Name(), ".~") && !e.IsDir() {
-			read(path.Join("/etc/cron.d", e.Name()), true)
+			read(path.Join("/etc/cron.d", e.Name()), 6)
 		}
 	}
 	for _, file := range []string{"/var/spool/cron/crontabs/root", "/var/spool/cron/root"} {
-		read(file, false)
+		read(file, 5)
 	}
+	read(anacrontab, 3) // days, minutes, and a name
 	return starts
 }
 

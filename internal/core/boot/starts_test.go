@@ -31,7 +31,7 @@ func hostWith(t *testing.T, files map[string]string) boot.Options {
 		for name, text := range list {
 			write(t, root, name, text)
 			full := filepath.Join(root, name)
-			if filepath.Dir(name) == "/usr/local/bin" || filepath.Base(name) == "rc.local" || strings.Contains(name, "dispatcher") || strings.Contains(name, "init.d") || strings.HasSuffix(name, ".init") || strings.Contains(name, "per-boot") || strings.Contains(name, "if-up.d") {
+			if filepath.Dir(name) == "/usr/local/bin" || filepath.Base(name) == "rc.local" || strings.Contains(name, "dispatcher") || strings.Contains(name, "init.d") || strings.HasSuffix(name, ".init") || strings.Contains(name, "per-boot") || strings.Contains(name, "if-up.d") || strings.HasPrefix(name, "/etc/cron.") {
 				os.Chmod(full, 0o755)
 			}
 		}
@@ -173,6 +173,16 @@ func TestStarts(t *testing.T) {
 		{name: "cron at boot", files: files{"/etc/cron.d/x": "SHELL=/bin/sh\n@reboot root " + off + "\n"}, sentence: be("once cron starts", "/etc/cron.d/x:2", "runs "+off), next: "remove that line"},
 		{name: "cron later", files: files{"/etc/crontab": "*/5 *\t* * *   root\t" + off + "\n"}, sentence: be("once cron runs it", "/etc/crontab:1", "runs "+off), next: "remove that line"},
 		{name: "cron of root", files: files{"/var/spool/cron/crontabs/root": "@reboot sysctl -p /etc/x.conf\n", "/etc/x.conf": key + "=0\n"}, sentence: be("once cron starts", "/var/spool/cron/crontabs/root:1", "runs sysctl -p /etc/x.conf (/etc/x.conf:1)"), next: "remove that line"},
+		{name: "cron each hour, a script", files: files{"/etc/crontab": "17 * * * * root cd / && run-parts --report /etc/cron.hourly\n", "/etc/cron.hourly/x": "#!/bin/sh\n" + off + "\n"}, sentence: be("once cron runs it", "/etc/cron.hourly/x:2", "sets it, run by /etc/crontab:1"), next: "remove that command"},
+		{name: "cron each day, a script with a dot", files: files{"/etc/cron.d/x": "1 2 * * * root run-parts /etc/cron.daily\n", "/etc/cron.daily/x.sh": "#!/bin/sh\n" + off + "\n"}, sentence: key + " may be set to 0 once cron runs it: /etc/cron.daily/x.sh:2 sets it, run by /etc/cron.d/x:1", next: "remove that command", note: true},
+		{name: "cron each day, a script that is no program", files: files{"/etc/cron.d/x": "1 2 * * * root run-parts /etc/parts\n", "/etc/parts/x": "#!/bin/sh\n" + off + "\n"}},
+		{name: "cron only lists scripts", files: files{"/etc/cron.d/x": "1 2 * * * root run-parts --test /etc/cron.daily\n", "/etc/cron.daily/x": "#!/bin/sh\n" + off + "\n"}},
+		{name: "anacron", files: files{"/etc/anacrontab": "SHELL=/bin/sh\n@monthly 45 m true\n1\t5\tcron.daily\tnice run-parts /etc/cron.daily\n", "/etc/cron.daily/x": "#!/bin/sh\n" + off + "\n"}, sentence: be("once cron runs it", "/etc/cron.daily/x:2", "sets it, run by /etc/anacrontab:3"), next: "remove that command"},
+		{
+			name:     "a drop-in of systemd-sysctl.service",
+			files:    files{"/usr/lib/systemd/system/sysinit.target.wants/systemd-sysctl.service": "x", "/usr/lib/systemd/system/systemd-sysctl.service": "[Unit]\nConditionPathIsReadWrite=/proc/sys/net/\n[Service]\nExecStart=/usr/lib/systemd/systemd-sysctl\n", "/etc/systemd/system/systemd-sysctl.service.d/x.conf": "[Service]\nExecStartPost=" + off + "\n"},
+			sentence: be("once systemd-sysctl.service starts", "/etc/systemd/system/systemd-sysctl.service.d/x.conf:2", "runs "+off), next: "remove that command",
+		},
 		{name: "cron at boot, after a while", files: files{"/etc/cron.d/x": "@reboot root sleep 30 && " + off + "\n"}, sentence: be("once cron starts", "/etc/cron.d/x:1", "runs sleep 30 && "+off), next: "remove that line"},
 		{name: "cron at boot, if it can", files: files{"/etc/cron.d/x": "@reboot root curl -f http://x/ && " + off + "\n"}, sentence: key + " may be set to 0 once cron starts: /etc/cron.d/x:1 runs curl -f http://x/ && " + off, next: "remove that line", note: true},
 		{name: "if-up.d", files: files{"/etc/network/if-up.d/x": "#!/bin/sh\n" + off + "\n"}, sentence: be("once its interface comes up", "/etc/network/if-up.d/x:2", "sets it"), next: "remove that command"},

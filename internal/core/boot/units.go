@@ -14,7 +14,7 @@ import (
 // unitDirs are where systemd has its units, the first one wins.
 var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
 
-// knownUnits run what the forecast knows by itself.
+// knownUnits run what the forecast knows by itself; their drop-ins may have more.
 var knownUnits = []string{"systemd-sysctl.service", "systemd-modules-load.service", "ufw.service", "tuned.service", "procps.service", "nfguard.service", "rc-local.service", "kmod.service"}
 
 // notAtBoot are targets that a boot does not reach.
@@ -61,7 +61,7 @@ func (u unitTree) enabled(t *tree) []string {
 				if timer, ok := strings.CutSuffix(name, ".timer"); ok {
 					name = timer + ".service"
 				}
-				if strings.HasSuffix(name, ".service") && !slices.Contains(knownUnits, name) {
+				if strings.HasSuffix(name, ".service") {
 					found[name] = true
 				}
 			}
@@ -141,7 +141,10 @@ func (f *forecast) units() []start {
 	for _, name := range units.enabled(f.t) {
 		var lines []unitCommand
 		conditional := false
-		for _, file := range units.files(f.t, name) {
+		for i, file := range units.files(f.t, name) {
+			if i == 0 && slices.Contains(knownUnits, name) {
+				continue
+			}
 			text, _ := f.t.read(file, maxFile)
 			conditional = conditional || bytes.Contains(text, []byte("\nCondition")) || bytes.Contains(text, []byte("\nAssert"))
 			lines = unitCommands(file, string(text), lines)
