@@ -56,7 +56,11 @@ func (s Stopped) Error() string { return "stopped by " + syscall.Signal(s).Strin
 const (
 	patience     = 200 * time.Millisecond // a command that only looks has nothing to clean up
 	patienceActs = 2 * time.Second
-	patienceRun  = 5 * time.Second
+
+	// A trace looks up what the packets met, and takes its tables away, also where all
+	// that is slow.
+	patienceTrace = 10 * time.Second
+	patienceRun   = 5 * time.Second
 )
 
 // Main runs the command line args and returns the exit code. Cancel ctx to stop it,

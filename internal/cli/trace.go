@@ -158,7 +158,7 @@ func (a *app) writePackets(o *traceOptions, p *kernel.Packets, w *trace.Path) er
 }
 
 func (a *app) follow(args []string, o *traceOptions) (*trace.Path, error) {
-	a.acts()
+	a.patience.Store(int64(patienceTrace))
 	q, err := trace.ParseQuery(args[0], args[1])
 	if err != nil {
 		return nil, &hintError{err, "as in: nfguard trace 10.200.2.31 10.32.0.102:80/tcp"}

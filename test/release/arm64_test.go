@@ -48,6 +48,9 @@ func TestARM64(t *testing.T) {
 			if err != nil && !errors.As(err, &exit) {
 				t.Fatal(err)
 			}
+			if at := strings.Index(string(out), "\nTHIS HOST\n"); at >= 0 { // the probes of BPF, which qemu has not
+				out = out[:at+1]
+			}
 			said[arch] += "# nfguard " + strings.Join(args, " ") + "\n" + string(out) + cmd.ProcessState.String() + "\n"
 		}
 		for _, path := range []string{"/etc/modules-load.d/nfguard.conf", "/etc/sysctl.d/99-zz-nfguard.conf"} {
@@ -80,6 +83,7 @@ var notEmulated = map[string]string{
 	"core/host":   "they start their own program again, which this machine can't",
 	"core/daemon": "made-up time went on by 0.2 s in two of its tests, in one run of four",
 	"core/helper": "qemu holds descriptors of its own",
+	"core/run":    "/proc has qemu in place of the program",
 	"core/source": "/proc has qemu in place of the program",
 	"kernel/proc": "/proc has qemu in place of the program",
 }
