@@ -87,7 +87,7 @@ func (f *forecast) carrier(release string) (pkg, next string) {
 		return owner, fmt.Sprintf(nextReinstall, f.within("chroot %s ", ""), owner)
 	}
 	next = nextOwner
-	byRPM := (f.t.exists("/usr/lib/sysimage/rpm") || f.t.exists("/var/lib/rpm")) && !f.t.exists("/var/lib/dpkg/status")
+	byRPM := (f.t.exists("/usr/lib/sysimage/rpm") || f.t.exists("/var/lib/rpm")) && !f.t.exists("/etc/debian_version")
 	if byRPM && f.t.exists("/lib/modules/"+release) { // rpm says nothing of a file that is not there
 		next += fmt.Sprintf(nextOwnerByRPM, f.within("--root %s ", ""), release)
 	}

@@ -82,7 +82,7 @@ func TestCarrier(t *testing.T) {
 			release: "5.10.220-209.869.amzn2.x86_64", files: []string{"/var/lib/rpm/Packages"},
 			next: owner + ": rpm -qf /lib/modules/5.10.220-209.869.amzn2.x86_64 names what is installed of it",
 		},
-		{release: "6.1.56", files: []string{"/var/lib/rpm/Packages", "/var/lib/dpkg/status"}, next: owner}, // Debian has rpm, too
+		{release: "6.1.56", files: []string{"/var/lib/rpm/Packages", "/etc/debian_version"}, next: owner}, // Debian has rpm, too
 		// SUSE.
 		{release: "5.14.21-150500.55.19-default", pkg: "kernel-default of version 5.14.21-150500.55.19 (not kernel-default-base)"},
 		{release: "5.14.21-150500.33.20-azure", pkg: "kernel-azure of version 5.14.21-150500.33.20"},
