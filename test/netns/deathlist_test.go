@@ -238,7 +238,7 @@ var deaths = []death{
 		name: "hairpin", made: "a pod asks its own Service, the port has hairpin mode off",
 		server: "10.96.0.1:80/tcp",
 		do: func(w *deathLab) {
-			w.serve(w.client)
+			echo(w.t, w.client)
 			w.service(clientAddress + ":8080")
 		},
 		verdict: "dropped", kind: "hairpin",

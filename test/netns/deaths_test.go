@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -61,8 +60,8 @@ func newDeathLab(t *testing.T) *deathLab {
 		pod.Inhabit(t)
 	}
 	w.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-	w.serve(w.near)
-	w.serve(w.far)
+	echo(t, w.near)
+	echo(t, w.far)
 	for _, to := range []string{nearAddress, farAddress} {
 		for deadline := time.Now().Add(atMost); connect(w.client, to+":8080") != nil; {
 			if time.Now().After(deadline) {
@@ -93,47 +92,6 @@ func (w *deathLab) nft(ns *lab.Namespace, rules string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		w.t.Fatalf("nft: %v\n%s", err, out)
 	}
-}
-
-// serve answers on port 8080 of a pod, by TCP and UDP.
-func (w *deathLab) serve(pod *lab.Namespace) {
-	w.t.Helper()
-	var tcp net.Listener
-	var udp net.PacketConn
-	var err, err2 error
-	pod.Do(func() {
-		tcp, err = net.Listen("tcp4", ":8080")
-		udp, err2 = net.ListenPacket("udp4", ":8080")
-	})
-	if err != nil || err2 != nil {
-		w.t.Fatal(err, err2)
-	}
-	w.t.Cleanup(func() {
-		tcp.Close()
-		udp.Close()
-	})
-	go func() {
-		for {
-			conn, err := tcp.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = io.Copy(conn, conn)
-				conn.Close()
-			}()
-		}
-	}()
-	go func() {
-		b := make([]byte, 1<<16)
-		for {
-			n, from, err := udp.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			_, _ = udp.WriteTo(b[:n], from)
-		}
-	}()
 }
 
 // service has the node translate 10.96.0.1:80 to an endpoint.
